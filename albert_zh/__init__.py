@@ -1,0 +1,1 @@
+"""The library behind the commands of this repository."""

@@ -1,0 +1,103 @@
+"""What every command shares: start-up check, flags, logging, one-line errors.
+
+A command imports this module before anything that needs TensorFlow, so that an
+interpreter without it is told so in one line instead of by a traceback.
+"""
+
+import argparse
+import importlib.util
+import logging
+import os
+import sys
+
+from albert_zh.errors import UserError
+
+EXIT_USER_ERROR = 2
+
+# TensorFlow's C++ side logs hardware notes at INFO; the environment still wins.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def _require_tensorflow():
+    """Exits with one line where this interpreter has no TensorFlow."""
+    if importlib.util.find_spec("tensorflow") is None:
+        sys.exit(
+            "{}: error: Python {}.{} ({}) has no TensorFlow; run "
+            "`pip install -r requirements.txt` with Python 3.7 or 3.9-3.11".format(
+                os.path.basename(sys.argv[0]), *sys.version_info[:2], sys.executable
+            )
+        )
+
+
+_require_tensorflow()
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """An `argparse` parser with absl-style booleans and one-line errors.
+
+    Flags are spelled as in the published scripts (`--do_train=True`,
+    `--do_train`), are never abbreviated, and show their defaults in `--help`.
+    """
+
+    def __init__(self, description):
+        super().__init__(
+            description=description,
+            allow_abbrev=False,
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+
+    def error(self, message):
+        self.exit(EXIT_USER_ERROR, "{}: error: {}\n".format(self.prog, message))
+
+    def add_bool(self, name, default, help):
+        """Adds a flag taken as `--name`, `--name=true` or `--name=False`."""
+        self.add_argument(
+            name, type=_boolean, nargs="?", const=True, default=default, help=help
+        )
+
+
+def _boolean(text):
+    values = {"true": True, "t": True, "1": True, "yes": True}
+    values.update({"false": False, "f": False, "0": False, "no": False})
+    if text.lower() not in values:
+        raise argparse.ArgumentTypeError(
+            "expected true or false, received {!r}".format(text)
+        )
+    return values[text.lower()]
+
+
+def positive_int(text):
+    """An `argparse` type: an integer of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("expected at least 1, received " + text)
+    return value
+
+
+def non_negative_int(text):
+    """An `argparse` type: an integer of at least 0."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError("expected at least 0, received " + text)
+    return value
+
+
+def run(main, parser, argv=None):
+    """Parses the flags and calls `main(args)`; a `UserError` ends in one line.
+
+    Args:
+      main: function of one argument, the parsed `argparse.Namespace`.
+      parser: the command's `ArgumentParser`.
+      argv: list of arguments, `sys.argv[1:]` when None.
+
+    Raises:
+      SystemExit: with code 2 for a user's mistake.
+    """
+    args = parser.parse_args(argv)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
+    )
+    try:
+        main(args)
+    except UserError as error:
+        parser.error(" ".join(str(error).split("\n")))
