@@ -1,0 +1,213 @@
+"""Checkpoints: restore with a report, find, strip of optimizer slots."""
+
+import collections
+import logging
+import os
+import re
+
+import tensorflow.compat.v1 as tf
+
+import modeling
+from albert_zh.errors import UserError, as_user_error
+
+_LOGGER = logging.getLogger(__name__)
+
+# What a training run saves beside the model: optimizer slots of this repository
+# and of the published ones, powers of the bias correction, the step.
+_TRAINING_STATE = re.compile(
+    r"/(adam_m|adam_v|lamb_m|lamb_v|Adam(_1)?|Momentum)$|beta_?[12]_power|global_step"
+)
+# Variables of the encoder, without which no task can start from a checkpoint.
+_ENCODER = re.compile(r"^(bert|albert)/(embeddings|encoder|pooler)/")
+
+
+class RestoreReport(
+    collections.namedtuple(
+        "RestoreReport", ["checkpoint", "restored", "missing", "unused", "parameters"]
+    )
+):
+    """What a checkpoint gives to a graph.
+
+    Attributes:
+      checkpoint: its path prefix.
+      restored: sorted names of the variables that the checkpoint initializes.
+      missing: sorted names of the variables that it lacks.
+      unused: sorted names of its model variables that the graph lacks; the
+        optimizer's state is not counted.
+      parameters: int, number of scalars restored.
+    """
+
+    def __str__(self):
+        lines = [
+            "{}: {} variables restored ({:,} parameters), {} missing, {} unused".format(
+                self.checkpoint,
+                len(self.restored),
+                self.parameters,
+                len(self.missing),
+                len(self.unused),
+            )
+        ]
+        lines += ["  newly initialized: " + name for name in self.missing]
+        lines += ["  not used: " + name for name in self.unused]
+        return "\n".join(lines)
+
+
+def is_training_state(name):
+    """Whether a variable of this name belongs to the optimizer, not the model."""
+    return bool(_TRAINING_STATE.search(name))
+
+
+def read_shapes(checkpoint, flag="--init_checkpoint"):
+    """Returns {variable name: shape list} of a checkpoint.
+
+    Raises:
+      UserError: there is no readable checkpoint at that path.
+    """
+    with as_user_error(UserError):
+        try:
+            return dict(tf.train.list_variables(checkpoint))
+        except (tf.errors.OpError, ValueError) as error:
+            raise UserError(
+                "{}: no readable TensorFlow checkpoint at {} (expected {}.index "
+                "and its .data file beside it)".format(flag, checkpoint, checkpoint)
+            ) from error
+
+
+def plan_restore(checkpoint, variables):
+    """Compares a checkpoint with a graph's variables.
+
+    Args:
+      checkpoint: path prefix.
+      variables: list of the model's variables.
+
+    Returns:
+      `RestoreReport`.
+
+    Raises:
+      UserError: a shape differs, or a variable of the encoder is missing.
+    """
+    saved = read_shapes(checkpoint)
+    wanted = {re.sub(r":\d+$", "", v.name): v.shape.as_list() for v in variables}
+    for name in sorted(wanted):
+        if name in saved and list(saved[name]) != wanted[name]:
+            raise UserError(
+                "{}: {} has shape {}, this config expects {}; give the config that "
+                "belongs to the checkpoint".format(
+                    checkpoint, name, list(saved[name]), wanted[name]
+                )
+            )
+    missing = sorted(set(wanted) - set(saved))
+    encoder = [name for name in missing if _ENCODER.search(name)]
+    if encoder:
+        raise UserError(
+            "{}: lacks {} of the encoder's variables, the first is {}; it has {}; "
+            "give the config that belongs to the checkpoint".format(
+                checkpoint,
+                len(encoder),
+                encoder[0],
+                ", ".join(sorted(saved)[:3]) + ", ...",
+            )
+        )
+    restored = sorted(set(wanted) & set(saved))
+    return RestoreReport(
+        checkpoint,
+        restored,
+        missing,
+        [n for n in sorted(set(saved) - set(wanted)) if not is_training_state(n)],
+        sum(_size(wanted[name]) for name in restored),
+    )
+
+
+def _size(shape):
+    size = 1
+    for dimension in shape:
+        size *= dimension
+    return size
+
+
+def restore(checkpoint, variables, use_tpu=False):
+    """Makes these variables start from a checkpoint, and logs the report.
+
+    Args:
+      checkpoint: path prefix.
+      variables: list of variables of the graph under construction.
+      use_tpu: bool; the restore then runs in the returned scaffold function.
+
+    Returns:
+      A `scaffold_fn` for `TPUEstimatorSpec`, None without TPU.
+
+    Raises:
+      UserError: as `plan_restore`.
+    """
+    report = plan_restore(checkpoint, variables)
+    for line in str(report).split("\n"):
+        _LOGGER.info(line)
+    assignment_map, _ = modeling.get_assignment_map_from_checkpoint(
+        variables, checkpoint
+    )
+    if not use_tpu:
+        tf.train.init_from_checkpoint(checkpoint, assignment_map)
+        return None
+
+    def scaffold_fn():
+        tf.train.init_from_checkpoint(checkpoint, assignment_map)
+        return tf.train.Scaffold()
+
+    return scaffold_fn
+
+
+def write_stripped(checkpoint, output_prefix):
+    """Copies a checkpoint without the optimizer's state, a third of its size.
+
+    The global step is kept. The checkpoint appears whole: TensorFlow's saver
+    writes beside the target and renames.
+
+    Args:
+      checkpoint: path prefix to read.
+      output_prefix: path prefix to write, without the step.
+
+    Returns:
+      The prefix written: `output_prefix`-STEP.
+    """
+    reader = tf.train.NewCheckpointReader(checkpoint)
+    names = [
+        name
+        for name in reader.get_variable_to_shape_map()
+        if name == "global_step" or not is_training_state(name)
+    ]
+    step = (
+        int(reader.get_tensor("global_step")) if "global_step" in names else 0
+    )
+    with tf.Graph().as_default(), tf.Session() as session:
+        for name in sorted(names):
+            value = reader.get_tensor(name)
+            placeholder = tf.placeholder(value.dtype, value.shape)
+            variable = tf.Variable(
+                placeholder, trainable=False, name=name, use_resource=False
+            )
+            session.run(variable.initializer, {placeholder: value})
+        saver = tf.train.Saver(tf.global_variables(), max_to_keep=1)
+        return saver.save(
+            session, output_prefix, global_step=step, write_meta_graph=False
+        )
+
+
+def latest_checkpoint(directory):
+    """Returns the path prefix of the newest checkpoint in a directory, or None.
+
+    Raises:
+      UserError: the directory's `checkpoint` file names files that are not there.
+    """
+    if not tf.io.gfile.isdir(directory):
+        return None
+    state = tf.train.get_checkpoint_state(directory)
+    if state is None:
+        return None
+    prefix = state.model_checkpoint_path
+    if not tf.io.gfile.exists(prefix + ".index"):
+        raise UserError(
+            "{}: names {}, which is not there".format(
+                os.path.join(directory, "checkpoint"), prefix
+            )
+        )
+    return prefix

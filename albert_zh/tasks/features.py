@@ -1,0 +1,187 @@
+"""Examples to model inputs: tokens, truncation, record files, input pipeline.
+
+Records hold unpadded sequences. The input pipeline pads each batch to its longest
+sequence on CPU and GPU, which `input_mask` makes exact, and to `max_seq_length`
+on TPU, which needs static shapes.
+"""
+
+from typing import List, NamedTuple
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+_SEQUENCES = ("input_ids", "input_mask", "segment_ids")
+_SCALARS = ("label_ids", "is_real_example")
+
+
+class Features(NamedTuple):
+    """Model inputs of one example, unpadded.
+
+    Attributes:
+      input_ids: token ids, [CLS] text_a [SEP] or [CLS] text_a [SEP] text_b [SEP].
+      segment_ids: 0 up to the first [SEP] and 1 after it, same length.
+      label_id: class index, 0 where there is no label.
+      is_truncated: whether tokens were cut off to fit.
+    """
+
+    input_ids: List[int]
+    segment_ids: List[int]
+    label_id: int
+    is_truncated: bool
+
+
+def truncate_pair(tokens_a, tokens_b, max_tokens):
+    """Cuts the longer of two token lists, one token at a time, until both fit.
+
+    The rule of BERT's scripts: where both are of one length, the second is cut.
+
+    Args:
+      tokens_a: list of tokens.
+      tokens_b: list of tokens, empty for single texts.
+      max_tokens: most tokens the two may have together.
+
+    Returns:
+      (tokens_a, tokens_b), prefixes of the lists given.
+    """
+    length_a, length_b = len(tokens_a), len(tokens_b)
+    while length_a + length_b > max_tokens:
+        if length_a > length_b:
+            length_a -= 1
+        else:
+            length_b -= 1
+    return tokens_a[:length_a], tokens_b[:length_b]
+
+
+def build_features(example, tokenizer, max_seq_length, labels):
+    """Turns one `reading.Example` into `Features`.
+
+    Args:
+      example: the texts, and a label of `labels` or None.
+      tokenizer: a `tokenization.FullTokenizer`.
+      max_seq_length: most tokens, [CLS] and [SEP] included.
+      labels: sequence of the task's labels.
+
+    Returns:
+      The `Features`.
+    """
+    is_pair = example.text_b is not None
+    tokens_a = tokenizer.tokenize(example.text_a)
+    tokens_b = tokenizer.tokenize(example.text_b) if is_pair else []
+    max_tokens = max_seq_length - (3 if is_pair else 2)
+    kept_a, kept_b = truncate_pair(tokens_a, tokens_b, max_tokens)
+    ids_a = tokenizer.convert_tokens_to_ids(kept_a)
+    input_ids = [tokenizer.cls_id] + ids_a + [tokenizer.sep_id]
+    segment_ids = [0] * len(input_ids)
+    if is_pair:
+        ids_b = tokenizer.convert_tokens_to_ids(kept_b) + [tokenizer.sep_id]
+        input_ids += ids_b
+        segment_ids += [1] * len(ids_b)
+    label_id = 0 if example.label is None else labels.index(example.label)
+    is_truncated = len(kept_a) + len(kept_b) < len(tokens_a) + len(tokens_b)
+    return Features(input_ids, segment_ids, label_id, is_truncated)
+
+
+def length_order(features):
+    """Positions of the features from the shortest to the longest, int64 [n].
+
+    Batches of one length need little padding: evaluation reads in this order.
+    """
+    lengths = [len(item.input_ids) for item in features]
+    return np.argsort(lengths, kind="stable")
+
+
+def write_records(path, features, num_padding_examples=0):
+    """Writes a TFRecord file of features; it appears whole or not at all.
+
+    Args:
+      path: local or remote file, replaced where it exists.
+      features: iterable of `Features`.
+      num_padding_examples: examples with `is_real_example` 0 added at the end, to
+        fill the last batch where batches must be full.
+    """
+    unfinished = path + ".unfinished"
+    with tf.io.TFRecordWriter(unfinished) as writer:
+        for item in features:
+            writer.write(_serialize(item, is_real_example=1))
+        for _ in range(num_padding_examples):
+            padding = Features([0], [0], label_id=0, is_truncated=False)
+            writer.write(_serialize(padding, is_real_example=0))
+    tf.io.gfile.rename(unfinished, path, overwrite=True)
+
+
+def _serialize(item, is_real_example):
+    values = {
+        "input_ids": item.input_ids,
+        "input_mask": [1] * len(item.input_ids),
+        "segment_ids": item.segment_ids,
+        "label_ids": [item.label_id],
+        "is_real_example": [is_real_example],
+    }
+    feature = {
+        name: tf.train.Feature(int64_list=tf.train.Int64List(value=value))
+        for name, value in values.items()
+    }
+    return tf.train.Example(
+        features=tf.train.Features(feature=feature)
+    ).SerializeToString()
+
+
+def training_input_fn(path, num_examples, seed, skip_batches=0, padded_length=None):
+    """Builds the input of one epoch: every example once, in a random order.
+
+    Args:
+      path: a file `write_records` wrote.
+      num_examples: its number of examples; all of them are shuffled together.
+      seed: of the order.
+      skip_batches: batches of this order already trained on.
+      padded_length: length every sequence is padded to and batches are made full
+        for (TPU: a last partial batch is left out); None pads to the longest of
+        each batch and keeps the last partial batch.
+
+    Returns:
+      An Estimator `input_fn(params)` with `params["batch_size"]`.
+    """
+
+    def input_fn(params):
+        batch_size = params["batch_size"]
+        dataset = tf.data.TFRecordDataset(path)
+        dataset = dataset.shuffle(num_examples, seed=seed)
+        dataset = dataset.batch(batch_size, drop_remainder=padded_length is not None)
+        dataset = dataset.skip(skip_batches)
+        return _decoded(dataset, padded_length)
+
+    return input_fn
+
+
+def prediction_input_fn(path, padded_length=None):
+    """Builds an input that reads a file once, in its order; see above."""
+
+    def input_fn(params):
+        dataset = tf.data.TFRecordDataset(path)
+        dataset = dataset.batch(
+            params["batch_size"], drop_remainder=padded_length is not None
+        )
+        return _decoded(dataset, padded_length)
+
+    return input_fn
+
+
+def _decoded(dataset, padded_length):
+    """Batches of serialized examples -> dicts of int32 [B, T] and [B]."""
+    schema = {
+        name: tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True)
+        for name in _SEQUENCES
+    }
+    schema.update({name: tf.io.FixedLenFeature([], tf.int64) for name in _SCALARS})
+
+    def decode(serialized):
+        batch = tf.io.parse_example(serialized, schema)
+        batch = {name: tf.cast(value, tf.int32) for name, value in batch.items()}
+        if padded_length is not None:
+            for name in _SEQUENCES:
+                missing = padded_length - tf.shape(batch[name])[1]
+                batch[name] = tf.pad(batch[name], [[0, 0], [0, missing]])
+                batch[name].set_shape([None, padded_length])
+        return batch
+
+    return dataset.map(decode).prefetch(2)

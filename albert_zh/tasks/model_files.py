@@ -1,0 +1,190 @@
+"""What a fine-tuned model's directory holds beside its checkpoint.
+
+`albert_config.json`, `vocab.txt` (or `spm.model`) and `labels.json` make the
+directory complete: predicting needs nothing else.
+"""
+
+import json
+import os
+from typing import NamedTuple, Optional, Tuple
+
+import tensorflow.compat.v1 as tf
+
+import modeling
+import tokenization
+from albert_zh.errors import UserError, as_user_error
+from albert_zh.tasks.registry import Task, get_task
+
+CONFIG_FILE = "albert_config.json"
+VOCAB_FILE = "vocab.txt"
+SPM_FILE = "spm.model"
+LABELS_FILE = "labels.json"
+
+
+class ClassifierFiles(NamedTuple):
+    """Everything about a classifier but its weights.
+
+    Attributes:
+      config: the encoder's `modeling.AlbertConfig`.
+      task: the `registry.Task`.
+      labels: names of the classes, in the order of the model's outputs.
+      vocab_file: WordPiece vocabulary, or the one beside a SentencePiece model.
+      spm_model_file: SentencePiece model, None for WordPiece.
+      do_lower_case: whether the tokenizer lower-cases.
+      normalize_punctuation: whether it maps punctuation the vocabulary lacks.
+      max_seq_length: tokens a sequence is truncated to.
+    """
+
+    config: modeling.AlbertConfig
+    task: Task
+    labels: Tuple[str, ...]
+    vocab_file: Optional[str]
+    spm_model_file: Optional[str]
+    do_lower_case: bool
+    normalize_punctuation: bool
+    max_seq_length: int
+
+    def build_tokenizer(self):
+        """Builds the tokenizer and checks that the model has room for its ids.
+
+        Raises:
+          UserError: the vocabulary is unusable or larger than the embedding table.
+        """
+        with as_user_error(ValueError, OSError):
+            tokenizer = tokenization.FullTokenizer(
+                self.vocab_file,
+                do_lower_case=self.do_lower_case,
+                spm_model_file=self.spm_model_file,
+                normalize_punctuation=self.normalize_punctuation,
+            )
+        if tokenizer.vocab_size > self.config.vocab_size:
+            raise UserError(
+                "--vocab_file={} holds {} tokens, but the config's embedding table "
+                "only {} rows (vocab_size); take the vocabulary the model was "
+                "pretrained with".format(
+                    self.vocab_file, tokenizer.vocab_size, self.config.vocab_size
+                )
+            )
+        return tokenizer
+
+
+def save(directory, files):
+    """Writes `ClassifierFiles` into a directory, creating it."""
+    tf.io.gfile.makedirs(directory)
+    write_text(os.path.join(directory, CONFIG_FILE), files.config.to_json_string())
+    for source, name in (
+        (files.vocab_file, VOCAB_FILE),
+        (files.spm_model_file, SPM_FILE),
+    ):
+        target = os.path.join(directory, name)
+        if source is not None and source != target:
+            tf.io.gfile.copy(source, target, overwrite=True)
+    settings = {
+        "task_name": files.task.name,
+        "labels": files.labels,
+        "do_lower_case": files.do_lower_case,
+        "normalize_punctuation": files.normalize_punctuation,
+        "max_seq_length": files.max_seq_length,
+    }
+    # Last: its presence says that the others are there.
+    write_json(os.path.join(directory, LABELS_FILE), settings)
+
+
+def load(directory):
+    """Reads what `save` wrote.
+
+    Returns:
+      `ClassifierFiles`, or None where the directory holds none.
+
+    Raises:
+      UserError: a file is damaged.
+    """
+    labels_file = os.path.join(directory, LABELS_FILE)
+    if not tf.io.gfile.exists(labels_file):
+        return None
+    try:
+        with tf.io.gfile.GFile(labels_file, "r") as source:
+            settings = json.loads(source.read())
+        task = get_task(settings.pop("task_name"))
+        labels = tuple(settings.pop("labels"))
+        with as_user_error(ValueError, OSError):
+            config = modeling.AlbertConfig.from_json_file(
+                os.path.join(directory, CONFIG_FILE)
+            )
+        vocab_file = os.path.join(directory, VOCAB_FILE)
+        spm_model_file = os.path.join(directory, SPM_FILE)
+        return ClassifierFiles(
+            config,
+            task,
+            labels,
+            vocab_file if tf.io.gfile.exists(vocab_file) else None,
+            spm_model_file if tf.io.gfile.exists(spm_model_file) else None,
+            **settings
+        )
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise UserError(
+            "{}: damaged ({!r}); train into another --output_dir".format(
+                labels_file, error
+            )
+        ) from error
+
+
+def check_same_model(directory, saved, given):
+    """Refuses to mix two models in one directory.
+
+    Args:
+      directory: where `saved` was found, for the message.
+      saved: `ClassifierFiles`.
+      given: `ClassifierFiles` the user asks for now. Sequence lengths may differ.
+
+    Raises:
+      UserError: names the first difference.
+    """
+    differences = [
+        ("task", saved.task.name, given.task.name),
+        ("labels", ",".join(saved.labels), ",".join(given.labels)),
+        ("do_lower_case", saved.do_lower_case, given.do_lower_case),
+        (
+            "normalize_punctuation",
+            saved.normalize_punctuation,
+            given.normalize_punctuation,
+        ),
+    ]
+    saved_config, given_config = saved.config.to_dict(), given.config.to_dict()
+    for key in sorted(set(saved_config) | set(given_config)):
+        differences.append((key, saved_config.get(key), given_config.get(key)))
+    for what, old, new in differences:
+        if old != new:
+            raise UserError(
+                "--output_dir={} holds a different model: its {} is {}, received {}; "
+                "choose another --output_dir or delete it".format(
+                    directory, what, old, new
+                )
+            )
+    for attribute in ("vocab_file", "spm_model_file"):
+        old, new = getattr(saved, attribute), getattr(given, attribute)
+        if (old is None) != (new is None) or (old and _read(old) != _read(new)):
+            raise UserError(
+                "--output_dir={} holds a different model: --{}={} is not the one it "
+                "was trained with; choose another --output_dir or delete it".format(
+                    directory, attribute, new
+                )
+            )
+
+
+def write_json(path, value):
+    """Writes a value as indented JSON; the file appears whole or not at all."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def write_text(path, text):
+    """Writes a text file in UTF-8; it appears whole or not at all."""
+    unfinished = path + ".unfinished"
+    with tf.io.gfile.GFile(unfinished, "w") as target:
+        target.write(text)
+    tf.io.gfile.rename(unfinished, path, overwrite=True)
+
+
+def _read(path):
+    with tf.io.gfile.GFile(path, "rb") as source:
+        return source.read()

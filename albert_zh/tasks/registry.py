@@ -1,0 +1,97 @@
+"""The table of fine-tuning tasks.
+
+A task is data: the columns of its files and its labels. To add one, add an entry
+to `TASKS`; reading, features, training and scoring follow from the entry.
+"""
+
+import os
+from typing import NamedTuple, Optional, Tuple
+
+import tensorflow.compat.v1 as tf
+
+from albert_zh.errors import UserError
+
+TABLE_EXTENSIONS = (".tsv", ".txt")
+ALL_EXTENSIONS = (".tsv", ".txt", ".csv", ".json", ".jsonl")
+
+
+class Task(NamedTuple):
+    """One classification task.
+
+    Attributes:
+      name: the name a model directory remembers.
+      columns: order of `text_a`, `text_b` and `label` in a file without a header;
+        a task without `text_b` classifies single texts.
+      labels: the label set in the order of the model's classes; None where it is
+        found in the training data or given by the user.
+      extensions: of the files `train`, `dev` and `test` in a data folder.
+    """
+
+    name: str
+    columns: Tuple[str, ...]
+    labels: Optional[Tuple[str, ...]] = None
+    extensions: Tuple[str, ...] = ALL_EXTENSIONS
+
+    @property
+    def text_columns(self):
+        """`columns` without the label."""
+        return tuple(column for column in self.columns if column != "label")
+
+
+_LCQMC = Task(
+    name="lcqmc",
+    columns=("text_a", "text_b", "label"),
+    labels=("0", "1"),
+    extensions=TABLE_EXTENSIONS,
+)
+
+# `lcqmc_pair` is the name the published ALBERT scripts use.
+TASKS = {
+    "lcqmc": _LCQMC,
+    "lcqmc_pair": _LCQMC,
+    "pair": Task(name="pair", columns=("text_a", "text_b", "label")),
+    "single": Task(name="single", columns=("text_a", "label")),
+}
+
+
+def get_task(name):
+    """Returns the `Task` called `name`, in any case.
+
+    Raises:
+      UserError: no such task.
+    """
+    task = TASKS.get(name.lower())
+    if task is None:
+        raise UserError(
+            "--task_name={}: unknown task; expected one of {}".format(
+                name, ", ".join(sorted(TASKS))
+            )
+        )
+    return task
+
+
+def find_data_file(task, data_dir, split):
+    """Finds the file of one split in a data folder.
+
+    Args:
+      task: a `Task`.
+      data_dir: local or remote folder.
+      split: "train", "dev" or "test".
+
+    Returns:
+      The path, or None where the folder holds no such file.
+
+    Raises:
+      UserError: no such folder, or several files for the split.
+    """
+    if not tf.io.gfile.isdir(data_dir):
+        raise UserError("--data_dir={}: no such folder".format(data_dir))
+    candidates = [os.path.join(data_dir, split + ext) for ext in task.extensions]
+    found = [path for path in candidates if tf.io.gfile.exists(path)]
+    if len(found) > 1:
+        raise UserError(
+            "--data_dir={}: several {} files ({}); name one with --{}_file".format(
+                data_dir, split, ", ".join(map(os.path.basename, found)), split
+            )
+        )
+    return found[0] if found else None

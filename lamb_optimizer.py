@@ -1,0 +1,160 @@
+"""LAMB, the layer-wise adaptive optimizer for large batches (arXiv:1904.00962)."""
+
+import re
+
+import tensorflow.compat.v1 as tf
+
+
+class LAMBOptimizer(tf.train.Optimizer):
+    """LAMB (arXiv:1904.00962, algorithm 2) with decoupled weight decay.
+
+    For each variable x with gradient g, at learning rate lr:
+
+      m = beta_1 m + (1 - beta_1) g
+      v = beta_2 v + (1 - beta_2) g^2
+      u = m / (sqrt(v) + epsilon) + weight_decay_rate x
+      x = x - lr r u        with r = |x| / |u|, or 1 where either norm is 0
+
+    The paper's algorithm divides m and v by 1 - beta^t; the published BERT and
+    ALBERT code does not, and its recipes are tuned without, so that correction
+    is an option here.
+
+    A sparse gradient (`tf.IndexedSlices`) has the effect of the dense one it
+    stands for: rows without a gradient still decay and keep their momentum, as
+    the norms of the whole variable are needed in any case.
+
+    The slots are named `adam_m` and `adam_v` as in published checkpoints.
+    """
+
+    def __init__(
+        self,
+        learning_rate,
+        weight_decay_rate=0.0,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-6,
+        exclude_from_weight_decay=None,
+        exclude_from_layer_adaptation=None,
+        bias_correction=False,
+        use_locking=False,
+        name="LAMBOptimizer",
+    ):
+        """Creates the optimizer.
+
+        Args:
+          learning_rate: float, scalar tensor, or function returning one of them.
+          weight_decay_rate: float, the decoupled decay (arXiv:1711.05101).
+          beta_1: float, decay of the first moment per step.
+          beta_2: float, decay of the second moment per step.
+          epsilon: float, added to the root of the second moment.
+          exclude_from_weight_decay: regular expressions; a variable whose name
+            one of them finds does not decay.
+          exclude_from_layer_adaptation: same for the trust ratio r; None means
+            the same list as `exclude_from_weight_decay`.
+          bias_correction: bool, divide the moments by 1 - beta^t.
+          use_locking: bool, as in every `tf.train.Optimizer`.
+          name: name of the operations.
+        """
+        super().__init__(use_locking, name)
+        self._learning_rate = learning_rate
+        self._weight_decay_rate = weight_decay_rate
+        self._beta_1 = beta_1
+        self._beta_2 = beta_2
+        self._epsilon = epsilon
+        self._exclude_from_weight_decay = exclude_from_weight_decay or []
+        self._exclude_from_layer_adaptation = (
+            self._exclude_from_weight_decay
+            if exclude_from_layer_adaptation is None
+            else exclude_from_layer_adaptation
+        )
+        self._bias_correction = bias_correction
+        self._learning_rate_tensor = None
+
+    def _prepare(self):
+        self._learning_rate_tensor = tf.convert_to_tensor(
+            self._call_if_callable(self._learning_rate), name="learning_rate"
+        )
+
+    def _create_slots(self, var_list):
+        for variable in var_list:
+            self._zeros_slot(variable, "m", "adam_m")
+            self._zeros_slot(variable, "v", "adam_v")
+        if self._bias_correction:
+            first = min(var_list, key=lambda variable: variable.name)
+            for name, beta in self._powers():
+                self._create_non_slot_variable(beta, name, colocate_with=first)
+
+    def _powers(self):
+        return (("beta_1_power", self._beta_1), ("beta_2_power", self._beta_2))
+
+    def _power(self, name):
+        """The variable that holds beta^t, t = 1 at the first step."""
+        with tf.init_scope():
+            graph = None if tf.executing_eagerly() else tf.get_default_graph()
+            return self._get_non_slot_variable(name, graph=graph)
+
+    def _finish(self, update_ops, name_scope):
+        if not self._bias_correction:
+            return super()._finish(update_ops, name_scope)
+        with tf.control_dependencies(update_ops):
+            steps = [
+                self._power(name).assign(self._power(name) * beta)
+                for name, beta in self._powers()
+            ]
+        return tf.group(*update_ops + steps, name=name_scope)
+
+    def _update(self, grad, variable):
+        """One step of one variable from its dense gradient, float of its shape."""
+        dtype = variable.dtype.base_dtype
+        m, v = self.get_slot(variable, "m"), self.get_slot(variable, "v")
+        next_m = self._beta_1 * m + (1.0 - self._beta_1) * grad
+        next_v = self._beta_2 * v + (1.0 - self._beta_2) * tf.square(grad)
+        m_hat, v_hat = next_m, next_v
+        if self._bias_correction:
+            m_hat = next_m / (1.0 - tf.cast(self._power("beta_1_power"), dtype))
+            v_hat = next_v / (1.0 - tf.cast(self._power("beta_2_power"), dtype))
+        update = m_hat / (tf.sqrt(v_hat) + self._epsilon)
+
+        name = _base_name(variable)
+        if self._weight_decay_rate and not _matches(
+            self._exclude_from_weight_decay, name
+        ):
+            update += self._weight_decay_rate * variable
+        rate = tf.cast(self._learning_rate_tensor, dtype)
+        if not _matches(self._exclude_from_layer_adaptation, name):
+            rate *= _trust_ratio(variable, update)
+        return tf.group(
+            variable.assign_sub(rate * update, use_locking=self._use_locking),
+            m.assign(next_m, use_locking=self._use_locking),
+            v.assign(next_v, use_locking=self._use_locking),
+        )
+
+    def _apply_dense(self, grad, var):
+        return self._update(grad, var)
+
+    def _resource_apply_dense(self, grad, handle):
+        return self._update(grad, handle)
+
+    def _apply_sparse(self, grad, var):
+        return self._resource_apply_sparse(grad.values, var, grad.indices)
+
+    def _resource_apply_sparse(self, grad, handle, indices):
+        dense = tf.math.unsorted_segment_sum(grad, indices, tf.shape(handle)[0])
+        return self._update(dense, handle)
+
+
+def _trust_ratio(variable, update):
+    """|variable| / |update|, or 1 where either of them is 0: a scalar."""
+    variable_norm = tf.norm(variable)
+    update_norm = tf.norm(update)
+    ratio = tf.div_no_nan(variable_norm, update_norm)
+    return tf.where(ratio > 0, ratio, tf.ones_like(ratio))
+
+
+def _base_name(variable):
+    """The variable's name without ":0" and without a replica's suffix."""
+    return re.sub(r"(/replica_\d+)?:\d+$", "", variable.name)
+
+
+def _matches(patterns, name):
+    return any(re.search(pattern, name) for pattern in patterns)

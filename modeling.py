@@ -1,0 +1,790 @@
+"""ALBERT for TensorFlow 1.x graphs: configuration, encoder, pretraining heads.
+
+One code path builds the three families of published checkpoints ("dialects").
+They compute the same Transformer encoder and differ in where the embedding is
+projected and in how variables are named:
+
+  dialect      embeddings summed in   projection               layer variables
+  albert_zh    H                      word_embeddings_2        layer_shared/...
+  google       E                      after LayerNorm, bias    transformer/group_G/...
+  bert         H                      none (E = H)             layer_N/...
+
+Sources: BERT (arXiv:1810.04805), ALBERT (arXiv:1909.11942; factorized
+embedding, cross-layer sharing and sentence-order prediction are its sections
+3.1-3.2), pre-LN (arXiv:2002.04745), GELU (arXiv:1606.08415).
+
+Shapes in this file use: B batch, S sequence length, V vocabulary, E embedding
+size, H hidden size, I intermediate size, N attention heads, D = H / N,
+P predictions per sequence, L layers. The file stands alone: it imports only
+the standard library, NumPy and TensorFlow.
+"""
+
+import collections
+import copy
+import json
+import math
+import re
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+SHARING = ("all", "attention", "ffn", "none")
+LN_TYPES = ("postln", "preln")
+
+# Carried by published files, read by no published model code.
+_UNUSED_KEYS = frozenset(
+    "directionality pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers "
+    "pooler_size_per_head pooler_type net_structure_type gap_size num_memory_blocks "
+    "down_scale_factor".split()
+)
+
+# Stands for minus infinity in masked attention scores; part of the published
+# models' numbers.
+_MASKED_SCORE = -10000.0
+_LAYER_NORM_EPSILON = 1e-12
+# Keeps the MLM loss finite where a batch holds no prediction at all.
+_WEIGHT_EPSILON = 1e-5
+
+
+class AlbertConfig:
+    """Sizes and settings of one model; a published JSON file loads untouched.
+
+    The dialect follows from the keys given: `num_hidden_groups` or
+    `inner_group_num` means google; else `embedding_size` means albert_zh, whose
+    older published files lack `ln_type` (post-LN); else it is bert.
+
+    Attributes:
+      dialect: "albert_zh", "google" or "bert".
+      cross_layer_sharing: "all", "attention", "ffn" or "none" (arXiv:1909.11942,
+        section 3.1); "none" by default in the bert dialect, else "all".
+      All constructor arguments, under their names.
+    """
+
+    def __init__(
+        self,
+        vocab_size,
+        hidden_size=768,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        intermediate_size=3072,
+        hidden_act="gelu",
+        hidden_dropout_prob=0.1,
+        attention_probs_dropout_prob=0.1,
+        max_position_embeddings=512,
+        type_vocab_size=2,
+        initializer_range=0.02,
+        embedding_size=None,
+        ln_type=None,
+        num_hidden_groups=None,
+        inner_group_num=None,
+        cross_layer_sharing=None,
+    ):
+        """Raises `ValueError` with one line where the settings do not fit."""
+        self.vocab_size = vocab_size
+        self.hidden_size = hidden_size
+        self.num_hidden_layers = num_hidden_layers
+        self.num_attention_heads = num_attention_heads
+        self.intermediate_size = intermediate_size
+        self.hidden_act = hidden_act
+        self.hidden_dropout_prob = hidden_dropout_prob
+        self.attention_probs_dropout_prob = attention_probs_dropout_prob
+        self.max_position_embeddings = max_position_embeddings
+        self.type_vocab_size = type_vocab_size
+        self.initializer_range = initializer_range
+        self.dialect = _dialect(
+            embedding_size, ln_type, num_hidden_groups, inner_group_num
+        )
+        self.embedding_size = embedding_size or hidden_size
+        self.ln_type = ln_type or "postln"
+        self.num_hidden_groups = num_hidden_groups or 1
+        self.inner_group_num = inner_group_num or 1
+        self.cross_layer_sharing = cross_layer_sharing or (
+            "none" if self.dialect == "bert" else "all"
+        )
+        self._check()
+
+    def _check(self):
+        for name in (
+            "vocab_size hidden_size num_hidden_layers num_attention_heads "
+            "intermediate_size max_position_embeddings type_vocab_size "
+            "embedding_size num_hidden_groups inner_group_num"
+        ).split():
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(
+                    "{} must be a positive integer, received {!r}".format(name, value)
+                )
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                "hidden_size {} is not divisible by num_attention_heads {}".format(
+                    self.hidden_size, self.num_attention_heads
+                )
+            )
+        for name, choices in (
+            ("ln_type", LN_TYPES),
+            ("cross_layer_sharing", SHARING),
+        ):
+            if getattr(self, name) not in choices:
+                raise ValueError(
+                    "{} must be one of {}, received {!r}".format(
+                        name, ", ".join(choices), getattr(self, name)
+                    )
+                )
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(
+                    "{} must be in [0, 1), received {!r}".format(
+                        name, getattr(self, name)
+                    )
+                )
+        get_activation(self.hidden_act)
+        if self.num_hidden_groups > 1 and self.cross_layer_sharing != "all":
+            raise ValueError(
+                "num_hidden_groups {} needs cross_layer_sharing all, not {}".format(
+                    self.num_hidden_groups, self.cross_layer_sharing
+                )
+            )
+
+    @classmethod
+    def from_dict(cls, settings):
+        """Builds a config from a dict; an unknown key is a `ValueError`."""
+        settings = {k: v for k, v in settings.items() if k not in _UNUSED_KEYS}
+        known = cls.__init__.__code__.co_varnames[1 : cls.__init__.__code__.co_argcount]
+        unknown = sorted(set(settings) - set(known))
+        if unknown:
+            raise ValueError(
+                "unknown config key {}; known keys are {}".format(
+                    ", ".join(unknown), ", ".join(known)
+                )
+            )
+        if "vocab_size" not in settings:
+            raise ValueError("config lacks vocab_size")
+        return cls(**settings)
+
+    @classmethod
+    def from_json_file(cls, json_file):
+        """Reads a JSON config; errors are one-line `ValueError`s naming the file."""
+        if not tf.io.gfile.exists(json_file):
+            raise ValueError("{}: no such config file".format(json_file))
+        with tf.io.gfile.GFile(json_file, "r") as reader:
+            text = reader.read()
+        try:
+            settings = json.loads(text)
+            if not isinstance(settings, dict):
+                raise ValueError("expected a JSON object")
+            return cls.from_dict(settings)
+        except ValueError as error:
+            raise ValueError("{}: {}".format(json_file, error)) from error
+
+    def to_dict(self):
+        """Returns the settings as a dict that `from_dict` reads back to this config."""
+        settings = copy.copy(self.__dict__)
+        absent = {
+            "albert_zh": ("num_hidden_groups", "inner_group_num"),
+            "google": ("ln_type",),
+            "bert": (
+                "num_hidden_groups",
+                "inner_group_num",
+                "ln_type",
+                "embedding_size",
+            ),
+        }
+        for key in absent[settings.pop("dialect")]:
+            del settings[key]
+        return settings
+
+    def to_json_string(self):
+        """Returns the settings as indented JSON text with a final newline."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+
+BertConfig = AlbertConfig
+
+
+def _dialect(embedding_size, ln_type, num_hidden_groups, inner_group_num):
+    """Returns the dialect that the given config keys stand for."""
+    grouped = num_hidden_groups is not None or inner_group_num is not None
+    if ln_type is not None and grouped:
+        raise ValueError(
+            "ln_type (albert_zh dialect) and num_hidden_groups or inner_group_num "
+            "(google dialect) exclude each other"
+        )
+    if ln_type is not None and embedding_size is None:
+        raise ValueError("ln_type (albert_zh dialect) needs embedding_size")
+    if grouped:
+        return "google"
+    return "bert" if embedding_size is None else "albert_zh"
+
+
+class AlbertModel:
+    """The encoder: token ids to contextual vectors.
+
+    Example:
+      config = AlbertConfig.from_json_file("albert_config/albert_config_tiny.json")
+      model = AlbertModel(config, is_training=False, input_ids=input_ids)
+      vectors = model.get_sequence_output()    # [B, S, H]
+    """
+
+    def __init__(
+        self,
+        config,
+        is_training,
+        input_ids,
+        input_mask=None,
+        token_type_ids=None,
+        use_one_hot_embeddings=False,
+        scope=None,
+        compute_dtype=tf.float32,
+    ):
+        """Builds the graph under variable scope `scope` (default "bert").
+
+        Args:
+          config: `AlbertConfig`.
+          is_training: bool; dropout is off where it is False.
+          input_ids: int [B, S].
+          input_mask: int [B, S], 1 for tokens, 0 for padding; all 1 when None.
+          token_type_ids: int [B, S], the segment of each token; all 0 when None.
+          use_one_hot_embeddings: bool; look words up by a matrix product with
+            one-hot rows, which is faster on TPU, instead of a gather.
+          scope: variable scope name.
+          compute_dtype: dtype of the matrix products, `tf.float32` or
+            `tf.bfloat16`. Variables, LayerNorm, softmax and all outputs are
+            float32 in either case.
+
+        Raises:
+          ValueError: S is larger than `config.max_position_embeddings`.
+        """
+        batch, length = get_shape_list(input_ids, expected_rank=2)
+        if isinstance(length, int) and length > config.max_position_embeddings:
+            raise ValueError(
+                "sequence length {} is above max_position_embeddings {}".format(
+                    length, config.max_position_embeddings
+                )
+            )
+        config = copy.copy(config)
+        if not is_training:
+            config.hidden_dropout_prob = 0.0
+            config.attention_probs_dropout_prob = 0.0
+        if input_mask is None:
+            input_mask = tf.ones([batch, length], tf.int32)
+        if token_type_ids is None:
+            token_type_ids = tf.zeros([batch, length], tf.int32)
+
+        with tf.variable_scope(scope, default_name="bert"):
+            with tf.variable_scope("embeddings"):
+                self._word_embeddings, self._projection = _word_tables(config)
+                self._embedding_output = _embed(
+                    config,
+                    input_ids,
+                    token_type_ids,
+                    self._word_embeddings,
+                    self._projection,
+                    use_one_hot_embeddings,
+                )
+            with tf.variable_scope("encoder"):
+                self._all_encoder_layers = _encode(
+                    config, self._embedding_output, input_mask, compute_dtype
+                )
+            with tf.variable_scope("pooler"):
+                first_token = self.get_sequence_output()[:, 0, :]  # [B, H]
+                weights = _dense_variables(
+                    "dense", config.hidden_size, config.hidden_size, config
+                )
+                self._pooled_output = tf.tanh(_dense(first_token, weights))
+
+    def get_pooled_output(self):
+        """Returns float32 [B, H], the first token's vector through a tanh layer."""
+        return self._pooled_output
+
+    def get_sequence_output(self):
+        """Returns float32 [B, S, H], the last layer's output."""
+        return self._all_encoder_layers[-1]
+
+    def get_all_encoder_layers(self):
+        """Returns a list of L float32 tensors [B, S, H], first layer first."""
+        return self._all_encoder_layers
+
+    def get_embedding_output(self):
+        """Returns the encoder's input: float32 [B, S, H], google: [B, S, E]."""
+        return self._embedding_output
+
+    def get_embedding_table(self):
+        """Returns the word embedding variable, float32 [V, E]."""
+        return self._word_embeddings
+
+    def get_embedding_table_2(self):
+        """Returns the albert_zh dialect's projection [E, H], else None."""
+        return self._projection
+
+
+BertModel = AlbertModel
+
+
+# --- Pretraining heads -------------------------------------------------------
+
+
+def get_masked_lm_output(config, model, positions, label_ids, label_weights):
+    """The masked language model's loss, through the tied embedding tables.
+
+    Args:
+      config: `AlbertConfig`.
+      model: `AlbertModel`.
+      positions: int [B, P], which tokens are predicted.
+      label_ids: int [B, P], their original ids.
+      label_weights: float [B, P], 1 for predictions, 0 for padding.
+
+    Returns:
+      loss: float32 scalar, the weighted mean of the per-example losses.
+      per_example_loss: float32 [B * P].
+      logits: float32 [B * P, V].
+    """
+    hidden = gather_indexes(model.get_sequence_output(), positions)  # [B*P, H]
+    width = config.embedding_size if config.dialect == "google" else config.hidden_size
+    with tf.variable_scope("cls/predictions"):
+        with tf.variable_scope("transform"):
+            weights = _dense_variables("dense", config.hidden_size, width, config)
+            hidden = get_activation(config.hidden_act)(_dense(hidden, weights))
+            hidden = layer_norm(hidden)
+        output_bias = tf.get_variable(
+            "output_bias", [config.vocab_size], initializer=tf.zeros_initializer()
+        )
+        if model.get_embedding_table_2() is not None:
+            hidden = tf.matmul(hidden, model.get_embedding_table_2(), transpose_b=True)
+        logits = tf.matmul(hidden, model.get_embedding_table(), transpose_b=True)
+        logits = tf.nn.bias_add(logits, output_bias)  # [B*P, V]
+
+        per_example_loss = _cross_entropy(logits, label_ids)
+        label_weights = tf.reshape(tf.cast(label_weights, tf.float32), [-1])
+        loss = tf.reduce_sum(label_weights * per_example_loss) / (
+            tf.reduce_sum(label_weights) + _WEIGHT_EPSILON
+        )
+    return loss, per_example_loss, logits
+
+
+def get_sentence_order_output(config, model, labels):
+    """Sentence-order prediction (arXiv:1909.11942, section 3.1).
+
+    Args:
+      config: `AlbertConfig`.
+      model: `AlbertModel`.
+      labels: int [B] or [B, 1], 0 where the segments are in order, 1 where they
+        are swapped.
+
+    Returns:
+      loss: float32 scalar, the mean of the per-example losses.
+      per_example_loss: float32 [B].
+      logits: float32 [B, 2].
+    """
+    with tf.variable_scope("cls/seq_relationship"):
+        output_weights = tf.get_variable(
+            "output_weights",
+            [2, config.hidden_size],
+            initializer=create_initializer(config.initializer_range),
+        )
+        output_bias = tf.get_variable(
+            "output_bias", [2], initializer=tf.zeros_initializer()
+        )
+        logits = tf.matmul(model.get_pooled_output(), output_weights, transpose_b=True)
+        logits = tf.nn.bias_add(logits, output_bias)
+        per_example_loss = _cross_entropy(logits, labels)
+        return tf.reduce_mean(per_example_loss), per_example_loss, logits
+
+
+def _cross_entropy(logits, labels):
+    """float32 [n] losses of logits [n, classes] against int labels of any shape."""
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(
+        labels=tf.reshape(labels, [-1]), logits=logits
+    )
+
+
+def gather_indexes(sequence, positions):
+    """Picks vectors: float [B, S, H] at int positions [B, P] -> [B * P, H]."""
+    batch, length, width = get_shape_list(sequence, expected_rank=3)
+    offsets = tf.reshape(tf.range(batch, dtype=tf.int32) * length, [-1, 1])
+    flat_positions = tf.reshape(tf.cast(positions, tf.int32) + offsets, [-1])
+    return tf.gather(tf.reshape(sequence, [batch * length, width]), flat_positions)
+
+
+# --- Embeddings --------------------------------------------------------------
+
+
+def _word_tables(config):
+    """Returns the word table [V, E] and, in the albert_zh dialect, [E, H]."""
+    initializer = create_initializer(config.initializer_range)
+    table = tf.get_variable(
+        "word_embeddings",
+        [config.vocab_size, config.embedding_size],
+        initializer=initializer,
+    )
+    if config.dialect != "albert_zh":
+        return table, None
+    return table, tf.get_variable(
+        "word_embeddings_2",
+        [config.embedding_size, config.hidden_size],
+        initializer=initializer,
+    )
+
+
+def _embed(config, input_ids, token_type_ids, table, projection, one_hot):
+    """Word + segment + position embeddings, LayerNorm, dropout: [B, S, E or H]."""
+    batch, length = get_shape_list(input_ids, expected_rank=2)
+    flat_ids = tf.reshape(input_ids, [-1])
+    if one_hot:
+        words = tf.matmul(tf.one_hot(flat_ids, config.vocab_size), table)
+    else:
+        words = tf.gather(table, flat_ids)  # [B*S, E]
+    if projection is not None:
+        words = tf.matmul(words, projection)  # [B*S, H]
+    width = get_shape_list(words)[-1]
+    initializer = create_initializer(config.initializer_range)
+    segment_table = tf.get_variable(
+        "token_type_embeddings",
+        [config.type_vocab_size, width],
+        initializer=initializer,
+    )
+    position_table = tf.get_variable(
+        "position_embeddings",
+        [config.max_position_embeddings, width],
+        initializer=initializer,
+    )
+    # With so few rows the product is faster than a gather, above all backwards.
+    segments = tf.matmul(
+        tf.one_hot(tf.reshape(token_type_ids, [-1]), config.type_vocab_size),
+        segment_table,
+        name="segments",
+    )
+    embeddings = tf.reshape(words + segments, [batch, length, width])
+    embeddings += position_table[:length]
+    return dropout(layer_norm(embeddings), config.hidden_dropout_prob)
+
+
+# --- Encoder -----------------------------------------------------------------
+
+_Dense = collections.namedtuple("_Dense", ["kernel", "bias"])
+_Norm = collections.namedtuple("_Norm", ["gamma", "beta"])
+_Attention = collections.namedtuple("_Attention", ["qkv", "output", "norm"])
+_FeedForward = collections.namedtuple("_FeedForward", ["inner", "output", "norm"])
+# Variable scopes of one layer; the attention and the feed-forward half are
+# shared across layers exactly where these names repeat.
+_AttentionScopes = collections.namedtuple("_AttentionScopes", ["attention", "norm"])
+_FeedForwardScopes = collections.namedtuple(
+    "_FeedForwardScopes", ["inner", "output", "norm"]
+)
+
+
+def _layer_scopes(config, layer, inner):
+    """Names the variables of one layer: the published dialects' public API.
+
+    Args:
+      config: `AlbertConfig`.
+      layer: int, the layer's number from 0.
+      inner: int, the layer's place in its inner group from 0.
+
+    Returns:
+      `_AttentionScopes`, `_FeedForwardScopes` relative to ".../encoder".
+    """
+    sharing = config.cross_layer_sharing
+    attention_shared = sharing in ("all", "attention")
+    ffn_shared = sharing in ("all", "ffn")
+    if config.dialect == "google":
+        group = layer * config.num_hidden_groups // config.num_hidden_layers
+        template = "transformer/group_{}/inner_group_" + str(inner)
+        attention = template.format(group if attention_shared else layer)
+        ffn = template.format(group if ffn_shared else layer)
+        return (
+            _AttentionScopes(attention + "/attention_1", attention + "/LayerNorm"),
+            _FeedForwardScopes(
+                ffn + "/ffn_1/intermediate/dense",
+                ffn + "/ffn_1/intermediate/output/dense",
+                ffn + "/LayerNorm_1",
+            ),
+        )
+    prefix = "layer_{}/".format(layer) if sharing == "none" else "layer_shared/"
+    own = "_{}".format(layer)
+    attention = prefix + "attention" + (own if sharing == "ffn" else "")
+    suffix = own if sharing == "attention" else ""
+    output = prefix + "output" + suffix
+    return (
+        _AttentionScopes(attention, attention + "/output/LayerNorm"),
+        _FeedForwardScopes(
+            prefix + "intermediate" + suffix + "/dense",
+            output + "/dense",
+            output + "/LayerNorm",
+        ),
+    )
+
+
+def _encode(config, embeddings, input_mask, compute_dtype):
+    """Runs the L layers; returns their outputs, a list of float32 [B, S, H]."""
+    batch, length, width = get_shape_list(embeddings, expected_rank=3)
+    hidden_size = config.hidden_size
+    hidden = tf.reshape(embeddings, [-1, width])  # products are faster in 2-D
+    if width != hidden_size:
+        projection = _dense_variables(
+            "embedding_hidden_mapping_in", width, hidden_size, config
+        )
+        hidden = _dense(hidden, projection)
+    # [B, 1, 1, S], added to the scores of every head and query
+    score_bias = (1.0 - tf.cast(input_mask, tf.float32)) * _MASKED_SCORE
+    score_bias = score_bias[:, tf.newaxis, tf.newaxis, :]
+
+    weights = {}  # scopes -> variables: a name that repeats is a shared layer
+    outputs = []
+    for layer in range(config.num_hidden_layers):
+        for inner in range(config.inner_group_num):
+            attention_scopes, ffn_scopes = _layer_scopes(config, layer, inner)
+            if attention_scopes not in weights:
+                weights[attention_scopes] = _attention_variables(
+                    attention_scopes, config, compute_dtype
+                )
+            if ffn_scopes not in weights:
+                weights[ffn_scopes] = _ffn_variables(ffn_scopes, config, compute_dtype)
+            with tf.name_scope("layer_{}".format(layer)):
+                hidden = _transformer_layer(
+                    config,
+                    hidden,
+                    score_bias,
+                    weights[attention_scopes],
+                    weights[ffn_scopes],
+                    [batch, length],
+                )
+        outputs.append(tf.reshape(hidden, [batch, length, hidden_size]))
+    return outputs
+
+
+def _transformer_layer(config, x, score_bias, attention, ffn, batch_shape):
+    """One layer, post-LN or pre-LN: float32 [B*S, H] -> [B*S, H]."""
+
+    def self_attention(inputs):
+        context = _attend(config, inputs, score_bias, attention.qkv, batch_shape)
+        return dropout(_dense(context, attention.output), config.hidden_dropout_prob)
+
+    def feed_forward(inputs):
+        inner = get_activation(config.hidden_act)(
+            _dense(inputs, ffn.inner, keep_dtype=True)
+        )
+        return dropout(_dense(inner, ffn.output), config.hidden_dropout_prob)
+
+    if config.ln_type == "preln":
+        x += self_attention(_normalize(x, attention.norm))
+        return x + feed_forward(_normalize(x, ffn.norm))
+    x = _normalize(x + self_attention(x), attention.norm)
+    return _normalize(x + feed_forward(x), ffn.norm)
+
+
+def _attend(config, x, score_bias, qkv, batch_shape):
+    """Multi-head self-attention (arXiv:1706.03762, section 3.2).
+
+    Args:
+      config: `AlbertConfig`.
+      x: float32 [B*S, H].
+      score_bias: float32 [B, 1, 1, S], 0 for tokens, -10000 for padding.
+      qkv: `_Dense`, kernel [H, 3H]: query, key and value side by side.
+      batch_shape: [B, S].
+
+    Returns:
+      [B*S, H] in the dtype of the kernel, the heads' contexts side by side.
+    """
+    batch, length = batch_shape
+    heads = config.num_attention_heads
+    depth = config.hidden_size // heads
+    projected = _dense(x, qkv, keep_dtype=True)  # [B*S, 3H]
+    projected = tf.reshape(projected, [batch, length, 3, heads, depth])
+    query, key, value = tf.unstack(
+        tf.transpose(projected, [2, 0, 3, 1, 4])  # [3, B, N, S, D]
+    )
+    # Scaling the query costs D per token, scaling the scores S per token.
+    query *= tf.cast(1.0 / math.sqrt(depth), query.dtype)
+    scores = tf.matmul(query, key, transpose_b=True)  # [B, N, S, S]
+    probabilities = tf.nn.softmax(tf.cast(scores, tf.float32) + score_bias)
+    probabilities = dropout(probabilities, config.attention_probs_dropout_prob)
+    context = tf.matmul(tf.cast(probabilities, value.dtype), value)  # [B, N, S, D]
+    context = tf.transpose(context, [0, 2, 1, 3])
+    return tf.reshape(context, [-1, config.hidden_size])
+
+
+def _attention_variables(scopes, config, compute_dtype):
+    """Variables of the attention half of a layer, cast once to `compute_dtype`."""
+    size = config.hidden_size
+    with tf.variable_scope(scopes.attention):
+        with tf.variable_scope("self"):
+            parts = [
+                _dense_variables(name, size, size, config)
+                for name in ("query", "key", "value")
+            ]
+        # One product of three times the width instead of three products.
+        qkv = _Dense(
+            tf.concat([part.kernel for part in parts], axis=1),
+            tf.concat([part.bias for part in parts], axis=0),
+        )
+        with tf.variable_scope("output"):
+            output = _dense_variables("dense", size, size, config)
+    norm = _norm_variables(scopes.norm, size)
+    return _Attention(_cast(qkv, compute_dtype), _cast(output, compute_dtype), norm)
+
+
+def _ffn_variables(scopes, config, compute_dtype):
+    """Variables of the feed-forward half of a layer, cast once."""
+    size, inner_size = config.hidden_size, config.intermediate_size
+    inner = _dense_variables(scopes.inner, size, inner_size, config)
+    output = _dense_variables(scopes.output, inner_size, size, config)
+    norm = _norm_variables(scopes.norm, size)
+    return _FeedForward(_cast(inner, compute_dtype), _cast(output, compute_dtype), norm)
+
+
+def _cast(weights, dtype):
+    return _Dense(*[tf.cast(tensor, dtype) for tensor in weights])
+
+
+def _dense_variables(name, input_size, output_size, config):
+    """Creates kernel [input_size, output_size] and bias under scope `name`."""
+    with tf.variable_scope(name):
+        kernel = tf.get_variable(
+            "kernel",
+            [input_size, output_size],
+            initializer=create_initializer(config.initializer_range),
+        )
+        bias = tf.get_variable(
+            "bias", [output_size], initializer=tf.zeros_initializer()
+        )
+    return _Dense(kernel, bias)
+
+
+def _dense(x, weights, keep_dtype=False):
+    """x W + b for x [n, in], computed in the weights' dtype.
+
+    Returns [n, out], float32 unless `keep_dtype`.
+    """
+    y = tf.matmul(tf.cast(x, weights.kernel.dtype.base_dtype), weights.kernel)
+    y = tf.nn.bias_add(y, weights.bias)
+    return y if keep_dtype else tf.cast(y, tf.float32)
+
+
+def _norm_variables(name, size):
+    with tf.variable_scope(name):
+        beta = tf.get_variable("beta", [size], initializer=tf.zeros_initializer())
+        gamma = tf.get_variable("gamma", [size], initializer=tf.ones_initializer())
+    return _Norm(gamma, beta)
+
+
+def _normalize(x, norm):
+    """Layer normalization (arXiv:1607.06450) over the last axis."""
+    mean, variance = tf.nn.moments(x, axes=[-1], keep_dims=True)
+    return tf.nn.batch_normalization(
+        x, mean, variance, norm.beta, norm.gamma, _LAYER_NORM_EPSILON
+    )
+
+
+# --- Functions other projects call by these names ----------------------------
+
+
+def layer_norm(input_tensor, name=None):
+    """Layer normalization over the last axis, with variables of its own.
+
+    Args:
+      input_tensor: float32 [..., size], the last dimension static.
+      name: scope of its `beta` and `gamma`, default "LayerNorm".
+
+    Returns:
+      float32 [..., size].
+    """
+    size = get_shape_list(input_tensor)[-1]
+    return _normalize(input_tensor, _norm_variables(name or "LayerNorm", size))
+
+
+def dropout(input_tensor, dropout_prob):
+    """Zeroes elements with probability `dropout_prob`; None or 0.0 does nothing."""
+    if not dropout_prob:
+        return input_tensor
+    return tf.nn.dropout(input_tensor, rate=dropout_prob)
+
+
+def gelu(x):
+    """GELU in its tanh form (arXiv:1606.08415, section 2), as the models use it."""
+    inner = math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)
+    return x * (0.5 * (1.0 + tf.tanh(inner)))
+
+
+def get_activation(name):
+    """Maps "gelu", "relu", "tanh", "linear" (or a function) to a function.
+
+    Raises:
+      ValueError: `name` is none of these.
+    """
+    if callable(name):
+        return name
+    functions = {
+        "gelu": gelu,
+        "relu": tf.nn.relu,
+        "tanh": tf.tanh,
+        "linear": tf.identity,
+        "": tf.identity,
+        None: tf.identity,
+    }
+    if name not in functions:
+        raise ValueError(
+            "hidden_act must be gelu, relu, tanh or linear, received {!r}".format(name)
+        )
+    return functions[name]
+
+
+def create_initializer(initializer_range=0.02):
+    """Returns a truncated normal initializer of that standard deviation."""
+    return tf.truncated_normal_initializer(stddev=initializer_range)
+
+
+def get_shape_list(tensor, expected_rank=None, name=None):
+    """Returns a tensor's shape: ints where static, scalar tensors elsewhere.
+
+    Args:
+      tensor: any tensor of known rank.
+      expected_rank: int or a collection of ints; None accepts any.
+      name: name for the error message.
+
+    Raises:
+      ValueError: the rank is not the expected one.
+    """
+    static = tensor.shape.as_list()
+    if expected_rank is not None:
+        ranks = (
+            [expected_rank] if isinstance(expected_rank, int) else list(expected_rank)
+        )
+        if len(static) not in ranks:
+            raise ValueError(
+                "{} has rank {} (shape {}), expected {}".format(
+                    name or tensor.name, len(static), static, expected_rank
+                )
+            )
+    if all(size is not None for size in static):
+        return static
+    dynamic = tf.shape(tensor)
+    return [dynamic[i] if size is None else size for i, size in enumerate(static)]
+
+
+def get_assignment_map_from_checkpoint(tvars, init_checkpoint):
+    """Matches variables with a checkpoint's by name.
+
+    Args:
+      tvars: list of variables.
+      init_checkpoint: path prefix of a TensorFlow checkpoint.
+
+    Returns:
+      assignment_map: OrderedDict checkpoint name -> variable name, for
+        `tf.train.init_from_checkpoint`.
+      initialized_variable_names: dict with the names of the variables that the
+        map restores, with and without ":0", each to 1.
+    """
+    names = {re.sub(r":\d+$", "", variable.name) for variable in tvars}
+    assignment_map = collections.OrderedDict()
+    initialized_variable_names = {}
+    for name, _ in tf.train.list_variables(init_checkpoint):
+        if name in names:
+            assignment_map[name] = name
+            initialized_variable_names[name] = 1
+            initialized_variable_names[name + ":0"] = 1
+    return assignment_map, initialized_variable_names
+
+
+def count_parameters(variables):
+    """Returns the number of scalars in these variables."""
+    return sum(int(np.prod(variable.shape.as_list())) for variable in variables)

@@ -1,0 +1,177 @@
+"""Training operations: learning-rate schedule, gradient clipping, AdamW, LAMB."""
+
+import collections
+
+import tensorflow.compat.v1 as tf
+
+from lamb_optimizer import LAMBOptimizer
+
+# LayerNorm parameters and biases neither decay nor adapt (arXiv:1904.00962,
+# section 4; BERT's training code).
+EXCLUDED_FROM_WEIGHT_DECAY = ("LayerNorm", "layer_norm", "bias")
+
+OPTIMIZERS = ("lamb", "adamw")
+
+TrainingOperation = collections.namedtuple(
+    "TrainingOperation", ["train_op", "learning_rate", "gradient_norm"]
+)
+
+
+class AdamWeightDecayOptimizer(LAMBOptimizer):
+    """Adam with decoupled weight decay (arXiv:1711.05101): LAMB at trust ratio 1.
+
+    As in BERT's training code the moments are not bias-corrected by default.
+    """
+
+    def __init__(
+        self,
+        learning_rate,
+        weight_decay_rate=0.0,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-6,
+        exclude_from_weight_decay=None,
+        bias_correction=False,
+        use_locking=False,
+        name="AdamWeightDecayOptimizer",
+    ):
+        """Creates the optimizer; the arguments are `LAMBOptimizer`'s."""
+        super().__init__(
+            learning_rate,
+            weight_decay_rate=weight_decay_rate,
+            beta_1=beta_1,
+            beta_2=beta_2,
+            epsilon=epsilon,
+            exclude_from_weight_decay=exclude_from_weight_decay,
+            exclude_from_layer_adaptation=[".*"],
+            bias_correction=bias_correction,
+            use_locking=use_locking,
+            name=name,
+        )
+
+
+def learning_rate_schedule(
+    init_lr, global_step, num_train_steps, num_warmup_steps, decay_power=1.0
+):
+    """Linear warm-up, then polynomial decay to 0, as published.
+
+    The rate at step t is init_lr t / warm-up while t < warm-up, and
+    init_lr (1 - t / T)^power afterwards; the decay counts from step 0, so the
+    peak lies a little below `init_lr`.
+
+    Args:
+      init_lr: float, the peak rate.
+      global_step: int scalar tensor, t.
+      num_train_steps: int, T.
+      num_warmup_steps: int, 0 for none.
+      decay_power: float, 1.0 for a straight line.
+
+    Returns:
+      float32 scalar tensor.
+    """
+    learning_rate = tf.train.polynomial_decay(
+        tf.constant(init_lr, tf.float32),
+        global_step,
+        num_train_steps,
+        end_learning_rate=0.0,
+        power=decay_power,
+    )
+    if not num_warmup_steps:
+        return learning_rate
+    step = tf.cast(global_step, tf.float32)
+    warmup = init_lr * step / tf.constant(num_warmup_steps, tf.float32)
+    return tf.where(step < num_warmup_steps, warmup, learning_rate)
+
+
+def create_training_operation(
+    loss,
+    init_lr,
+    num_train_steps,
+    num_warmup_steps,
+    use_tpu,
+    optimizer="lamb",
+    weight_decay_rate=0.01,
+    clip_norm=1.0,
+    decay_power=1.0,
+    bias_correction=False,
+):
+    """Builds the operation of one training step, for all trainable variables.
+
+    On TPU the gradients are averaged over the shards before their norm is
+    clipped, so that the clipping is that of the whole batch.
+
+    Args:
+      loss: float32 scalar tensor; on TPU, this shard's mean.
+      init_lr: float, the peak learning rate.
+      num_train_steps: int, the step at which the rate reaches 0.
+      num_warmup_steps: int, steps of linear warm-up.
+      use_tpu: bool, whether the graph is built for TPU shards.
+      optimizer: "lamb" or "adamw".
+      weight_decay_rate: float, for all but LayerNorm and biases.
+      clip_norm: float, bound of the gradients' global norm; None for no bound.
+      decay_power: float, power of the polynomial decay.
+      bias_correction: bool, correct the moments' bias.
+
+    Returns:
+      `TrainingOperation`: train_op, which also increments the global step;
+      learning_rate and gradient_norm (before clipping), float32 scalar tensors.
+
+    Raises:
+      ValueError: an unknown optimizer.
+    """
+    classes = {"lamb": LAMBOptimizer, "adamw": AdamWeightDecayOptimizer}
+    if optimizer not in classes:
+        raise ValueError(
+            "optimizer must be one of {}, received {!r}".format(
+                ", ".join(OPTIMIZERS), optimizer
+            )
+        )
+    global_step = tf.train.get_or_create_global_step()
+    learning_rate = learning_rate_schedule(
+        init_lr, global_step, num_train_steps, num_warmup_steps, decay_power
+    )
+    rule = classes[optimizer](
+        learning_rate,
+        weight_decay_rate=weight_decay_rate,
+        exclude_from_weight_decay=EXCLUDED_FROM_WEIGHT_DECAY,
+        bias_correction=bias_correction,
+    )
+    variables = tf.trainable_variables()
+    gradients = tf.gradients(loss, variables)
+    if use_tpu:
+        gradients = _average_over_shards(gradients)
+    gradient_norm = tf.global_norm(gradients)
+    if clip_norm is not None:
+        gradients, _ = tf.clip_by_global_norm(
+            gradients, clip_norm, use_norm=gradient_norm
+        )
+    train_op = rule.apply_gradients(zip(gradients, variables), global_step=global_step)
+    return TrainingOperation(train_op, learning_rate, gradient_norm)
+
+
+def _average_over_shards(gradients):
+    """Means of these gradients over the TPU shards the graph is replicated to."""
+    # Imported from TensorFlow's own module, as compat.v1 names the reduction but
+    # not the shard count.
+    from tensorflow.python.tpu import tpu_function
+
+    shards = tpu_function.get_tpu_context().number_of_shards or 1
+    return [
+        gradient
+        if gradient is None
+        else tf.tpu.cross_replica_sum(tf.convert_to_tensor(gradient) / shards)
+        for gradient in gradients
+    ]
+
+
+def create_optimizer(
+    loss, init_lr, num_train_steps, num_warmup_steps, use_tpu, **settings
+):
+    """Returns the training operation alone, with BERT's positional signature.
+
+    `settings` are the keyword arguments of `create_training_operation`; the
+    default optimizer is LAMB.
+    """
+    return create_training_operation(
+        loss, init_lr, num_train_steps, num_warmup_steps, use_tpu, **settings
+    ).train_op

@@ -1,0 +1,99 @@
+"""What the tests share: paths, the real data, commands run as a user runs them."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import hypothesis
+import pytest
+
+# Set before any test imports TensorFlow: its C++ side logs hardware notes at
+# INFO, and a GPU would make the same test give different numbers.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+COMMAND_TIMEOUT_SECONDS = 600
+
+# No deadline: a first call builds a graph. Under CI the examples are the same
+# every time, so that a red run can be repeated.
+hypothesis.settings.register_profile(
+    "albert_zh",
+    deadline=None,
+    max_examples=50,
+    derandomize=bool(os.environ.get("CI")),
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("albert_zh")
+
+
+def pytest_collection_modifyitems(items):
+    """Marks every test that asks for the fixture `real_data` as `real_data`."""
+    for item in items:
+        if "real_data" in getattr(item, "fixturenames", ()):
+            item.add_marker("real_data")
+
+
+@pytest.fixture(scope="session")
+def repository():
+    """`pathlib.Path` of the repository's root."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """`pathlib.Path` of the real data; skips where ALBERT_ZH_DATA names none."""
+    directory = os.environ.get("ALBERT_ZH_DATA")
+    if not directory:
+        pytest.skip("ALBERT_ZH_DATA is not set")
+    if not os.path.isdir(directory):
+        pytest.skip("ALBERT_ZH_DATA={} is no directory".format(directory))
+    return pathlib.Path(directory)
+
+
+@pytest.fixture
+def run_command(tmp_path):
+    """Function that runs one of the repository's commands in its own process.
+
+    `run_command(script, *flags, cwd=None, timeout=600)` runs `script`, a path
+    relative to the repository's root, with `flags` (each made a string) in the
+    directory `cwd` (default: the test's `tmp_path`) and without standard input.
+    It returns the `subprocess.CompletedProcess`, its `stdout` and `stderr`
+    decoded from UTF-8, whatever the exit code.
+    """
+
+    def run(script, *flags, cwd=None, timeout=COMMAND_TIMEOUT_SECONDS):
+        return subprocess.run(
+            [sys.executable, str(REPOSITORY / script)] + [str(flag) for flag in flags],
+            cwd=str(cwd or tmp_path),
+            env=dict(os.environ, PYTHONIOENCODING="utf-8"),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=timeout,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def assert_user_error():
+    """Function that asserts a command ended in one line about a user's mistake.
+
+    `assert_user_error(result, *words)`: `result` of `run_command` has exit code
+    2, no traceback, exactly one line of error, which is the last one of standard
+    error and holds every one of `words`.
+    """
+
+    def check(result, *words):
+        output = result.stdout + result.stderr
+        assert result.returncode == 2, output
+        assert "Traceback" not in output, output
+        lines = result.stderr.strip().splitlines()
+        assert sum(": error: " in line for line in lines) == 1, result.stderr
+        assert ": error: " in lines[-1], result.stderr
+        missing = [word for word in words if str(word) not in lines[-1]]
+        assert not missing, "{} not in: {}".format(missing, lines[-1])
+
+    return check

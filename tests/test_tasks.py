@@ -1,0 +1,453 @@
+"""Tasks: registry, reading of every format, features, records, metrics."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from albert_zh.errors import UserError
+from albert_zh.tasks import features, find_data_file, get_task, metrics, reading
+from albert_zh.tasks.reading import Example
+
+PAIR = get_task("pair")
+SINGLE = get_task("single")
+LCQMC = get_task("lcqmc")
+
+
+def write(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+    return str(path)
+
+
+# Registry
+
+
+def test_the_published_name_is_the_same_task():
+    assert get_task("lcqmc_pair") is get_task("LCQMC")
+    assert get_task("lcqmc").labels == ("0", "1")
+
+
+def test_unknown_task_names_the_known_ones():
+    with pytest.raises(UserError, match="--task_name=qqp.*lcqmc.*pair.*single"):
+        get_task("qqp")
+
+
+def test_data_files_are_found_by_split(tmp_path):
+    dev = write(tmp_path, "dev.txt", "a\tb\t0\n")
+    assert find_data_file(LCQMC, str(tmp_path), "dev") == dev
+    assert find_data_file(LCQMC, str(tmp_path), "test") is None
+
+
+def test_two_files_for_a_split_are_an_error(tmp_path):
+    write(tmp_path, "dev.txt", "a\tb\t0\n")
+    write(tmp_path, "dev.tsv", "a\tb\t0\n")
+    with pytest.raises(UserError, match="dev.tsv, dev.txt.*--dev_file"):
+        find_data_file(LCQMC, str(tmp_path), "dev")
+
+
+def test_missing_data_folder_names_the_flag(tmp_path):
+    with pytest.raises(UserError, match="--data_dir=.*nowhere"):
+        find_data_file(LCQMC, str(tmp_path / "nowhere"), "dev")
+
+
+# Reading
+
+
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize(
+    "header",
+    ["", "sentence1\tsentence2\tlabel", "text_a\ttext_b\tlabel", "a\tb\tLabel"],
+)
+def test_lcqmc_with_and_without_header_bom_and_crlf(tmp_path, bom, newline, header):
+    lines = ([header] if header else []) + ["你好\t您好\t1", "天气\t吃饭\t0", ""]
+    content = bom + newline.join(lines).encode("utf-8")
+    data = reading.read_examples(write(tmp_path, "dev.txt", content), LCQMC, ("0", "1"))
+    assert data.examples == [
+        Example("你好", "您好", "1"),
+        Example("天气", "吃饭", "0"),
+    ]
+    assert data.has_header == bool(header)
+    assert data.has_labels
+
+
+def test_last_line_without_newline_is_a_row(tmp_path):
+    path = write(tmp_path, "x.tsv", "a\tb\t0\nc\td\t1")
+    assert len(reading.read_examples(path, PAIR).examples) == 2
+
+
+def test_quotes_are_ordinary_characters_in_tsv(tmp_path):
+    path = write(tmp_path, "x.tsv", '"开\t"引"号"\t0\n他说"\t"\t1\n')
+    assert [e.text_a for e in reading.read_examples(path, PAIR).examples] == [
+        '"开',
+        '他说"',
+    ]
+
+
+def test_only_newlines_end_a_line(tmp_path):
+    path = write(tmp_path, "x.tsv", "a\u2028b\x0bc\td\u0085\t0\n")
+    assert reading.read_examples(path, PAIR).examples[0].text_a == "a\u2028b\x0bc"
+
+
+def test_csv_quotes_commas_and_line_ends(tmp_path):
+    path = write(tmp_path, "x.csv", 'label,text\n1,"好,很""好""\n的"\n0,差\n')
+    data = reading.read_examples(path, SINGLE)
+    assert data.examples == [
+        Example('好,很"好"\n的', None, "1"),
+        Example("差", None, "0"),
+    ]
+
+
+@pytest.mark.parametrize("names", [("q1", "q2"), ("question1", "question2")])
+def test_columns_are_found_by_name_in_any_order(tmp_path, names):
+    header = "id\tlabel\t{1}\t{0}\n".format(*names)
+    path = write(tmp_path, "x.tsv", header + "7\tyes\tsecond\tfirst\n")
+    data = reading.read_examples(path, PAIR)
+    assert data.examples == [Example("first", "second", "yes")]
+
+
+def test_single_texts_label_first_by_header(tmp_path):
+    path = write(tmp_path, "x.tsv", "label\ttext_a\n1\t好\n0\t坏\n")
+    data = reading.read_examples(path, SINGLE)
+    assert data.examples == [Example("好", None, "1"), Example("坏", None, "0")]
+
+
+def test_json_lines(tmp_path):
+    rows = [
+        {"sentence1": "甲", "sentence2": "乙", "label": "neutral", "label0": "x"},
+        {"sentence1": "丙", "sentence2": "丁", "label": 3, "label0": "y"},
+    ]
+    path = write(tmp_path, "x.json", "\n".join(map(json.dumps, rows)))
+    assert reading.read_examples(path, PAIR).examples == [
+        Example("甲", "乙", "neutral"),
+        Example("丙", "丁", "3"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("x.tsv", "甲\t乙\n丙\t丁\n"),
+        ("x.tsv", "甲\t乙\t?\n丙\t丁\t\n"),
+        ("x.tsv", "q1\tq2\n甲\t乙\n丙\t丁\n"),
+        ("x.csv", "甲,乙\n丙,丁\n"),
+        ("x.jsonl", '{"q1": "甲", "q2": "乙"}\n{"q1": "丙", "q2": "丁", "label": 1}\n'),
+    ],
+)
+def test_texts_are_read_whatever_their_labels(tmp_path, name, content):
+    data = reading.read_texts(write(tmp_path, name, content), PAIR)
+    assert data.examples == [Example("甲", "乙", None), Example("丙", "丁", None)]
+    assert not data.has_labels
+
+
+@pytest.mark.parametrize(
+    "name, content, where",
+    [
+        ("x.tsv", "甲\t乙\t0\n丙\t1\n", "x.tsv:2: 2 columns, expected 3"),
+        ("x.tsv", "甲\t乙\t0\t1\n", "x.tsv:1: 4 columns, expected 3"),
+        ("x.tsv", "甲\t乙\t0\n\n丙\t丁\t1\n", "x.tsv:2: 1 columns"),
+        ("x.tsv", "甲\t乙\t0\n \t丁\t1\n", "x.tsv:2: text_a is empty"),
+        ("x.tsv", "甲\t乙\t0\n丙\t\t1\n", "x.tsv:2: text_b is empty"),
+        ("x.tsv", "甲\t乙\t0\n丙\t丁\t\n", "x.tsv:2: label is empty"),
+        ("x.tsv", "甲\t乙\tlabels_\n", "x.tsv:1: unknown label 'labels_'"),
+        ("x.tsv", "甲\t乙\t0\n丙\t丁\t2\n", "x.tsv:2: unknown label '2'.*0, 1"),
+        ("x.tsv", "label\tfirst\tsecond\n0\t甲\t乙\n", "x.tsv:1: no text_a among"),
+        ("x.tsv", b"a\tb\t0\n\xff\tb\t0\n", "x.tsv:2: not UTF-8"),
+        ("x.tsv", "", "x.tsv: the file is empty"),
+        ("x.tsv", "q1\tq2\tlabel\n", "x.tsv: no examples"),
+        ("x.csv", 'a,b,0\n"c,d,1\n', "x.csv:2: not CSV"),
+        ("x.csv", "a,b,0\n\nc,d,1\n", "x.csv:2: 0 columns"),
+        ("x.csv", 'a,"b\nb",0\nc,d\n', "x.csv:3: 2 columns"),
+        ("x.json", "{}\n", "x.json:1: no text_a among"),
+        ("x.json", "[1]\n", "x.json:1: expected one JSON object a line"),
+        ("x.json", '{"q1": "a", "q2": "b"}\n{"q1"\n', "x.json:2: not JSON"),
+        ("x.json", '{"q1": "a", "q2": null}\n', "x.json:1: text_b is None"),
+        (
+            "x.json",
+            '{"q1": "a", "q2": "b"}\n{"q1": "a", "q2": "b", "label": 0}\n',
+            "x.json:2: a row with a label among rows without one",
+        ),
+        (
+            "x.json",
+            '{"q1": "a", "q2": "b", "label": null}\n',
+            "x.json:1: label is None",
+        ),
+        ("x.xlsx", "a\tb\t0\n", "x.xlsx: unknown extension '.xlsx'"),
+    ],
+)
+def test_bad_rows_name_file_and_line(tmp_path, name, content, where):
+    path = write(tmp_path, name, content)
+    with pytest.raises(UserError, match=where) as caught:
+        reading.read_examples(path, PAIR, labels=("0", "1"))
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(UserError, match="no.tsv: no such file"):
+        reading.read_examples(str(tmp_path / "no.tsv"), PAIR)
+
+
+def test_ignored_labels_are_counted(tmp_path):
+    path = write(tmp_path, "x.tsv", "甲\t乙\t0\n丙\t丁\t-\n戊\t己\t1\n")
+    data = reading.read_examples(path, PAIR, ("0", "1"), ignored_labels=("-",))
+    assert [e.label for e in data.examples] == ["0", "1"]
+    assert data.num_ignored == 1
+
+
+# Rows of a TSV file: any characters but its separators, not blank.
+cells = st.text(
+    st.characters(blacklist_characters="\t\n\r\ufeff", blacklist_categories=("Cs",)),
+    min_size=1,
+    max_size=8,
+).filter(lambda text: text.strip())
+rows = st.lists(st.tuples(cells, cells, st.sampled_from("01")), min_size=1, max_size=5)
+
+
+@settings(max_examples=50, deadline=None)
+@given(rows=rows)
+def test_tsv_and_json_lines_round_trip(tmp_path_factory, rows):
+    folder = tmp_path_factory.mktemp("rows")
+    expected = [Example(*row) for row in rows]
+    content = "text_a\ttext_b\tlabel\n" + "".join("\t".join(r) + "\n" for r in rows)
+    path = write(folder, "x.tsv", content)
+    assert reading.read_examples(path, PAIR).examples == expected
+    keys = ("text_a", "text_b", "label")
+    content = "".join(json.dumps(dict(zip(keys, r))) + "\n" for r in rows)
+    path = write(folder, "x.jsonl", content)
+    assert reading.read_examples(path, PAIR).examples == expected
+
+
+@pytest.mark.parametrize(
+    "found, expected",
+    [
+        ("10 9 -1 2", ("-1", "2", "9", "10")),
+        ("b a C", ("C", "a", "b")),
+        ("10 9 x", ("10", "9", "x")),
+    ],
+)
+def test_labels_found_are_sorted_by_value_where_all_are_integers(found, expected):
+    examples = [Example("text", None, label) for label in found.split() * 2]
+    data = reading.ExampleFile("x.tsv", examples, False, 0)
+    assert reading.find_labels(data) == expected
+
+
+@pytest.mark.parametrize(
+    "labels, message",
+    [
+        (["a", "a"], "only label is 'a'"),
+        (["a", "b", "-"], "--ignore_labels=-"),
+        (["text {}".format(i) for i in range(40)], "40 labels in 40 rows"),
+    ],
+)
+def test_label_sets_that_cannot_be_meant(labels, message):
+    examples = [Example("text", None, label) for label in labels]
+    with pytest.raises(UserError, match=message):
+        reading.find_labels(reading.ExampleFile("x.tsv", examples, False, 0))
+
+
+# Features
+
+
+class CharacterTokenizer:
+    """A stand-in for `FullTokenizer`: a token is a character, its id the code point."""
+
+    cls_id, sep_id = 1, 2
+
+    def tokenize(self, text):
+        return list(text)
+
+    def convert_tokens_to_ids(self, tokens):
+        return [ord(token) for token in tokens]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 30))
+def test_truncation_cuts_the_longer_text(length_a, length_b, max_tokens):
+    a, b = list(range(length_a)), list(range(length_b))
+    kept_a, kept_b = features.truncate_pair(a, b, max_tokens)
+    assert kept_a == a[: len(kept_a)]
+    assert kept_b == b[: len(kept_b)]
+    assert len(kept_a) + len(kept_b) == min(max_tokens, length_a + length_b)
+    if len(kept_a) < length_a and len(kept_b) < length_b:
+        assert 0 <= len(kept_a) - len(kept_b) <= 1
+    elif len(kept_a) < length_a:
+        assert len(kept_a) >= length_b
+    elif len(kept_b) < length_b:
+        assert len(kept_b) >= length_a - 1
+
+
+def test_features_of_a_pair_and_of_a_single_text():
+    tokenizer = CharacterTokenizer()
+    pair = features.build_features(
+        Example("AB", "C", "no"), tokenizer, 16, ("yes", "no")
+    )
+    assert pair == features.Features(
+        [1, 65, 66, 2, 67, 2], [0, 0, 0, 0, 1, 1], 1, False
+    )
+    single = features.build_features(Example("ABC", None, None), tokenizer, 4, ("x",))
+    assert single == features.Features([1, 65, 66, 2], [0, 0, 0, 0], 0, True)
+
+
+def make_features(num_examples, seed=0):
+    generator = np.random.RandomState(seed)
+    return [
+        features.Features([i + 1] * length, [0] * length, i % 2, False)
+        for i, length in enumerate(generator.randint(1, 9, num_examples))
+    ]
+
+
+def read_batches(input_fn, batch_size):
+    batches = []
+    with tf.Graph().as_default(), tf.Session() as session:
+        dataset = input_fn({"batch_size": batch_size})
+        batch = tf.data.make_one_shot_iterator(dataset).get_next()
+        try:
+            while True:
+                batches.append(session.run(batch))
+        except tf.errors.OutOfRangeError:
+            return batches
+
+
+def test_batches_are_padded_to_their_longest_sequence(tmp_path):
+    items = make_features(7)
+    path = str(tmp_path / "x.tfrecord")
+    features.write_records(path, items)
+    batches = read_batches(features.prediction_input_fn(path), 3)
+    assert [len(batch["label_ids"]) for batch in batches] == [3, 3, 1]
+    for start, batch in zip((0, 3, 6), batches):
+        lengths = [len(item.input_ids) for item in items[start : start + 3]]
+        assert batch["input_ids"].shape == (len(lengths), max(lengths))
+        assert batch["input_mask"].sum(axis=1).tolist() == lengths
+        for row, item in zip(batch["input_ids"], items[start:]):
+            assert row[row > 0].tolist() == item.input_ids
+
+
+def test_full_batches_of_static_length_for_tpu(tmp_path):
+    path = str(tmp_path / "x.tfrecord")
+    features.write_records(path, make_features(4), num_padding_examples=2)
+    input_fn = features.prediction_input_fn(path, padded_length=12)
+    with tf.Graph().as_default():
+        shapes = tf.data.get_output_shapes(input_fn({"batch_size": 3}))
+        assert shapes["input_ids"].as_list() == [3, 12]
+        assert shapes["label_ids"].as_list() == [3]
+    batches = read_batches(input_fn, 3)
+    assert np.concatenate([b["is_real_example"] for b in batches]).tolist() == (
+        [1, 1, 1, 1, 0, 0]
+    )
+
+
+def epoch_order(path, num_examples, **arguments):
+    input_fn = features.training_input_fn(path, num_examples, **arguments)
+    return [b["input_ids"][:, 0].tolist() for b in read_batches(input_fn, 4)]
+
+
+def test_an_epoch_is_a_seeded_permutation_of_all_examples(tmp_path):
+    path = str(tmp_path / "x.tfrecord")
+    features.write_records(path, make_features(50))
+    first = epoch_order(path, 50, seed=1)
+    ids = sum(first, [])
+    assert sorted(ids) == list(range(1, 51))
+    assert first == epoch_order(path, 50, seed=1)
+    assert first != epoch_order(path, 50, seed=2)
+    # A file sorted by label must not stay so: the first half holds both halves.
+    assert 5 < sum(i > 25 for i in ids[:25]) < 20
+
+
+def test_skipped_batches_are_those_already_trained_on(tmp_path):
+    path = str(tmp_path / "x.tfrecord")
+    features.write_records(path, make_features(50))
+    whole = epoch_order(path, 50, seed=1)
+    assert epoch_order(path, 50, seed=1, skip_batches=5) == whole[5:]
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path):
+    path = str(tmp_path / "x.tfrecord")
+    features.write_records(path, make_features(2))
+
+    def failing():
+        yield from make_features(1)
+        raise RuntimeError("interrupted")
+
+    with pytest.raises(RuntimeError):
+        features.write_records(path, failing())
+    batches = read_batches(features.prediction_input_fn(path), 8)
+    assert len(batches[0]["label_ids"]) == 2
+
+
+def test_length_order_is_a_stable_permutation():
+    items = make_features(20)
+    order = features.length_order(items)
+    keys = [(len(items[i].input_ids), i) for i in order]
+    assert keys == sorted(keys)
+    assert sorted(order) == list(range(20))
+
+
+# Metrics
+
+
+def test_scores_of_a_worked_example():
+    label_ids = [0, 0, 0, 1, 1, 1, 1, 1]
+    predicted = [0, 0, 1, 1, 1, 1, 0, 0]
+    probabilities = np.where(np.eye(2)[predicted] == 1, 0.75, 0.25)
+    scores = metrics.score(label_ids, np.log(probabilities), ("0", "1"))
+    assert scores["confusion_matrix"] == [[2, 1], [2, 3]]
+    assert scores["accuracy"] == 5 / 8
+    assert scores["precision"] == 3 / 4
+    assert scores["recall"] == 3 / 5
+    assert scores["f1"] == pytest.approx(2 / 3)
+    assert scores["macro_precision"] == pytest.approx((2 / 4 + 3 / 4) / 2)
+    assert scores["per_class"]["0"]["num_examples"] == 3
+    expected_loss = -(5 * np.log(0.75) + 3 * np.log(0.25)) / 8
+    assert scores["loss"] == pytest.approx(expected_loss)
+
+
+def test_classes_without_examples_or_predictions_score_zero():
+    log_probabilities = np.log([[0.9, 0.05, 0.05], [0.8, 0.1, 0.1]])
+    scores = metrics.score([0, 1], log_probabilities, ("a", "b", "c"))
+    never_predicted, absent = scores["per_class"]["b"], scores["per_class"]["c"]
+    assert never_predicted == dict(precision=0.0, recall=0.0, f1=0.0, num_examples=1)
+    assert absent == dict(precision=0.0, recall=0.0, f1=0.0, num_examples=0)
+    assert scores["macro_recall"] == pytest.approx(1 / 3)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(2, 4), st.integers(1, 30), st.integers(0, 2**32 - 1))
+def test_scores_equal_their_definitions(num_labels, num_examples, seed):
+    generator = np.random.RandomState(seed)
+    label_ids = generator.randint(0, num_labels, num_examples)
+    probabilities = generator.dirichlet([1.0] * num_labels, num_examples)
+    labels = [str(i) for i in range(num_labels)]
+    scores = metrics.score(label_ids, np.log(probabilities), labels)
+    predicted = probabilities.argmax(axis=1)
+    for i, label in enumerate(labels):
+        true_positives = sum((label_ids == i) & (predicted == i))
+        precision = true_positives / (sum(predicted == i) or 1)
+        recall = true_positives / (sum(label_ids == i) or 1)
+        f1 = 2 * precision * recall / ((precision + recall) or 1)
+        values = scores["per_class"][label]
+        assert values["precision"] == pytest.approx(precision)
+        assert values["recall"] == pytest.approx(recall)
+        assert values["f1"] == pytest.approx(f1)
+    assert np.sum(scores["confusion_matrix"]) == num_examples
+    assert scores["accuracy"] == pytest.approx(
+        np.trace(scores["confusion_matrix"]) / num_examples
+    )
+    headline = scores["per_class"]["1"] if num_labels == 2 else None
+    expected = headline["f1"] if headline else scores["macro_f1"]
+    assert scores["f1"] == pytest.approx(expected)
+    json.dumps(scores)
+
+
+def test_report_shows_every_class_and_count():
+    log_probabilities = np.log([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]])
+    report = metrics.format_report(
+        "dev", metrics.score([0, 1, 1], log_probabilities, ("no", "yes"))
+    )
+    lines = report.splitlines()
+    assert lines[0].startswith("dev: 3 examples, accuracy 0.6667")
+    assert lines[2].split() == ["no", "0.5000", "1.0000", "0.6667", "1", "1", "0"]
+    assert lines[3].split() == ["yes", "1.0000", "0.5000", "0.6667", "2", "1", "1"]
