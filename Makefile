@@ -2,7 +2,7 @@
 #               (options: make demo DEMO_ARGS='--text_pair "花呗怎么还款" "怎么还花呗"')
 # make test     the tests (options: make test TEST_ARGS='tests/test_corpus.py -x')
 # make lint     style and format
-# make venv     only the Python environment that the above use, in .venv
+# make venv     only the Python environment that these use, in .venv
 # make clean    removes the environment, the demo's files and caches
 #
 # Another interpreter: make test PYTHON_VERSIONS=3.9 VENV=.venv-3.9
@@ -27,7 +27,7 @@ lint: $(INSTALLED_DEV)
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 
-venv: $(INSTALLED)
+venv: $(INSTALLED_DEV)
 
 clean:
 	rm -rf .venv .venv-* demo .pytest_cache .hypothesis .ruff_cache
@@ -40,7 +40,7 @@ endif
 
 $(PYTHON):
 	@rm -rf $(VENV)
-	@python=$$(.ci/find_python.sh $(PYTHON_VERSIONS)) && \
+	@python=$$(sh .ci/find_python.sh $(PYTHON_VERSIONS)) && \
 	    echo "Making $(VENV) with $$python" && \
 	    "$$python" -m venv $(VENV)
 

@@ -8,7 +8,7 @@ import re
 import tensorflow.compat.v1 as tf
 
 import modeling
-from albert_zh.errors import UserError, as_user_error
+from albert_zh.errors import UserError
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -63,14 +63,13 @@ def read_shapes(checkpoint, flag="--init_checkpoint"):
     Raises:
       UserError: there is no readable checkpoint at that path.
     """
-    with as_user_error(UserError):
-        try:
-            return dict(tf.train.list_variables(checkpoint))
-        except (tf.errors.OpError, ValueError) as error:
-            raise UserError(
-                "{}: no readable TensorFlow checkpoint at {} (expected {}.index "
-                "and its .data file beside it)".format(flag, checkpoint, checkpoint)
-            ) from error
+    try:
+        return dict(tf.train.list_variables(checkpoint))
+    except (tf.errors.OpError, ValueError) as error:
+        raise UserError(
+            "{}: no readable TensorFlow checkpoint at {} (expected {}.index "
+            "and its .data file beside it)".format(flag, checkpoint, checkpoint)
+        ) from error
 
 
 def plan_restore(checkpoint, variables):

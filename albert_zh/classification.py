@@ -3,9 +3,8 @@
 import contextlib
 import json
 import logging
-import math
 import os
-from typing import List, NamedTuple, Optional
+from typing import NamedTuple, Optional
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -18,14 +17,18 @@ from albert_zh.tasks import features, metrics, model_files
 
 _LOGGER = logging.getLogger(__name__)
 
+# The best checkpoint, as a complete model directory inside --output_dir.
 BEST_DIRECTORY = "best"
-EVAL_RESULTS = "eval_results"
 # Dev scores after every epoch: what "best" is chosen from, also after a restart.
 EPOCH_SCORES_FILE = "dev_scores.json"
+PREDICTIONS_FILE = "predictions.tsv"
 
 # BERT's and ALBERT's scripts keep 0.9 of the pooled output, whatever dropout the
 # encoder's config asks for (it asks for none in the published tiny and xxlarge).
 CLASSIFIER_DROPOUT = 0.1
+
+# A restart needs the newest checkpoint only; one more survives a damaged one.
+_CHECKPOINTS_KEPT = 2
 
 
 class Training(NamedTuple):
@@ -38,21 +41,22 @@ class Training(NamedTuple):
       warmup_proportion: share of the steps with linear warm-up.
       optimizer: one of `optimization.OPTIMIZERS`.
       init_checkpoint: pretrained checkpoint to start from, None for random weights.
+      save_checkpoints_steps: steps between two checkpoints within an epoch.
     """
 
     batch_size: int
     learning_rate: float
     num_epochs: float
     warmup_proportion: float
-    optimizer: str
-    init_checkpoint: Optional[str]
+    optimizer: str = "adamw"
+    init_checkpoint: Optional[str] = None
+    save_checkpoints_steps: int = 1000
 
 
 class _Records(NamedTuple):
-    """A record file in use: `positions[i]` is the example its record i stands for."""
+    """A record file in use: record i holds example `positions[i]`."""
 
     path: str
-    num_examples: int
     positions: np.ndarray
 
 
@@ -84,24 +88,24 @@ def classification_logits(pooled_output, num_labels, is_training):
     return tf.matmul(pooled_output, weights, transpose_b=True) + bias
 
 
-def model_fn_builder(config, num_labels, use_tpu, training=None, num_train_steps=0):
+def model_fn_builder(config, num_labels, use_tpu, training_spec=None):
     """Builds the Estimator's `model_fn`.
 
     Args:
       config: the encoder's `modeling.AlbertConfig`.
       num_labels: number of classes.
       use_tpu: whether the graph is for TPU.
-      training: a `Training`; None for a model that only predicts.
-      num_train_steps: length of the learning-rate schedule.
+      training_spec: function of the mean loss that returns the `TPUEstimatorSpec`
+        of a training step; None for a model that only predicts.
 
     Returns:
       `model_fn(features, labels, mode, params)` for `features` as
-      `features.training_input_fn` yields them; `labels` is not looked at. It
-      predicts `log_probabilities` float32 [B, num_labels] and `is_real_example`.
+      `features.training_input_fn` yields them. It predicts `log_probabilities`
+      float32 [B, num_labels] and `is_real_example` int32 [B].
     """
 
     def model_fn(features, labels, mode, params):
-        del labels, params
+        del labels, params  # part of the interface; all is in `features`
         is_training = mode == tf.estimator.ModeKeys.TRAIN
         model = modeling.AlbertModel(
             config,
@@ -114,29 +118,390 @@ def model_fn_builder(config, num_labels, use_tpu, training=None, num_train_steps
         logits = classification_logits(
             model.get_pooled_output(), num_labels, is_training
         )
-        if not is_training:
-            return tf.estimator.tpu.TPUEstimatorSpec(
-                mode,
-                predictions={
-                    "log_probabilities": tf.nn.log_softmax(logits),
-                    "is_real_example": features["is_real_example"],
-                },
-            )
-        loss = tf.reduce_mean(
-            tf.nn.sparse_softmax_cross_entropy_with_logits(
+        if is_training:
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
                 labels=features["label_ids"], logits=logits
             )
+            return training_spec(tf.reduce_mean(losses))
+        return tf.estimator.tpu.TPUEstimatorSpec(
+            mode,
+            predictions={
+                "log_probabilities": tf.nn.log_softmax(logits),
+                "is_real_example": features["is_real_example"],
+            },
+        )
+
+    return model_fn
+
+
+class EpochPlan:
+    """Which steps make up which epoch.
+
+    Attributes:
+      num_steps: of the whole training.
+      epochs: list of (first step, step after the last) of each epoch.
+    """
+
+    def __init__(self, num_examples, batch_size, num_epochs, full_batches_only):
+        """Divides the steps.
+
+        Args:
+          num_examples: size of the training set.
+          batch_size: examples per step.
+          num_epochs: may be fractional; the last epoch is then cut short.
+          full_batches_only: whether a last partial batch is left out (TPU).
+
+        Raises:
+          UserError: no full batch where only full ones are taken.
+        """
+        if full_batches_only and num_examples < batch_size:
+            raise UserError(
+                "--train_batch_size={} is more than the {} training examples; a TPU "
+                "takes full batches only".format(batch_size, num_examples)
+            )
+        per_epoch = (
+            num_examples // batch_size
+            if full_batches_only
+            else -(-num_examples // batch_size)
+        )
+        self.num_steps = max(1, int(round(per_epoch * num_epochs)))
+        self.epochs = [
+            (first, min(first + per_epoch, self.num_steps))
+            for first in range(0, self.num_steps, per_epoch)
+        ]
+
+
+class Classifier:
+    """A classifier with the directory it is trained in and predicts from."""
+
+    def __init__(
+        self, files, output_dir, device, seed, eval_batch_size, predict_batch_size
+    ):
+        """Builds the tokenizer; writes nothing.
+
+        Args:
+          files: `model_files.ClassifierFiles`.
+          output_dir: holds the training state, the results and `best/`, the best
+            checkpoint as a complete model directory.
+          device: `estimators.Device`.
+          seed: of initial weights, dropout and the order of training examples.
+          eval_batch_size: examples per step when scoring.
+          predict_batch_size: examples per step when predicting.
+
+        Raises:
+          UserError: the vocabulary cannot be used, or not with this config.
+        """
+        self.files = files
+        self.best_dir = os.path.join(output_dir, BEST_DIRECTORY)
+        self._output_dir = output_dir
+        self._device = device
+        self._seed = seed
+        self._eval_batch_size = eval_batch_size
+        self._predict_batch_size = predict_batch_size
+        self._padded_length = files.max_seq_length if device.use_tpu else None
+        self._tokenizer = files.build_tokenizer()
+        estimators.check_vocabulary(
+            self._tokenizer.vocab_size,
+            files.config,
+            files.spm_model_file or files.vocab_file,
+            model_files.CONFIG_FILE,
+        )
+
+    def train(self, train_data, dev_data, training):
+        """Trains, scoring dev after every epoch; then `best/` holds the best model.
+
+        Best is the highest dev accuracy, of equal ones the lower loss. A run that
+        was killed goes on at the next step, over the examples its epoch has left.
+
+        Args:
+          train_data: labelled `reading.ExampleFile`.
+          dev_data: the same; None keeps the last checkpoint as the best.
+          training: a `Training`.
+
+        Raises:
+          UserError: the directory holds another model, the pretrained checkpoint
+            does not fit, or the loss is NaN.
+        """
+        plan = EpochPlan(
+            len(train_data.examples),
+            training.batch_size,
+            training.num_epochs,
+            full_batches_only=self._device.use_tpu,
+        )
+        step = self._prepare_output_dir()
+        if step >= plan.num_steps and checkpoints.latest_checkpoint(self.best_dir):
+            _LOGGER.info(
+                "training is complete: %s is at step %d of %d",
+                self._output_dir,
+                step,
+                plan.num_steps,
+            )
+            return
+        if step:
+            _LOGGER.info("going on after step %d of %d", step, plan.num_steps)
+        with contextlib.ExitStack() as stack:
+            train_records = stack.enter_context(self._records("train", train_data))
+            dev_records = None
+            if dev_data:
+                dev_records = stack.enter_context(
+                    self._records("dev", dev_data, self._eval_batch_size)
+                )
+            for epoch, (first, end) in enumerate(plan.epochs):
+                if step < end:
+                    self._train_epoch(
+                        train_records, training, plan, epoch, max(step - first, 0)
+                    )
+                    step = end
+                if dev_data and step == end:
+                    self._score_epoch(dev_data, dev_records, epoch, end)
+        if not dev_data:
+            self._save_best(checkpoints.latest_checkpoint(self._output_dir))
+
+    def evaluate(self, name, data):
+        """Scores the best checkpoint on a labelled `reading.ExampleFile`.
+
+        Returns:
+          The dict of `metrics.score`.
+        """
+        checkpoint, batch_size = self._best_checkpoint(), self._eval_batch_size
+        with self._records(name, data, batch_size) as source:
+            return self._score(data, self._predict(source, checkpoint, batch_size))
+
+    def predict(self, name, data):
+        """Judges texts with the best checkpoint.
+
+        Args:
+          name: short name of the data, for its temporary file.
+          data: `reading.ExampleFile`; its labels are not looked at.
+
+        Returns:
+          float32 [num_examples, num_labels], probabilities in the order of `data`.
+        """
+        checkpoint, batch_size = self._best_checkpoint(), self._predict_batch_size
+        with self._records(name, data, batch_size) as source:
+            return np.exp(self._predict(source, checkpoint, batch_size))
+
+    def _prepare_output_dir(self):
+        """Makes the directory this model's; returns the step it is at."""
+        latest = checkpoints.latest_checkpoint(self._output_dir)
+        saved = model_files.load(self._output_dir)
+        if saved is not None:
+            model_files.check_same_model(self._output_dir, saved, self.files)
+        elif latest is not None:
+            raise UserError(
+                "--output_dir={} holds a different model: {} is no classifier's "
+                "checkpoint; choose another directory (and name the checkpoint with "
+                "--init_checkpoint to start from it)".format(self._output_dir, latest)
+            )
+        estimators.prepare_output_dir(self._output_dir, self.files.config)
+        model_files.save(self._output_dir, self.files)
+        return _step_of(latest) if latest else 0
+
+    @contextlib.contextmanager
+    def _records(self, name, data, batch_size=None):
+        """Writes the features of `data` to a file that lives as long as the block.
+
+        Args:
+          name: of the file and in the log.
+          data: `reading.ExampleFile`.
+          batch_size: of the predictions made from it, None for training.
+        """
+        items = [
+            features.build_features(
+                example, self._tokenizer, self.files.max_seq_length, self.files.labels
+            )
+            for example in data.examples
+        ]
+        _LOGGER.info(
+            "%s: %d examples of %s, %d truncated to %d tokens, %d ignored by label",
+            name,
+            len(items),
+            data.path,
+            sum(item.is_truncated for item in items),
+            self.files.max_seq_length,
+            data.num_ignored,
+        )
+        positions = features.length_order(items)
+        fills_batches = self._device.use_tpu and batch_size is not None
+        path = os.path.join(self._output_dir, name + ".tfrecord")
+        features.write_records(
+            path,
+            [items[i] for i in positions],
+            num_padding_examples=-len(items) % batch_size if fills_batches else 0,
+        )
+        try:
+            yield _Records(path, positions)
+        finally:
+            tf.io.gfile.remove(path)
+
+    def _build_estimator(self, seed, batch_size, training_spec=None, save_steps=None):
+        files = self.files
+        return estimators.build_estimator(
+            model_fn_builder(
+                files.config, len(files.labels), self._device.use_tpu, training_spec
+            ),
+            self._output_dir,
+            self._device,
+            train_batch_size=batch_size,
+            eval_batch_size=batch_size,
+            predict_batch_size=batch_size,
+            save_checkpoints_steps=save_steps,
+            keep_checkpoint_max=_CHECKPOINTS_KEPT,
+            seed=seed,
+        )
+
+    def _train_epoch(self, source, training, plan, epoch, num_done):
+        """Trains to the end of an epoch, `num_done` of whose steps are done."""
+
+        def training_spec(loss):
+            return self._training_spec(loss, training, plan.num_steps)
+
+        # Each epoch has a graph of its own: with one seed for all of them, every
+        # epoch would draw the same dropout masks and order.
+        seed = self._seed + epoch
+        estimator = self._build_estimator(
+            seed, training.batch_size, training_spec, training.save_checkpoints_steps
+        )
+        input_fn = features.training_input_fn(
+            source.path,
+            len(source.positions),
+            seed=seed,
+            skip_batches=num_done,
+            padded_length=self._padded_length,
+        )
+        with estimators.one_line_errors([source.path]):
+            estimator.train(input_fn, max_steps=plan.epochs[epoch][1])
+
+    def _training_spec(self, loss, training, num_steps):
+        """The `TPUEstimatorSpec` of a training step."""
+        use_tpu = self._device.use_tpu
+        scaffold_fn = estimators.start_variables(
+            self._output_dir, training.init_checkpoint, use_tpu
         )
         operation = optimization.create_training_operation(
             loss,
             training.learning_rate,
-            num_train_steps,
-            int(num_train_steps * training.warmup_proportion),
+            num_steps,
+            int(num_steps * training.warmup_proportion),
             use_tpu,
             optimizer=training.optimizer,
         )
+        hooks = [
+            estimators.ProgressHook(
+                num_steps, training.batch_size, None if use_tpu else loss
+            )
+        ]
+        if not use_tpu:
+            hooks.append(tf.train.NanTensorHook(loss))
+        curves = {
+            "loss": loss,
+            "learning_rate": operation.learning_rate,
+            "gradient_norm": operation.gradient_norm,
+        }
         return tf.estimator.tpu.TPUEstimatorSpec(
-            mode, loss=loss, train_op=operation.train_op
+            tf.estimator.ModeKeys.TRAIN,
+            loss=loss,
+            train_op=operation.train_op,
+            training_hooks=hooks,
+            host_call=estimators.summary_host_call(self._output_dir, curves),
+            scaffold_fn=scaffold_fn,
         )
 
-    return model_fn
+    def _score_epoch(self, data, source, epoch, step):
+        """Scores dev after an epoch, unless done before; keeps the best model."""
+        history_file = os.path.join(self._output_dir, EPOCH_SCORES_FILE)
+        history = _read_history(history_file, step)
+        if any(entry["step"] == step for entry in history):
+            return
+        checkpoint = checkpoints.latest_checkpoint(self._output_dir)
+        scores = self._score(data, self._predict(source, checkpoint, self._eval_batch_size))
+        is_best = all(_rank(scores) > _rank(entry) for entry in history)
+        _LOGGER.info(
+            "epoch %d, step %d: dev accuracy %.4f, loss %.4f, F1 %.4f%s",
+            epoch + 1,
+            step,
+            scores["accuracy"],
+            scores["loss"],
+            scores["f1"],
+            ", the best so far" if is_best else "",
+        )
+        if is_best:
+            self._save_best(checkpoint)
+            estimators.write_results(self.best_dir, {"dev": scores})
+        # Last: a run killed before this line scores the epoch again.
+        history.append(dict(scores, step=step, epoch=epoch + 1))
+        model_files.write_json(history_file, history)
+
+    def _save_best(self, checkpoint):
+        """Makes `best/` a complete model directory with this checkpoint alone."""
+        model_files.save(self.best_dir, self.files)
+        kept = checkpoints.write_stripped(
+            checkpoint, os.path.join(self.best_dir, "model.ckpt")
+        )
+        for path in tf.io.gfile.glob(os.path.join(self.best_dir, "model.ckpt-*")):
+            if not os.path.basename(path).startswith(os.path.basename(kept) + "."):
+                tf.io.gfile.remove(path)
+
+    def _best_checkpoint(self):
+        checkpoint = checkpoints.latest_checkpoint(self.best_dir)
+        if checkpoint is None:
+            raise UserError(
+                "--output_dir={} holds no fine-tuned model; run with --do_train "
+                "first".format(self._output_dir)
+            )
+        return checkpoint
+
+    def _predict(self, source, checkpoint, batch_size):
+        """Log-probabilities, float32 [num_examples, num_labels], in data order."""
+        estimator = self._build_estimator(self._seed, batch_size)
+        input_fn = features.prediction_input_fn(source.path, self._padded_length)
+        with estimators.one_line_errors([source.path]):
+            batches = list(
+                estimator.predict(
+                    input_fn, checkpoint_path=checkpoint, yield_single_examples=False
+                )
+            )
+        rows = np.concatenate([batch["log_probabilities"] for batch in batches])
+        is_real = np.concatenate([batch["is_real_example"] for batch in batches])
+        ordered = np.empty_like(rows[is_real == 1])
+        ordered[source.positions] = rows[is_real == 1]
+        return ordered
+
+    def _score(self, data, log_probabilities):
+        label_ids = [self.files.labels.index(e.label) for e in data.examples]
+        return metrics.score(label_ids, log_probabilities, self.files.labels)
+
+
+def format_predictions(labels, probabilities, header):
+    """Predictions as TSV: the label, then the probability of each class.
+
+    Args:
+      labels: names of the classes.
+      probabilities: float [num_examples, len(labels)].
+      header: whether the first line names the columns.
+
+    Returns:
+      Text with one line per example.
+    """
+    lines = ["\t".join(("label",) + tuple(labels))] if header else []
+    for row in probabilities:
+        values = ["{:.6f}".format(value) for value in row]
+        lines.append("\t".join([labels[int(np.argmax(row))]] + values))
+    return "\n".join(lines) + "\n"
+
+
+def _step_of(checkpoint):
+    return int(tf.train.load_variable(checkpoint, "global_step"))
+
+
+def _read_history(path, step):
+    """Scores of the epochs up to `step`; later ones are of a run since deleted."""
+    if not tf.io.gfile.exists(path):
+        return []
+    with tf.io.gfile.GFile(path, "r") as source:
+        return [entry for entry in json.loads(source.read()) if entry["step"] <= step]
+
+
+def _rank(scores):
+    """What the best checkpoint has most of: accuracy, then likelihood."""
+    return scores["accuracy"], -scores["loss"]

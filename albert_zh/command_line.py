@@ -14,8 +14,9 @@ from albert_zh.errors import UserError
 
 EXIT_USER_ERROR = 2
 
-# TensorFlow's C++ side logs hardware notes at INFO; the environment still wins.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# The C++ side of TensorFlow 2.15 logs every start at ERROR level (cuDNN, cuBLAS
+# "factories"); real errors arrive as exceptions. The environment still wins.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def _require_tensorflow():
@@ -54,6 +55,24 @@ class ArgumentParser(argparse.ArgumentParser):
         self.add_argument(
             name, type=_boolean, nargs="?", const=True, default=default, help=help
         )
+
+
+def add_device_arguments(parser):
+    """Adds the TPU flags, under the names of the published scripts."""
+    parser.add_bool("--use_tpu", False, "train on TPU instead of CPU or one GPU")
+    parser.add_argument("--tpu_name", help="name or grpc:// address of the TPU")
+    parser.add_argument("--tpu_zone", help="zone of the TPU; detected when absent")
+    parser.add_argument("--gcp_project", help="project of the TPU; detected likewise")
+    parser.add_argument("--master", help="TensorFlow master URL")
+    parser.add_argument(
+        "--num_tpu_cores", type=positive_int, default=8, help="TPU cores to use"
+    )
+    parser.add_argument(
+        "--iterations_per_loop",
+        type=positive_int,
+        default=1000,
+        help="training steps between two returns to the host, TPU only",
+    )
 
 
 def _boolean(text):

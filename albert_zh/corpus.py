@@ -10,7 +10,10 @@ import contextlib
 import glob
 import logging
 import os
+import time
 from typing import List, NamedTuple
+
+import tqdm
 
 from albert_zh.errors import UserError
 
@@ -22,6 +25,8 @@ _LOGGER = logging.getLogger(__name__)
 MAX_DOCUMENT_CHARACTERS = 1000000
 
 ENCODING_ERRORS = ("strict", "replace")
+
+_LOG_SECONDS = 30  # between two progress lines where there is no terminal
 
 _UTF8_BOM = b"\xef\xbb\xbf"
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
@@ -119,7 +124,8 @@ def read_documents(paths, encoding_errors="strict"):
       `Document`s, none without a sentence. At most one is held at a time.
 
     Raises:
-      UserError: a file cannot be read; with "strict", a line is not valid UTF-8.
+      UserError: a file cannot be read; with "strict", a line is not valid UTF-8;
+        there is no sentence in any file.
     """
     if encoding_errors not in ENCODING_ERRORS:
         raise ValueError(
@@ -127,9 +133,40 @@ def read_documents(paths, encoding_errors="strict"):
                 ENCODING_ERRORS, encoding_errors
             )
         )
+    found = False
     for path in paths:
         with _reading(path), _open(path) as file:
-            yield from _file_documents(path, file, encoding_errors)
+            for document in _file_documents(path, file, encoding_errors):
+                found = True
+                yield document
+    if not found:
+        raise UserError(
+            "no sentence in {}; expected one sentence per line and a blank line "
+            "between documents".format(", ".join(paths))
+        )
+
+
+def show_progress(documents, num_bytes):
+    """Passes documents on and shows how much of the input is done.
+
+    A progress bar on a terminal, a log line every `_LOG_SECONDS` elsewhere.
+
+    Args:
+      documents: iterable of `Document`.
+      num_bytes: bytes of all input, from `total_bytes`.
+
+    Yields:
+      The documents.
+    """
+    logged, num_done = time.time(), 0
+    with tqdm.tqdm(total=num_bytes, unit="B", unit_scale=True, disable=None) as bar:
+        for document in documents:
+            yield document
+            bar.update(document.num_bytes)
+            num_done += document.num_bytes
+            if bar.disable and time.time() - logged >= _LOG_SECONDS:
+                logged = time.time()
+                _LOGGER.info("%.1f of %.1f MB done", num_done / 1e6, num_bytes / 1e6)
 
 
 def _file_documents(path, file, encoding_errors):
@@ -186,7 +223,8 @@ def _decode(line, path, line_number, encoding_errors):
 def _matching_files(pattern):
     """Returns the sorted files that one name or glob stands for."""
     if _is_remote(pattern):
-        return sorted(_gfile().glob(pattern))
+        with _reading(pattern):
+            return sorted(_gfile().glob(pattern))
     matches = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern))
     return [path for path in matches if not os.path.isdir(path)]
 

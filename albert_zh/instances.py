@@ -55,6 +55,21 @@ class Settings(NamedTuple):
         """Tokens that A and B may have together."""
         return self.max_seq_length - NUM_SPECIAL_TOKENS
 
+    def check(self):
+        """Raises ValueError, naming the setting, where one is out of its range."""
+        shortest = NUM_SPECIAL_TOKENS + 2
+        for name, expected, valid in (
+            ("max_seq_length", "at least %d" % shortest, lambda x: x >= shortest),
+            ("max_predictions_per_seq", "at least 1", lambda x: x >= 1),
+            ("masked_lm_prob", "more than 0, less than 1", lambda x: 0 < x < 1),
+            ("short_seq_prob", "0 to 1", lambda x: 0 <= x <= 1),
+            ("ngram", "at least 1", lambda x: x >= 1),
+            ("dupe_factor", "at least 1", lambda x: x >= 1),
+        ):
+            value = getattr(self, name)
+            if not valid(value):
+                raise ValueError("{}={}, expected {}".format(name, value, expected))
+
 
 class Vocabulary(NamedTuple):
     """What masking needs to know of a vocabulary.
@@ -148,6 +163,36 @@ class Instance(NamedTuple):
     ngram_lengths: List[int]
     num_truncated: int
     capped: bool
+
+
+def generate_instances(
+    documents, tokenizer, word_boundaries, vocabulary, statistics, rng
+):
+    """Streams the instances of all documents.
+
+    Each document is tokenized and segmented once and used
+    `statistics.settings.dupe_factor` times, then forgotten.
+
+    Args:
+      documents: iterable of `corpus.Document`.
+      tokenizer: `tokenization.FullTokenizer`.
+      word_boundaries: `segmentation.WordBoundaries` or None, see
+        `tokenize_document`.
+      vocabulary: `Vocabulary`.
+      statistics: `Statistics`, which is updated.
+      rng: `np.random.RandomState`.
+
+    Yields:
+      `Instance`s.
+    """
+    for document in documents:
+        tokenized = tokenize_document(document.sentences, tokenizer, word_boundaries)
+        statistics.add_document(tokenized, document.num_replaced_bytes)
+        for instance in create_instances(
+            tokenized, statistics.settings, vocabulary, rng
+        ):
+            statistics.add_instance(instance)
+            yield instance
 
 
 def tokenize_document(sentences, tokenizer, word_boundaries):
@@ -452,7 +497,7 @@ class Statistics:
     """
 
     def __init__(self, settings, vocabulary):
-        self._settings = settings
+        self.settings = settings
         self._unk_id = vocabulary.unk_id
         self._counts = collections.Counter()
         self._ngram_lengths = collections.Counter()
@@ -484,9 +529,8 @@ class Statistics:
 
     def summary(self):
         """Returns a dict that `json` can write; shares are None where nothing is."""
-        counts, settings = self._counts, self._settings
+        counts, settings = self._counts, self.settings
         used = counts["tokens"] * settings.dupe_factor
-        dropped = used - counts["instance_tokens"] - counts["truncated_tokens"]
         return {
             "documents": counts["documents"],
             "sentences": counts["sentences"],
@@ -500,7 +544,7 @@ class Statistics:
             ),
             "truncated_tokens": counts["truncated_tokens"],
             "truncated_share": _share(counts["truncated_tokens"], used),
-            "dropped_tokens": dropped,
+            "dropped_tokens": self._dropped_tokens(),
             "masked_tokens": counts["masked_tokens"],
             "masked_share": _share(counts["masked_tokens"], counts["instance_tokens"]),
             "target_masked_share": settings.masked_lm_prob,
@@ -517,7 +561,44 @@ class Statistics:
                 self._replacements[RANDOM], counts["masked_tokens"]
             ),
             "swapped_share": _share(counts["swapped"], counts["instances"]),
+            "settings": settings._asdict(),
+            "warnings": self.warnings(),
         }
+
+    def warnings(self):
+        """Returns a list of str: settings and counts that need attention.
+
+        What concerns the settings alone is known before the first document.
+        """
+        counts, settings = self._counts, self.settings
+        found = []
+        wanted = settings.masked_lm_prob * settings.max_text_tokens
+        if wanted > settings.max_predictions_per_seq:
+            found.append(
+                "max_predictions_per_seq={} limits the masks: masked_lm_prob={} of {} "
+                "tokens is {:.1f}; raise it to {} to mask the whole share".format(
+                    settings.max_predictions_per_seq,
+                    settings.masked_lm_prob,
+                    settings.max_text_tokens,
+                    wanted,
+                    int(np.ceil(wanted)),
+                )
+            )
+        for count, meaning in (
+            (counts["sentences_without_tokens"], "sentences hold no token: left out"),
+            (counts["replaced_undecodable_bytes"], "undecodable bytes were replaced"),
+            (counts["unmasked"], "instances hold no word short enough to be masked"),
+            (self._dropped_tokens(), "tokens stood alone in a chunk: left out"),
+        ):
+            if count:
+                found.append("{} {}".format(count, meaning))
+        return found
+
+    def _dropped_tokens(self):
+        """Returns the tokens that are in no instance and were not truncated."""
+        counts = self._counts
+        used = counts["tokens"] * self.settings.dupe_factor
+        return used - counts["instance_tokens"] - counts["truncated_tokens"]
 
 
 def _share(part, whole):
@@ -599,7 +680,7 @@ def _breaks(document, ends, vocabulary):
 
 
 def _last_break(window, *kinds_of_breaks):
-    """Returns the end of a window of tokens: its last break, of the first kind it has."""
+    """Returns where to cut a window of tokens: after its last break, or at its end."""
     for breaks in kinds_of_breaks:
         places = np.flatnonzero(breaks[window])
         if len(places):

@@ -5,10 +5,13 @@ sequence on CPU and GPU, which `input_mask` makes exact, and to `max_seq_length`
 on TPU, which needs static shapes.
 """
 
+import itertools
 from typing import List, NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
+
+from albert_zh import records
 
 _SEQUENCES = ("input_ids", "input_mask", "segment_ids")
 _SCALARS = ("label_ids", "is_real_example")
@@ -99,14 +102,12 @@ def write_records(path, features, num_padding_examples=0):
       num_padding_examples: examples with `is_real_example` 0 added at the end, to
         fill the last batch where batches must be full.
     """
-    unfinished = path + ".unfinished"
-    with tf.io.TFRecordWriter(unfinished) as writer:
-        for item in features:
-            writer.write(_serialize(item, is_real_example=1))
-        for _ in range(num_padding_examples):
-            padding = Features([0], [0], label_id=0, is_truncated=False)
-            writer.write(_serialize(padding, is_real_example=0))
-    tf.io.gfile.rename(unfinished, path, overwrite=True)
+    padding = Features([0], [0], label_id=0, is_truncated=False)
+    serialized = itertools.chain(
+        (_serialize(item, is_real_example=1) for item in features),
+        (_serialize(padding, is_real_example=0) for _ in range(num_padding_examples)),
+    )
+    records.write_records(serialized, [path])
 
 
 def _serialize(item, is_real_example):

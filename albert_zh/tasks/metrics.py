@@ -31,7 +31,7 @@ def score(label_ids, log_probabilities, labels):
       labels: names of the classes.
 
     Returns:
-      Dict ready for JSON: `num_examples`, `accuracy`, `loss` (mean cross-entropy
+      Dict ready for JSON: `labels`, `num_examples`, `accuracy`, `loss` (mean cross-entropy
       in nats), `precision`, `recall`, `f1` (of the second class where there are
       two, else the macro averages), `macro_precision`, `macro_recall`, `macro_f1`,
       `per_class` (label -> precision, recall, f1, num_examples) and
@@ -47,6 +47,7 @@ def score(label_ids, log_probabilities, labels):
     true_class = np.arange(len(label_ids)), label_ids
     headline = (lambda values: values[1]) if len(labels) == 2 else np.mean
     return {
+        "labels": list(labels),
         "num_examples": len(label_ids),
         "accuracy": float(np.mean(predicted_ids == label_ids)),
         "loss": float(-np.mean(log_probabilities[true_class], dtype=np.float64)),
@@ -71,7 +72,7 @@ def score(label_ids, log_probabilities, labels):
 
 def format_report(name, scores):
     """The scores of one split as lines of text, confusion matrix included."""
-    labels = list(scores["per_class"])
+    labels = scores["labels"]
     width = max(len("class"), *map(len, labels)) + 2
     lines = [
         "{}: {} examples, accuracy {:.4f}, loss {:.4f}, macro F1 {:.4f}".format(

@@ -12,6 +12,7 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 import tokenization
+from albert_zh import records
 from albert_zh.errors import UserError, as_user_error
 from albert_zh.tasks.registry import Task, get_task
 
@@ -45,33 +46,26 @@ class ClassifierFiles(NamedTuple):
     max_seq_length: int
 
     def build_tokenizer(self):
-        """Builds the tokenizer and checks that the model has room for its ids.
+        """Builds the tokenizer.
 
         Raises:
-          UserError: the vocabulary is unusable or larger than the embedding table.
+          UserError: the vocabulary cannot be used.
         """
-        with as_user_error(ValueError, OSError):
-            tokenizer = tokenization.FullTokenizer(
+        with as_user_error(ValueError, OSError, ImportError):
+            return tokenization.FullTokenizer(
                 self.vocab_file,
                 do_lower_case=self.do_lower_case,
                 spm_model_file=self.spm_model_file,
                 normalize_punctuation=self.normalize_punctuation,
             )
-        if tokenizer.vocab_size > self.config.vocab_size:
-            raise UserError(
-                "--vocab_file={} holds {} tokens, but the config's embedding table "
-                "only {} rows (vocab_size); take the vocabulary the model was "
-                "pretrained with".format(
-                    self.vocab_file, tokenizer.vocab_size, self.config.vocab_size
-                )
-            )
-        return tokenizer
 
 
 def save(directory, files):
     """Writes `ClassifierFiles` into a directory, creating it."""
     tf.io.gfile.makedirs(directory)
-    write_text(os.path.join(directory, CONFIG_FILE), files.config.to_json_string())
+    records.write_text(
+        files.config.to_json_string(), os.path.join(directory, CONFIG_FILE)
+    )
     for source, name in (
         (files.vocab_file, VOCAB_FILE),
         (files.spm_model_file, SPM_FILE),
@@ -150,9 +144,6 @@ def check_same_model(directory, saved, given):
             given.normalize_punctuation,
         ),
     ]
-    saved_config, given_config = saved.config.to_dict(), given.config.to_dict()
-    for key in sorted(set(saved_config) | set(given_config)):
-        differences.append((key, saved_config.get(key), given_config.get(key)))
     for what, old, new in differences:
         if old != new:
             raise UserError(
@@ -174,15 +165,7 @@ def check_same_model(directory, saved, given):
 
 def write_json(path, value):
     """Writes a value as indented JSON; the file appears whole or not at all."""
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
-
-
-def write_text(path, text):
-    """Writes a text file in UTF-8; it appears whole or not at all."""
-    unfinished = path + ".unfinished"
-    with tf.io.gfile.GFile(unfinished, "w") as target:
-        target.write(text)
-    tf.io.gfile.rename(unfinished, path, overwrite=True)
+    records.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", path)
 
 
 def _read(path):

@@ -1,0 +1,363 @@
+"""Estimator set-up: device, checkpoints, progress, errors in one line."""
+
+import collections
+import contextlib
+import datetime
+import json
+import logging
+import os
+import sys
+import time
+
+import tensorflow.compat.v1 as tf
+import tensorflow.compat.v2 as tf2
+from tqdm import tqdm
+
+import modeling
+from albert_zh import checkpoints, records
+from albert_zh.errors import UserError, as_user_error
+
+_LOGGER = logging.getLogger(__name__)
+
+CONFIG_FILE = "albert_config.json"
+# Seconds between two progress lines where there is no terminal for a bar.
+_LOG_INTERVAL = 30.0
+# Steps between two points of the TensorBoard curves.
+SUMMARY_STEPS = 50
+
+Device = collections.namedtuple(
+    "Device",
+    [
+        "use_tpu",
+        "tpu_name",
+        "tpu_zone",
+        "gcp_project",
+        "master",
+        "num_tpu_cores",
+        "iterations_per_loop",
+    ],
+)
+
+
+def device_from(args):
+    """Picks the `Device` out of flags added by `command_line.add_device_arguments`.
+
+    Raises:
+      UserError: --use_tpu without --tpu_name or --master.
+    """
+    device = Device(*[getattr(args, field) for field in Device._fields])
+    if device.use_tpu and not (device.tpu_name or device.master):
+        raise UserError("--use_tpu needs --tpu_name (or --master)")
+    return device
+
+
+def load_config(path, max_seq_length):
+    """Reads an `AlbertConfig` and holds --max_seq_length against it.
+
+    Raises:
+      UserError: the file is missing or wrong, or the length too large.
+    """
+    with as_user_error(ValueError):
+        config = modeling.AlbertConfig.from_json_file(path)
+    if max_seq_length > config.max_position_embeddings:
+        raise UserError(
+            "--max_seq_length {} is above max_position_embeddings {} of {}".format(
+                max_seq_length, config.max_position_embeddings, path
+            )
+        )
+    return config
+
+
+def check_vocabulary(vocab_size, config, vocab_file, config_file):
+    """Raises `UserError` where a vocabulary is larger than the embedding table."""
+    if vocab_size > config.vocab_size:
+        raise UserError(
+            "--vocab_file {} has {} entries, the embedding table of {} only {}".format(
+                vocab_file, vocab_size, config_file, config.vocab_size
+            )
+        )
+
+
+def prepare_output_dir(output_dir, config):
+    """Creates the directory and keeps the model's config in it.
+
+    Raises:
+      UserError: the directory holds a model of another config.
+    """
+    tf.io.gfile.makedirs(output_dir)
+    path = os.path.join(output_dir, CONFIG_FILE)
+    if tf.io.gfile.exists(path):
+        with as_user_error(ValueError):
+            held = modeling.AlbertConfig.from_json_file(path).to_dict()
+        given = config.to_dict()
+        differing = sorted(
+            key for key in set(held) | set(given) if held.get(key) != given.get(key)
+        )
+        if differing:
+            raise UserError(
+                "--output_dir {} holds a different model ({} is {}, not {}); give "
+                "another directory".format(
+                    output_dir,
+                    differing[0],
+                    held.get(differing[0]),
+                    given.get(differing[0]),
+                )
+            )
+    records.write_text(config.to_json_string(), path)
+
+
+def write_results(output_dir, results):
+    """Writes results, a nested dict of numbers, as eval_results.json and .txt."""
+    base = os.path.join(output_dir, "eval_results")
+    text = json.dumps(results, indent=2, sort_keys=True)
+    records.write_text(text + "\n", base + ".json")
+    lines = ["{} = {}".format(*item) for item in _flatten(results)]
+    records.write_text("\n".join(lines) + "\n", base + ".txt")
+
+
+def _flatten(results, prefix=""):
+    for key in sorted(results):
+        if isinstance(results[key], dict):
+            for item in _flatten(results[key], prefix + key + "_"):
+                yield item
+        else:
+            yield prefix + key, results[key]
+
+
+def start_variables(output_dir, init_checkpoint, use_tpu):
+    """Decides in a model function where the trainable variables start.
+
+    A checkpoint in `output_dir` wins, as Estimator restores it; it is only
+    compared with the graph here. Else `init_checkpoint` is restored if given.
+
+    Returns:
+      A `scaffold_fn` or None.
+
+    Raises:
+      UserError: the checkpoint does not fit the graph.
+    """
+    latest = checkpoints.latest_checkpoint(output_dir)
+    if latest:
+        checkpoints.plan_restore(latest, tf.trainable_variables())
+        return None
+    if not init_checkpoint:
+        return None
+    return checkpoints.restore(init_checkpoint, tf.trainable_variables(), use_tpu)
+
+
+def build_estimator(
+    model_fn,
+    model_dir,
+    device,
+    train_batch_size,
+    eval_batch_size,
+    predict_batch_size=None,
+    save_checkpoints_steps=1000,
+    keep_checkpoint_max=5,
+    seed=None,
+):
+    """Builds a `TPUEstimator`, which also serves CPU and one GPU.
+
+    Args:
+      model_fn: function (features, labels, mode, params) -> TPUEstimatorSpec.
+      model_dir: directory of the checkpoints and event files.
+      device: `Device`.
+      train_batch_size: int, of the whole step, over all TPU cores.
+      eval_batch_size: int, likewise.
+      predict_batch_size: int or None.
+      save_checkpoints_steps: int.
+      keep_checkpoint_max: int, how many checkpoints are kept.
+      seed: int or None, the graph's seed.
+
+    Raises:
+      UserError: this TensorFlow has no Estimator.
+    """
+    if not hasattr(tf, "estimator"):
+        raise UserError(
+            "TensorFlow {} has no Estimator; use TensorFlow 2.15 (Python 3.9-3.11) or "
+            "1.15 (Python 3.7)".format(tf.__version__)
+        )
+    tf.logging.set_verbosity(tf.logging.ERROR)
+    resolver = None
+    if device.use_tpu and device.tpu_name:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
+            device.tpu_name, zone=device.tpu_zone, project=device.gcp_project
+        )
+    run_config = tf.estimator.tpu.RunConfig(
+        cluster=resolver,
+        master=device.master,
+        model_dir=model_dir,
+        save_checkpoints_steps=save_checkpoints_steps,
+        keep_checkpoint_max=keep_checkpoint_max,
+        tf_random_seed=seed,
+        # Progress and summaries come from this module.
+        log_step_count_steps=None,
+        save_summary_steps=None,
+        tpu_config=tf.estimator.tpu.TPUConfig(
+            iterations_per_loop=device.iterations_per_loop,
+            num_shards=device.num_tpu_cores,
+            per_host_input_for_training=tf.estimator.tpu.InputPipelineConfig.PER_HOST_V2,
+        ),
+    )
+    return tf.estimator.tpu.TPUEstimator(
+        use_tpu=device.use_tpu,
+        model_fn=model_fn,
+        config=run_config,
+        train_batch_size=train_batch_size,
+        eval_batch_size=eval_batch_size,
+        predict_batch_size=predict_batch_size,
+        # Exports are made without TPU graphs.
+        export_to_tpu=False,
+    )
+
+
+def summary_host_call(output_dir, scalars):
+    """Builds the host call that writes TensorBoard curves, on every device.
+
+    Args:
+      output_dir: directory of the event files.
+      scalars: dict curve name -> scalar tensor.
+
+    Returns:
+      (function, tensors) for `TPUEstimatorSpec(host_call=...)`.
+    """
+    names = sorted(scalars)
+
+    def write(step, *values):
+        writer = tf2.summary.create_file_writer(output_dir)
+        step = step[0]
+        with writer.as_default(), tf2.summary.record_if(
+            tf.equal(step % SUMMARY_STEPS, 0)
+        ):
+            for name, value in zip(names, values):
+                # One value a TPU shard
+                tf2.summary.scalar(name, tf.reduce_mean(value), step=step)
+            return tf.summary.all_v2_summary_ops()
+
+    tensors = [tf.reshape(tf.train.get_global_step(), [1])]
+    tensors += [tf.reshape(tf.cast(scalars[name], tf.float32), [1]) for name in names]
+    return write, tensors
+
+
+class ProgressHook(tf.train.SessionRunHook):
+    """Shows steps/s, sequences/s and the time left: a bar, or lines in a log."""
+
+    def __init__(self, total_steps, batch_size, loss=None):
+        """Creates the hook.
+
+        Args:
+          total_steps: int, the global step at which the run ends.
+          batch_size: int, sequences a step.
+          loss: scalar tensor to show, None on TPU.
+        """
+        self._total_steps = total_steps
+        self._batch_size = batch_size
+        self._loss = loss
+        self._bar = None
+        self._start = None  # (seconds, step), after the first step's set-up
+        self._last_line = 0.0
+
+    def begin(self):
+        self._global_step = tf.train.get_global_step()
+        self._start = None
+
+    def before_run(self, run_context):
+        fetches = {"step": self._global_step}
+        if self._loss is not None:
+            fetches["loss"] = self._loss
+        return tf.train.SessionRunArgs(fetches)
+
+    def after_run(self, run_context, run_values):
+        now = time.time()
+        step = int(run_values.results["step"])
+        if self._start is None:
+            self._start = (now, step)
+            self._last_line = now
+            if sys.stderr.isatty():
+                self._bar = tqdm(
+                    total=self._total_steps, initial=step, unit="step", leave=True
+                )
+            return
+        seconds, steps = now - self._start[0], step - self._start[1]
+        rate = steps / seconds if seconds > 0 else 0.0
+        if self._bar is not None:
+            self._bar.set_postfix(self._measures(rate, run_values), refresh=False)
+            self._bar.update(step - self._bar.n)
+        elif now - self._last_line >= _LOG_INTERVAL:
+            self._last_line = now
+            self._log(step, rate, self._measures(rate, run_values))
+
+    def _measures(self, rate, run_values):
+        measures = collections.OrderedDict()
+        if "loss" in run_values.results:
+            measures["loss"] = "{:.4f}".format(float(run_values.results["loss"]))
+        measures["sequences/s"] = "{:.1f}".format(rate * self._batch_size)
+        return measures
+
+    def _log(self, step, rate, measures):
+        left = (self._total_steps - step) / rate if rate else 0.0
+        _LOGGER.info(
+            "step %d/%d  %s  %.2f steps/s  %s left",
+            step,
+            self._total_steps,
+            "  ".join("{} {}".format(*item) for item in measures.items()),
+            rate,
+            datetime.timedelta(seconds=int(left)),
+        )
+
+    def end(self, session):
+        if self._bar is not None:
+            self._bar.close()
+        step = int(session.run(self._global_step))
+        if self._start is not None and step > self._start[1]:
+            rate = (step - self._start[1]) / (time.time() - self._start[0])
+            self._log(step, rate, {"sequences/s": round(rate * self._batch_size, 1)})
+
+
+@contextlib.contextmanager
+def one_line_errors(input_files):
+    """Turns what can go wrong inside a session into one line.
+
+    Args:
+      input_files: list of the TFRecord files that the run reads.
+
+    Raises:
+      UserError: the loss became NaN, or an input file is damaged.
+    """
+    try:
+        yield
+    except tf.train.NanLossDuringTrainingError as error:
+        raise UserError(
+            "the loss became NaN; lower --learning_rate (LAMB: scale it by the "
+            "square root of batch/4096), lengthen --num_warmup_steps, and restart "
+            "from the last checkpoint"
+        ) from error
+    except tf.errors.DataLossError as error:
+        raise UserError(
+            "{}: truncated or corrupt TFRecord file; make it again".format(
+                records.find_corrupt_file(input_files) or ", ".join(input_files)
+            )
+        ) from error
+
+
+def train(estimator, input_fn, num_train_steps, input_files):
+    """Trains up to global step `num_train_steps`, going on where a run stopped.
+
+    Raises:
+      UserError: as `one_line_errors`.
+    """
+    latest = checkpoints.latest_checkpoint(estimator.model_dir)
+    if latest:
+        step = tf.train.load_variable(latest, "global_step")
+        if step >= num_train_steps:
+            _LOGGER.info(
+                "%s is at step %d of %d already: nothing left to train; raise the "
+                "number of steps or give another --output_dir",
+                latest,
+                step,
+                num_train_steps,
+            )
+            return
+        _LOGGER.info("resuming from %s; --init_checkpoint is not read again", latest)
+    with one_line_errors(input_files):
+        estimator.train(input_fn=input_fn, max_steps=num_train_steps)

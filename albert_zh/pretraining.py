@@ -1,0 +1,148 @@
+"""Pretraining: masked language model and sentence order in one model function."""
+
+import collections
+
+import tensorflow.compat.v1 as tf
+
+import modeling
+import optimization
+from albert_zh import estimators
+
+Schedule = collections.namedtuple(
+    "Schedule",
+    ["optimizer", "learning_rate", "num_train_steps", "num_warmup_steps"],
+)
+
+
+def model_fn_builder(
+    config, output_dir, init_checkpoint, schedule, batch_size, use_tpu
+):
+    """Returns a model function for `TPUEstimator`.
+
+    Args:
+      config: `AlbertConfig`.
+      output_dir: the estimator's directory.
+      init_checkpoint: path prefix of the checkpoint to start from, or None.
+      schedule: `Schedule`.
+      batch_size: int, sequences a training step, for the progress display.
+      use_tpu: bool.
+
+    Returns:
+      function (features, labels, mode, params) -> TPUEstimatorSpec. features are
+      int32 input_ids, input_mask, segment_ids [B, S]; masked_lm_positions,
+      masked_lm_ids [B, P]; next_sentence_labels [B, 1]; float32
+      masked_lm_weights [B, P].
+    """
+
+    def model_fn(features, labels, mode, params):
+        del labels, params  # part of the interface; all is in `features`
+        training = mode == tf.estimator.ModeKeys.TRAIN
+        model = modeling.AlbertModel(
+            config,
+            training,
+            features["input_ids"],
+            features["input_mask"],
+            features["segment_ids"],
+            use_one_hot_embeddings=use_tpu,
+        )
+        mlm = modeling.get_masked_lm_output(
+            config,
+            model,
+            features["masked_lm_positions"],
+            features["masked_lm_ids"],
+            features["masked_lm_weights"],
+        )
+        sop = modeling.get_sentence_order_output(
+            config, model, features["next_sentence_labels"]
+        )
+        loss = mlm[0] + sop[0]
+        scaffold_fn = estimators.start_variables(output_dir, init_checkpoint, use_tpu)
+        if not training:
+            return tf.estimator.tpu.TPUEstimatorSpec(
+                mode,
+                loss=loss,
+                eval_metrics=(_metrics, _metric_tensors(features, mlm, sop)),
+                scaffold_fn=scaffold_fn,
+            )
+        operation = optimization.create_training_operation(
+            loss,
+            schedule.learning_rate,
+            schedule.num_train_steps,
+            schedule.num_warmup_steps,
+            use_tpu,
+            optimizer=schedule.optimizer,
+        )
+        curves = {
+            "loss": loss,
+            "masked_lm_loss": mlm[0],
+            "sentence_order_loss": sop[0],
+            "masked_lm_accuracy": _accuracy(
+                mlm[2], features["masked_lm_ids"], features["masked_lm_weights"]
+            ),
+            "sentence_order_accuracy": _accuracy(
+                sop[2], features["next_sentence_labels"], None
+            ),
+            "learning_rate": operation.learning_rate,
+            "gradient_norm": operation.gradient_norm,
+        }
+        hooks = [
+            estimators.ProgressHook(
+                schedule.num_train_steps, batch_size, None if use_tpu else loss
+            )
+        ]
+        if not use_tpu:
+            hooks.append(tf.train.NanTensorHook(loss))
+        return tf.estimator.tpu.TPUEstimatorSpec(
+            mode,
+            loss=loss,
+            train_op=operation.train_op,
+            training_hooks=hooks,
+            host_call=estimators.summary_host_call(output_dir, curves),
+            scaffold_fn=scaffold_fn,
+        )
+
+    return model_fn
+
+
+def _accuracy(logits, labels, weights):
+    """Weighted share of rows of [n, classes] logits whose largest is the label's."""
+    right = tf.equal(_predictions(logits), tf.reshape(labels, [-1]))
+    right = tf.cast(right, tf.float32)
+    if weights is None:
+        return tf.reduce_mean(right)
+    weights = tf.reshape(weights, [-1])
+    return tf.div_no_nan(tf.reduce_sum(weights * right), tf.reduce_sum(weights))
+
+
+def _predictions(logits):
+    return tf.argmax(logits, axis=-1, output_type=tf.int32)
+
+
+def _metric_tensors(features, mlm, sop):
+    """What `_metrics` needs of one batch, every tensor with a batch dimension."""
+    shape = modeling.get_shape_list(features["masked_lm_ids"])
+    return [
+        tf.reshape(mlm[1], shape),
+        tf.reshape(_predictions(mlm[2]), shape),
+        features["masked_lm_ids"],
+        features["masked_lm_weights"],
+        sop[1],
+        _predictions(sop[2]),
+        features["next_sentence_labels"],
+    ]
+
+
+def _metrics(
+    mlm_losses, mlm_predictions, mlm_ids, mlm_weights, sop_losses, sop_predictions, sop
+):
+    """Means over all predictions (MLM) and all sequences (SOP) of an evaluation."""
+    return {
+        "masked_lm_loss": tf.metrics.mean(mlm_losses, mlm_weights),
+        "masked_lm_accuracy": tf.metrics.accuracy(
+            mlm_ids, mlm_predictions, mlm_weights
+        ),
+        "sentence_order_loss": tf.metrics.mean(sop_losses),
+        "sentence_order_accuracy": tf.metrics.accuracy(
+            tf.reshape(sop, [-1]), sop_predictions
+        ),
+    }

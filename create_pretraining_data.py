@@ -1,0 +1,164 @@
+"""Turns raw text into pretraining records for `run_pretraining.py`.
+
+Reads text files with one sentence per line and a blank line between documents,
+makes sentence-order pairs with whole-word masks, and writes TFRecord files plus a
+summary, `<first output file>.summary.json`. The same seed gives the same bytes.
+Output files that exist are overwritten, but only by complete ones.
+"""
+
+import json
+import logging
+import sys
+import time
+
+from albert_zh import command_line  # isort: split
+
+import numpy as np
+
+import tokenization
+from albert_zh import corpus, instances, records, segmentation
+from albert_zh.errors import UserError, as_user_error
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def build_parser():
+    """Returns the command's flags."""
+    parser = command_line.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    positive_int = command_line.positive_int
+    add("--input_file", required=True, help="text files or globs, comma-separated")
+    add("--output_file", required=True, help="TFRecord files, comma-separated")
+    add("--vocab_file", help="WordPiece vocabulary, one token per line")
+    add("--spm_model_file", help="SentencePiece model, in place of a vocabulary")
+    parser.add_bool("--do_lower_case", True, "lower-case the text and strip accents")
+    parser.add_bool(
+        "--normalize_punctuation", False, "map curly quotes, … and — to ASCII"
+    )
+    add(
+        "--encoding_errors",
+        choices=corpus.ENCODING_ERRORS,
+        default="strict",
+        help="stop at bytes that are not UTF-8, or replace and count them",
+    )
+    add("--max_seq_length", type=positive_int, default=512, help="tokens in a record")
+    add(
+        "--max_predictions_per_seq",
+        type=positive_int,
+        default=51,
+        help="masked tokens in a record at most",
+    )
+    add("--masked_lm_prob", type=float, default=0.1, help="share of tokens masked")
+    add("--short_seq_prob", type=float, default=0.1, help="share of short sequences")
+    add(
+        "--dupe_factor",
+        type=positive_int,
+        default=10,
+        help="times each document is used, with other pairs and masks",
+    )
+    parser.add_bool("--do_whole_word_mask", True, "mask all tokens of a word together")
+    parser.add_bool(
+        "--non_chinese", False, "take words from the tokenizer's marks, not from jieba"
+    )
+    add(
+        "--ngram",
+        type=positive_int,
+        default=1,
+        help="longest run of words masked together; ALBERT's paper has 3",
+    )
+    add("--random_seed", type=command_line.non_negative_int, default=12345, help="seed")
+    return parser
+
+
+def main(args):
+    """Makes the records; see `build_parser` for the arguments."""
+    started = time.time()
+    with as_user_error(ValueError, OSError, ImportError):
+        settings = instances.Settings(
+            *(getattr(args, name) for name in instances.Settings._fields)
+        )
+        settings.check()
+        rng, shuffle_rng = _random_generators(args.random_seed)
+        input_files = corpus.expand_input_files(args.input_file)
+        output_files = records.expand_output_files(args.output_file, input_files)
+        num_bytes = corpus.total_bytes(input_files)
+        tokenizer = _load_tokenizer(args)
+        vocabulary = instances.Vocabulary.from_tokenizer(tokenizer)
+    statistics = instances.Statistics(settings, vocabulary)
+    for warning in statistics.warnings():
+        _LOGGER.warning("%s", warning)
+
+    documents = corpus.read_documents(input_files, args.encoding_errors)
+    generated = instances.generate_instances(
+        corpus.show_progress(documents, num_bytes),
+        tokenizer,
+        _word_boundaries(args),
+        vocabulary,
+        statistics,
+        rng,
+    )
+    serialized = (
+        records.encode_instance(
+            instance, settings.max_seq_length, settings.max_predictions_per_seq
+        )
+        for instance in generated
+    )
+    records.write_records(
+        records.shuffle_records(serialized, shuffle_rng), output_files
+    )
+    _report(
+        dict(
+            statistics.summary(),
+            vocab_size=tokenizer.vocab_size,
+            seconds=round(time.time() - started, 1),
+            input_files=input_files,
+            output_files=output_files,
+            flags=vars(args),
+        )
+    )
+
+
+def _random_generators(seed):
+    """Returns one generator for the instances and one for their order."""
+    if seed >= 2**32:
+        raise ValueError("random_seed={}, expected less than 2**32".format(seed))
+    return np.random.RandomState(seed), np.random.RandomState([seed, 1])
+
+
+def _load_tokenizer(args):
+    if not (args.vocab_file or args.spm_model_file):
+        raise UserError("--vocab_file is missing; expected a vocabulary file")
+    return tokenization.FullTokenizer(
+        args.vocab_file,
+        do_lower_case=args.do_lower_case,
+        spm_model_file=args.spm_model_file,
+        normalize_punctuation=args.normalize_punctuation,
+    )
+
+
+def _word_boundaries(args):
+    """Returns `segmentation.WordBoundaries`, or None to mask single tokens."""
+    if not args.do_whole_word_mask:
+        return None
+    segment = None if args.non_chinese else segmentation.load_jieba()
+    return segmentation.WordBoundaries(segment, bool(args.spm_model_file))
+
+
+def _report(summary):
+    """Shows the summary and writes it beside the first output file."""
+    path = summary["output_files"][0] + ".summary.json"
+    records.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", path)
+    for warning in summary["warnings"]:
+        sys.stdout.write("warning: {}\n".format(warning))
+    for name, value in summary.items():
+        if not isinstance(value, (dict, list)):
+            sys.stdout.write("{:<28} {}\n".format(name, value))
+    sys.stdout.write(
+        "records in {}\nsummary in {}\n".format(
+            ", ".join(summary["output_files"]), path
+        )
+    )
+
+
+if __name__ == "__main__":
+    command_line.run(main, build_parser())

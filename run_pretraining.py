@@ -1,0 +1,157 @@
+"""Pretrains ALBERT on TFRecords: masked language model and sentence order.
+
+    python3 run_pretraining.py --input_file='data/*.tfrecord' --output_dir=my_model \
+        --do_train=True --do_eval=True \
+        --albert_config_file=albert_config/albert_config_tiny.json \
+        --train_batch_size=4096 --max_seq_length=512 --max_predictions_per_seq=51 \
+        --num_train_steps=125000 --num_warmup_steps=12500 --learning_rate=0.00176
+
+A run that was stopped goes on from its last checkpoint when the same command is
+given again.
+"""
+
+from albert_zh import command_line  # isort: split
+
+import logging
+import sys
+
+from albert_zh import checkpoints, corpus, estimators, pretraining, records
+from albert_zh.command_line import positive_int
+from albert_zh.errors import UserError
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def build_parser():
+    """Returns the command's parser."""
+    parser = command_line.ArgumentParser(__doc__.split("\n")[0])
+    add = parser.add_argument
+    add("--albert_config_file", "--bert_config_file", required=True, help="model JSON")
+    add("--input_file", required=True, help="TFRecord files or globs, by commas")
+    add("--output_dir", required=True, help="where checkpoints and results go")
+    add("--eval_input_file", help="TFRecords for --do_eval; --input_file when absent")
+    add("--init_checkpoint", help="checkpoint to start from")
+    parser.add_bool("--do_train", False, "train")
+    parser.add_bool("--do_eval", False, "evaluate")
+    add("--max_seq_length", type=positive_int, default=512, help="of the records")
+    add(
+        "--max_predictions_per_seq",
+        type=positive_int,
+        default=51,
+        help="of the records",
+    )
+    add("--train_batch_size", type=positive_int, default=4096, help="sequences a step")
+    add("--eval_batch_size", type=positive_int, default=64, help="sequences a step")
+    add(
+        "--learning_rate",
+        type=float,
+        default=0.00176,
+        help="peak rate; scale it by sqrt(batch/4096) for LAMB",
+    )
+    add("--num_train_steps", type=positive_int, default=125000, help="steps in all")
+    add(
+        "--num_warmup_steps",
+        type=command_line.non_negative_int,
+        default=12500,
+        help="steps of linear warm-up",
+    )
+    add("--optimizer", choices=("lamb", "adamw"), default="lamb", help="update rule")
+    add("--save_checkpoints_steps", type=positive_int, default=1000, help="steps")
+    add("--keep_checkpoint_max", type=positive_int, default=5, help="checkpoints kept")
+    add("--max_eval_steps", type=positive_int, default=100, help="batches at most")
+    add("--seed", type=int, default=12345, help="of initialization and input order")
+    command_line.add_device_arguments(parser)
+    return parser
+
+
+def main(args):
+    """Trains and evaluates as the flags say."""
+    if not args.do_train and not args.do_eval:
+        raise UserError("give --do_train=True, --do_eval=True or both")
+    if args.learning_rate <= 0:
+        raise UserError(
+            "--learning_rate must be positive, received {}".format(args.learning_rate)
+        )
+    device = estimators.device_from(args)
+    config = estimators.load_config(args.albert_config_file, args.max_seq_length)
+    train_files = _record_files(args, args.input_file, config)
+    eval_files = train_files
+    if args.eval_input_file:
+        eval_files = _record_files(args, args.eval_input_file, config)
+    if args.init_checkpoint:
+        checkpoints.read_shapes(args.init_checkpoint)
+    if not args.do_train and not checkpoints.latest_checkpoint(args.output_dir):
+        if not args.init_checkpoint:
+            raise UserError(
+                "--do_eval without --do_train: --output_dir {} has no checkpoint and "
+                "--init_checkpoint is not given".format(args.output_dir)
+            )
+    estimators.prepare_output_dir(args.output_dir, config)
+    estimator = estimators.build_estimator(
+        pretraining.model_fn_builder(
+            config,
+            args.output_dir,
+            args.init_checkpoint,
+            pretraining.Schedule(
+                args.optimizer,
+                args.learning_rate,
+                args.num_train_steps,
+                args.num_warmup_steps,
+            ),
+            args.train_batch_size,
+            device.use_tpu,
+        ),
+        args.output_dir,
+        device,
+        args.train_batch_size,
+        args.eval_batch_size,
+        save_checkpoints_steps=args.save_checkpoints_steps,
+        keep_checkpoint_max=args.keep_checkpoint_max,
+        seed=args.seed,
+    )
+    if args.do_train:
+        estimators.train(
+            estimator,
+            _input_fn(args, train_files, True),
+            args.num_train_steps,
+            train_files,
+        )
+    if args.do_eval:
+        _evaluate(args, estimator, eval_files)
+    sys.stdout.write("The model lies in {}\n".format(args.output_dir))
+
+
+def _record_files(args, patterns, config):
+    files = corpus.expand_input_files(patterns)
+    records.check_record_files(
+        files, args.max_seq_length, args.max_predictions_per_seq
+    )
+    return files
+
+
+def _input_fn(args, files, is_training):
+    return records.input_fn_builder(
+        files,
+        args.max_seq_length,
+        args.max_predictions_per_seq,
+        is_training,
+        seed=args.seed,
+    )
+
+
+def _evaluate(args, estimator, files):
+    with estimators.one_line_errors(files):
+        results = estimator.evaluate(
+            _input_fn(args, files, False), steps=args.max_eval_steps
+        )
+    results = {
+        key: int(value) if key == "global_step" else float(value)
+        for key, value in results.items()
+    }
+    estimators.write_results(args.output_dir, results)
+    for key in sorted(results):
+        _LOGGER.info("%s = %s", key, results[key])
+
+
+if __name__ == "__main__":
+    command_line.run(main, build_parser())

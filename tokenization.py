@@ -1,0 +1,594 @@
+"""WordPiece and SentencePiece tokenization with offsets into the source text.
+
+Chinese ALBERT models share BERT's Chinese vocabulary: text is cleaned, split at
+white space, punctuation and around every ideograph, then cut into WordPieces by
+greedy longest match (BERT, arXiv:1810.04805). English ALBERT models
+(arXiv:1909.11942) use a SentencePiece model (arXiv:1808.06226) instead.
+
+Every token knows the half-open span `[start, end)` of characters (code points)
+it came from. Where one character becomes several tokens, as a Hangul syllable
+does when accents are stripped, each of them carries that character's span.
+Text that spells a special token, such as "[MASK]", is ordinary text here and is
+split like any other; put special tokens in by their ids.
+
+This module imports no sibling. TensorFlow is needed for remote paths only.
+"""
+
+import collections
+import functools
+import re
+import unicodedata
+from typing import NamedTuple
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+# What `normalize_punctuation` writes, the best choice first; BERT's Chinese
+# vocabulary has the first of each row. None of the marks has a WordPiece there.
+PUNCTUATION_SUBSTITUTES = {
+    "\u201c": ('"',),
+    "\u201d": ('"',),
+    "\u2018": ("'",),
+    "\u2019": ("'",),
+    "\u2026": ("\u22ef", "...", "."),
+    "\u2014": ("-",),
+}
+
+# The Unicode blocks BERT calls Chinese: each ideograph in them is a word.
+_CHINESE_BLOCKS = (
+    (0x4E00, 0x9FFF),
+    (0x3400, 0x4DBF),
+    (0x20000, 0x2A6DF),
+    (0x2A700, 0x2B73F),
+    (0x2B740, 0x2B81F),
+    (0x2B820, 0x2CEAF),
+    (0xF900, 0xFAFF),
+    (0x2F800, 0x2FA1F),
+)
+
+_SPM_SPACE = "\u2581"
+_SPM_UNITS = re.compile(r"``|''|\s+|\S")
+
+# Bounds of the memory of words already split: about 10 MB when full.
+_MAX_REMEMBERED_RUNS = 32768
+_MAX_REMEMBERED_RUN_CHARS = 64
+
+
+class Token(NamedTuple):
+    """A token and the half-open character span of the source it stands for."""
+
+    text: str
+    start: int
+    end: int
+
+
+# `Token(...)` runs Python code; filling the tuple directly is three times faster.
+_token_from_tuple = functools.partial(tuple.__new__, Token)
+
+
+def convert_to_unicode(text):
+    """Returns `text` as str; bytes are decoded as UTF-8, bad sequences dropped."""
+    if isinstance(text, str):
+        return text
+    if isinstance(text, bytes):
+        return text.decode("utf-8", "ignore")
+    raise ValueError("expected str or bytes, received {}".format(type(text).__name__))
+
+
+def printable_text(text):
+    """Returns `text` (str or UTF-8 bytes) as str, for logs."""
+    return convert_to_unicode(text)
+
+
+def whitespace_tokenize(text):
+    """Returns the list of words of `text` between white space."""
+    return text.split()
+
+
+def is_chinese_char(codepoint):
+    """Whether the code point (int) is in a block that BERT splits into characters.
+
+    Kana and Hangul are not, nor are ideographs of extension F and later.
+    """
+    return any(first <= codepoint <= last for first, last in _CHINESE_BLOCKS)
+
+
+def load_vocab(vocab_file):
+    """Loads a vocabulary file: UTF-8, one token a line, the id is the line index.
+
+    A byte order mark, CRLF line ends, ASCII white space around tokens and empty
+    lines at the end are tolerated.
+
+    Args:
+      vocab_file: path; one with "://" is read through TensorFlow.
+
+    Returns:
+      `OrderedDict` of token (str) -> id (int), in the order of the ids.
+
+    Raises:
+      OSError: the file cannot be read.
+      ValueError: it is empty, not UTF-8, has a duplicate or an empty line, or
+        lacks one of `SPECIAL_TOKENS`. The message names the file and the line.
+    """
+    data = _read_file(vocab_file)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            "{}:{}: byte 0x{:02x} is not UTF-8; convert the vocabulary to UTF-8".format(
+                vocab_file, line, data[error.start]
+            )
+        ) from error
+    # Only ASCII white space: U+2028 is itself an entry of BERT's vocabulary.
+    lines = [line.strip(" \t\r\f\v") for line in text.split("\n")]
+    while lines and not lines[-1]:
+        lines.pop()
+    vocab = collections.OrderedDict()
+    for line, token in enumerate(lines, 1):
+        if not token or token in vocab:
+            problem = (
+                "token {!r} is already on line {}".format(token, vocab[token] + 1)
+                if token
+                else "empty line inside the vocabulary"
+            )
+            raise ValueError(
+                "{}:{}: {}; expected one token a line, each once, because ids are "
+                "line numbers".format(vocab_file, line, problem)
+            )
+        vocab[token] = line - 1
+    _require_tokens(vocab, SPECIAL_TOKENS, vocab_file)
+    return vocab
+
+
+def _require_tokens(vocab, tokens, source):
+    if not vocab:
+        raise ValueError("{}: empty; expected one token a line".format(source))
+    missing = [token for token in tokens if token not in vocab]
+    if missing:
+        raise ValueError(
+            "{}: no {} among its {} entries; expected all of {}; give the vocabulary "
+            "the model was trained with".format(
+                source, " ".join(missing), len(vocab), " ".join(tokens)
+            )
+        )
+
+
+def _read_file(path):
+    """Returns the bytes of a local file, or of a remote one through TensorFlow."""
+    if "://" in str(path):
+        import tensorflow.compat.v1 as tf
+
+        open_file, unreadable = tf.io.gfile.GFile, tf.errors.OpError
+    else:
+        open_file, unreadable = open, OSError
+    try:
+        with open_file(path, "rb") as vocabulary_file:
+            return vocabulary_file.read()
+    except unreadable as error:
+        raise OSError(
+            "cannot read the vocabulary: {}; give the file that came with the "
+            "model".format(error)
+        ) from error
+
+
+def _is_dropped(char):
+    """Whether cleaning deletes the character: control, unassigned, U+FFFD, ..."""
+    if char in "\t\n\r":
+        return False
+    return char == "\ufffd" or unicodedata.category(char).startswith("C")
+
+
+def _is_punctuation(char):
+    """Whether the character is a word of its own; all ASCII symbols are."""
+    if char < "\x80":
+        return "!" <= char <= "~" and not char.isalnum()
+    return unicodedata.category(char).startswith("P")
+
+
+class _WordScanner:
+    """Finds the words of a text, cuts them into pieces and keeps their offsets.
+
+    A text is a sequence of ideographs, white space and runs of anything else.
+    Neither normalization nor a word ever crosses a run's border, so what
+    becomes of a character or of a short run is worked out once and remembered.
+    """
+
+    def __init__(self, do_lower_case, split_word):
+        """Args: split_word: function of a word (str) to its list of pieces."""
+        self._do_lower_case = do_lower_case
+        self._split_word = split_word
+        self._alone = {}
+        self._runs = {}
+
+    def scan(self, text):
+        """Returns three lists: the tokens of `text`, their starts, their ends."""
+        texts, starts, ends = [], [], []
+        alone = self._alone
+        runs = self._runs
+        run_start = -1
+        # The space closes a run at the end of the text.
+        for index, char in enumerate(text + " "):
+            try:
+                token = alone[char]
+            except KeyError:
+                token = self._classify(char)
+            if token is None:
+                if run_start < 0:
+                    run_start = index
+                continue
+            if run_start >= 0:
+                run = text[run_start:index]
+                found = runs.get(run)
+                if found is None:
+                    found = self._split_run(run)
+                for piece, start, end in found:
+                    texts.append(piece)
+                    starts.append(run_start + start)
+                    ends.append(run_start + end)
+                run_start = -1
+            if token:
+                texts.append(token)
+                starts.append(index)
+                ends.append(index + 1)
+        return texts, starts, ends
+
+    def _classify(self, char):
+        """Remembers and returns an ideograph's token, "" for space, else None."""
+        token = None
+        if not _is_dropped(char):
+            if char.isspace():
+                token = ""
+            elif is_chinese_char(ord(char)):
+                ((token, _, _),) = self._pieces(char)
+        self._alone[char] = token
+        return token
+
+    def _split_run(self, run):
+        found = self._pieces(run)
+        if len(run) <= _MAX_REMEMBERED_RUN_CHARS:
+            if len(self._runs) >= _MAX_REMEMBERED_RUNS:
+                self._runs.clear()
+            self._runs[run] = found
+        return found
+
+    def _pieces(self, run):
+        """Returns the pieces of a run as a list of (text, start, end)."""
+        found = []
+        for word in self._words(run):
+            pieces = self._split_word("".join(char for char, _, _ in word))
+            first = 0
+            for piece in pieces:
+                last = first + len(piece) - (2 if first else 0)
+                if len(pieces) == 1:  # [UNK] or a substitute, of any length
+                    last = len(word)
+                found.append((piece, word[first][1], word[last - 1][2]))
+                first = last
+        return found
+
+    def _words(self, run):
+        """Returns the words of a run, each a list of (character, start, end)."""
+        words = []
+        open_word = False
+        for item in self._normalized(run):
+            is_punctuation = _is_punctuation(item[0])
+            if is_punctuation or not open_word:
+                words.append([])
+            words[-1].append(item)
+            open_word = not is_punctuation
+        return words
+
+    def _normalized(self, run):
+        """Returns the normalized characters of a run as (character, start, end).
+
+        Lower-casing goes character by character (so a final sigma is written
+        like any other), then canonical composition, then, in lower case,
+        decomposition without the accents.
+        """
+        clusters = []
+        for index, source in enumerate(run):
+            if _is_dropped(source):
+                continue
+            for char in source.lower() if self._do_lower_case else source:
+                if not clusters or _starts_cluster(clusters[-1], char):
+                    clusters.append([])
+                clusters[-1].append((char, index))
+        normalized = []
+        for cluster in clusters:
+            whole = self._normalize("".join(char for char, _ in cluster))
+            parts = [self._normalize(char) for char, _ in cluster]
+            start, end = cluster[0][1], cluster[-1][1] + 1
+            if "".join(parts) != whole:
+                normalized.extend((char, start, end) for char in whole)
+                continue
+            for part, (_, index) in zip(parts, cluster):
+                normalized.extend((char, index, index + 1) for char in part)
+                if not part and normalized:
+                    # An accent that is stripped still belongs to its letter.
+                    normalized[-1] = normalized[-1][:2] + (index + 1,)
+        return normalized
+
+    def _normalize(self, text):
+        text = unicodedata.normalize("NFC", text)
+        if not self._do_lower_case:
+            return text
+        text = unicodedata.normalize("NFD", text.lower())
+        return "".join(char for char in text if unicodedata.category(char) != "Mn")
+
+
+def _starts_cluster(cluster, char):
+    """Whether normalization keeps `char` apart from a list of (char, index)."""
+    if char < "\u0300":  # below the first combining mark
+        return True
+    if unicodedata.combining(unicodedata.normalize("NFD", char)[0]):
+        return False
+    before = "".join(char for char, _ in cluster)
+    composed = unicodedata.normalize("NFC", before + char)
+    apart = [unicodedata.normalize("NFC", text) for text in (before, char)]
+    return composed == "".join(apart)
+
+
+class WordpieceTokenizer:
+    """Cuts words into the longest vocabulary entries that match, left to right."""
+
+    def __init__(self, vocab, unk_token="[UNK]", max_input_chars_per_word=100):
+        """A word that is longer or cannot be cut into entries is `unk_token`."""
+        self.vocab = vocab
+        self.unk_token = unk_token
+        self.max_input_chars_per_word = max_input_chars_per_word
+        self._longest_entry = max(map(len, vocab), default=0)
+
+    def tokenize(self, text):
+        """Returns the pieces of `text`, words separated by white space.
+
+        For example "unaffable" is ["un", "##aff", "##able"].
+        """
+        words = whitespace_tokenize(text)
+        return [piece for word in words for piece in self.split_word(word)]
+
+    def split_word(self, word):
+        """Returns the list of pieces of one word, at least one."""
+        if len(word) > self.max_input_chars_per_word:
+            return [self.unk_token]
+        pieces = []
+        start = 0
+        while start < len(word):
+            prefix = "##" if start else ""
+            for end in range(min(len(word), start + self._longest_entry), start, -1):
+                piece = prefix + word[start:end]
+                if piece in self.vocab:
+                    break
+            else:
+                return [self.unk_token]
+            pieces.append(piece)
+            start = end
+        return pieces
+
+
+class _SentencePieceScanner:
+    """ALBERT's use of a SentencePiece model, with offsets into the source."""
+
+    def __init__(self, model_file, do_lower_case):
+        try:
+            from sentencepiece import SentencePieceProcessor
+        except ImportError as error:
+            raise ImportError(
+                "spm_model_file needs SentencePiece: run `pip install sentencepiece`"
+            ) from error
+        if not hasattr(SentencePieceProcessor, "Normalize"):
+            raise ImportError("run `pip install 'sentencepiece>=0.2'` for offsets")
+        self._do_lower_case = do_lower_case
+        model = _read_file(model_file)
+        try:
+            self._processor = SentencePieceProcessor(model_proto=model)
+            ids = range(self._processor.GetPieceSize())
+        except RuntimeError as error:
+            raise ValueError(
+                "{}: not a SentencePiece model; expected the spiece.model that came "
+                "with the model".format(model_file)
+            ) from error
+        if any(self._processor.IsByte(piece_id) for piece_id in ids):
+            raise ValueError(
+                "{}: the SentencePiece model falls back to bytes, which ALBERT's "
+                "never do; train it with byte_fallback=false".format(model_file)
+            )
+        self.vocab = collections.OrderedDict(
+            (self._processor.IdToPiece(piece_id), piece_id) for piece_id in ids
+        )
+
+    def scan(self, text):
+        """Returns three lists: the pieces of `text`, their starts, their ends.
+
+        A span leaves out the white space that a piece's leading mark stands
+        for; a piece that is nothing but the mark has an empty span.
+        """
+        prepared, spans = self._prepare(text)
+        normalized, origins = self._processor.Normalize(prepared, with_offsets=True)
+        spans.append((len(text), len(text)))  # for a mark with nothing behind it
+        texts, starts, ends = self._pieces(prepared), [], []
+        last = 0
+        for piece in texts:
+            first = last + normalized.startswith(_SPM_SPACE, last)
+            last = first + len(piece) - piece.startswith(_SPM_SPACE)
+            starts.append(spans[origins[first]][0])
+            # One character may have become several: a piece has at least that one.
+            final = max(origins[last] - 1, origins[first])
+            ends.append(spans[final][1] if last > first else starts[-1])
+        return texts, starts, ends
+
+    def _pieces(self, prepared):
+        """Returns the pieces; one that ends in digit and comma loses the comma.
+
+        So "9,9" is split alike wherever it stands.
+        """
+        pieces = []
+        for piece in self._processor.EncodeAsPieces(prepared):
+            if len(piece) < 2 or piece[-1] != "," or not piece[-2].isdigit():
+                pieces.append(piece)
+                continue
+            number = piece[:-1].replace(_SPM_SPACE, "")
+            parts = self._processor.EncodeAsPieces(number)
+            if not piece.startswith(_SPM_SPACE) and parts[0].startswith(_SPM_SPACE):
+                parts[0] = parts[0][1:]
+            pieces.extend(part for part in parts if part)
+            pieces.append(",")
+        return pieces
+
+    def _prepare(self, text):
+        """Returns `text` as ALBERT gives it to SentencePiece, and a span a character.
+
+        White space is collapsed, `` and '' become ", compatibility decomposition
+        strips accents, the rest is lower-cased where the model asks for it.
+        """
+        chars, spans = [], []
+        first = len(text) - len(text.lstrip())
+        for unit in _SPM_UNITS.finditer(text, first, len(text.rstrip())):
+            start, end = unit.span()
+            char = unit.group()
+            if unicodedata.category(char[0]) == "Cs":
+                continue  # a lone surrogate has no UTF-8
+            char = " " if char.isspace() else char if len(char) == 1 else '"'
+            for part in unicodedata.normalize("NFKD", char):
+                if not unicodedata.combining(part):
+                    chars.append(part)
+                    spans.append((start, end))
+                elif spans and spans[-1][1] == start:
+                    spans[-1] = (spans[-1][0], end)
+        prepared = "".join(chars)
+        if not self._do_lower_case:
+            return prepared, spans
+        spans = [span for char, span in zip(chars, spans) for _ in char.lower()]
+        return prepared.lower(), spans
+
+
+class _OffsetTokenizer:
+    """The two ways to ask a scanner for tokens."""
+
+    def tokenize(self, text):
+        """Returns the list of tokens (str) of `text` (str or UTF-8 bytes)."""
+        return self._scanner.scan(convert_to_unicode(text))[0]
+
+    def tokenize_with_offsets(self, text):
+        """Returns the tokens of `text` as a list of `Token`.
+
+        [UNK] carries the span of its word. Starts and ends never decrease, and
+        two spans overlap only where one stretch of the source became both.
+        """
+        columns = self._scanner.scan(convert_to_unicode(text))
+        return list(map(_token_from_tuple, zip(*columns)))
+
+
+class BasicTokenizer(_OffsetTokenizer):
+    """Splits text into BERT's words: cleaning, ideographs, case, punctuation."""
+
+    def __init__(self, do_lower_case=True):
+        """`do_lower_case` strips accents, too."""
+        self._scanner = _WordScanner(do_lower_case, self._whole_word)
+
+    @staticmethod
+    def _whole_word(word):
+        return [word]
+
+
+class FullTokenizer(_OffsetTokenizer):
+    """Text to the tokens and ids of a model: WordPiece, or SentencePiece.
+
+    Attributes:
+      vocab: `OrderedDict` of token (str) -> id (int).
+      inv_vocab: dict of id -> token.
+      vocab_size: number of entries.
+      pad_id, unk_id, cls_id, sep_id, mask_id: ids of the special tokens.
+    """
+
+    def __init__(
+        self,
+        vocab_file,
+        do_lower_case=True,
+        spm_model_file=None,
+        normalize_punctuation=False,
+    ):
+        """Loads the vocabulary.
+
+        Args:
+          vocab_file: path of a WordPiece vocabulary, see `load_vocab`. Not read
+            when `spm_model_file` is given, which holds its own vocabulary (the
+            published commands name both); may then be None.
+          do_lower_case: whether to lower-case and, for WordPiece, strip accents
+            (SentencePiece models never see accents).
+          spm_model_file: path of a SentencePiece model.
+          normalize_punctuation: whether each of “ ” ‘ ’ … — that the WordPiece
+            vocabulary lacks becomes its substitute in `PUNCTUATION_SUBSTITUTES`.
+            The published models were trained without it: all six are [UNK].
+
+        Raises:
+          OSError: a file cannot be read.
+          ImportError: SentencePiece is needed and not installed.
+          ValueError: a bad vocabulary or model, or options that exclude each other.
+        """
+        if spm_model_file and normalize_punctuation:
+            raise ValueError(
+                "normalize_punctuation is for WordPiece vocabularies, received "
+                "spm_model_file={}; leave one out".format(spm_model_file)
+            )
+        if spm_model_file:
+            self._scanner = _SentencePieceScanner(spm_model_file, do_lower_case)
+            self.vocab = self._scanner.vocab
+            specials = ("<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]")
+            _require_tokens(self.vocab, specials, spm_model_file)
+        else:
+            self.vocab = load_vocab(vocab_file)
+            specials = SPECIAL_TOKENS
+            self._substitutes = {}
+            if normalize_punctuation:
+                self._substitutes = _punctuation_substitutes(self.vocab)
+            self._wordpiece = WordpieceTokenizer(self.vocab)
+            self._scanner = _WordScanner(do_lower_case, self._split_word)
+        self.inv_vocab = {token_id: token for token, token_id in self.vocab.items()}
+        self.vocab_size = len(self.vocab)
+        ids = [self.vocab[token] for token in specials]
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = ids
+        # Pieces of a SentencePiece model may be text outside its vocabulary.
+        self._default_id = self.unk_id if spm_model_file else None
+
+    def _split_word(self, word):
+        return self._wordpiece.split_word(self._substitutes.get(word, word))
+
+    def convert_tokens_to_ids(self, tokens):
+        """Returns the list of ids of `tokens`.
+
+        Raises:
+          ValueError: a token is not in the WordPiece vocabulary. (A piece outside
+            a SentencePiece model has `unk_id`.)
+        """
+        ids = [self.vocab.get(token, self._default_id) for token in tokens]
+        if None in ids:
+            raise ValueError(
+                "token {!r} is not among the {} entries of the vocabulary".format(
+                    tokens[ids.index(None)], self.vocab_size
+                )
+            )
+        return ids
+
+    def convert_ids_to_tokens(self, ids):
+        """Returns the list of tokens of `ids`.
+
+        Raises:
+          ValueError: an id is outside `[0, vocab_size)`.
+        """
+        tokens = [self.inv_vocab.get(token_id) for token_id in ids]
+        if None in tokens:
+            raise ValueError(
+                "id {} is not in the vocabulary, expected 0 to {}".format(
+                    ids[tokens.index(None)], self.vocab_size - 1
+                )
+            )
+        return tokens
+
+
+def _punctuation_substitutes(vocab):
+    """Returns a dict of each mark that `vocab` lacks -> the substitute it has."""
+    substitutes = {}
+    for mark, candidates in PUNCTUATION_SUBSTITUTES.items():
+        known = [candidate for candidate in candidates if candidate in vocab]
+        if mark not in vocab and known:
+            substitutes[mark] = known[0]
+    return substitutes
