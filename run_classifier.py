@@ -8,6 +8,7 @@ train, dev and test, or named one by one.
 """
 
 from albert_zh import command_line  # isort: split
+
 import logging
 import os
 import sys
@@ -23,8 +24,12 @@ from albert_zh.tasks.model_files import ClassifierFiles, check_same_model, load
 _LOGGER = logging.getLogger(__name__)
 
 
+def _names(text):
+    return tuple(name.strip() for name in text.split(","))
+
+
 def build_parser():
-    """The flags, under the names of the published scripts."""
+    """Returns the command's flags, named as in the published scripts."""
     parser = command_line.ArgumentParser(__doc__.split("\n\n")[0])
     add = parser.add_argument
     add("--task_name", required=True, help="one of " + ", ".join(sorted(TASKS)))
@@ -62,3 +67,152 @@ def build_parser():
     add("--seed", type=command_line.non_negative_int, default=12345)
     command_line.add_device_arguments(parser)
     return parser
+
+
+def main(args):
+    """Trains, evaluates and predicts as the flags say."""
+    task = get_task(args.task_name)
+    _check_flags(args, task)
+    device = estimators.device_from(args)
+    if args.do_train:
+        train_data = _read_split(args, task, "train", task.labels or args.labels)
+        files = _files_to_train(args, task, train_data)
+    else:
+        files = _files_of_model(args, task)
+    tokenizer = _build_tokenizer(args, files)
+    dev_data, test_data = _evaluation_data(args, task, files.labels)
+    predict_data = _predict_data(args, task)
+    classifier = classification.Classifier(
+        files,
+        tokenizer,
+        args.output_dir,
+        device,
+        args.seed,
+        args.eval_batch_size,
+        args.predict_batch_size,
+    )
+    if args.do_train:
+        classifier.train(train_data, dev_data, _training(args))
+    if args.do_eval:
+        _evaluate(args, classifier, dev=dev_data, test=test_data)
+    if args.do_predict:
+        _predict(args, classifier, predict_data)
+    if args.text or args.text_pair:
+        _judge_texts(args, classifier)
+    sys.stdout.write("The model lies in {}\n".format(classifier.best_dir))
+
+
+def _check_flags(args, task):
+    """Raises `UserError` for flags that are wrong whatever the files hold."""
+    texts = args.text or args.text_pair
+    if not (args.do_train or args.do_eval or args.do_predict or texts):
+        raise UserError(
+            "nothing to do: give --do_train, --do_eval, --do_predict, --text_pair "
+            "or --text"
+        )
+    if args.text if "text_b" in task.columns else args.text_pair:
+        right = "--text_pair A B" if args.text else "--text A"
+        raise UserError("--task_name={} takes {}".format(args.task_name, right))
+    if args.labels and task.labels:
+        raise UserError(
+            "--labels: the labels of {} are {}; for others take --task_name=pair or "
+            "single".format(args.task_name, ",".join(task.labels))
+        )
+    if args.labels and len(set(args.labels)) < max(2, len(args.labels)):
+        raise UserError(
+            "--labels={}: expected two or more different names".format(
+                ",".join(args.labels)
+            )
+        )
+    for name, is_right, expected in (
+        ("learning_rate", args.learning_rate > 0, "more than 0"),
+        ("num_train_epochs", args.num_train_epochs > 0, "more than 0"),
+        ("warmup_proportion", 0 <= args.warmup_proportion < 1, "0 to below 1"),
+        ("max_seq_length", (args.max_seq_length or 5) >= 5, "at least 5"),
+    ):
+        if not is_right:
+            raise UserError(
+                "--{}={}: expected {}".format(name, getattr(args, name), expected)
+            )
+    for name in ("config_file", "vocab_file", "spm_model_file"):
+        path = getattr(args, name)
+        if path and not tf.io.gfile.exists(path):
+            flag = name.replace("config", "bert_config")
+            raise UserError("--{}={}: no such file".format(flag, path))
+    if args.init_checkpoint and args.do_train:
+        checkpoints.read_shapes(args.init_checkpoint)
+    elif args.init_checkpoint:
+        _LOGGER.info("--init_checkpoint is for --do_train; the model is best/")
+
+
+def _split_file(args, task, split):
+    """Path of a split's file, None where there is none."""
+    named = getattr(args, split + "_file")
+    if named or not args.data_dir:
+        return named
+    return find_data_file(task, args.data_dir, split)
+
+
+def _missing_file(args, task, split):
+    return UserError(
+        "no {0} file: give --{0}_file or a --data_dir with {1} (received "
+        "--data_dir={2})".format(
+            split, " or ".join(split + ext for ext in task.extensions), args.data_dir
+        )
+    )
+
+
+def _read_split(args, task, split, labels):
+    path = _split_file(args, task, split)
+    if path is None:
+        raise _missing_file(args, task, split)
+    data = reading.read_examples(path, task, labels, args.ignore_labels)
+    if not data.has_labels:
+        raise UserError(
+            "{}:1: no label; expected the columns {} or a header row that names "
+            "them".format(path, ", ".join(task.columns))
+        )
+    return data
+
+
+def _evaluation_data(args, task, labels):
+    """The dev and the test data that this run needs, None for what it does not."""
+    dev_data = test_data = None
+    dev_file, test_file = (_split_file(args, task, name) for name in ("dev", "test"))
+    if args.do_eval and not dev_file and (args.do_train or not test_file):
+        raise _missing_file(args, task, "dev")
+    if dev_file and (args.do_train or args.do_eval):
+        dev_data = _read_split(args, task, "dev", labels)
+    elif args.do_train:
+        _LOGGER.warning("no dev file: the last checkpoint is kept as the best")
+    if test_file and args.do_eval:
+        test_data = reading.read_examples(test_file, task, labels, args.ignore_labels)
+        if not test_data.has_labels:
+            _LOGGER.warning("%s has no labels and is not scored", test_file)
+            test_data = None
+    return dev_data, test_data
+
+
+def _predict_data(args, task):
+    if not args.do_predict:
+        return None
+    path = args.predict_file or _split_file(args, task, "test")
+    if path is None:
+        raise _missing_file(args, task, "predict")
+    return reading.read_texts(path, task)
+
+
+def _files_to_train(args, task, train_data):
+    if not args.config_file or not (args.vocab_file or args.spm_model_file):
+        raise UserError("--do_train needs --bert_config_file and --vocab_file")
+    max_seq_length = args.max_seq_length or 128
+    return ClassifierFiles(
+        config=estimators.load_config(args.config_file, max_seq_length),
+        task=task,
+        labels=task.labels or args.labels or reading.find_labels(train_data),
+        vocab_file=None if args.spm_model_file else args.vocab_file,
+        spm_model_file=args.spm_model_file,
+        do_lower_case=args.do_lower_case is not False,
+        normalize_punctuation=bool(args.normalize_punctuation),
+        max_seq_length=max_seq_length,
+    )

@@ -22,27 +22,17 @@ from typing import NamedTuple
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
-# What `normalize_punctuation` writes, the best choice first; BERT's Chinese
-# vocabulary has the first of each row. None of the marks has a WordPiece there.
-PUNCTUATION_SUBSTITUTES = {
-    "\u201c": ('"',),
-    "\u201d": ('"',),
-    "\u2018": ("'",),
-    "\u2019": ("'",),
-    "\u2026": ("\u22ef", "...", "."),
-    "\u2014": ("-",),
-}
+# Marks that BERT's Chinese vocabulary lacks and what `normalize_punctuation` writes
+# for them: the last one a vocabulary has, for BERT's the midline ellipsis.
+PUNCTUATION_SUBSTITUTES = (
+    *(("\u201c", '"'), ("\u201d", '"'), ("\u2018", "'"), ("\u2019", "'")),
+    *(("\u2014", "-"), ("\u2026", "."), ("\u2026", "..."), ("\u2026", "\u22ef")),
+)
 
-# The Unicode blocks BERT calls Chinese: each ideograph in them is a word.
-_CHINESE_BLOCKS = (
-    (0x4E00, 0x9FFF),
-    (0x3400, 0x4DBF),
-    (0x20000, 0x2A6DF),
-    (0x2A700, 0x2B73F),
-    (0x2B740, 0x2B81F),
-    (0x2B820, 0x2CEAF),
-    (0xF900, 0xFAFF),
-    (0x2F800, 0x2FA1F),
+# Unified and compatibility ideographs, up to extension E: each is a word.
+_CHINESE = re.compile(
+    "[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002a6df"
+    "\U0002a700-\U0002ceaf\U0002f800-\U0002fa1f]"
 )
 
 _SPM_SPACE = "\u2581"
@@ -85,21 +75,15 @@ def whitespace_tokenize(text):
 
 
 def is_chinese_char(codepoint):
-    """Whether the code point (int) is in a block that BERT splits into characters.
-
-    Kana and Hangul are not, nor are ideographs of extension F and later.
-    """
-    return any(first <= codepoint <= last for first, last in _CHINESE_BLOCKS)
+    """Whether BERT makes the code point (int) a word: ideographs, no kana or Hangul."""
+    return _CHINESE.match(chr(codepoint)) is not None
 
 
 def load_vocab(vocab_file):
     """Loads a vocabulary file: UTF-8, one token a line, the id is the line index.
 
     A byte order mark, CRLF line ends, ASCII white space around tokens and empty
-    lines at the end are tolerated.
-
-    Args:
-      vocab_file: path; one with "://" is read through TensorFlow.
+    lines at the end are tolerated. A path with "://" is read through TensorFlow.
 
     Returns:
       `OrderedDict` of token (str) -> id (int), in the order of the ids.
@@ -126,14 +110,11 @@ def load_vocab(vocab_file):
     vocab = collections.OrderedDict()
     for line, token in enumerate(lines, 1):
         if not token or token in vocab:
-            problem = (
-                "token {!r} is already on line {}".format(token, vocab[token] + 1)
-                if token
-                else "empty line inside the vocabulary"
-            )
+            problem = "is already on line {}".format(vocab.get(token, 0) + 1)
             raise ValueError(
-                "{}:{}: {}; expected one token a line, each once, because ids are "
-                "line numbers".format(vocab_file, line, problem)
+                "{}:{}: token {!r} {}; expected one token a line, each once".format(
+                    vocab_file, line, token, problem if token else "is an empty line"
+                )
             )
         vocab[token] = line - 1
     _require_tokens(vocab, SPECIAL_TOKENS, vocab_file)
@@ -141,8 +122,6 @@ def load_vocab(vocab_file):
 
 
 def _require_tokens(vocab, tokens, source):
-    if not vocab:
-        raise ValueError("{}: empty; expected one token a line".format(source))
     missing = [token for token in tokens if token not in vocab]
     if missing:
         raise ValueError(
@@ -194,7 +173,7 @@ class _WordScanner:
     """
 
     def __init__(self, do_lower_case, split_word):
-        """Args: split_word: function of a word (str) to its list of pieces."""
+        """`split_word` is a function of a word (str) to its list of pieces."""
         self._do_lower_case = do_lower_case
         self._split_word = split_word
         self._alone = {}
@@ -220,7 +199,7 @@ class _WordScanner:
                 run = text[run_start:index]
                 found = runs.get(run)
                 if found is None:
-                    found = self._split_run(run)
+                    found = self._pieces(run)
                 for piece, start, end in found:
                     texts.append(piece)
                     starts.append(run_start + start)
@@ -239,46 +218,42 @@ class _WordScanner:
             if char.isspace():
                 token = ""
             elif is_chinese_char(ord(char)):
-                ((token, _, _),) = self._pieces(char)
+                token = self._pieces(char)[0].text
         self._alone[char] = token
         return token
 
-    def _split_run(self, run):
-        found = self._pieces(run)
-        if len(run) <= _MAX_REMEMBERED_RUN_CHARS:
-            if len(self._runs) >= _MAX_REMEMBERED_RUNS:
-                self._runs.clear()
-            self._runs[run] = found
-        return found
-
     def _pieces(self, run):
-        """Returns the pieces of a run as a list of (text, start, end)."""
+        """Returns, and remembers, the pieces of a run as a list of `Token`s."""
         found = []
         for word in self._words(run):
-            pieces = self._split_word("".join(char for char, _, _ in word))
+            pieces = self._split_word("".join(char.text for char in word))
             first = 0
             for piece in pieces:
                 last = first + len(piece) - (2 if first else 0)
                 if len(pieces) == 1:  # [UNK] or a substitute, of any length
                     last = len(word)
-                found.append((piece, word[first][1], word[last - 1][2]))
+                found.append(Token(piece, word[first].start, word[last - 1].end))
                 first = last
+        if len(self._runs) >= _MAX_REMEMBERED_RUNS:
+            self._runs.clear()
+        if len(run) <= _MAX_REMEMBERED_RUN_CHARS:
+            self._runs[run] = found
         return found
 
     def _words(self, run):
-        """Returns the words of a run, each a list of (character, start, end)."""
+        """Returns the words of a run, each a list of characters (`Token`)."""
         words = []
         open_word = False
-        for item in self._normalized(run):
-            is_punctuation = _is_punctuation(item[0])
+        for char in self._normalized(run):
+            is_punctuation = _is_punctuation(char.text)
             if is_punctuation or not open_word:
                 words.append([])
-            words[-1].append(item)
+            words[-1].append(char)
             open_word = not is_punctuation
         return words
 
     def _normalized(self, run):
-        """Returns the normalized characters of a run as (character, start, end).
+        """Returns the normalized characters of a run as a list of `Token`s.
 
         Lower-casing goes character by character (so a final sigma is written
         like any other), then canonical composition, then, in lower case,
@@ -298,13 +273,13 @@ class _WordScanner:
             parts = [self._normalize(char) for char, _ in cluster]
             start, end = cluster[0][1], cluster[-1][1] + 1
             if "".join(parts) != whole:
-                normalized.extend((char, start, end) for char in whole)
+                normalized.extend(Token(char, start, end) for char in whole)
                 continue
             for part, (_, index) in zip(parts, cluster):
-                normalized.extend((char, index, index + 1) for char in part)
+                normalized.extend(Token(char, index, index + 1) for char in part)
                 if not part and normalized:
                     # An accent that is stripped still belongs to its letter.
-                    normalized[-1] = normalized[-1][:2] + (index + 1,)
+                    normalized[-1] = normalized[-1]._replace(end=index + 1)
         return normalized
 
     def _normalize(self, text):
@@ -372,10 +347,8 @@ class _SentencePieceScanner:
             from sentencepiece import SentencePieceProcessor
         except ImportError as error:
             raise ImportError(
-                "spm_model_file needs SentencePiece: run `pip install sentencepiece`"
+                "spm_model_file needs SentencePiece 0.2: run `pip install sentencepiece`"
             ) from error
-        if not hasattr(SentencePieceProcessor, "Normalize"):
-            raise ImportError("run `pip install 'sentencepiece>=0.2'` for offsets")
         self._do_lower_case = do_lower_case
         model = _read_file(model_file)
         try:
@@ -383,14 +356,10 @@ class _SentencePieceScanner:
             ids = range(self._processor.GetPieceSize())
         except RuntimeError as error:
             raise ValueError(
-                "{}: not a SentencePiece model; expected the spiece.model that came "
-                "with the model".format(model_file)
+                "{}: not a SentencePiece model; expected ALBERT's spiece.model".format(
+                    model_file
+                )
             ) from error
-        if any(self._processor.IsByte(piece_id) for piece_id in ids):
-            raise ValueError(
-                "{}: the SentencePiece model falls back to bytes, which ALBERT's "
-                "never do; train it with byte_fallback=false".format(model_file)
-            )
         self.vocab = collections.OrderedDict(
             (self._processor.IdToPiece(piece_id), piece_id) for piece_id in ids
         )
@@ -539,7 +508,11 @@ class FullTokenizer(_OffsetTokenizer):
             specials = SPECIAL_TOKENS
             self._substitutes = {}
             if normalize_punctuation:
-                self._substitutes = _punctuation_substitutes(self.vocab)
+                self._substitutes = {
+                    mark: substitute
+                    for mark, substitute in PUNCTUATION_SUBSTITUTES
+                    if mark not in self.vocab and substitute in self.vocab
+                }
             self._wordpiece = WordpieceTokenizer(self.vocab)
             self._scanner = _WordScanner(do_lower_case, self._split_word)
         self.inv_vocab = {token_id: token for token, token_id in self.vocab.items()}
@@ -559,36 +532,21 @@ class FullTokenizer(_OffsetTokenizer):
           ValueError: a token is not in the WordPiece vocabulary. (A piece outside
             a SentencePiece model has `unk_id`.)
         """
-        ids = [self.vocab.get(token, self._default_id) for token in tokens]
-        if None in ids:
-            raise ValueError(
-                "token {!r} is not among the {} entries of the vocabulary".format(
-                    tokens[ids.index(None)], self.vocab_size
-                )
-            )
-        return ids
+        if self._default_id is None:
+            return _look_up(self.vocab, tokens, "token")
+        return [self.vocab.get(token, self._default_id) for token in tokens]
 
     def convert_ids_to_tokens(self, ids):
-        """Returns the list of tokens of `ids`.
+        """Returns the list of tokens of `ids`; ValueError: one is out of range."""
+        return _look_up(self.inv_vocab, ids, "id")
 
-        Raises:
-          ValueError: an id is outside `[0, vocab_size)`.
-        """
-        tokens = [self.inv_vocab.get(token_id) for token_id in ids]
-        if None in tokens:
-            raise ValueError(
-                "id {} is not in the vocabulary, expected 0 to {}".format(
-                    ids[tokens.index(None)], self.vocab_size - 1
-                )
+
+def _look_up(table, keys, kind):
+    try:
+        return [table[key] for key in keys]
+    except KeyError as error:
+        raise ValueError(
+            "{} {!r} is not in the vocabulary of {} entries".format(
+                kind, error.args[0], len(table)
             )
-        return tokens
-
-
-def _punctuation_substitutes(vocab):
-    """Returns a dict of each mark that `vocab` lacks -> the substitute it has."""
-    substitutes = {}
-    for mark, candidates in PUNCTUATION_SUBSTITUTES.items():
-        known = [candidate for candidate in candidates if candidate in vocab]
-        if mark not in vocab and known:
-            substitutes[mark] = known[0]
-    return substitutes
+        ) from error

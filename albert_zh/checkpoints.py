@@ -174,9 +174,7 @@ def write_stripped(checkpoint, output_prefix):
         for name in reader.get_variable_to_shape_map()
         if name == "global_step" or not is_training_state(name)
     ]
-    step = (
-        int(reader.get_tensor("global_step")) if "global_step" in names else 0
-    )
+    step = int(reader.get_tensor("global_step")) if "global_step" in names else 0
     with tf.Graph().as_default(), tf.Session() as session:
         for name in sorted(names):
             value = reader.get_tensor(name)

@@ -1,0 +1,238 @@
+"""The pretraining command end to end on small records."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import run_pretraining
+from albert_zh import checkpoints, records
+from albert_zh.errors import UserError
+
+LENGTH, PREDICTIONS, VOCABULARY = 16, 3, 40
+MASK = 4
+
+
+@pytest.fixture(scope="module")
+def record_files(tmp_path_factory):
+    """Two files of records in which a masked token follows from its position."""
+    random = np.random.RandomState(0)
+    folder = tmp_path_factory.mktemp("records")
+    paths = [str(folder / "part{}.tfrecord".format(i)) for i in range(2)]
+    records.write_records([_record(random) for _ in range(64)], paths)
+    return paths
+
+
+def _record(random):
+    ids = np.repeat(random.randint(5, VOCABULARY, LENGTH // 2), 2)
+    swapped = random.randint(2)
+    ids[0] = 2 + swapped  # the first token tells the order
+    positions = np.sort(random.choice([3, 5, 7, 9], PREDICTIONS, replace=False))
+    labels = 10 + positions
+    ids[positions] = MASK
+    return records.encode_example(
+        {
+            "input_ids": ids,
+            "input_mask": np.ones(LENGTH, np.int64),
+            "segment_ids": np.repeat([0, 1], LENGTH // 2),
+            "masked_lm_positions": positions,
+            "masked_lm_ids": labels,
+            "masked_lm_weights": np.ones(PREDICTIONS),
+            "next_sentence_labels": np.array([swapped]),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def config_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("config") / "albert_config.json"
+    path.write_text(json.dumps(_config()))
+    return str(path)
+
+
+def _config(**changes):
+    config = {
+        "vocab_size": VOCABULARY,
+        "embedding_size": 16,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "max_position_embeddings": LENGTH,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "ln_type": "postln",
+    }
+    config.update(changes)
+    return config
+
+
+def run(record_files, config_file, output_dir, **flags):
+    """Runs the command in this process with small defaults."""
+    values = {
+        "input_file": ",".join(record_files),
+        "albert_config_file": config_file,
+        "output_dir": str(output_dir),
+        "do_train": True,
+        "max_seq_length": LENGTH,
+        "max_predictions_per_seq": PREDICTIONS,
+        "train_batch_size": 16,
+        "num_train_steps": 60,
+        "num_warmup_steps": 6,
+        "learning_rate": 0.02,
+    }
+    values.update(flags)
+    argv = ["--{}={}".format(name, value) for name, value in values.items()]
+    run_pretraining.main(run_pretraining.build_parser().parse_args(argv))
+
+
+@pytest.fixture(scope="module")
+def trained(record_files, config_file, tmp_path_factory):
+    """Output directory of a finished run with evaluation."""
+    output_dir = tmp_path_factory.mktemp("trained")
+    run(record_files, config_file, output_dir, do_eval=True)
+    return output_dir
+
+
+def test_both_tasks_are_learnt(trained):
+    results = json.loads((trained / "eval_results.json").read_text())
+    assert results["global_step"] == 60
+    # Chance: 1/35 and 1/2.
+    assert results["masked_lm_accuracy"] > 0.5
+    assert results["sentence_order_accuracy"] > 0.9
+    assert results["masked_lm_loss"] < np.log(VOCABULARY - 5)
+    total = results["masked_lm_loss"] + results["sentence_order_loss"]
+    assert results["loss"] == pytest.approx(total, rel=1e-3)
+    lines = (trained / "eval_results.txt").read_text().splitlines()
+    assert "global_step = 60" in lines
+
+
+def test_curves_are_written(trained):
+    tags = set()
+    for path in trained.glob("events.out.tfevents*.v2"):
+        for event in tf.train.summary_iterator(str(path)):
+            tags.update(value.tag for value in event.summary.value)
+    assert tags == {
+        "loss",
+        "masked_lm_loss",
+        "masked_lm_accuracy",
+        "sentence_order_loss",
+        "sentence_order_accuracy",
+        "learning_rate",
+        "gradient_norm",
+    }
+
+
+def test_run_goes_on_and_then_says_that_it_is_finished(
+    record_files, config_file, tmp_path, caplog
+):
+    caplog.set_level(logging.INFO)
+    run(record_files, config_file, tmp_path, num_train_steps=3)
+    run(record_files, config_file, tmp_path, num_train_steps=5)
+    assert "resuming from" in caplog.text
+    assert checkpoints.latest_checkpoint(str(tmp_path)).endswith("-5")
+    run(record_files, config_file, tmp_path, num_train_steps=5)
+    assert "at step 5 of 5 already: nothing left to train" in caplog.text
+
+
+def test_init_checkpoint_is_restored_and_reported(
+    record_files, config_file, trained, tmp_path, caplog
+):
+    caplog.set_level(logging.INFO)
+    checkpoint = checkpoints.latest_checkpoint(str(trained))
+    run(
+        record_files,
+        config_file,
+        tmp_path,
+        do_train=False,
+        do_eval=True,
+        init_checkpoint=checkpoint,
+    )
+    assert "0 missing, 0 unused" in caplog.text
+    expected = json.loads((trained / "eval_results.json").read_text())
+    actual = json.loads((tmp_path / "eval_results.json").read_text())
+    assert actual["masked_lm_loss"] == pytest.approx(expected["masked_lm_loss"])
+
+
+def test_same_seed_same_weights(record_files, config_file, tmp_path):
+    name = "bert/embeddings/word_embeddings"
+    tables = []
+    for folder, seed in (("a", 1), ("b", 1), ("c", 2)):
+        output_dir = tmp_path / folder
+        run(record_files, config_file, output_dir, num_train_steps=3, seed=seed)
+        prefix = checkpoints.latest_checkpoint(str(output_dir))
+        tables.append(tf.train.load_variable(prefix, name))
+    np.testing.assert_allclose(tables[0], tables[1], rtol=1e-4, atol=1e-6)
+    assert np.abs(tables[0] - tables[2]).max() > 1e-3
+
+
+def test_nan_stops_with_advice(record_files, config_file, tmp_path):
+    with pytest.raises(UserError, match="became NaN; lower --learning_rate"):
+        run(
+            record_files,
+            config_file,
+            tmp_path,
+            learning_rate=1e38,
+            num_warmup_steps=0,
+            num_train_steps=20,
+        )
+
+
+def test_truncated_records_are_named(record_files, config_file, tmp_path):
+    content = open(record_files[1], "rb").read()
+    damaged = tmp_path / "damaged.tfrecord"
+    damaged.write_bytes(content[:-20])
+    with pytest.raises(UserError, match="damaged.tfrecord: truncated or corrupt"):
+        run(
+            [record_files[0], str(damaged)],
+            config_file,
+            tmp_path / "out",
+            num_train_steps=20,
+        )
+
+
+@pytest.mark.parametrize(
+    "flags,words",
+    [
+        ({"do_train": False}, "give --do_train=True, --do_eval=True or both"),
+        ({"max_seq_length": 17}, "--max_seq_length 17 is above max_position_embed"),
+        ({"max_seq_length": 8}, "max_seq_length 16, but 8 was given"),
+        ({"max_predictions_per_seq": 4}, "max_predictions_per_seq 3, but 4"),
+        ({"input_file": "no/such*.tfrecord"}, r"no/such\*.tfrecord"),
+        ({"learning_rate": 0}, "--learning_rate must be positive"),
+        ({"init_checkpoint": "no/model.ckpt"}, "--init_checkpoint: no readable"),
+        ({"albert_config_file": "no.json"}, "no.json: no such config file"),
+        ({"use_tpu": True}, "--use_tpu needs --tpu_name"),
+        ({"do_train": False, "do_eval": True}, "has no checkpoint"),
+    ],
+)
+def test_bad_flags_stop_before_the_work(
+    record_files, config_file, tmp_path, flags, words
+):
+    with pytest.raises(UserError, match=words):
+        run(record_files, config_file, tmp_path / "out", **flags)
+    assert not (tmp_path / "out").exists()
+
+
+def test_output_dir_of_another_model_is_refused(record_files, trained, tmp_path):
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(_config(hidden_size=16)))
+    before = (trained / "albert_config.json").read_text()
+    with pytest.raises(UserError, match="holds a different model .hidden_size is 32"):
+        run(record_files, str(other), trained)
+    assert (trained / "albert_config.json").read_text() == before
+
+
+def test_checkpoint_of_another_size_is_refused(record_files, trained, tmp_path):
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(_config(hidden_size=16)))
+    checkpoint = checkpoints.latest_checkpoint(str(trained))
+    with pytest.raises(UserError, match="this config expects"):
+        run(record_files, str(other), tmp_path / "out", init_checkpoint=checkpoint)
+
+
+def test_user_error_is_one_line_without_traceback(run_command, assert_user_error):
+    result = run_command("run_pretraining.py", "--input_file=a", "--output_dir=b")
+    assert_user_error(result, "--albert_config_file")

@@ -1,0 +1,133 @@
+"""Restore reports, stripping of slots, and what a checkpoint may not be."""
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+from albert_zh import checkpoints
+from albert_zh.errors import UserError
+
+TABLE = "bert/embeddings/word_embeddings"
+KERNEL = "bert/encoder/layer_shared/dense/kernel"
+HEAD = "output_weights"
+
+
+def save(prefix, shapes, step=None):
+    """Writes a checkpoint with these variables, all ones; returns its prefix."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        for name, shape in shapes.items():
+            tf.get_variable(name, shape, initializer=tf.ones_initializer())
+        if step is not None:
+            tf.get_variable("global_step", initializer=np.int64(step))
+        session.run(tf.global_variables_initializer())
+        return tf.train.Saver().save(session, str(prefix))
+
+
+def variables(shapes):
+    return [
+        tf.get_variable(name, shape, initializer=tf.zeros_initializer())
+        for name, shape in shapes.items()
+    ]
+
+
+def test_report_names_restored_missing_and_unused(tmp_path):
+    prefix = save(
+        tmp_path / "model.ckpt",
+        {TABLE: [5, 2], KERNEL: [2, 2], "old/head": [3], TABLE + "/adam_m": [5, 2]},
+        step=7,
+    )
+    with tf.Graph().as_default(), tf.Session() as session:
+        graph = variables({TABLE: [5, 2], KERNEL: [2, 2], HEAD: [2, 2]})
+        report = checkpoints.plan_restore(prefix, graph)
+        assert report.restored == [TABLE, KERNEL]
+        assert report.missing == [HEAD]
+        assert report.unused == ["old/head"]
+        assert report.parameters == 14
+        text = str(report)
+        assert "2 variables restored (14 parameters), 1 missing, 1 unused" in text
+        assert HEAD in text and "old/head" in text and "adam_m" not in text
+        assert checkpoints.restore(prefix, graph) is None
+        session.run(tf.global_variables_initializer())
+        values = session.run(graph)
+    np.testing.assert_array_equal(values[0], np.ones([5, 2]))
+    np.testing.assert_array_equal(values[2], np.zeros([2, 2]))
+
+
+@pytest.mark.parametrize(
+    "shapes,words",
+    [
+        ({TABLE: [5, 3], KERNEL: [2, 2]}, r"shape \[5, 2\], this config expects"),
+        ({TABLE: [5, 2], KERNEL + "_2": [2, 2]}, "lacks 1 of the encoder's variables"),
+    ],
+)
+def test_checkpoint_that_does_not_fit_is_refused(tmp_path, shapes, words):
+    prefix = save(tmp_path / "model.ckpt", {TABLE: [5, 2], KERNEL: [2, 2]})
+    with tf.Graph().as_default():
+        with pytest.raises(UserError, match=words):
+            checkpoints.plan_restore(prefix, variables(shapes))
+
+
+def test_missing_checkpoint_names_flag_and_path(tmp_path):
+    with pytest.raises(UserError, match="--init_checkpoint: no readable.*nothing"):
+        checkpoints.read_shapes(str(tmp_path / "nothing"))
+
+
+def test_stripped_checkpoint_has_the_model_and_the_step_only(tmp_path):
+    prefix = save(
+        tmp_path / "model.ckpt",
+        {TABLE: [5, 2], TABLE + "/adam_m": [5, 2], TABLE + "/adam_v": [5, 2]},
+        step=42,
+    )
+    (tmp_path / "best").mkdir()
+    stripped = checkpoints.write_stripped(prefix, str(tmp_path / "best/model.ckpt"))
+    assert stripped.endswith("model.ckpt-42")
+    assert checkpoints.latest_checkpoint(str(tmp_path / "best")) == stripped
+    assert checkpoints.read_shapes(stripped) == {TABLE: [5, 2], "global_step": []}
+    np.testing.assert_array_equal(
+        tf.train.load_variable(stripped, TABLE), np.ones([5, 2])
+    )
+
+
+def test_latest_checkpoint_of_an_empty_or_broken_directory(tmp_path):
+    assert checkpoints.latest_checkpoint(str(tmp_path / "absent")) is None
+    assert checkpoints.latest_checkpoint(str(tmp_path)) is None
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "gone-1"\n')
+    with pytest.raises(UserError, match="which is not there"):
+        checkpoints.latest_checkpoint(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "name,expected",
+    [
+        ("bert/pooler/dense/kernel/adam_m", True),
+        ("bert/pooler/dense/kernel/adam_v", True),
+        ("global_step", True),
+        ("beta_1_power", True),
+        ("bert/pooler/dense/kernel", False),
+        ("output_bias", False),
+    ],
+)
+def test_training_state_is_told_from_the_model(name, expected):
+    assert checkpoints.is_training_state(name) == expected
+
+
+@pytest.mark.real_data
+def test_graph_takes_every_variable_of_the_released_albert_tiny_zh(real_data):
+    """Names and shapes of the released index equal those of the graph built here."""
+    import modeling
+
+    folder = real_data / "albert_tiny_zh_meta"
+    config = modeling.AlbertConfig.from_json_file(
+        str(folder / "albert_config_tiny.json")
+    )
+    with tf.Graph().as_default():
+        ids = tf.zeros([1, 8], tf.int32)
+        model = modeling.AlbertModel(config, False, ids)
+        modeling.get_masked_lm_output(config, model, ids, ids, tf.ones([1, 8]))
+        modeling.get_sentence_order_output(config, model, tf.zeros([1], tf.int32))
+        report = checkpoints.plan_restore(
+            str(folder / "albert_model.ckpt"), tf.trainable_variables()
+        )
+    assert (report.missing, report.unused) == ([], [])
+    assert len(report.restored) == 31
+    assert report.parameters == 4295186
