@@ -23,18 +23,16 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def build_parser():
-    """Returns the command's flags."""
+    """Returns the command's flags; the defaults are the published command's."""
     parser = command_line.ArgumentParser(description=__doc__)
-    add = parser.add_argument
+    add, add_bool = parser.add_argument, parser.add_bool
     positive_int = command_line.positive_int
     add("--input_file", required=True, help="text files or globs, comma-separated")
     add("--output_file", required=True, help="TFRecord files, comma-separated")
     add("--vocab_file", help="WordPiece vocabulary, one token per line")
     add("--spm_model_file", help="SentencePiece model, in place of a vocabulary")
-    parser.add_bool("--do_lower_case", True, "lower-case the text and strip accents")
-    parser.add_bool(
-        "--normalize_punctuation", False, "map curly quotes, … and — to ASCII"
-    )
+    add_bool("--do_lower_case", True, "lower-case the text and strip accents")
+    add_bool("--normalize_punctuation", False, "map “ ” ‘ ’ … — to known tokens")
     add(
         "--encoding_errors",
         choices=corpus.ENCODING_ERRORS,
@@ -49,23 +47,11 @@ def build_parser():
         help="masked tokens in a record at most",
     )
     add("--masked_lm_prob", type=float, default=0.1, help="share of tokens masked")
-    add("--short_seq_prob", type=float, default=0.1, help="share of short sequences")
-    add(
-        "--dupe_factor",
-        type=positive_int,
-        default=10,
-        help="times each document is used, with other pairs and masks",
-    )
-    parser.add_bool("--do_whole_word_mask", True, "mask all tokens of a word together")
-    parser.add_bool(
-        "--non_chinese", False, "take words from the tokenizer's marks, not from jieba"
-    )
-    add(
-        "--ngram",
-        type=positive_int,
-        default=1,
-        help="longest run of words masked together; ALBERT's paper has 3",
-    )
+    add("--short_seq_prob", type=float, default=0.1, help="share of short records")
+    add("--dupe_factor", type=positive_int, default=10, help="uses of each document")
+    add_bool("--do_whole_word_mask", True, "mask all tokens of a word together")
+    add_bool("--non_chinese", False, "words from the tokenizer's marks, not from jieba")
+    add("--ngram", type=positive_int, default=1, help="words masked in a row at most")
     add("--random_seed", type=command_line.non_negative_int, default=12345, help="seed")
     return parser
 
@@ -89,33 +75,20 @@ def main(args):
         _LOGGER.warning("%s", warning)
 
     documents = corpus.read_documents(input_files, args.encoding_errors)
+    documents = corpus.show_progress(documents, num_bytes)
+    boundaries = _word_boundaries(args)
     generated = instances.generate_instances(
-        corpus.show_progress(documents, num_bytes),
-        tokenizer,
-        _word_boundaries(args),
-        vocabulary,
-        statistics,
-        rng,
+        documents, tokenizer, boundaries, vocabulary, statistics, rng
     )
-    serialized = (
-        records.encode_instance(
-            instance, settings.max_seq_length, settings.max_predictions_per_seq
-        )
-        for instance in generated
-    )
-    records.write_records(
-        records.shuffle_records(serialized, shuffle_rng), output_files
-    )
-    _report(
-        dict(
-            statistics.summary(),
-            vocab_size=tokenizer.vocab_size,
-            seconds=round(time.time() - started, 1),
-            input_files=input_files,
-            output_files=output_files,
-            flags=vars(args),
-        )
-    )
+    lengths = settings.max_seq_length, settings.max_predictions_per_seq
+    serialized = (records.encode_instance(instance, *lengths) for instance in generated)
+    shuffled = records.shuffle_records(serialized, shuffle_rng)
+    records.write_records(shuffled, output_files)
+    summary = statistics.summary()
+    summary["vocab_size"] = tokenizer.vocab_size
+    summary["seconds"] = round(time.time() - started, 1)
+    summary.update(input_files=input_files, output_files=output_files, flags=vars(args))
+    _report(summary)
 
 
 def _random_generators(seed):
@@ -151,13 +124,10 @@ def _report(summary):
     for warning in summary["warnings"]:
         sys.stdout.write("warning: {}\n".format(warning))
     for name, value in summary.items():
-        if not isinstance(value, (dict, list)):
+        if name not in ("warnings", "settings", "flags"):
             sys.stdout.write("{:<28} {}\n".format(name, value))
-    sys.stdout.write(
-        "records in {}\nsummary in {}\n".format(
-            ", ".join(summary["output_files"]), path
-        )
-    )
+    output_files = ", ".join(summary["output_files"])
+    sys.stdout.write("records in {}\nsummary in {}\n".format(output_files, path))
 
 
 if __name__ == "__main__":

@@ -16,10 +16,11 @@ import sys
 import tensorflow.compat.v1 as tf
 
 import optimization
-from albert_zh import checkpoints, classification, estimators, records
+from albert_zh import checkpoints, classification, estimators
 from albert_zh.errors import UserError
-from albert_zh.tasks import TASKS, find_data_file, get_task, metrics, reading
-from albert_zh.tasks.model_files import ClassifierFiles, check_same_model, load
+from albert_zh.tasks import TASKS, get_task, metrics, model_files, reading
+from albert_zh.tasks.model_files import ClassifierFiles
+from albert_zh.tasks.splits import TaskData
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -47,8 +48,12 @@ def build_parser():
     add("--labels", type=_names, help="class names, comma-separated; default: found")
     add("--ignore_labels", type=_names, default=(), help="leave these rows out")
 
-    for name in ("--bert_config_file", "--albert_config_file"):
-        add(name, dest="config_file", help="model sizes; needed to train")
+    add(
+        "--bert_config_file",
+        "--albert_config_file",
+        dest="config_file",
+        help="sizes of the model; needed to train",
+    )
     add("--vocab_file", help="WordPiece vocabulary; needed to train")
     add("--spm_model_file", help="SentencePiece model instead of --vocab_file")
     parser.add_bool("--do_lower_case", None, "lower-case the text; True when training")
@@ -74,17 +79,18 @@ def main(args):
     task = get_task(args.task_name)
     _check_flags(args, task)
     device = estimators.device_from(args)
+    data = _task_data(args, task)
+    train_data = None
     if args.do_train:
-        train_data = _read_split(args, task, "train", task.labels or args.labels)
-        files = _files_to_train(args, task, train_data)
-    else:
-        files = _files_of_model(args, task)
-    tokenizer = _build_tokenizer(args, files)
-    dev_data, test_data = _evaluation_data(args, task, files.labels)
-    predict_data = _predict_data(args, task)
+        train_data = data.read_labelled("train", task.labels or args.labels)
+    files = _classifier_files(args, task, train_data)
+    scored = data.read_for_scoring(files.labels) if args.do_eval else {}
+    dev_data = scored.get("dev")
+    if args.do_train and not dev_data and data.find("dev"):
+        dev_data = data.read_labelled("dev", files.labels)
+    predict_data = data.read_for_prediction() if args.do_predict else None
     classifier = classification.Classifier(
         files,
-        tokenizer,
         args.output_dir,
         device,
         args.seed,
@@ -93,10 +99,12 @@ def main(args):
     )
     if args.do_train:
         classifier.train(train_data, dev_data, _training(args))
-    if args.do_eval:
-        _evaluate(args, classifier, dev=dev_data, test=test_data)
-    if args.do_predict:
-        _predict(args, classifier, predict_data)
+    if scored:
+        for name, scores in classifier.write_scores(scored).items():
+            sys.stdout.write(metrics.format_report(name, scores))
+    if predict_data:
+        path = classifier.write_predictions(predict_data)
+        sys.stdout.write("The predictions lie in {}\n".format(path))
     if args.text or args.text_pair:
         _judge_texts(args, classifier)
     sys.stdout.write("The model lies in {}\n".format(classifier.best_dir))
@@ -145,74 +153,79 @@ def _check_flags(args, task):
         _LOGGER.info("--init_checkpoint is for --do_train; the model is best/")
 
 
-def _split_file(args, task, split):
-    """Path of a split's file, None where there is none."""
-    named = getattr(args, split + "_file")
-    if named or not args.data_dir:
-        return named
-    return find_data_file(task, args.data_dir, split)
+def _task_data(args, task):
+    named_files = {
+        split: getattr(args, split + "_file")
+        for split in ("train", "dev", "test", "predict")
+        if getattr(args, split + "_file")
+    }
+    return TaskData(task, args.data_dir, named_files, args.ignore_labels)
 
 
-def _missing_file(args, task, split):
-    return UserError(
-        "no {0} file: give --{0}_file or a --data_dir with {1} (received "
-        "--data_dir={2})".format(
-            split, " or ".join(split + ext for ext in task.extensions), args.data_dir
+def _classifier_files(args, task, train_data):
+    """What the flags say of the model; without --do_train it is the best one."""
+    vocab_file = None if args.spm_model_file else args.vocab_file
+    if args.do_train:
+        if not args.config_file or not (vocab_file or args.spm_model_file):
+            raise UserError("--do_train needs --bert_config_file and --vocab_file")
+        length = args.max_seq_length or 128
+        return ClassifierFiles(
+            config=estimators.load_config(args.config_file, length),
+            task=task,
+            labels=task.labels or args.labels or reading.find_labels(train_data),
+            vocab_file=vocab_file,
+            spm_model_file=args.spm_model_file,
+            do_lower_case=args.do_lower_case is not False,
+            normalize_punctuation=bool(args.normalize_punctuation),
+            max_seq_length=length,
         )
-    )
-
-
-def _read_split(args, task, split, labels):
-    path = _split_file(args, task, split)
-    if path is None:
-        raise _missing_file(args, task, split)
-    data = reading.read_examples(path, task, labels, args.ignore_labels)
-    if not data.has_labels:
+    best_dir = os.path.join(args.output_dir, classification.BEST_DIRECTORY)
+    saved = model_files.load(best_dir)
+    if saved is None:
         raise UserError(
-            "{}:1: no label; expected the columns {} or a header row that names "
-            "them".format(path, ", ".join(task.columns))
+            "--output_dir={} holds no fine-tuned model; run with --do_train "
+            "first".format(args.output_dir)
         )
-    return data
+    given = {
+        "labels": args.labels,
+        "vocab_file": vocab_file,
+        "spm_model_file": args.spm_model_file,
+        "do_lower_case": args.do_lower_case,
+        "normalize_punctuation": args.normalize_punctuation,
+        "max_seq_length": args.max_seq_length,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    files = saved._replace(task=task, **given)
+    model_files.check_same_model(args.output_dir, saved, files)
+    config_file = args.config_file or os.path.join(best_dir, estimators.CONFIG_FILE)
+    config = estimators.load_config(config_file, files.max_seq_length)
+    estimators.prepare_output_dir(args.output_dir, config)
+    return files
 
 
-def _evaluation_data(args, task, labels):
-    """The dev and the test data that this run needs, None for what it does not."""
-    dev_data = test_data = None
-    dev_file, test_file = (_split_file(args, task, name) for name in ("dev", "test"))
-    if args.do_eval and not dev_file and (args.do_train or not test_file):
-        raise _missing_file(args, task, "dev")
-    if dev_file and (args.do_train or args.do_eval):
-        dev_data = _read_split(args, task, "dev", labels)
-    elif args.do_train:
-        _LOGGER.warning("no dev file: the last checkpoint is kept as the best")
-    if test_file and args.do_eval:
-        test_data = reading.read_examples(test_file, task, labels, args.ignore_labels)
-        if not test_data.has_labels:
-            _LOGGER.warning("%s has no labels and is not scored", test_file)
-            test_data = None
-    return dev_data, test_data
-
-
-def _predict_data(args, task):
-    if not args.do_predict:
-        return None
-    path = args.predict_file or _split_file(args, task, "test")
-    if path is None:
-        raise _missing_file(args, task, "predict")
-    return reading.read_texts(path, task)
-
-
-def _files_to_train(args, task, train_data):
-    if not args.config_file or not (args.vocab_file or args.spm_model_file):
-        raise UserError("--do_train needs --bert_config_file and --vocab_file")
-    max_seq_length = args.max_seq_length or 128
-    return ClassifierFiles(
-        config=estimators.load_config(args.config_file, max_seq_length),
-        task=task,
-        labels=task.labels or args.labels or reading.find_labels(train_data),
-        vocab_file=None if args.spm_model_file else args.vocab_file,
-        spm_model_file=args.spm_model_file,
-        do_lower_case=args.do_lower_case is not False,
-        normalize_punctuation=bool(args.normalize_punctuation),
-        max_seq_length=max_seq_length,
+def _training(args):
+    return classification.Training(
+        batch_size=args.train_batch_size,
+        learning_rate=args.learning_rate,
+        num_epochs=args.num_train_epochs,
+        warmup_proportion=args.warmup_proportion,
+        optimizer=args.optimizer,
+        init_checkpoint=args.init_checkpoint,
+        save_checkpoints_steps=args.save_checkpoints_steps,
     )
+
+
+def _judge_texts(args, classifier):
+    """Shows label and probability of the texts given as flags."""
+    texts = args.text_pair or [(text, None) for text in args.text]
+    examples = [reading.Example(text_a, text_b, None) for text_a, text_b in texts]
+    data = reading.ExampleFile("the command line", examples, False, 0)
+    probabilities = classifier.predict("texts", data)
+    for example, row in zip(examples, probabilities):
+        label = classifier.files.labels[row.argmax()]
+        shown = "  |  ".join(filter(None, example))
+        sys.stdout.write("{}  {:.4f}  {}\n".format(label, row.max(), shown))
+
+
+if __name__ == "__main__":
+    command_line.run(main, build_parser())

@@ -65,7 +65,7 @@ def main(args):
     os.chdir(REPOSITORY)
     prepare_output_dir(directory)
     split_corpus(CORPUS, directory)
-    steps = plan(args, directory)
+    steps = pretraining_steps(args, directory) + classification_steps(args, directory)
     seconds = [run_step(step) for step in steps]
     sys.stdout.write("\n" + report(steps, seconds, directory))
 
@@ -96,4 +96,154 @@ def split_corpus(corpus_file, directory):
     for name, part in parts.items():
         path = os.path.join(directory, name + ".txt")
         with open(path, "w", encoding="utf-8") as output:
-            output.write("\n\n".join("\n".join(document) for document in part) + "\n")
+            texts = ["\n".join(document.sentences) + "\n" for document in part]
+            output.write("\n".join(texts))
+
+
+def pretraining_steps(args, directory):
+    """Returns the `Step`s from raw text to a pretrained, evaluated model."""
+
+    def inside(name):
+        return os.path.join(directory, name)
+
+    def make_records(name, dupe_factor):
+        return Step(
+            "records of {}.txt".format(name),
+            "create_pretraining_data.py",
+            {
+                "input_file": inside(name + ".txt"),
+                "output_file": inside(name + ".tfrecord"),
+                "vocab_file": inside("vocab.txt"),
+                "max_seq_length": 128,
+                "max_predictions_per_seq": 20,
+                "masked_lm_prob": 0.15,
+                "dupe_factor": dupe_factor,
+                "random_seed": args.seed,
+            },
+        )
+
+    vocabulary = {
+        "input_file": inside("train.txt"),
+        "output_file": inside("vocab.txt"),
+        "vocab_size": 4096,
+        "min_count": 2,
+    }
+    pretraining = {
+        "input_file": inside("train.tfrecord"),
+        "eval_input_file": inside("heldout.tfrecord"),
+        "output_dir": inside("pretrained"),
+        "albert_config_file": CONFIG,
+        "do_train": True,
+        "do_eval": True,
+        "train_batch_size": 32,
+        "max_seq_length": 128,
+        "max_predictions_per_seq": 20,
+        "num_train_steps": args.num_train_steps,
+        "num_warmup_steps": args.num_train_steps // 10,
+        "learning_rate": 0.01,
+        "seed": args.seed,
+    }
+    return [
+        Step("vocabulary", "create_vocab.py", vocabulary),
+        make_records("train", 20),
+        make_records("heldout", 5),
+        Step("pretraining", "run_pretraining.py", pretraining),
+    ]
+
+
+def classification_steps(args, directory):
+    """Returns the `Step`s from the pretrained model to verdicts on text pairs."""
+    checkpoint = "model.ckpt-{}".format(args.num_train_steps)
+    task = {
+        "task_name": "lcqmc_pair",
+        "output_dir": os.path.join(directory, "classifier"),
+    }
+    fine_tuning = {
+        "do_train": True,
+        "do_eval": True,
+        "do_predict": True,
+        "data_dir": PAIRS,
+        "vocab_file": os.path.join(directory, "vocab.txt"),
+        "albert_config_file": CONFIG,
+        "init_checkpoint": os.path.join(directory, "pretrained", checkpoint),
+        "max_seq_length": 48,
+        "train_batch_size": 32,
+        "learning_rate": 0.001,
+        "num_train_epochs": args.num_train_epochs,
+        "seed": args.seed,
+    }
+    verdicts = {"text_pair": args.text_pair or DEFAULT_PAIRS}
+    return [
+        Step("fine-tuning", "run_classifier.py", dict(task, **fine_tuning)),
+        Step("verdicts", "run_classifier.py", dict(task, **verdicts)),
+    ]
+
+
+def command_arguments(step):
+    """Returns the list of a step's command-line arguments, the script first."""
+    arguments = [step.script]
+    for name, value in step.flags.items():
+        if isinstance(value, list):
+            for texts in value:
+                arguments += ["--" + name] + texts
+        else:
+            arguments.append("--{}={}".format(name, value))
+    return arguments
+
+
+def run_step(step):
+    """Shows a step's command line and runs it; returns its seconds.
+
+    Raises:
+      SystemExit: with the command's own exit code where it fails; it has said why.
+    """
+    arguments = command_arguments(step)
+    shown = " ".join(shlex.quote(argument) for argument in arguments)
+    sys.stdout.write("\n== {}\n$ python3 {}\n".format(step.title, shown))
+    sys.stdout.flush()
+    started = time.time()
+    code = subprocess.call([sys.executable] + arguments)
+    if code:
+        sys.exit(code)
+    return time.time() - started
+
+
+def report(steps, seconds, directory):
+    """Returns the closing table: seconds per step, scores, where things lie."""
+    pretrained = os.path.join(directory, "pretrained")
+    classifier = os.path.join(directory, "classifier")
+    scores = _read_results(pretrained)
+    pairs = _read_results(classifier)
+    rows = [
+        (step.title + ", seconds", "{:.1f}".format(taken))
+        for step, taken in zip(steps, seconds)
+    ]
+    rows += [
+        (title, "{:.3f}".format(value))
+        for title, value in (
+            ("held-out text, MLM loss", scores["masked_lm_loss"]),
+            ("held-out text, MLM accuracy", scores["masked_lm_accuracy"]),
+            ("held-out text, SOP accuracy", scores["sentence_order_accuracy"]),
+            ("sentence pairs, dev accuracy", pairs["dev"]["accuracy"]),
+            ("sentence pairs, test accuracy", pairs["test"]["accuracy"]),
+        )
+    ]
+    lines = ["{:<36}{:>8}".format(*row) for row in rows]
+    lines += [
+        "",
+        "vocabulary          " + os.path.join(directory, "vocab.txt"),
+        "pretrained model    " + pretrained,
+        "fine-tuned model    " + os.path.join(classifier, "best"),
+        "its predictions     " + os.path.join(classifier, "predictions.tsv"),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _read_results(directory):
+    path = os.path.join(directory, "eval_results.json")
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+if __name__ == "__main__":
+    command_line.run(main, build_parser())

@@ -24,9 +24,8 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 # Marks that BERT's Chinese vocabulary lacks and what `normalize_punctuation` writes
 # for them: the last one a vocabulary has, for BERT's the midline ellipsis.
-PUNCTUATION_SUBSTITUTES = (
-    *(("\u201c", '"'), ("\u201d", '"'), ("\u2018", "'"), ("\u2019", "'")),
-    *(("\u2014", "-"), ("\u2026", "."), ("\u2026", "..."), ("\u2026", "\u22ef")),
+PUNCTUATION_SUBSTITUTES = tuple(
+    zip("“”‘’—………", ['"', '"', "'", "'", "-", ".", "...", "\u22ef"])
 )
 
 # Unified and compatibility ideographs, up to extension E: each is a word.
@@ -157,7 +156,7 @@ def _is_dropped(char):
     return char == "\ufffd" or unicodedata.category(char).startswith("C")
 
 
-def _is_punctuation(char):
+def is_punctuation(char):
     """Whether the character is a word of its own; all ASCII symbols are."""
     if char < "\x80":
         return "!" <= char <= "~" and not char.isalnum()
@@ -245,11 +244,11 @@ class _WordScanner:
         words = []
         open_word = False
         for char in self._normalized(run):
-            is_punctuation = _is_punctuation(char.text)
-            if is_punctuation or not open_word:
+            stands_alone = is_punctuation(char.text)
+            if stands_alone or not open_word:
                 words.append([])
             words[-1].append(char)
-            open_word = not is_punctuation
+            open_word = not stands_alone
         return words
 
     def _normalized(self, run):
@@ -345,21 +344,29 @@ class _SentencePieceScanner:
     def __init__(self, model_file, do_lower_case):
         try:
             from sentencepiece import SentencePieceProcessor
-        except ImportError as error:
+
+            self._normalize = SentencePieceProcessor.Normalize  # since 0.2
+        except (ImportError, AttributeError) as error:
             raise ImportError(
-                "spm_model_file needs SentencePiece 0.2: run `pip install sentencepiece`"
+                "spm_model_file needs SentencePiece 0.2 or later: run "
+                "`pip install --upgrade sentencepiece`"
             ) from error
         self._do_lower_case = do_lower_case
         model = _read_file(model_file)
         try:
             self._processor = SentencePieceProcessor(model_proto=model)
-            ids = range(self._processor.GetPieceSize())
         except RuntimeError as error:
             raise ValueError(
                 "{}: not a SentencePiece model; expected ALBERT's spiece.model".format(
                     model_file
                 )
             ) from error
+        ids = range(self._processor.GetPieceSize())
+        if any(self._processor.IsByte(piece_id) for piece_id in ids):
+            raise ValueError(
+                "{}: falls back to bytes, which have no characters to point at; "
+                "train the model with byte_fallback=false".format(model_file)
+            )
         self.vocab = collections.OrderedDict(
             (self._processor.IdToPiece(piece_id), piece_id) for piece_id in ids
         )
@@ -371,7 +378,9 @@ class _SentencePieceScanner:
         for; a piece that is nothing but the mark has an empty span.
         """
         prepared, spans = self._prepare(text)
-        normalized, origins = self._processor.Normalize(prepared, with_offsets=True)
+        normalized, origins = self._normalize(
+            self._processor, prepared, with_offsets=True
+        )
         spans.append((len(text), len(text)))  # for a mark with nothing behind it
         texts, starts, ends = self._pieces(prepared), [], []
         last = 0
@@ -493,6 +502,8 @@ class FullTokenizer(_OffsetTokenizer):
           ImportError: SentencePiece is needed and not installed.
           ValueError: a bad vocabulary or model, or options that exclude each other.
         """
+        if not (vocab_file or spm_model_file):
+            raise ValueError("no vocabulary: give vocab_file or spm_model_file")
         if spm_model_file and normalize_punctuation:
             raise ValueError(
                 "normalize_punctuation is for WordPiece vocabularies, received "
@@ -506,13 +517,12 @@ class FullTokenizer(_OffsetTokenizer):
         else:
             self.vocab = load_vocab(vocab_file)
             specials = SPECIAL_TOKENS
-            self._substitutes = {}
-            if normalize_punctuation:
-                self._substitutes = {
-                    mark: substitute
-                    for mark, substitute in PUNCTUATION_SUBSTITUTES
-                    if mark not in self.vocab and substitute in self.vocab
-                }
+            marks = PUNCTUATION_SUBSTITUTES if normalize_punctuation else ()
+            self._substitutes = {
+                mark: substitute
+                for mark, substitute in marks
+                if mark not in self.vocab and substitute in self.vocab
+            }
             self._wordpiece = WordpieceTokenizer(self.vocab)
             self._scanner = _WordScanner(do_lower_case, self._split_word)
         self.inv_vocab = {token_id: token for token, token_id in self.vocab.items()}

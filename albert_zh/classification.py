@@ -11,7 +11,7 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 import optimization
-from albert_zh import checkpoints, estimators
+from albert_zh import checkpoints, estimators, records
 from albert_zh.errors import UserError
 from albert_zh.tasks import features, metrics, model_files
 
@@ -204,7 +204,7 @@ class Classifier:
             self._tokenizer.vocab_size,
             files.config,
             files.spm_model_file or files.vocab_file,
-            model_files.CONFIG_FILE,
+            "--bert_config_file",
         )
 
     def train(self, train_data, dev_data, training):
@@ -255,17 +255,45 @@ class Classifier:
                 if dev_data and step == end:
                     self._score_epoch(dev_data, dev_records, epoch, end)
         if not dev_data:
+            _LOGGER.warning("no dev file: the last checkpoint is kept as the best")
             self._save_best(checkpoints.latest_checkpoint(self._output_dir))
 
-    def evaluate(self, name, data):
-        """Scores the best checkpoint on a labelled `reading.ExampleFile`.
+    def write_scores(self, splits):
+        """Scores the best checkpoint; writes `eval_results.json` and `.txt`.
+
+        Args:
+          splits: dict name ("dev", "test") -> labelled `reading.ExampleFile`.
 
         Returns:
-          The dict of `metrics.score`.
+          Dict name -> the dict of `metrics.score`.
         """
         checkpoint, batch_size = self._best_checkpoint(), self._eval_batch_size
-        with self._records(name, data, batch_size) as source:
-            return self._score(data, self._predict(source, checkpoint, batch_size))
+        results = {}
+        for name, data in splits.items():
+            with self._records(name, data, batch_size) as source:
+                log_probabilities = self._predict(source, checkpoint, batch_size)
+            results[name] = self._score(data, log_probabilities)
+        estimators.write_results(self._output_dir, results)
+        return results
+
+    def write_predictions(self, data):
+        """Writes `predictions.tsv`, one line for each line of the data.
+
+        Its columns are the label and the probability of each class; a header row
+        names them where the data has one, so that the lines of both files pair up.
+
+        Args:
+          data: `reading.ExampleFile`; its labels are not looked at.
+
+        Returns:
+          The path written.
+        """
+        path = os.path.join(self._output_dir, PREDICTIONS_FILE)
+        probabilities = self.predict("predict", data)
+        records.write_text(
+            format_predictions(self.files.labels, probabilities, data.has_header), path
+        )
+        return path
 
     def predict(self, name, data):
         """Judges texts with the best checkpoint.
@@ -312,15 +340,17 @@ class Classifier:
             )
             for example in data.examples
         ]
-        _LOGGER.info(
-            "%s: %d examples of %s, %d truncated to %d tokens, %d ignored by label",
-            name,
-            len(items),
-            data.path,
-            sum(item.is_truncated for item in items),
-            self.files.max_seq_length,
-            data.num_ignored,
-        )
+        _LOGGER.info("%s: %d examples of %s", name, len(items), data.path)
+        num_truncated = sum(item.is_truncated for item in items)
+        if num_truncated:
+            _LOGGER.info(
+                "%s: %d of them truncated to %d tokens",
+                name,
+                num_truncated,
+                self.files.max_seq_length,
+            )
+        if data.num_ignored:
+            _LOGGER.info("%s: %d rows ignored by label", name, data.num_ignored)
         positions = features.length_order(items)
         fills_batches = self._device.use_tpu and batch_size is not None
         path = os.path.join(self._output_dir, name + ".tfrecord")
@@ -358,7 +388,7 @@ class Classifier:
 
         # Each epoch has a graph of its own: with one seed for all of them, every
         # epoch would draw the same dropout masks and order.
-        seed = self._seed + epoch
+        seed = np.random.RandomState([self._seed, epoch]).randint(2**31 - 1)
         estimator = self._build_estimator(
             seed, training.batch_size, training_spec, training.save_checkpoints_steps
         )
@@ -414,7 +444,9 @@ class Classifier:
         if any(entry["step"] == step for entry in history):
             return
         checkpoint = checkpoints.latest_checkpoint(self._output_dir)
-        scores = self._score(data, self._predict(source, checkpoint, self._eval_batch_size))
+        scores = self._score(
+            data, self._predict(source, checkpoint, self._eval_batch_size)
+        )
         is_best = all(_rank(scores) > _rank(entry) for entry in history)
         _LOGGER.info(
             "epoch %d, step %d: dev accuracy %.4f, loss %.4f, F1 %.4f%s",

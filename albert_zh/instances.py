@@ -78,7 +78,8 @@ class Vocabulary(NamedTuple):
       cls_id, sep_id, mask_id, unk_id: ids of the special tokens.
       ordinary_ids: int32 [num_ordinary], ids a random replacement is drawn from:
         no special or reserved tokens (`[...]`, `<...>`), no `##` pieces.
-      ends_sentence, ends_clause, closes: bool [vocab_size], by the last character.
+      ends_sentence, ends_clause, closes: bool [vocab_size], whether an ordinary
+        token ends in such a mark.
     """
 
     cls_id: int
@@ -98,8 +99,9 @@ class Vocabulary(NamedTuple):
           ValueError: no token is left to draw random replacements from.
         """
         tokens = tokenizer.convert_ids_to_tokens(list(range(tokenizer.vocab_size)))
-        ordinary = [i for i, token in enumerate(tokens) if _is_ordinary(token)]
-        if not ordinary:
+        is_ordinary = [_is_ordinary(token) for token in tokens]
+        ordinary = np.flatnonzero(is_ordinary)
+        if not len(ordinary):
             raise ValueError(
                 "the vocabulary's {} tokens are all special, reserved or `##` pieces; "
                 "expected ordinary tokens to draw replacements from".format(len(tokens))
@@ -108,14 +110,14 @@ class Vocabulary(NamedTuple):
         last_characters = [token[-1:] for token in tokens]
 
         def ends_in(marks):
-            return np.isin(last_characters, list(marks))
+            return np.isin(last_characters, list(marks)) & is_ordinary
 
         return cls(
             tokenizer.cls_id,
             tokenizer.sep_id,
             tokenizer.mask_id,
             tokenizer.unk_id,
-            np.array(ordinary, np.int32),
+            ordinary.astype(np.int32),
             ends_in(SENTENCE_ENDS),
             ends_in(CLAUSE_ENDS),
             ends_in(CLOSING_MARKS),

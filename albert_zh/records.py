@@ -135,19 +135,9 @@ def input_fn_builder(
       Function of `params`, which has "batch_size", that returns a dataset of dicts
       of feature name to int32 or float32 [batch_size, length].
     """
-    spec = {
-        feature.name: tf.FixedLenFeature([length], feature.dtype)
-        for feature, length in _feature_lengths(max_seq_length, max_predictions_per_seq)
-    }
 
     def parse(serialized):
-        # One call parses a whole batch, which is several times as fast as one call
-        # for every record. TPUs have no int64.
-        features = tf.parse_example(serialized, spec)
-        return {
-            name: tf.cast(value, tf.int32) if value.dtype == tf.int64 else value
-            for name, value in features.items()
-        }
+        return _parse_batch(serialized, max_seq_length, max_predictions_per_seq)
 
     def input_fn(params):
         dataset = tf.data.Dataset.from_tensor_slices(list(input_files))
@@ -361,6 +351,23 @@ def _first_record(path):
         if length + 16 > size:
             raise ValueError("it is truncated or no TFRecord file")
         return file.read(length)
+
+
+def _parse_batch(serialized, max_seq_length, max_predictions_per_seq):
+    """Parses records, string [batch_size], into a dict of int32 or float32 tensors.
+
+    One call for a whole batch is several times as fast as one for every record.
+    """
+    spec = {
+        feature.name: tf.FixedLenFeature([length], feature.dtype)
+        for feature, length in _feature_lengths(max_seq_length, max_predictions_per_seq)
+    }
+    features = tf.parse_example(serialized, spec)
+    return {
+        # TPUs have no int64.
+        name: tf.cast(value, tf.int32) if value.dtype == tf.int64 else value
+        for name, value in features.items()
+    }
 
 
 def _lengths(max_seq_length, max_predictions_per_seq):

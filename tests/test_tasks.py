@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from albert_zh.errors import UserError
-from albert_zh.tasks import features, find_data_file, get_task, metrics, reading
+from albert_zh.tasks import features, get_task, metrics, reading
 from albert_zh.tasks.reading import Example
+from albert_zh.tasks.splits import TaskData
 
 PAIR = get_task("pair")
 SINGLE = get_task("single")
@@ -34,24 +35,6 @@ def test_the_published_name_is_the_same_task():
 def test_unknown_task_names_the_known_ones():
     with pytest.raises(UserError, match="--task_name=qqp.*lcqmc.*pair.*single"):
         get_task("qqp")
-
-
-def test_data_files_are_found_by_split(tmp_path):
-    dev = write(tmp_path, "dev.txt", "a\tb\t0\n")
-    assert find_data_file(LCQMC, str(tmp_path), "dev") == dev
-    assert find_data_file(LCQMC, str(tmp_path), "test") is None
-
-
-def test_two_files_for_a_split_are_an_error(tmp_path):
-    write(tmp_path, "dev.txt", "a\tb\t0\n")
-    write(tmp_path, "dev.tsv", "a\tb\t0\n")
-    with pytest.raises(UserError, match="dev.tsv, dev.txt.*--dev_file"):
-        find_data_file(LCQMC, str(tmp_path), "dev")
-
-
-def test_missing_data_folder_names_the_flag(tmp_path):
-    with pytest.raises(UserError, match="--data_dir=.*nowhere"):
-        find_data_file(LCQMC, str(tmp_path / "nowhere"), "dev")
 
 
 # Reading
@@ -247,6 +230,46 @@ def test_label_sets_that_cannot_be_meant(labels, message):
     examples = [Example("text", None, label) for label in labels]
     with pytest.raises(UserError, match=message):
         reading.find_labels(reading.ExampleFile("x.tsv", examples, False, 0))
+
+
+# Splits
+
+
+def test_data_files_are_found_by_split(tmp_path):
+    dev = write(tmp_path, "dev.txt", "a\tb\t0\n")
+    data = TaskData(LCQMC, str(tmp_path), {"train": "elsewhere.tsv"})
+    assert data.find("dev") == dev
+    assert data.find("test") is None
+    assert data.find("train") == "elsewhere.tsv"
+
+
+def test_two_files_for_a_split_are_an_error(tmp_path):
+    write(tmp_path, "dev.txt", "a\tb\t0\n")
+    write(tmp_path, "dev.tsv", "a\tb\t0\n")
+    with pytest.raises(UserError, match="dev.tsv, dev.txt.*--dev_file"):
+        TaskData(LCQMC, str(tmp_path), {}).find("dev")
+
+
+def test_missing_files_name_the_flags(tmp_path):
+    with pytest.raises(UserError, match="--data_dir=.*nowhere: no such folder"):
+        TaskData(LCQMC, str(tmp_path / "nowhere"), {}).find("dev")
+    with pytest.raises(UserError, match="no train file: --data_dir=.*train.tsv, train"):
+        TaskData(LCQMC, str(tmp_path), {}).read_labelled("train", None)
+    with pytest.raises(UserError, match="no dev file: give --dev_file"):
+        TaskData(LCQMC, None, {}).read_for_scoring(("0", "1"))
+
+
+def test_unlabelled_test_files_are_predicted_but_not_scored(tmp_path):
+    write(tmp_path, "dev.tsv", "甲\t乙\t0\n")
+    test = write(tmp_path, "test.tsv", "丙\t丁\n")
+    data = TaskData(LCQMC, str(tmp_path), {})
+    assert list(data.read_for_scoring(("0", "1"))) == ["dev"]
+    assert data.read_for_prediction().path == test
+    with pytest.raises(UserError, match="test.tsv:1: no label"):
+        data.read_labelled("test", ("0", "1"))
+    alone = TaskData(LCQMC, None, {"test": test})
+    with pytest.raises(UserError, match="test.tsv: no labels to score"):
+        alone.read_for_scoring(("0", "1"))
 
 
 # Features

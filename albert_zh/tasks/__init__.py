@@ -1,9 +1,10 @@
 """Fine-tuning tasks: what a task is, its files, features and metrics.
 
-`registry` holds the table of tasks, `reading` turns their files into examples,
-`features` turns examples into model inputs, `metrics` scores predictions.
+`registry` holds the table of tasks, `reading` turns files into examples, `splits`
+finds the files a run needs, `features` turns examples into model inputs, `metrics`
+scores predictions, `model_files` keeps what belongs to a trained classifier.
 """
 
-from albert_zh.tasks.registry import TASKS, Task, find_data_file, get_task
+from albert_zh.tasks.registry import TASKS, Task, get_task
 
-__all__ = ["TASKS", "Task", "find_data_file", "get_task"]
+__all__ = ["TASKS", "Task", "get_task"]

@@ -66,13 +66,8 @@ def save(directory, files):
     records.write_text(
         files.config.to_json_string(), os.path.join(directory, CONFIG_FILE)
     )
-    for source, name in (
-        (files.vocab_file, VOCAB_FILE),
-        (files.spm_model_file, SPM_FILE),
-    ):
-        target = os.path.join(directory, name)
-        if source is not None and source != target:
-            tf.io.gfile.copy(source, target, overwrite=True)
+    _copy(files.vocab_file, os.path.join(directory, VOCAB_FILE))
+    _copy(files.spm_model_file, os.path.join(directory, SPM_FILE))
     settings = {
         "task_name": files.task.name,
         "labels": files.labels,
@@ -82,6 +77,17 @@ def save(directory, files):
     }
     # Last: its presence says that the others are there.
     write_json(os.path.join(directory, LABELS_FILE), settings)
+
+
+def _copy(source, target):
+    """Copies a file, if there is one, whole and writable whatever the source is."""
+    if source is None or source == target:
+        return
+    with tf.io.gfile.GFile(source, "rb") as reader:
+        content = reader.read()
+    with tf.io.gfile.GFile(target + ".partial", "wb") as writer:
+        writer.write(content)
+    tf.io.gfile.rename(target + ".partial", target, overwrite=True)
 
 
 def load(directory):
@@ -113,7 +119,7 @@ def load(directory):
             labels,
             vocab_file if tf.io.gfile.exists(vocab_file) else None,
             spm_model_file if tf.io.gfile.exists(spm_model_file) else None,
-            **settings
+            **settings,
         )
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise UserError(
@@ -127,14 +133,15 @@ def check_same_model(directory, saved, given):
     """Refuses to mix two models in one directory.
 
     Args:
-      directory: where `saved` was found, for the message.
-      saved: `ClassifierFiles`.
-      given: `ClassifierFiles` the user asks for now. Sequence lengths may differ.
+      directory: --output_dir, for the message.
+      saved: the `ClassifierFiles` it holds.
+      given: the `ClassifierFiles` asked for now; only the sequence length and the
+        config, which `estimators.prepare_output_dir` checks, may differ.
 
     Raises:
       UserError: names the first difference.
     """
-    differences = [
+    for what, old, new in (
         ("task", saved.task.name, given.task.name),
         ("labels", ",".join(saved.labels), ",".join(given.labels)),
         ("do_lower_case", saved.do_lower_case, given.do_lower_case),
@@ -143,31 +150,39 @@ def check_same_model(directory, saved, given):
             saved.normalize_punctuation,
             given.normalize_punctuation,
         ),
-    ]
-    for what, old, new in differences:
+        ("vocab_file", _Content(saved.vocab_file), _Content(given.vocab_file)),
+        (
+            "spm_model_file",
+            _Content(saved.spm_model_file),
+            _Content(given.spm_model_file),
+        ),
+    ):
         if old != new:
             raise UserError(
                 "--output_dir={} holds a different model: its {} is {}, received {}; "
-                "choose another --output_dir or delete it".format(
+                "choose another --output_dir or delete this one".format(
                     directory, what, old, new
                 )
             )
-    for attribute in ("vocab_file", "spm_model_file"):
-        old, new = getattr(saved, attribute), getattr(given, attribute)
-        if (old is None) != (new is None) or (old and _read(old) != _read(new)):
-            raise UserError(
-                "--output_dir={} holds a different model: --{}={} is not the one it "
-                "was trained with; choose another --output_dir or delete it".format(
-                    directory, attribute, new
-                )
-            )
+
+
+class _Content:
+    """A file that is equal to another of the same bytes, shown by its path."""
+
+    def __init__(self, path):
+        self._path = path
+        self._content = None
+        if path is not None:
+            with tf.io.gfile.GFile(path, "rb") as source:
+                self._content = source.read()
+
+    def __eq__(self, other):
+        return self._content == other._content
+
+    def __str__(self):
+        return str(self._path)
 
 
 def write_json(path, value):
     """Writes a value as indented JSON; the file appears whole or not at all."""
     records.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", path)
-
-
-def _read(path):
-    with tf.io.gfile.GFile(path, "rb") as source:
-        return source.read()

@@ -4,10 +4,7 @@ A task is data: the columns of its files and its labels. To add one, add an entr
 to `TASKS`; reading, features, training and scoring follow from the entry.
 """
 
-import os
 from typing import NamedTuple, Optional, Tuple
-
-import tensorflow.compat.v1 as tf
 
 from albert_zh.errors import UserError
 
@@ -68,30 +65,3 @@ def get_task(name):
             )
         )
     return task
-
-
-def find_data_file(task, data_dir, split):
-    """Finds the file of one split in a data folder.
-
-    Args:
-      task: a `Task`.
-      data_dir: local or remote folder.
-      split: "train", "dev" or "test".
-
-    Returns:
-      The path, or None where the folder holds no such file.
-
-    Raises:
-      UserError: no such folder, or several files for the split.
-    """
-    if not tf.io.gfile.isdir(data_dir):
-        raise UserError("--data_dir={}: no such folder".format(data_dir))
-    candidates = [os.path.join(data_dir, split + ext) for ext in task.extensions]
-    found = [path for path in candidates if tf.io.gfile.exists(path)]
-    if len(found) > 1:
-        raise UserError(
-            "--data_dir={}: several {} files ({}); name one with --{}_file".format(
-                data_dir, split, ", ".join(map(os.path.basename, found)), split
-            )
-        )
-    return found[0] if found else None

@@ -1,0 +1,116 @@
+"""The files of a task that a run needs: found, read and checked before any work."""
+
+import logging
+import os
+from typing import Dict, NamedTuple, Optional, Tuple
+
+import tensorflow.compat.v1 as tf
+
+from albert_zh.errors import UserError
+from albert_zh.tasks import reading
+from albert_zh.tasks.registry import Task
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class TaskData(NamedTuple):
+    """Where the data of a task lies.
+
+    Attributes:
+      task: a `registry.Task`.
+      data_dir: folder with files called train, dev and test, or None.
+      named_files: "train", "dev", "test" or "predict" -> path; wins over `data_dir`.
+      ignored_labels: labels whose rows are left out of training and scoring.
+    """
+
+    task: Task
+    data_dir: Optional[str]
+    named_files: Dict[str, str]
+    ignored_labels: Tuple[str, ...] = ()
+
+    def find(self, split):
+        """Returns the path of a split's file, None where there is none.
+
+        Raises:
+          UserError: no such folder, or several files for the split.
+        """
+        if split in self.named_files or not self.data_dir:
+            return self.named_files.get(split)
+        if not tf.io.gfile.isdir(self.data_dir):
+            raise UserError("--data_dir={}: no such folder".format(self.data_dir))
+        names = [split + extension for extension in self.task.extensions]
+        paths = [os.path.join(self.data_dir, name) for name in names]
+        found = [path for path in paths if tf.io.gfile.exists(path)]
+        if len(found) > 1:
+            raise UserError(
+                "--data_dir={}: several {} files ({}); name one with --{}_file".format(
+                    self.data_dir, split, ", ".join(map(os.path.basename, found)), split
+                )
+            )
+        return found[0] if found else None
+
+    def read_labelled(self, split, labels):
+        """Reads a split for training or scoring.
+
+        Args:
+          split: "train", "dev" or "test".
+          labels: the labels allowed, None for any.
+
+        Returns:
+          A labelled `reading.ExampleFile`.
+
+        Raises:
+          UserError: no such file, a bad row, or no labels.
+        """
+        path = self._require(split)
+        data = reading.read_examples(path, self.task, labels, self.ignored_labels)
+        if not data.has_labels:
+            raise UserError(
+                "{}:1: no label; expected the columns {}, or a header row that names "
+                "them".format(path, ", ".join(self.task.columns))
+            )
+        return data
+
+    def read_for_scoring(self, labels):
+        """Reads what there is to score: dev, and test where it has labels.
+
+        Public data sets often keep the labels of their test file to themselves.
+
+        Returns:
+          Dict "dev", "test" -> labelled `reading.ExampleFile`.
+
+        Raises:
+          UserError: neither is there, or a bad row.
+        """
+        splits = {}
+        test_file = self.find("test")
+        if self.find("dev") or not test_file:
+            splits["dev"] = self.read_labelled("dev", labels)
+        if test_file:
+            test_data = reading.read_examples(
+                test_file, self.task, labels, self.ignored_labels
+            )
+            if test_data.has_labels:
+                splits["test"] = test_data
+            else:
+                _LOGGER.warning("%s has no labels: not scored", test_file)
+        if not splits:
+            raise UserError("{}: no labels to score against".format(test_file))
+        return splits
+
+    def read_for_prediction(self):
+        """Reads the texts to predict: the file named for it, or else test."""
+        split = "test" if "predict" not in self.named_files else "predict"
+        return reading.read_texts(self._require(split), self.task)
+
+    def _require(self, split):
+        path = self.find(split)
+        if path is None:
+            names = [split + extension for extension in self.task.extensions]
+            where = "give --{}_file or --data_dir".format(split)
+            if self.data_dir:
+                where = "--data_dir={} holds none of {}".format(
+                    self.data_dir, ", ".join(names)
+                )
+            raise UserError("no {} file: {}".format(split, where))
+        return path

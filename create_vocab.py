@@ -1,0 +1,78 @@
+"""Builds a WordPiece vocabulary for Chinese from text files.
+
+Counts the words of text files with one sentence per line, and writes a vocabulary
+for `create_pretraining_data.py`: the special tokens, Chinese characters and
+punctuation by frequency, digits and letters, frequent words of other scripts. The
+same text gives the same file. An existing output file is overwritten, but only by a
+complete one.
+"""
+
+import os
+import sys
+
+from albert_zh import command_line  # isort: split
+
+import tensorflow.compat.v1 as tf
+
+from albert_zh import corpus, records, vocabulary
+from albert_zh.errors import UserError, as_user_error
+
+
+def build_parser():
+    """Returns the command's flags."""
+    parser = command_line.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    positive_int = command_line.positive_int
+    add("--input_file", required=True, help="text files or globs, comma-separated")
+    add("--output_file", required=True, help="vocabulary to write, one token per line")
+    add(
+        "--vocab_size",
+        type=positive_int,
+        default=21128,
+        help="entries at most; the default is the size of BERT's Chinese vocabulary",
+    )
+    add(
+        "--min_count",
+        type=positive_int,
+        default=5,
+        help="a character or word seen less often has too few examples to be learned",
+    )
+    parser.add_bool("--do_lower_case", True, "lower-case the text and strip accents")
+    add(
+        "--encoding_errors",
+        choices=corpus.ENCODING_ERRORS,
+        default="strict",
+        help="stop at bytes that are not UTF-8, or replace them",
+    )
+    return parser
+
+
+def main(args):
+    """Builds the vocabulary; see `build_parser` for the arguments."""
+    vocabulary.check_size(args.vocab_size, args.do_lower_case)
+    paths = corpus.expand_input_files(args.input_file)
+    if args.output_file in paths:
+        raise UserError(
+            "--output_file={} is one of the input files; expected another "
+            "name".format(args.output_file)
+        )
+    with as_user_error(tf.errors.OpError):
+        tf.io.gfile.makedirs(os.path.dirname(args.output_file) or ".")
+    documents = corpus.read_documents(paths, args.encoding_errors)
+    word_counts = vocabulary.count_words(
+        corpus.show_progress(documents, corpus.total_bytes(paths)), args.do_lower_case
+    )
+    entries = vocabulary.build_vocabulary(
+        word_counts, args.vocab_size, args.min_count, args.do_lower_case
+    )
+    share = vocabulary.coverage(word_counts, entries)
+    records.write_text("".join(entry + "\n" for entry in entries), args.output_file)
+    sys.stdout.write(
+        "{} entries cover {:.4%} of the corpus's tokens: {}\n".format(
+            len(entries), share, args.output_file
+        )
+    )
+
+
+if __name__ == "__main__":
+    command_line.run(main, build_parser())

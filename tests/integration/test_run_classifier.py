@@ -1,0 +1,334 @@
+"""`run_classifier.py` end to end, with a model of two layers on 200 easy pairs."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import run_classifier
+from albert_zh import command_line, estimators
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(tf, "estimator"), reason="this TensorFlow has no Estimator"
+)
+
+CHARACTERS = "天地人山水火土木金石日月星云风雨花草鸟鱼"
+MARKS = {"0": "坏", "1": "好"}  # the character of text_b that decides the label
+CONFIG = {
+    "vocab_size": 64,
+    "embedding_size": 16,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 32,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+    "initializer_range": 0.2,
+    "ln_type": "postln",
+}
+
+
+def make_rows(num_rows, seed):
+    generator = np.random.RandomState(seed)
+    rows = []
+    for i in range(num_rows):
+        text_a, text_b = (
+            "".join(generator.choice(list(CHARACTERS), generator.randint(1, 12)))
+            for _ in range(2)
+        )
+        label = str(i * 2 // num_rows)  # sorted by label: a weak shuffle would show
+        rows.append((text_a, text_b + MARKS[label], label))
+    return rows
+
+
+def write_rows(path, rows, header=""):
+    text = header + "".join("\t".join(row) + "\n" for row in rows)
+    path.write_bytes(text.encode("utf-8"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    write_rows(folder / "train.txt", make_rows(200, seed=1))
+    write_rows(folder / "dev.txt", make_rows(50, seed=2), "text_a\ttext_b\tlabel\n")
+    write_rows(folder / "test.tsv", make_rows(30, seed=3))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model_flags(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokens = specials + list(CHARACTERS) + list(MARKS.values())
+    (folder / "vocab.txt").write_bytes("\n".join(tokens).encode("utf-8"))
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    return [
+        "--vocab_file={}".format(folder / "vocab.txt"),
+        "--bert_config_file={}".format(folder / "config.json"),
+        "--max_seq_length=24",
+    ]
+
+
+def run(*flags):
+    flags = ["--task_name=lcqmc_pair"] + [str(flag) for flag in flags]
+    command_line.run(run_classifier.main, run_classifier.build_parser(), flags)
+
+
+def training_flags(data_dir, model_flags, output_dir, num_epochs):
+    return model_flags + [
+        "--do_train=true",
+        "--data_dir={}".format(data_dir),
+        "--output_dir={}".format(output_dir),
+        "--train_batch_size=16",
+        "--learning_rate=3e-3",
+        "--num_train_epochs={}".format(num_epochs),
+        "--save_checkpoints_steps=5",
+        "--seed=1",
+    ]
+
+
+def read_json(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, data_dir, model_flags):
+    """Output directory of a training with evaluation of dev and test."""
+    output_dir = tmp_path_factory.mktemp("trained") / "out"
+    run(*training_flags(data_dir, model_flags, output_dir, 4), "--do_eval=true")
+    return output_dir
+
+
+def predict(output_dir, path):
+    """Lines of the predictions file, split into cells."""
+    run("--do_predict", "--output_dir", output_dir, "--predict_file", path)
+    text = (output_dir / "predictions.tsv").read_text(encoding="utf-8")
+    return [line.split("\t") for line in text.splitlines()]
+
+
+def test_learns_and_writes_into_the_output_directory_only(trained, data_dir):
+    results = read_json(trained / "eval_results.json")
+    assert results["dev"]["accuracy"] > 0.85
+    assert results["test"]["accuracy"] > 0.85
+    assert results["dev"]["num_examples"] == 50
+    assert np.sum(results["test"]["confusion_matrix"]) == 30
+    assert "dev_accuracy = " in (trained / "eval_results.txt").read_text()
+    assert sorted(path.name for path in data_dir.iterdir()) == (
+        ["dev.txt", "test.tsv", "train.txt"]
+    )
+    assert not list(trained.glob("*.tfrecord"))
+
+
+def test_best_is_a_complete_directory_of_the_best_epoch(trained):
+    best_dir = trained / "best"
+    checkpoint = tf.train.latest_checkpoint(str(best_dir))
+    names = [name for name, _ in tf.train.list_variables(checkpoint)]
+    assert "output_weights" in names and "output_bias" in names
+    assert not [name for name in names if name.endswith(("_m", "_v"))]
+    assert len(list(best_dir.glob("model.ckpt-*.index"))) == 1
+    assert read_json(best_dir / "labels.json")["labels"] == ["0", "1"]
+    history = read_json(trained / "dev_scores.json")
+    assert [entry["step"] for entry in history] == [13, 26, 39, 52]
+    best = max(history, key=lambda entry: (entry["accuracy"], -entry["loss"]))
+    assert checkpoint.endswith("model.ckpt-{}".format(best["step"]))
+    results = read_json(trained / "eval_results.json")
+    assert results["dev"]["accuracy"] == best["accuracy"]
+    assert results["dev"]["loss"] == pytest.approx(best["loss"], abs=1e-6)
+
+
+def test_predictions_stand_beside_their_input(trained, tmp_path):
+    rows = make_rows(30, seed=3)
+    texts = [row[:2] for row in rows]
+    lines = predict(trained, write_rows(tmp_path / "a.tsv", texts))
+    assert len(lines) == 30
+    probabilities = np.array([line[1:] for line in lines], float)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, atol=1e-5)
+    assert [line[0] for line in lines] == [str(i) for i in probabilities.argmax(1)]
+    accuracy = np.mean([line[0] == row[2] for line, row in zip(lines, rows)])
+    results = read_json(trained / "eval_results.json")
+    assert accuracy == pytest.approx(results["test"]["accuracy"])
+
+    header = "label\ttext_a\ttext_b\n"
+    labelled = [("?",) + pair for pair in reversed(texts)]
+    backwards = predict(trained, write_rows(tmp_path / "b.tsv", labelled, header))
+    assert backwards[0] == ["label", "0", "1"]
+    np.testing.assert_allclose(
+        np.array([line[1:] for line in backwards[:0:-1]], float),
+        probabilities,
+        atol=2e-6,
+    )
+
+
+def test_texts_on_the_command_line(trained, run_command):
+    result = run_command(
+        "run_classifier.py",
+        "--task_name=lcqmc",
+        "--output_dir={}".format(trained),
+        "--text_pair",
+        "天地",
+        "人好",
+        "--text_pair",
+        "天地",
+        "人坏",
+    )
+    assert result.returncode == 0, result.stderr
+    first, second, last = result.stdout.splitlines()
+    assert first.startswith("1  0.") and first.endswith("天地  |  人好")
+    assert second.startswith("0  0.") and second.endswith("天地  |  人坏")
+    assert str(trained / "best") in last
+
+
+def test_a_finished_training_says_so(trained, data_dir, model_flags, caplog):
+    before = read_json(trained / "dev_scores.json")
+    with caplog.at_level("INFO"):
+        run(*training_flags(data_dir, model_flags, trained, 4))
+    assert "training is complete" in caplog.text
+    assert "is at step 52 of 52" in caplog.text
+    assert read_json(trained / "dev_scores.json") == before
+
+
+def test_one_seed_fixes_every_number_and_a_killed_run_goes_on(
+    data_dir, model_flags, tmp_path, monkeypatch, caplog
+):
+    outputs = [tmp_path / "whole", tmp_path / "killed"]
+    flags = [training_flags(data_dir, model_flags, output, 2) for output in outputs]
+    run(*flags[0])
+
+    def killed(self, run_context, run_values):
+        if int(run_values.results["step"]) == 18:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(estimators.ProgressHook, "after_run", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(*flags[1])
+    histories = [read_json(output / "dev_scores.json") for output in outputs]
+    assert histories[0][:1] == histories[1]
+
+    with caplog.at_level("INFO"):
+        run(*flags[1])
+    assert "going on after step 1" in caplog.text
+    steps = [e["step"] for e in read_json(outputs[1] / "dev_scores.json")]
+    assert steps == [13, 26]
+
+
+def test_a_directory_of_another_model_is_refused(
+    trained, data_dir, model_flags, capsys, tmp_path
+):
+    def refused(*flags):
+        with pytest.raises(SystemExit) as caught:
+            run("--output_dir", trained, *flags)
+        assert caught.value.code == 2
+        return capsys.readouterr().err
+
+    vocab = tmp_path / "vocab.txt"
+    vocab.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n", encoding="utf-8")
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(dict(CONFIG, num_hidden_layers=3)))
+    train = training_flags(data_dir, model_flags, trained, 4)
+    single = "--task_name=single", "--text", "天"
+    for error in (
+        refused(*train, "--bert_config_file={}".format(config)),
+        refused(*train, "--vocab_file={}".format(vocab)),
+        refused(*train, "--do_lower_case=false"),
+        refused(*single),
+    ):
+        assert len(error.strip().splitlines()) == 1
+        assert "holds a different model" in error
+
+
+def test_single_texts_of_json_lines_with_found_labels(model_flags, tmp_path):
+    path = tmp_path / "x.jsonl"
+    rows = [
+        {"sentence": row[1], "label": 10 if row[2] == "1" else 9}
+        for row in make_rows(40, seed=4)
+    ]
+    rows.append({"sentence": "天", "label": "-"})
+    path.write_text("\n".join(map(json.dumps, rows)))
+    run(
+        *model_flags,
+        "--task_name=single",
+        "--do_train",
+        "--do_eval",
+        "--ignore_labels=-",
+        "--train_file={}".format(path),
+        "--dev_file={}".format(path),
+        "--num_train_epochs=0.5",
+        "--output_dir={}".format(tmp_path / "out"),
+    )
+    scores = read_json(tmp_path / "out" / "eval_results.json")["dev"]
+    assert scores["labels"] == ["9", "10"]
+    assert scores["num_examples"] == 40
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["--do_train=false"], "--do_train, --do_eval, --do_predict"),
+        (["--task_name=qqp"], "--task_name=qqp: unknown task"),
+        (["--task_name=single", "--text_pair", "a", "b"], "takes --text A"),
+        (["--labels=0,1"], "--labels: the labels of lcqmc_pair are 0,1"),
+        (["--data_dir=nowhere"], "--data_dir=nowhere: no such folder"),
+        (["--train_file=nowhere.tsv"], "nowhere.tsv: no such file"),
+        (["--max_seq_length=64"], "max_position_embeddings 32"),
+        (["--max_seq_length=2"], "--max_seq_length=2"),
+        (["--learning_rate=0"], "--learning_rate=0"),
+        (["--num_train_epochs=-1"], "--num_train_epochs=-1"),
+        (["--warmup_proportion=1"], "--warmup_proportion=1"),
+        (["--init_checkpoint=nowhere"], "--init_checkpoint"),
+        (["--vocab_file=nowhere"], "--vocab_file=nowhere: no such file"),
+        (["--bert_config_file=nowhere"], "--bert_config_file=nowhere: no such file"),
+        (["--use_tpu"], "--tpu_name"),
+        (["--do_train=false", "--do_eval"], "holds no fine-tuned model"),
+    ],
+)
+def test_wrong_flags_are_one_line(
+    data_dir, model_flags, tmp_path, capsys, flags, words
+):
+    output_dir = tmp_path / "out"
+    with pytest.raises(SystemExit) as caught:
+        run(*training_flags(data_dir, model_flags, output_dir, 1), *flags)
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert words in line
+    assert not output_dir.exists()
+
+
+@pytest.mark.parametrize(
+    "vocab, words",
+    [
+        ("[PAD]\n[UNK]\n[CLS]\n[SEP]\n天\n", "[MASK]"),
+        ("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n天\n天\n", "vocab.txt:7"),
+        (
+            "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n"
+            + "".join("x{}\n".format(i) for i in range(60)),
+            "65",
+        ),
+    ],
+)
+def test_a_vocabulary_that_does_not_fit_is_one_line(
+    data_dir, model_flags, tmp_path, capsys, vocab, words
+):
+    path = tmp_path / "vocab.txt"
+    path.write_text(vocab, encoding="utf-8")
+    flags = training_flags(data_dir, model_flags, tmp_path / "out", 1)
+    with pytest.raises(SystemExit):
+        run(*flags, "--vocab_file={}".format(path))
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert words in line and "vocab" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bad_row_stops_before_training(
+    data_dir, model_flags, tmp_path, run_command, assert_user_error
+):
+    dev = write_rows(tmp_path / "dev.tsv", [("天", "地", "1"), ("天", "地", "2")])
+    flags = training_flags(data_dir, model_flags, tmp_path / "out", 1)
+    result = run_command(
+        "run_classifier.py", "--task_name=lcqmc", "--dev_file", dev, *flags
+    )
+    assert_user_error(result, "dev.tsv:2", "unknown label '2'", "0, 1")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,119 @@
+"""The bundled sample data keep the formats and counts `resources/README.md` states."""
+
+import os
+import re
+
+import pytest
+
+RESOURCES = os.path.join(os.path.dirname(os.path.dirname(__file__)), "resources")
+SPLITS = ("train", "dev", "test")
+
+
+def read_bytes(name):
+    with open(os.path.join(RESOURCES, name), "rb") as file:
+        return file.read()
+
+
+def read_text(name):
+    with open(os.path.join(RESOURCES, name), encoding="utf-8", newline="") as file:
+        return file.read()
+
+
+def documents():
+    """The corpus as a list of documents, each a list of sentences."""
+    text = read_text("sample_corpus.txt").rstrip("\n")
+    return [document.split("\n") for document in text.split("\n\n")]
+
+
+def pairs(split):
+    """The pairs of one split as (text_a, text_b, label) triples of strings."""
+    lines = read_text("sample_pairs/%s.txt" % split).splitlines()
+    return [tuple(line.split("\t")) for line in lines]
+
+
+def stated_counts(pattern):
+    """Integers that `pattern` captures in the one README line it matches."""
+    matches = re.findall(pattern, read_text("README.md"))
+    assert len(matches) == 1, matches
+    found = matches[0] if isinstance(matches[0], tuple) else (matches[0],)
+    return tuple(int(number) for number in found)
+
+
+def overlap(text_a, text_b):
+    """Jaccard similarity of the two questions' sets of characters."""
+    characters_a, characters_b = set(text_a), set(text_b)
+    return len(characters_a & characters_b) / len(characters_a | characters_b)
+
+
+@pytest.mark.parametrize(
+    "name", ["sample_corpus.txt"] + ["sample_pairs/%s.txt" % s for s in SPLITS]
+)
+def test_files_are_clean_utf8(name):
+    content = read_bytes(name)
+    content.decode("utf-8")
+    assert not content.startswith(b"\xef\xbb\xbf")
+    assert b"\r" not in content
+    assert content.endswith(b"\n") and not content.endswith(b"\n\n")
+
+
+def test_corpus_has_single_blank_lines_and_no_stray_spaces():
+    text = read_text("sample_corpus.txt")
+    assert not text.startswith("\n")
+    assert "\n\n\n" not in text
+    assert all(line == line.strip() for line in text.split("\n"))
+
+
+def test_corpus_documents_are_long_enough_for_sentence_order_prediction():
+    assert all(8 <= len(document) <= 25 for document in documents())
+
+
+def test_corpus_repeats_no_sentence():
+    sentences = [sentence for document in documents() for sentence in document]
+    assert len(set(sentences)) == len(sentences)
+
+
+def test_corpus_counts_are_those_of_the_readme():
+    sentences = [sentence for document in documents() for sentence in document]
+    counted = (len(documents()), len(sentences), sum(map(len, sentences)))
+    pattern = r"(\d+) documents, (\d+) sentences, (\d+) characters"
+    assert counted == stated_counts(pattern)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_pairs_have_three_filled_columns_and_a_binary_label(split):
+    for row in pairs(split):
+        assert len(row) == 3, row
+        assert row[2] in ("0", "1"), row
+        assert all(column and column == column.strip() for column in row), row
+        assert row[0] != row[1], row
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_pair_counts_are_those_of_the_readme(split):
+    pattern = r"sample_pairs/%s\.txt` \| (\d+) pairs" % split
+    assert (len(pairs(split)),) == stated_counts(pattern)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_pair_labels_are_balanced(split):
+    labels = [label for _, _, label in pairs(split)]
+    assert 0.45 <= labels.count("1") / len(labels) <= 0.55
+
+
+def test_no_pair_occurs_twice_in_either_order_within_or_across_splits():
+    unordered = [
+        frozenset((text_a, text_b))
+        for split in SPLITS
+        for text_a, text_b, _ in pairs(split)
+    ]
+    assert len(set(unordered)) == len(unordered)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_labels_follow_shared_characters_but_not_entirely(split):
+    """Learnable by a tiny model, yet not solved by counting characters alone."""
+    hits = [
+        (overlap(text_a, text_b) > 0.23) == (label == "1")
+        for text_a, text_b, label in pairs(split)
+    ]
+    assert 0.85 < sum(hits) / len(hits) < 0.99
