@@ -124,7 +124,7 @@ def _report(summary):
     for warning in summary["warnings"]:
         sys.stdout.write("warning: {}\n".format(warning))
     for name, value in summary.items():
-        if name not in ("warnings", "settings", "flags"):
+        if not isinstance(value, list) and name not in ("settings", "flags"):
             sys.stdout.write("{:<28} {}\n".format(name, value))
     output_files = ", ".join(summary["output_files"])
     sys.stdout.write("records in {}\nsummary in {}\n".format(output_files, path))

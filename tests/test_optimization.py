@@ -1,6 +1,9 @@
 """LAMB and AdamW against published numbers and a NumPy oracle; the schedule."""
 
+import os
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -112,8 +115,17 @@ def test_slots_carry_the_published_names():
     }
 
 
-def test_mirrored_replicas_take_one_device_s_step():
-    """Two logical CPU replicas with half the loss each equal one device."""
+def check_mirrored_replicas():
+    """Two logical CPU replicas with half the loss each equal one device.
+
+    Runs in a process of its own: the number of logical devices is fixed once any
+    other test has touched TensorFlow's context.
+    """
+    if hasattr(tf.config, "set_logical_device_configuration"):
+        tf.config.set_logical_device_configuration(
+            tf.config.list_physical_devices("CPU")[0],
+            [tf.config.LogicalDeviceConfiguration()] * 2,
+        )
 
     def variables_after_three_steps(strategy):
         with tf.Graph().as_default():
@@ -144,6 +156,19 @@ def test_mirrored_replicas_take_one_device_s_step():
     assert len(mirrored) == 2
     for value in mirrored:
         np.testing.assert_allclose(value, single[0], rtol=1e-6)
+
+
+def test_mirrored_replicas_take_one_device_s_step():
+    subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import test_optimization; test_optimization.check_mirrored_replicas()",
+        ],
+        cwd=str(HERE),
+        env=dict(os.environ, PYTHONPATH=str(HERE.parent)),
+        check=True,
+    )
 
 
 def test_cross_shard_optimizer_wraps_lamb():

@@ -32,9 +32,9 @@ def score(label_ids, log_probabilities, labels):
 
     Returns:
       Dict ready for JSON: `labels`, `num_examples`, `accuracy`, `loss` (mean
-      cross-entropy in nats), `precision`, `recall`, `f1` (of the second class where there are
-      two, else the macro averages), `macro_precision`, `macro_recall`, `macro_f1`,
-      `per_class` (label -> precision, recall, f1, num_examples) and
+      cross-entropy in nats), `precision`, `recall`, `f1` (of the second class where
+      there are two, else the macro averages), `macro_precision`, `macro_recall`,
+      `macro_f1`, `per_class` (label -> precision, recall, f1, num_examples) and
       `confusion_matrix` (rows are true classes, in the order of `labels`).
     """
     label_ids = np.asarray(label_ids)

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 CHARACTERS = "天地人山水火土木金石日月星云风雨花草鸟鱼"
-MARKS = {"0": "坏", "1": "好"}  # the character of text_b that decides the label
+MARKS = {"0": "坏", "1": "好"}  # the character that text_b begins with decides the label
 CONFIG = {
     "vocab_size": 64,
     "embedding_size": 16,
@@ -39,7 +39,7 @@ def make_rows(num_rows, seed):
             for _ in range(2)
         )
         label = str(i * 2 // num_rows)  # sorted by label: a weak shuffle would show
-        rows.append((text_a, text_b + MARKS[label], label))
+        rows.append((text_a, MARKS[label] + text_b, label))
     return rows
 
 
@@ -83,9 +83,8 @@ def training_flags(data_dir, model_flags, output_dir, num_epochs):
         "--data_dir={}".format(data_dir),
         "--output_dir={}".format(output_dir),
         "--train_batch_size=16",
-        "--learning_rate=3e-3",
+        "--learning_rate=1e-3",
         "--num_train_epochs={}".format(num_epochs),
-        "--save_checkpoints_steps=5",
         "--seed=1",
     ]
 
@@ -98,7 +97,7 @@ def read_json(path):
 def trained(tmp_path_factory, data_dir, model_flags):
     """Output directory of a training with evaluation of dev and test."""
     output_dir = tmp_path_factory.mktemp("trained") / "out"
-    run(*training_flags(data_dir, model_flags, output_dir, 4), "--do_eval=true")
+    run(*training_flags(data_dir, model_flags, output_dir, 2), "--do_eval=true")
     return output_dir
 
 
@@ -131,7 +130,7 @@ def test_best_is_a_complete_directory_of_the_best_epoch(trained):
     assert len(list(best_dir.glob("model.ckpt-*.index"))) == 1
     assert read_json(best_dir / "labels.json")["labels"] == ["0", "1"]
     history = read_json(trained / "dev_scores.json")
-    assert [entry["step"] for entry in history] == [13, 26, 39, 52]
+    assert [entry["step"] for entry in history] == [13, 26]
     best = max(history, key=lambda entry: (entry["accuracy"], -entry["loss"]))
     assert checkpoint.endswith("model.ckpt-{}".format(best["step"]))
     results = read_json(trained / "eval_results.json")
@@ -169,50 +168,50 @@ def test_texts_on_the_command_line(trained, run_command):
         "--output_dir={}".format(trained),
         "--text_pair",
         "天地",
-        "人好",
+        "好人",
         "--text_pair",
         "天地",
-        "人坏",
+        "坏人",
     )
     assert result.returncode == 0, result.stderr
     first, second, last = result.stdout.splitlines()
-    assert first.startswith("1  0.") and first.endswith("天地  |  人好")
-    assert second.startswith("0  0.") and second.endswith("天地  |  人坏")
+    assert first.startswith("1  0.") and first.endswith("天地  |  好人")
+    assert second.startswith("0  0.") and second.endswith("天地  |  坏人")
     assert str(trained / "best") in last
 
 
 def test_a_finished_training_says_so(trained, data_dir, model_flags, caplog):
     before = read_json(trained / "dev_scores.json")
     with caplog.at_level("INFO"):
-        run(*training_flags(data_dir, model_flags, trained, 4))
+        run(*training_flags(data_dir, model_flags, trained, 2))
     assert "training is complete" in caplog.text
-    assert "is at step 52 of 52" in caplog.text
+    assert "is at step 26 of 26" in caplog.text
     assert read_json(trained / "dev_scores.json") == before
 
 
 def test_one_seed_fixes_every_number_and_a_killed_run_goes_on(
-    data_dir, model_flags, tmp_path, monkeypatch, caplog
+    trained, data_dir, model_flags, tmp_path, monkeypatch, caplog
 ):
-    outputs = [tmp_path / "whole", tmp_path / "killed"]
-    flags = [training_flags(data_dir, model_flags, output, 2) for output in outputs]
-    run(*flags[0])
+    flags = training_flags(data_dir, model_flags, tmp_path / "out", 2)
+    flags.append("--save_checkpoints_steps=5")
 
     def killed(self, run_context, run_values):
-        if int(run_values.results["step"]) == 18:
+        if int(run_values.results["step"]) == 19:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(estimators.ProgressHook, "after_run", killed)
         with pytest.raises(KeyboardInterrupt):
-            run(*flags[1])
-    histories = [read_json(output / "dev_scores.json") for output in outputs]
-    assert histories[0][:1] == histories[1]
+            run(*flags)
+    first_epoch = read_json(tmp_path / "out" / "dev_scores.json")
+    assert first_epoch == read_json(trained / "dev_scores.json")[:1]
 
     with caplog.at_level("INFO"):
-        run(*flags[1])
-    assert "going on after step 1" in caplog.text
-    steps = [e["step"] for e in read_json(outputs[1] / "dev_scores.json")]
-    assert steps == [13, 26]
+        run(*flags)
+    assert "going on after step 18 of 26" in caplog.text
+    history = read_json(tmp_path / "out" / "dev_scores.json")
+    assert history[:1] == first_epoch
+    assert [entry["step"] for entry in history] == [13, 26]
 
 
 def test_a_directory_of_another_model_is_refused(
@@ -228,7 +227,7 @@ def test_a_directory_of_another_model_is_refused(
     vocab.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n", encoding="utf-8")
     config = tmp_path / "config.json"
     config.write_text(json.dumps(dict(CONFIG, num_hidden_layers=3)))
-    train = training_flags(data_dir, model_flags, trained, 4)
+    train = training_flags(data_dir, model_flags, trained, 2)
     single = "--task_name=single", "--text", "天"
     for error in (
         refused(*train, "--bert_config_file={}".format(config)),
