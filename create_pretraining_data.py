@@ -18,6 +18,7 @@ import numpy as np
 import tokenization
 from albert_zh import corpus, instances, records, segmentation
 from albert_zh.errors import UserError, as_user_error
+from albert_zh.statistics import Statistics
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ def main(args):
         num_bytes = corpus.total_bytes(input_files)
         tokenizer = _load_tokenizer(args)
         vocabulary = instances.Vocabulary.from_tokenizer(tokenizer)
-    statistics = instances.Statistics(settings, vocabulary)
+    statistics = Statistics(settings, vocabulary)
     for warning in statistics.warnings():
         _LOGGER.warning("%s", warning)
 

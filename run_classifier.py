@@ -10,7 +10,6 @@ train, dev and test, or named one by one.
 from albert_zh import command_line  # isort: split
 
 import logging
-import os
 import sys
 
 import tensorflow.compat.v1 as tf
@@ -76,13 +75,13 @@ def build_parser():
 
 def main(args):
     """Trains, evaluates and predicts as the flags say."""
-    task = get_task(args.task_name)
+    task = get_task(args.task_name, args.labels)
     _check_flags(args, task)
     device = estimators.device_from(args)
-    data = _task_data(args, task)
-    train_data = None
-    if args.do_train:
-        train_data = data.read_labelled("train", task.labels or args.labels)
+    splits = ("train", "dev", "test", "predict")
+    named_files = {name: getattr(args, name + "_file") for name in splits}
+    data = TaskData(task, args.data_dir, named_files, args.ignore_labels)
+    train_data = data.read_labelled("train", task.labels) if args.do_train else None
     files = _classifier_files(args, task, train_data)
     scored = data.read_for_scoring(files.labels) if args.do_eval else {}
     dev_data = scored.get("dev")
@@ -118,89 +117,61 @@ def _check_flags(args, task):
             "nothing to do: give --do_train, --do_eval, --do_predict, --text_pair "
             "or --text"
         )
-    if args.text if "text_b" in task.columns else args.text_pair:
-        right = "--text_pair A B" if args.text else "--text A"
+    if args.text if task.is_pair else args.text_pair:
+        right = "--text_pair A B" if task.is_pair else "--text A"
         raise UserError("--task_name={} takes {}".format(args.task_name, right))
-    if args.labels and task.labels:
-        raise UserError(
-            "--labels: the labels of {} are {}; for others take --task_name=pair or "
-            "single".format(args.task_name, ",".join(task.labels))
-        )
-    if args.labels and len(set(args.labels)) < max(2, len(args.labels)):
-        raise UserError(
-            "--labels={}: expected two or more different names".format(
-                ",".join(args.labels)
-            )
-        )
     for name, is_right, expected in (
         ("learning_rate", args.learning_rate > 0, "more than 0"),
         ("num_train_epochs", args.num_train_epochs > 0, "more than 0"),
         ("warmup_proportion", 0 <= args.warmup_proportion < 1, "0 to below 1"),
         ("max_seq_length", (args.max_seq_length or 5) >= 5, "at least 5"),
+        ("seed", args.seed < 2**32, "below 2**32"),
     ):
         if not is_right:
             raise UserError(
                 "--{}={}: expected {}".format(name, getattr(args, name), expected)
             )
-    for name in ("config_file", "vocab_file", "spm_model_file"):
-        path = getattr(args, name)
+    for flag, path in (
+        ("--bert_config_file", args.config_file),
+        ("--vocab_file", args.vocab_file),
+        ("--spm_model_file", args.spm_model_file),
+    ):
         if path and not tf.io.gfile.exists(path):
-            flag = name.replace("config", "bert_config")
-            raise UserError("--{}={}: no such file".format(flag, path))
+            raise UserError("{}={}: no such file".format(flag, path))
     if args.init_checkpoint and args.do_train:
         checkpoints.read_shapes(args.init_checkpoint)
     elif args.init_checkpoint:
-        _LOGGER.info("--init_checkpoint is for --do_train; the model is best/")
-
-
-def _task_data(args, task):
-    named_files = {
-        split: getattr(args, split + "_file")
-        for split in ("train", "dev", "test", "predict")
-        if getattr(args, split + "_file")
-    }
-    return TaskData(task, args.data_dir, named_files, args.ignore_labels)
+        _LOGGER.info("without --do_train --init_checkpoint is not read")
 
 
 def _classifier_files(args, task, train_data):
     """What the flags say of the model; without --do_train it is the best one."""
+    # The published commands name a vocabulary beside a SentencePiece model.
     vocab_file = None if args.spm_model_file else args.vocab_file
-    if args.do_train:
-        if not args.config_file or not (vocab_file or args.spm_model_file):
-            raise UserError("--do_train needs --bert_config_file and --vocab_file")
-        length = args.max_seq_length or 128
-        return ClassifierFiles(
-            config=estimators.load_config(args.config_file, length),
-            task=task,
-            labels=task.labels or args.labels or reading.find_labels(train_data),
-            vocab_file=vocab_file,
-            spm_model_file=args.spm_model_file,
-            do_lower_case=args.do_lower_case is not False,
-            normalize_punctuation=bool(args.normalize_punctuation),
-            max_seq_length=length,
-        )
-    best_dir = os.path.join(args.output_dir, classification.BEST_DIRECTORY)
-    saved = model_files.load(best_dir)
-    if saved is None:
-        raise UserError(
-            "--output_dir={} holds no fine-tuned model; run with --do_train "
-            "first".format(args.output_dir)
-        )
-    given = {
-        "labels": args.labels,
-        "vocab_file": vocab_file,
-        "spm_model_file": args.spm_model_file,
-        "do_lower_case": args.do_lower_case,
-        "normalize_punctuation": args.normalize_punctuation,
-        "max_seq_length": args.max_seq_length,
-    }
-    given = {name: value for name, value in given.items() if value is not None}
-    files = saved._replace(task=task, **given)
-    model_files.check_same_model(args.output_dir, saved, files)
-    config_file = args.config_file or os.path.join(best_dir, estimators.CONFIG_FILE)
-    config = estimators.load_config(config_file, files.max_seq_length)
-    estimators.prepare_output_dir(args.output_dir, config)
-    return files
+    if not args.do_train:
+        given = {
+            "labels": task.labels,
+            "vocab_file": vocab_file,
+            "spm_model_file": args.spm_model_file,
+            "do_lower_case": args.do_lower_case,
+            "normalize_punctuation": args.normalize_punctuation,
+            "max_seq_length": args.max_seq_length,
+        }
+        given = {name: value for name, value in given.items() if value is not None}
+        return model_files.load_trained(args.output_dir, task, given, args.config_file)
+    if not args.config_file or not (vocab_file or args.spm_model_file):
+        raise UserError("--do_train needs --bert_config_file and --vocab_file")
+    max_seq_length = args.max_seq_length or 128
+    return ClassifierFiles(
+        config=estimators.load_config(args.config_file, max_seq_length),
+        task=task,
+        labels=task.labels or reading.find_labels(train_data),
+        vocab_file=vocab_file,
+        spm_model_file=args.spm_model_file,
+        do_lower_case=args.do_lower_case is not False,
+        normalize_punctuation=bool(args.normalize_punctuation),
+        max_seq_length=max_seq_length,
+    )
 
 
 def _training(args):

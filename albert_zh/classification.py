@@ -17,8 +17,6 @@ from albert_zh.tasks import features, metrics, model_files
 
 _LOGGER = logging.getLogger(__name__)
 
-# The best checkpoint, as a complete model directory inside --output_dir.
-BEST_DIRECTORY = "best"
 # Dev scores after every epoch: what "best" is chosen from, also after a restart.
 EPOCH_SCORES_FILE = "dev_scores.json"
 PREDICTIONS_FILE = "predictions.tsv"
@@ -192,7 +190,7 @@ class Classifier:
           UserError: the vocabulary cannot be used, or not with this config.
         """
         self.files = files
-        self.best_dir = os.path.join(output_dir, BEST_DIRECTORY)
+        self.best_dir = os.path.join(output_dir, model_files.BEST_DIRECTORY)
         self._output_dir = output_dir
         self._device = device
         self._seed = seed
@@ -229,7 +227,8 @@ class Classifier:
             full_batches_only=self._device.use_tpu,
         )
         step = self._prepare_output_dir()
-        if step >= plan.num_steps and checkpoints.latest_checkpoint(self.best_dir):
+        history = self._read_history(step)
+        if self._is_complete(plan, step, history if dev_data else None):
             _LOGGER.info(
                 "training is complete: %s is at step %d of %d",
                 self._output_dir,
@@ -253,7 +252,7 @@ class Classifier:
                     )
                     step = end
                 if dev_data and step == end:
-                    self._score_epoch(dev_data, dev_records, epoch, end)
+                    self._score_epoch(dev_data, dev_records, epoch, end, history)
         if not dev_data:
             _LOGGER.warning("no dev file: the last checkpoint is kept as the best")
             self._save_best(checkpoints.latest_checkpoint(self._output_dir))
@@ -437,10 +436,24 @@ class Classifier:
             scaffold_fn=scaffold_fn,
         )
 
-    def _score_epoch(self, data, source, epoch, step):
-        """Scores dev after an epoch, unless done before; keeps the best model."""
-        history_file = os.path.join(self._output_dir, EPOCH_SCORES_FILE)
-        history = _read_history(history_file, step)
+    def _is_complete(self, plan, step, history):
+        """Whether all is trained and scored; `history` is None without a dev file."""
+        if history is not None and step == plan.num_steps:
+            return any(entry["step"] == step for entry in history)
+        best = checkpoints.latest_checkpoint(self.best_dir)
+        return step >= plan.num_steps and best is not None
+
+    def _read_history(self, step):
+        """Dev scores of the epochs up to `step`; later ones are a deleted run's."""
+        path = os.path.join(self._output_dir, EPOCH_SCORES_FILE)
+        if not tf.io.gfile.exists(path):
+            return []
+        with tf.io.gfile.GFile(path, "r") as source:
+            history = json.loads(source.read())
+        return [entry for entry in history if entry["step"] <= step]
+
+    def _score_epoch(self, data, source, epoch, step, history):
+        """Scores dev after an epoch, unless `history` has it; keeps the best model."""
         if any(entry["step"] == step for entry in history):
             return
         checkpoint = checkpoints.latest_checkpoint(self._output_dir)
@@ -462,7 +475,9 @@ class Classifier:
             estimators.write_results(self.best_dir, {"dev": scores})
         # Last: a run killed before this line scores the epoch again.
         history.append(dict(scores, step=step, epoch=epoch + 1))
-        model_files.write_json(history_file, history)
+        model_files.write_json(
+            os.path.join(self._output_dir, EPOCH_SCORES_FILE), history
+        )
 
     def _save_best(self, checkpoint):
         """Makes `best/` a complete model directory with this checkpoint alone."""
@@ -524,14 +539,6 @@ def format_predictions(labels, probabilities, header):
 
 def _step_of(checkpoint):
     return int(tf.train.load_variable(checkpoint, "global_step"))
-
-
-def _read_history(path, step):
-    """Scores of the epochs up to `step`; later ones are of a run since deleted."""
-    if not tf.io.gfile.exists(path):
-        return []
-    with tf.io.gfile.GFile(path, "r") as source:
-        return [entry for entry in json.loads(source.read()) if entry["step"] <= step]
 
 
 def _rank(scores):

@@ -118,8 +118,7 @@ def write_results(output_dir, results):
 def _flatten(results, prefix=""):
     for key in sorted(results):
         if isinstance(results[key], dict):
-            for item in _flatten(results[key], prefix + key + "_"):
-                yield item
+            yield from _flatten(results[key], prefix + key + "_")
         else:
             yield prefix + key, results[key]
 

@@ -62,7 +62,7 @@ def make_records(vocab, work, row):
             "--vocab_file=" + vocab,
             "--masked_lm_prob=0.15",
             "--dupe_factor=3",
-            *LENGTHS
+            *LENGTHS,
         )
         summary = json.loads(pathlib.Path(records + ".summary.json").read_text())
         wrong = count_continued_chinese(records, vocab)
@@ -110,7 +110,7 @@ def pretrain(work, row):
         "--num_train_steps=600",
         "--num_warmup_steps=60",
         "--learning_rate=0.002",
-        *shared
+        *shared,
     )
     row("pretraining, 600 steps", cost, "")
     cost = run(
@@ -118,7 +118,7 @@ def pretrain(work, row):
         "--input_file=" + str(work / "held_out.tfrecord"),
         "--do_eval=True",
         "--max_eval_steps=1000000",
-        *shared
+        *shared,
     )
     results = json.loads((output_dir / "eval_results.json").read_text())
     row(
@@ -157,7 +157,7 @@ def fine_tune(lcqmc, vocab, work, seeds, row):
                 "--num_train_epochs=3",
                 "--output_dir=" + str(output_dir),
                 "--seed={}".format(seed),
-                *flags
+                *flags,
             )
             results = json.loads((output_dir / "eval_results.json").read_text())
             accuracies.append(results["dev"]["accuracy"])

@@ -1,5 +1,6 @@
 """What the tests share: paths, the real data, commands run as a user runs them."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -97,3 +98,44 @@ def assert_user_error():
         assert not missing, "{} not in: {}".format(missing, lines[-1])
 
     return check
+
+
+_TRAIN_SENTENCEPIECE = """
+import json, sys, sentencepiece
+sentencepiece.SentencePieceTrainer.train(**json.loads(sys.argv[1]))
+"""
+
+
+@pytest.fixture(scope="session")
+def train_sentencepiece():
+    """Function that trains a SentencePiece model like ALBERT's.
+
+    `train_sentencepiece(directory, lines, vocab_size, **options)` returns the path
+    of the model file in `directory`. The trainer runs in a process of its own: it
+    does not survive beside TensorFlow 1.15.
+    """
+    pytest.importorskip("sentencepiece")
+
+    def train(directory, lines, vocab_size, **options):
+        (directory / "lines.txt").write_text("\n".join(lines), encoding="utf-8")
+        settings = {
+            "input": str(directory / "lines.txt"),
+            "model_prefix": str(directory / "spiece"),
+            "vocab_size": vocab_size,
+            "hard_vocab_limit": False,
+            "control_symbols": "[CLS],[SEP],[MASK]",
+            "bos_id": -1,
+            "eos_id": -1,
+            "pad_id": 0,
+            "unk_id": 1,
+            "minloglevel": 2,
+        }
+        settings.update(options)
+        subprocess.run(
+            [sys.executable, "-c", _TRAIN_SENTENCEPIECE, json.dumps(settings)],
+            stderr=subprocess.DEVNULL,
+            check=True,
+        )
+        return str(directory / "spiece.model")
+
+    return train

@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -20,15 +18,6 @@ LENGTH, PREDICTIONS = 48, 9
 
 # The records of `_corpus` with seed 12345, equal on every supported Python.
 PINNED_SHA256 = "a8b73948acd5d5e2710e7f6ba05efb144238067660bf163bc0be6e4abecabf37"
-
-TRAIN_SENTENCEPIECE = """
-import sys, sentencepiece
-sentencepiece.SentencePieceTrainer.Train(
-    "--input={0}/text.txt --model_prefix={0}/spm --vocab_size=32 --pad_id=0 "
-    "--unk_id=1 --bos_id=-1 --eos_id=-1 --control_symbols=[CLS],[SEP],[MASK]"
-    .format(sys.argv[1])
-)
-"""
 
 
 def _corpus():
@@ -207,30 +196,24 @@ def test_single_tokens_are_masked_on_request(data, tmp_path, monkeypatch):
     assert sum(summary["ngram_lengths"].values()) < summary["masked_tokens"]
 
 
-def test_english_with_sentencepiece(tmp_path):
+def test_english_with_sentencepiece(tmp_path, train_sentencepiece):
     words = "the reader turned another page and wondered about unforgettable sentences"
     rng = np.random.RandomState(0)
     lines = [" ".join(rng.permutation(words.split())) + "." for _ in range(200)]
     (tmp_path / "text.txt").write_text("\n".join(lines), encoding="utf-8")
-    # In a process of its own: its trainer does not survive beside TensorFlow 1.15.
-    subprocess.check_call(
-        [sys.executable, "-c", TRAIN_SENTENCEPIECE, str(tmp_path)],
-        stderr=subprocess.DEVNULL,
-    )
+    model_file = train_sentencepiece(tmp_path, lines, vocab_size=32)
     examples, summary = _run(
         None,
         tmp_path / "a",
         input_file=tmp_path / "text.txt",
         vocab_file="",
-        spm_model_file=tmp_path / "spm.model",
+        spm_model_file=model_file,
         non_chinese=True,
     )
     assert summary["unk_share"] == 0
     # The words have several pieces each, which are masked together.
     assert sum(summary["ngram_lengths"].values()) < summary["masked_tokens"]
-    tokenizer = tokenization.FullTokenizer(
-        None, spm_model_file=str(tmp_path / "spm.model")
-    )
+    tokenizer = tokenization.FullTokenizer(None, spm_model_file=model_file)
     for example in examples:
         positions, labels = _predictions(example)
         ids = example["input_ids"].copy()

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from albert_zh import corpus, instances
 from albert_zh.instances import KEPT, MASKED, RANDOM
+from albert_zh.statistics import Statistics
 
 CLS, SEP, MASK, UNK = 2, 3, 4, 1
 ORDINARY_IDS = np.arange(5, 105, dtype=np.int32)
@@ -231,7 +232,7 @@ def test_a_single_word_is_divided_between_tokens():
 def test_a_single_token_is_counted_as_dropped():
     document = _document([[1]])
     assert _create(document) == []
-    statistics = instances.Statistics(instances.Settings(dupe_factor=3), VOCABULARY)
+    statistics = Statistics(instances.Settings(dupe_factor=3), VOCABULARY)
     statistics.add_document(document, 0)
     summary = statistics.summary()
     assert summary["dropped_tokens"] == 3
@@ -389,7 +390,7 @@ def test_replacements_are_80_10_10_and_ordinary():
 
 @pytest.mark.parametrize("ngram", [1, 3])
 def test_masked_share_is_exact(ngram):
-    statistics = instances.Statistics(
+    statistics = Statistics(
         instances.Settings(128, 20, 0.15, ngram=ngram, dupe_factor=20), VOCABULARY
     )
     document = _random_document(2, num_sentences=120)
@@ -405,7 +406,7 @@ def test_masked_share_is_exact(ngram):
 
 def test_the_limit_on_predictions_is_reported():
     settings = instances.Settings(128, 10, 0.15, dupe_factor=2)
-    statistics = instances.Statistics(settings, VOCABULARY)
+    statistics = Statistics(settings, VOCABULARY)
     (warning,) = statistics.warnings()
     assert "max_predictions_per_seq=10" in warning and "raise it to 19" in warning
     document = _random_document(3)
@@ -421,7 +422,7 @@ def test_the_limit_on_predictions_is_reported():
 
 def test_statistics_add_up():
     settings = instances.Settings(64, 10, 0.15, ngram=2, dupe_factor=3)
-    statistics = instances.Statistics(settings, VOCABULARY)
+    statistics = Statistics(settings, VOCABULARY)
     documents = [_random_document(seed) for seed in (4, 5)]
     documents[0].token_ids[:5] = UNK
     made = []
@@ -505,7 +506,7 @@ def test_documents_are_streamed():
             num_read.append(number)
             yield corpus.Document("a.txt", 1, ["ab", "cd"], 6, 0)
 
-    statistics = instances.Statistics(instances.Settings(dupe_factor=2), VOCABULARY)
+    statistics = Statistics(instances.Settings(dupe_factor=2), VOCABULARY)
     generated = instances.generate_instances(
         documents(),
         _CharacterTokenizer(),

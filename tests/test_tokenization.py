@@ -333,33 +333,14 @@ _ENGLISH = [
 ]
 
 
-def _train_spm(directory, **options):
-    sentencepiece = pytest.importorskip("sentencepiece")
-    settings = {
-        "vocab_size": 90,
-        "control_symbols": "[CLS],[SEP],[MASK]",
-        "user_defined_symbols": "(,),-",
-    }
-    settings.update(options)
-    corpus = directory / "corpus.txt"
-    corpus.write_text("\n".join(_ENGLISH * 30), encoding="utf-8")
-    sentencepiece.SentencePieceTrainer.train(
-        input=str(corpus),
-        model_prefix=str(directory / "spiece"),
-        hard_vocab_limit=False,
-        bos_id=-1,
-        eos_id=-1,
-        pad_id=0,
-        unk_id=1,
-        minloglevel=2,
-        **settings,
-    )
-    return str(directory / "spiece.model")
-
-
 @pytest.fixture(scope="module")
-def spm_model_file(tmp_path_factory):
-    return _train_spm(tmp_path_factory.mktemp("spm"))
+def spm_model_file(tmp_path_factory, train_sentencepiece):
+    return train_sentencepiece(
+        tmp_path_factory.mktemp("spm"),
+        _ENGLISH * 30,
+        vocab_size=90,
+        user_defined_symbols="(,),-",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -422,11 +403,13 @@ def test_sentencepiece_normalization_maps_back(spm_tokenizer):
     assert "".join(sources[:-1]) == "``Cafe\u0301''ﬁ"
 
 
-def test_sentencepiece_splits_a_comma_off_a_number(tmp_path):
+def test_sentencepiece_splits_a_comma_off_a_number(tmp_path, train_sentencepiece):
     sentencepiece = pytest.importorskip("sentencepiece")
-    model_file = _train_spm(
+    model_file = train_sentencepiece(
         tmp_path,
+        _ENGLISH * 30,
         model_type="bpe",
+        user_defined_symbols="(,),-",
         vocab_size=300,
         split_by_unicode_script=False,
         split_by_number=False,
@@ -455,17 +438,23 @@ def test_sentencepiece_ids(spm_tokenizer):
     assert spm_tokenizer.convert_tokens_to_ids(tokens)[-1] == spm_tokenizer.unk_id
 
 
-def test_sentencepiece_errors(tmp_path, spm_model_file, vocab_file):
+def test_sentencepiece_errors(
+    tmp_path, spm_model_file, vocab_file, train_sentencepiece
+):
     with pytest.raises(ValueError, match="normalize_punctuation"):
         tokenization.FullTokenizer(None, True, spm_model_file, True)
     with pytest.raises(ValueError, match="vocab.txt: not a SentencePiece model"):
         tokenization.FullTokenizer(None, spm_model_file=vocab_file)
     (tmp_path / "plain").mkdir()
-    model_file = _train_spm(tmp_path / "plain", control_symbols="[CLS]")
+    model_file = train_sentencepiece(
+        tmp_path / "plain", _ENGLISH * 30, vocab_size=90, control_symbols="[CLS]"
+    )
     with pytest.raises(ValueError, match=r"no \[SEP\] \[MASK\] among"):
         tokenization.FullTokenizer(None, spm_model_file=model_file)
     (tmp_path / "bytes").mkdir()
-    model_file = _train_spm(tmp_path / "bytes", byte_fallback=True, vocab_size=400)
+    model_file = train_sentencepiece(
+        tmp_path / "bytes", _ENGLISH * 30, vocab_size=400, byte_fallback=True
+    )
     with pytest.raises(ValueError, match="byte_fallback=false"):
         tokenization.FullTokenizer(None, spm_model_file=model_file)
 

@@ -12,11 +12,12 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 import tokenization
-from albert_zh import records
+from albert_zh import estimators, records
 from albert_zh.errors import UserError, as_user_error
 from albert_zh.tasks.registry import Task, get_task
 
-CONFIG_FILE = "albert_config.json"
+# The best checkpoint of a training, inside --output_dir.
+BEST_DIRECTORY = "best"
 VOCAB_FILE = "vocab.txt"
 SPM_FILE = "spm.model"
 LABELS_FILE = "labels.json"
@@ -64,7 +65,7 @@ def save(directory, files):
     """Writes `ClassifierFiles` into a directory, creating it."""
     tf.io.gfile.makedirs(directory)
     records.write_text(
-        files.config.to_json_string(), os.path.join(directory, CONFIG_FILE)
+        files.config.to_json_string(), os.path.join(directory, estimators.CONFIG_FILE)
     )
     _copy(files.vocab_file, os.path.join(directory, VOCAB_FILE))
     _copy(files.spm_model_file, os.path.join(directory, SPM_FILE))
@@ -109,7 +110,7 @@ def load(directory):
         labels = tuple(settings.pop("labels"))
         with as_user_error(ValueError, OSError):
             config = modeling.AlbertConfig.from_json_file(
-                os.path.join(directory, CONFIG_FILE)
+                os.path.join(directory, estimators.CONFIG_FILE)
             )
         vocab_file = os.path.join(directory, VOCAB_FILE)
         spm_model_file = os.path.join(directory, SPM_FILE)
@@ -127,6 +128,38 @@ def load(directory):
                 labels_file, error
             )
         ) from error
+
+
+def load_trained(output_dir, task, given, config_file=None):
+    """Reads the best model of a training, to evaluate it or predict with it.
+
+    Args:
+      output_dir: --output_dir of the training.
+      task: the `registry.Task` asked for.
+      given: dict field of `ClassifierFiles` -> value, for what the user gives again.
+      config_file: the config the user gives again, or None.
+
+    Returns:
+      `ClassifierFiles`.
+
+    Raises:
+      UserError: no model there, or one that differs from what is given.
+    """
+    best_dir = os.path.join(output_dir, BEST_DIRECTORY)
+    saved = load(best_dir)
+    if saved is None:
+        raise UserError(
+            "--output_dir={} holds no fine-tuned model; run with --do_train "
+            "first".format(output_dir)
+        )
+    files = saved._replace(task=task, **given)
+    check_same_model(output_dir, saved, files)
+    config = estimators.load_config(
+        config_file or os.path.join(best_dir, estimators.CONFIG_FILE),
+        files.max_seq_length,
+    )
+    estimators.prepare_output_dir(output_dir, config)
+    return files
 
 
 def check_same_model(directory, saved, given):

@@ -20,7 +20,7 @@ class Task(NamedTuple):
       columns: order of `text_a`, `text_b` and `label` in a file without a header;
         a task without `text_b` classifies single texts.
       labels: the label set in the order of the model's classes; None where it is
-        found in the training data or given by the user.
+        found in the training data.
       extensions: of the files `train`, `dev` and `test` in a data folder.
     """
 
@@ -33,6 +33,11 @@ class Task(NamedTuple):
     def text_columns(self):
         """`columns` without the label."""
         return tuple(column for column in self.columns if column != "label")
+
+    @property
+    def is_pair(self):
+        """Whether it classifies pairs of texts."""
+        return "text_b" in self.columns
 
 
 _LCQMC = Task(
@@ -51,11 +56,18 @@ TASKS = {
 }
 
 
-def get_task(name):
-    """Returns the `Task` called `name`, in any case.
+def get_task(name, labels=None):
+    """Looks a task up.
+
+    Args:
+      name: a key of `TASKS`, in any case.
+      labels: the label set the user gives, for a task that has none of its own.
+
+    Returns:
+      The `Task`, with these labels if given.
 
     Raises:
-      UserError: no such task.
+      UserError: no such task, or labels it cannot have.
     """
     task = TASKS.get(name.lower())
     if task is None:
@@ -64,4 +76,16 @@ def get_task(name):
                 name, ", ".join(sorted(TASKS))
             )
         )
-    return task
+    if labels is None:
+        return task
+    if task.labels:
+        raise UserError(
+            "--labels={}: the labels of {} are {}; for others take --task_name=pair "
+            "or single".format(",".join(labels), name, ",".join(task.labels))
+        )
+    if len(labels) < 2 or len(set(labels)) < len(labels) or "" in labels:
+        raise UserError(
+            "--labels={}: expected two or more different names, separated by "
+            "commas".format(",".join(labels))
+        )
+    return task._replace(labels=tuple(labels))

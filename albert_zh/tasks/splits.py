@@ -19,13 +19,14 @@ class TaskData(NamedTuple):
     Attributes:
       task: a `registry.Task`.
       data_dir: folder with files called train, dev and test, or None.
-      named_files: "train", "dev", "test" or "predict" -> path; wins over `data_dir`.
+      named_files: "train", "dev", "test" and "predict" -> path or None; a path wins
+        over `data_dir`.
       ignored_labels: labels whose rows are left out of training and scoring.
     """
 
     task: Task
     data_dir: Optional[str]
-    named_files: Dict[str, str]
+    named_files: Dict[str, Optional[str]]
     ignored_labels: Tuple[str, ...] = ()
 
     def find(self, split):
@@ -34,8 +35,9 @@ class TaskData(NamedTuple):
         Raises:
           UserError: no such folder, or several files for the split.
         """
-        if split in self.named_files or not self.data_dir:
-            return self.named_files.get(split)
+        named_file = self.named_files.get(split)
+        if named_file or not self.data_dir:
+            return named_file
         if not tf.io.gfile.isdir(self.data_dir):
             raise UserError("--data_dir={}: no such folder".format(self.data_dir))
         names = [split + extension for extension in self.task.extensions]
@@ -100,7 +102,7 @@ class TaskData(NamedTuple):
 
     def read_for_prediction(self):
         """Reads the texts to predict: the file named for it, or else test."""
-        split = "test" if "predict" not in self.named_files else "predict"
+        split = "predict" if self.named_files.get("predict") else "test"
         return reading.read_texts(self._require(split), self.task)
 
     def _require(self, split):

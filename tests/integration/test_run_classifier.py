@@ -14,7 +14,10 @@ pytestmark = pytest.mark.skipif(
 )
 
 CHARACTERS = "天地人山水火土木金石日月星云风雨花草鸟鱼"
-MARKS = {"0": "坏", "1": "好"}  # the character that text_b begins with decides the label
+MARKS = {
+    "0": "坏",
+    "1": "好",
+}  # the character that text_b begins with decides the label
 CONFIG = {
     "vocab_size": 64,
     "embedding_size": 16,
