@@ -92,7 +92,7 @@ def main(args):
             config,
             args.output_dir,
             args.init_checkpoint,
-            pretraining.Schedule(
+            estimators.Schedule(
                 args.optimizer,
                 args.learning_rate,
                 args.num_train_steps,
@@ -134,6 +134,7 @@ def _input_fn(args, files, is_training):
         args.max_predictions_per_seq,
         is_training,
         seed=args.seed,
+        drop_remainder=args.use_tpu,
     )
 
 

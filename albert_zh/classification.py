@@ -438,10 +438,12 @@ class Classifier:
 
     def _is_complete(self, plan, step, history):
         """Whether all is trained and scored; `history` is None without a dev file."""
-        if history is not None and step == plan.num_steps:
-            return any(entry["step"] == step for entry in history)
-        best = checkpoints.latest_checkpoint(self.best_dir)
-        return step >= plan.num_steps and best is not None
+        if step < plan.num_steps:
+            return False
+        if history is None:
+            best = checkpoints.latest_checkpoint(self.best_dir)
+            return best is not None and _step_of(best) == step
+        return step > plan.num_steps or any(entry["step"] == step for entry in history)
 
     def _read_history(self, step):
         """Dev scores of the epochs up to `step`; later ones are a deleted run's."""

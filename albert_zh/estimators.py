@@ -14,6 +14,7 @@ import tensorflow.compat.v2 as tf2
 from tqdm import tqdm
 
 import modeling
+import optimization
 from albert_zh import checkpoints, records
 from albert_zh.errors import UserError, as_user_error
 
@@ -24,6 +25,11 @@ CONFIG_FILE = "albert_config.json"
 _LOG_INTERVAL = 30.0
 # Steps between two points of the TensorBoard curves.
 SUMMARY_STEPS = 50
+
+Schedule = collections.namedtuple(
+    "Schedule",
+    ["optimizer", "learning_rate", "num_train_steps", "num_warmup_steps"],
+)
 
 Device = collections.namedtuple(
     "Device",
@@ -236,6 +242,58 @@ def summary_host_call(output_dir, scalars):
     tensors = [tf.reshape(tf.train.get_global_step(), [1])]
     tensors += [tf.reshape(tf.cast(scalars[name], tf.float32), [1]) for name in names]
     return write, tensors
+
+
+def training_spec(
+    loss, curves, schedule, batch_size, output_dir, init_checkpoint, use_tpu
+):
+    """Completes a model function for training: restore, update, progress, curves.
+
+    Args:
+      loss: float32 scalar tensor.
+      curves: dict name -> scalar tensor, what TensorBoard shows beside the loss,
+        the learning rate and the gradients' norm.
+      schedule: `Schedule`.
+      batch_size: int, sequences a step.
+      output_dir: the estimator's directory.
+      init_checkpoint: path prefix of the checkpoint to start from, or None.
+      use_tpu: bool.
+
+    Returns:
+      `TPUEstimatorSpec`.
+
+    Raises:
+      UserError: the checkpoint does not fit the graph.
+    """
+    scaffold_fn = start_variables(output_dir, init_checkpoint, use_tpu)
+    operation = optimization.create_training_operation(
+        loss,
+        schedule.learning_rate,
+        schedule.num_train_steps,
+        schedule.num_warmup_steps,
+        use_tpu,
+        optimizer=schedule.optimizer,
+    )
+    curves = dict(
+        curves,
+        loss=loss,
+        learning_rate=operation.learning_rate,
+        gradient_norm=operation.gradient_norm,
+    )
+    # A TPU's tensors are out of the reach of hooks.
+    hooks = [
+        ProgressHook(schedule.num_train_steps, batch_size, None if use_tpu else loss)
+    ]
+    if not use_tpu:
+        hooks.append(tf.train.NanTensorHook(loss))
+    return tf.estimator.tpu.TPUEstimatorSpec(
+        tf.estimator.ModeKeys.TRAIN,
+        loss=loss,
+        train_op=operation.train_op,
+        training_hooks=hooks,
+        host_call=summary_host_call(output_dir, curves),
+        scaffold_fn=scaffold_fn,
+    )
 
 
 class ProgressHook(tf.train.SessionRunHook):

@@ -1,17 +1,9 @@
 """Pretraining: masked language model and sentence order in one model function."""
 
-import collections
-
 import tensorflow.compat.v1 as tf
 
 import modeling
-import optimization
 from albert_zh import estimators
-
-Schedule = collections.namedtuple(
-    "Schedule",
-    ["optimizer", "learning_rate", "num_train_steps", "num_warmup_steps"],
-)
 
 
 def model_fn_builder(
@@ -23,7 +15,7 @@ def model_fn_builder(
       config: `AlbertConfig`.
       output_dir: the estimator's directory.
       init_checkpoint: path prefix of the checkpoint to start from, or None.
-      schedule: `Schedule`.
+      schedule: `estimators.Schedule`.
       batch_size: int, sequences a training step, for the progress display.
       use_tpu: bool.
 
@@ -56,24 +48,16 @@ def model_fn_builder(
             config, model, features["next_sentence_labels"]
         )
         loss = mlm[0] + sop[0]
-        scaffold_fn = estimators.start_variables(output_dir, init_checkpoint, use_tpu)
         if not training:
             return tf.estimator.tpu.TPUEstimatorSpec(
                 mode,
                 loss=loss,
                 eval_metrics=(_metrics, _metric_tensors(features, mlm, sop)),
-                scaffold_fn=scaffold_fn,
+                scaffold_fn=estimators.start_variables(
+                    output_dir, init_checkpoint, use_tpu
+                ),
             )
-        operation = optimization.create_training_operation(
-            loss,
-            schedule.learning_rate,
-            schedule.num_train_steps,
-            schedule.num_warmup_steps,
-            use_tpu,
-            optimizer=schedule.optimizer,
-        )
         curves = {
-            "loss": loss,
             "masked_lm_loss": mlm[0],
             "sentence_order_loss": sop[0],
             "masked_lm_accuracy": _accuracy(
@@ -82,23 +66,9 @@ def model_fn_builder(
             "sentence_order_accuracy": _accuracy(
                 sop[2], features["next_sentence_labels"], None
             ),
-            "learning_rate": operation.learning_rate,
-            "gradient_norm": operation.gradient_norm,
         }
-        hooks = [
-            estimators.ProgressHook(
-                schedule.num_train_steps, batch_size, None if use_tpu else loss
-            )
-        ]
-        if not use_tpu:
-            hooks.append(tf.train.NanTensorHook(loss))
-        return tf.estimator.tpu.TPUEstimatorSpec(
-            mode,
-            loss=loss,
-            train_op=operation.train_op,
-            training_hooks=hooks,
-            host_call=estimators.summary_host_call(output_dir, curves),
-            scaffold_fn=scaffold_fn,
+        return estimators.training_spec(
+            loss, curves, schedule, batch_size, output_dir, init_checkpoint, use_tpu
         )
 
     return model_fn

@@ -116,12 +116,13 @@ def input_fn_builder(
     is_training,
     num_cpu_threads=4,
     seed=None,
+    drop_remainder=False,
 ):
     """Makes an `input_fn` for Estimator and TPUEstimator.
 
     Training repeats the records without end, shuffles files and records anew in
-    every epoch and drops the last, smaller batch, so that shapes are static, as TPUs
-    need them. Evaluation reads every record once, in the order of the files.
+    every epoch, and has full batches only. Evaluation reads every record once, in
+    the order of the files.
 
     Args:
       input_files: list of TFRecord files.
@@ -130,6 +131,8 @@ def input_fn_builder(
       is_training: bool.
       num_cpu_threads: files read, and batches parsed, at the same time.
       seed: int, makes the order of training records reproducible; None draws one.
+      drop_remainder: bool; drop the last, smaller batch of an evaluation too, so
+        that shapes are static, as TPUs need them.
 
     Returns:
       Function of `params`, which has "batch_size", that returns a dataset of dicts
@@ -151,7 +154,9 @@ def input_fn_builder(
             dataset = dataset.shuffle(_READER_SHUFFLE_RECORDS, seed=seed).repeat()
         else:
             dataset = dataset.flat_map(tf.data.TFRecordDataset)
-        dataset = dataset.batch(params["batch_size"], drop_remainder=is_training)
+        dataset = dataset.batch(
+            params["batch_size"], drop_remainder=is_training or drop_remainder
+        )
         dataset = dataset.map(parse, num_parallel_calls=num_cpu_threads)
         return dataset.prefetch(tf.data.experimental.AUTOTUNE)
 

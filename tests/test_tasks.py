@@ -37,6 +37,16 @@ def test_unknown_task_names_the_known_ones():
         get_task("qqp")
 
 
+def test_labels_given_become_the_tasks_own():
+    assert get_task("pair", ("b", "a")).labels == ("b", "a")
+    assert get_task("pair").labels is None
+    with pytest.raises(UserError, match="--labels=a,b: the labels of lcqmc are 0,1"):
+        get_task("lcqmc", ("a", "b"))
+    for labels in (("a",), ("a", "a"), ("a", "")):
+        with pytest.raises(UserError, match="two or more different names"):
+            get_task("single", labels)
+
+
 # Reading
 
 
@@ -190,7 +200,7 @@ cells = st.text(
 rows = st.lists(st.tuples(cells, cells, st.sampled_from("01")), min_size=1, max_size=5)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(rows=rows)
 def test_tsv_and_json_lines_round_trip(tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("rows")
@@ -287,7 +297,7 @@ class CharacterTokenizer:
         return [ord(token) for token in tokens]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 30))
 def test_truncation_cuts_the_longer_text(length_a, length_b, max_tokens):
     a, b = list(range(length_a)), list(range(length_b))
@@ -437,7 +447,7 @@ def test_classes_without_examples_or_predictions_score_zero():
     assert scores["macro_recall"] == pytest.approx(1 / 3)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(2, 4), st.integers(1, 30), st.integers(0, 2**32 - 1))
 def test_scores_equal_their_definitions(num_labels, num_examples, seed):
     generator = np.random.RandomState(seed)

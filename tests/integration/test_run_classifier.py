@@ -184,12 +184,16 @@ def test_texts_on_the_command_line(trained, run_command):
 
 
 def test_a_finished_training_says_so(trained, data_dir, model_flags, caplog):
-    before = read_json(trained / "dev_scores.json")
+    history_file = trained / "dev_scores.json"
+    history = read_json(history_file)
+    history_file.write_text(json.dumps(history[:1]))
+    flags = training_flags(data_dir, model_flags, trained, 2)
+    run(*flags)  # killed before the last epoch was scored: that is made up for
+    assert read_json(history_file) == history
     with caplog.at_level("INFO"):
-        run(*training_flags(data_dir, model_flags, trained, 2))
-    assert "training is complete" in caplog.text
-    assert "is at step 26 of 26" in caplog.text
-    assert read_json(trained / "dev_scores.json") == before
+        run(*flags)
+    assert "training is complete: {} is at step 26 of 26".format(trained) in caplog.text
+    assert read_json(history_file) == history
 
 
 def test_one_seed_fixes_every_number_and_a_killed_run_goes_on(
@@ -242,7 +246,9 @@ def test_a_directory_of_another_model_is_refused(
         assert "holds a different model" in error
 
 
-def test_single_texts_of_json_lines_with_found_labels(model_flags, tmp_path):
+def test_single_texts_with_found_labels_from_a_checkpoint(
+    trained, model_flags, tmp_path, caplog
+):
     path = tmp_path / "x.jsonl"
     rows = [
         {"sentence": row[1], "label": 10 if row[2] == "1" else 9}
@@ -250,20 +256,33 @@ def test_single_texts_of_json_lines_with_found_labels(model_flags, tmp_path):
     ]
     rows.append({"sentence": "天", "label": "-"})
     path.write_text("\n".join(map(json.dumps, rows)))
-    run(
-        *model_flags,
-        "--task_name=single",
-        "--do_train",
-        "--do_eval",
-        "--ignore_labels=-",
-        "--train_file={}".format(path),
-        "--dev_file={}".format(path),
-        "--num_train_epochs=0.5",
-        "--output_dir={}".format(tmp_path / "out"),
-    )
+    init_checkpoint = tf.train.latest_checkpoint(str(trained / "best"))
+    with caplog.at_level("INFO"):
+        run(
+            *model_flags,
+            "--task_name=single",
+            "--do_train",
+            "--do_eval",
+            "--ignore_labels=-",
+            "--train_file={}".format(path),
+            "--dev_file={}".format(path),
+            "--num_train_epochs=0.5",
+            "--learning_rate=1e-9",
+            "--init_checkpoint={}".format(init_checkpoint),
+            "--output_dir={}".format(tmp_path / "out"),
+        )
+    assert "1 rows ignored by label" in caplog.text
+    assert "0 missing" in caplog.text
     scores = read_json(tmp_path / "out" / "eval_results.json")["dev"]
     assert scores["labels"] == ["9", "10"]
     assert scores["num_examples"] == 40
+    best = tf.train.latest_checkpoint(str(tmp_path / "out" / "best"))
+    name = "bert/embeddings/word_embeddings"
+    np.testing.assert_allclose(
+        tf.train.load_variable(best, name),
+        tf.train.load_variable(init_checkpoint, name),
+        atol=1e-7,
+    )
 
 
 @pytest.mark.parametrize(
@@ -272,7 +291,7 @@ def test_single_texts_of_json_lines_with_found_labels(model_flags, tmp_path):
         (["--do_train=false"], "--do_train, --do_eval, --do_predict"),
         (["--task_name=qqp"], "--task_name=qqp: unknown task"),
         (["--task_name=single", "--text_pair", "a", "b"], "takes --text A"),
-        (["--labels=0,1"], "--labels: the labels of lcqmc_pair are 0,1"),
+        (["--labels=a,b"], "--labels=a,b: the labels of lcqmc_pair are 0,1"),
         (["--data_dir=nowhere"], "--data_dir=nowhere: no such folder"),
         (["--train_file=nowhere.tsv"], "nowhere.tsv: no such file"),
         (["--max_seq_length=64"], "max_position_embeddings 32"),
