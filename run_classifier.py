@@ -47,12 +47,7 @@ def build_parser():
     add("--labels", type=_names, help="class names, comma-separated; default: found")
     add("--ignore_labels", type=_names, default=(), help="leave these rows out")
 
-    add(
-        "--bert_config_file",
-        "--albert_config_file",
-        dest="config_file",
-        help="sizes of the model; needed to train",
-    )
+    add("--bert_config_file", "--albert_config_file", help="sizes; needed to train")
     add("--vocab_file", help="WordPiece vocabulary; needed to train")
     add("--spm_model_file", help="SentencePiece model instead of --vocab_file")
     parser.add_bool("--do_lower_case", None, "lower-case the text; True when training")
@@ -132,7 +127,7 @@ def _check_flags(args, task):
                 "--{}={}: expected {}".format(name, getattr(args, name), expected)
             )
     for flag, path in (
-        ("--bert_config_file", args.config_file),
+        ("--bert_config_file", args.bert_config_file),
         ("--vocab_file", args.vocab_file),
         ("--spm_model_file", args.spm_model_file),
     ):
@@ -158,12 +153,14 @@ def _classifier_files(args, task, train_data):
             "max_seq_length": args.max_seq_length,
         }
         given = {name: value for name, value in given.items() if value is not None}
-        return model_files.load_trained(args.output_dir, task, given, args.config_file)
-    if not args.config_file or not (vocab_file or args.spm_model_file):
+        return model_files.load_trained(
+            args.output_dir, task, given, args.bert_config_file
+        )
+    if not args.bert_config_file or not (vocab_file or args.spm_model_file):
         raise UserError("--do_train needs --bert_config_file and --vocab_file")
     max_seq_length = args.max_seq_length or 128
     return ClassifierFiles(
-        config=estimators.load_config(args.config_file, max_seq_length),
+        config=estimators.load_config(args.bert_config_file, max_seq_length),
         task=task,
         labels=task.labels or reading.find_labels(train_data),
         vocab_file=vocab_file,

@@ -226,7 +226,7 @@ class Classifier:
             training.num_epochs,
             full_batches_only=self._device.use_tpu,
         )
-        step = self._prepare_output_dir()
+        step = self._prepare_output_dir(training.init_checkpoint)
         history = self._read_history(step)
         if self._is_complete(plan, step, history if dev_data else None):
             _LOGGER.info(
@@ -308,7 +308,7 @@ class Classifier:
         with self._records(name, data, batch_size) as source:
             return np.exp(self._predict(source, checkpoint, batch_size))
 
-    def _prepare_output_dir(self):
+    def _prepare_output_dir(self, init_checkpoint):
         """Makes the directory this model's; returns the step it is at."""
         latest = checkpoints.latest_checkpoint(self._output_dir)
         saved = model_files.load(self._output_dir)
@@ -320,9 +320,21 @@ class Classifier:
                 "checkpoint; choose another directory (and name the checkpoint with "
                 "--init_checkpoint to start from it)".format(self._output_dir, latest)
             )
+        if latest is None and init_checkpoint:
+            self._check_init_checkpoint(init_checkpoint)
         estimators.prepare_output_dir(self._output_dir, self.files.config)
         model_files.save(self._output_dir, self.files)
         return _step_of(latest) if latest else 0
+
+    def _check_init_checkpoint(self, init_checkpoint):
+        """Raises `UserError` where it does not fit, before anything is written."""
+        with tf.Graph().as_default():
+            token = tf.zeros([1, 1], tf.int32)
+            model = modeling.AlbertModel(self.files.config, False, token)
+            classification_logits(
+                model.get_pooled_output(), len(self.files.labels), is_training=False
+            )
+            checkpoints.plan_restore(init_checkpoint, tf.trainable_variables())
 
     @contextlib.contextmanager
     def _records(self, name, data, batch_size=None):

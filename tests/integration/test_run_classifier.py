@@ -343,6 +343,21 @@ def test_a_vocabulary_that_does_not_fit_is_one_line(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_checkpoint_of_another_size_is_one_line(
+    trained, data_dir, model_flags, tmp_path, capsys
+):
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(dict(CONFIG, hidden_size=16)))
+    checkpoint = tf.train.latest_checkpoint(str(trained / "best"))
+    flags = training_flags(data_dir, model_flags, tmp_path / "out", 1)
+    flags += ["--bert_config_file", config, "--init_checkpoint", checkpoint]
+    with pytest.raises(SystemExit):
+        run(*flags)
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert checkpoint in line and "has shape" in line
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_bad_row_stops_before_training(
     data_dir, model_flags, tmp_path, run_command, assert_user_error
 ):
