@@ -51,10 +51,10 @@ def build_parser():
     add(
         "--num_train_steps",
         type=command_line.positive_int,
-        default=400,
+        default=3000,
         help="of pretraining",
     )
-    add("--num_train_epochs", type=float, default=3.0, help="of fine-tuning")
+    add("--num_train_epochs", type=float, default=8.0, help="of fine-tuning")
     add("--seed", type=command_line.non_negative_int, default=12345)
     return parser
 
@@ -114,8 +114,8 @@ def pretraining_steps(args, directory):
                 "input_file": inside(name + ".txt"),
                 "output_file": inside(name + ".tfrecord"),
                 "vocab_file": inside("vocab.txt"),
-                "max_seq_length": 128,
-                "max_predictions_per_seq": 20,
+                "max_seq_length": 64,
+                "max_predictions_per_seq": 10,
                 "masked_lm_prob": 0.15,
                 "dupe_factor": dupe_factor,
                 "random_seed": args.seed,
@@ -135,17 +135,17 @@ def pretraining_steps(args, directory):
         "albert_config_file": CONFIG,
         "do_train": True,
         "do_eval": True,
-        "train_batch_size": 32,
-        "max_seq_length": 128,
-        "max_predictions_per_seq": 20,
+        "train_batch_size": 16,
+        "max_seq_length": 64,
+        "max_predictions_per_seq": 10,
         "num_train_steps": args.num_train_steps,
         "num_warmup_steps": args.num_train_steps // 10,
-        "learning_rate": 0.01,
+        "learning_rate": 0.007,
         "seed": args.seed,
     }
     return [
         Step("vocabulary", "create_vocab.py", vocabulary),
-        make_records("train", 20),
+        make_records("train", 60),
         make_records("heldout", 5),
         Step("pretraining", "run_pretraining.py", pretraining),
     ]
@@ -166,9 +166,9 @@ def classification_steps(args, directory):
         "vocab_file": os.path.join(directory, "vocab.txt"),
         "albert_config_file": CONFIG,
         "init_checkpoint": os.path.join(directory, "pretrained", checkpoint),
-        "max_seq_length": 48,
-        "train_batch_size": 32,
-        "learning_rate": 0.001,
+        "max_seq_length": 32,
+        "train_batch_size": 16,
+        "learning_rate": 0.0002,
         "num_train_epochs": args.num_train_epochs,
         "seed": args.seed,
     }

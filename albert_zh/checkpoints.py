@@ -7,7 +7,6 @@ import re
 
 import tensorflow.compat.v1 as tf
 
-import modeling
 from albert_zh.errors import UserError
 
 _LOGGER = logging.getLogger(__name__)
@@ -31,7 +30,8 @@ class RestoreReport(
     Attributes:
       checkpoint: its path prefix.
       restored: sorted names of the variables that the checkpoint initializes.
-      missing: sorted names of the variables that it lacks.
+      missing: sorted names of the variables that it lacks, or, outside the encoder,
+        has in another shape (a head for other labels); they start anew.
       unused: sorted names of its model variables that the graph lacks; the
         optimizer's state is not counted.
       parameters: int, number of scalars restored.
@@ -83,31 +83,26 @@ def plan_restore(checkpoint, variables):
       `RestoreReport`.
 
     Raises:
-      UserError: a shape differs, or a variable of the encoder is missing.
+      UserError: a variable of the encoder is missing or has another shape.
     """
     saved = read_shapes(checkpoint)
     wanted = {re.sub(r":\d+$", "", v.name): v.shape.as_list() for v in variables}
-    for name in sorted(wanted):
-        if name in saved and list(saved[name]) != wanted[name]:
-            raise UserError(
-                "{}: {} has shape {}, this config expects {}; give the config that "
-                "belongs to the checkpoint".format(
-                    checkpoint, name, list(saved[name]), wanted[name]
-                )
-            )
-    missing = sorted(set(wanted) - set(saved))
-    encoder = [name for name in missing if _ENCODER.search(name)]
-    if encoder:
+    restored = sorted(
+        name for name in wanted if name in saved and list(saved[name]) == wanted[name]
+    )
+    missing = sorted(set(wanted) - set(restored))
+    for name in filter(_ENCODER.search, missing):
         raise UserError(
-            "{}: lacks {} of the encoder's variables, the first is {}; it has {}; "
-            "give the config that belongs to the checkpoint".format(
+            "{}: {} {}, this config expects {}; give the config that belongs to the "
+            "checkpoint".format(
                 checkpoint,
-                len(encoder),
-                encoder[0],
-                ", ".join(sorted(saved)[:3]) + ", ...",
+                name,
+                "has shape {}".format(list(saved[name]))
+                if name in saved
+                else "is missing",
+                wanted[name],
             )
         )
-    restored = sorted(set(wanted) & set(saved))
     return RestoreReport(
         checkpoint,
         restored,
@@ -141,9 +136,7 @@ def restore(checkpoint, variables, use_tpu=False):
     report = plan_restore(checkpoint, variables)
     for line in str(report).split("\n"):
         _LOGGER.info(line)
-    assignment_map, _ = modeling.get_assignment_map_from_checkpoint(
-        variables, checkpoint
-    )
+    assignment_map = {name: name for name in report.restored}
     if not use_tpu:
         tf.train.init_from_checkpoint(checkpoint, assignment_map)
         return None

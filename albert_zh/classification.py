@@ -10,7 +10,6 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import modeling
-import optimization
 from albert_zh import checkpoints, estimators, records
 from albert_zh.errors import UserError
 from albert_zh.tasks import features, metrics, model_files
@@ -395,7 +394,21 @@ class Classifier:
         """Trains to the end of an epoch, `num_done` of whose steps are done."""
 
         def training_spec(loss):
-            return self._training_spec(loss, training, plan.num_steps)
+            schedule = estimators.Schedule(
+                training.optimizer,
+                training.learning_rate,
+                plan.num_steps,
+                int(plan.num_steps * training.warmup_proportion),
+            )
+            return estimators.training_spec(
+                loss,
+                {},
+                schedule,
+                training.batch_size,
+                self._output_dir,
+                training.init_checkpoint,
+                self._device.use_tpu,
+            )
 
         # Each epoch has a graph of its own: with one seed for all of them, every
         # epoch would draw the same dropout masks and order.
@@ -412,41 +425,6 @@ class Classifier:
         )
         with estimators.one_line_errors([source.path]):
             estimator.train(input_fn, max_steps=plan.epochs[epoch][1])
-
-    def _training_spec(self, loss, training, num_steps):
-        """The `TPUEstimatorSpec` of a training step."""
-        use_tpu = self._device.use_tpu
-        scaffold_fn = estimators.start_variables(
-            self._output_dir, training.init_checkpoint, use_tpu
-        )
-        operation = optimization.create_training_operation(
-            loss,
-            training.learning_rate,
-            num_steps,
-            int(num_steps * training.warmup_proportion),
-            use_tpu,
-            optimizer=training.optimizer,
-        )
-        hooks = [
-            estimators.ProgressHook(
-                num_steps, training.batch_size, None if use_tpu else loss
-            )
-        ]
-        if not use_tpu:
-            hooks.append(tf.train.NanTensorHook(loss))
-        curves = {
-            "loss": loss,
-            "learning_rate": operation.learning_rate,
-            "gradient_norm": operation.gradient_norm,
-        }
-        return tf.estimator.tpu.TPUEstimatorSpec(
-            tf.estimator.ModeKeys.TRAIN,
-            loss=loss,
-            train_op=operation.train_op,
-            training_hooks=hooks,
-            host_call=estimators.summary_host_call(self._output_dir, curves),
-            scaffold_fn=scaffold_fn,
-        )
 
     def _is_complete(self, plan, step, history):
         """Whether all is trained and scored; `history` is None without a dev file."""

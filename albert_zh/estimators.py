@@ -90,7 +90,12 @@ def prepare_output_dir(output_dir, config):
     Raises:
       UserError: the directory holds a model of another config.
     """
-    tf.io.gfile.makedirs(output_dir)
+    try:
+        tf.io.gfile.makedirs(output_dir)
+    except tf.errors.OpError as error:
+        raise UserError(
+            "--output_dir {}: cannot be made ({})".format(output_dir, error.message)
+        ) from error
     path = os.path.join(output_dir, CONFIG_FILE)
     if tf.io.gfile.exists(path):
         with as_user_error(ValueError):
@@ -143,7 +148,12 @@ def start_variables(output_dir, init_checkpoint, use_tpu):
     """
     latest = checkpoints.latest_checkpoint(output_dir)
     if latest:
-        checkpoints.plan_restore(latest, tf.trainable_variables())
+        report = checkpoints.plan_restore(latest, tf.trainable_variables())
+        if report.missing:
+            raise UserError(
+                "--output_dir {} holds a different model ({} has no fitting {}); give "
+                "another directory".format(output_dir, latest, report.missing[0])
+            )
         return None
     if not init_checkpoint:
         return None
@@ -182,7 +192,8 @@ def build_estimator(
             "TensorFlow {} has no Estimator; use TensorFlow 2.15 (Python 3.9-3.11) or "
             "1.15 (Python 3.7)".format(tf.__version__)
         )
-    tf.logging.set_verbosity(tf.logging.ERROR)
+    # What matters of TensorFlow's log is said by this module or raised.
+    tf.logging.set_verbosity(tf.logging.FATAL)
     resolver = None
     if device.use_tpu and device.tpu_name:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
@@ -386,8 +397,8 @@ def one_line_errors(input_files):
     except tf.train.NanLossDuringTrainingError as error:
         raise UserError(
             "the loss became NaN; lower --learning_rate (LAMB: scale it by the "
-            "square root of batch/4096), lengthen --num_warmup_steps, and restart "
-            "from the last checkpoint"
+            "square root of batch/4096) or lengthen the warm-up, and restart from "
+            "the last checkpoint"
         ) from error
     except tf.errors.DataLossError as error:
         raise UserError(

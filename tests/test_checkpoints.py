@@ -57,7 +57,7 @@ def test_report_names_restored_missing_and_unused(tmp_path):
     "shapes,words",
     [
         ({TABLE: [5, 3], KERNEL: [2, 2]}, r"shape \[5, 2\], this config expects"),
-        ({TABLE: [5, 2], KERNEL + "_2": [2, 2]}, "lacks 1 of the encoder's variables"),
+        ({TABLE: [5, 2], KERNEL + "_2": [2, 2]}, "kernel_2 is missing"),
     ],
 )
 def test_checkpoint_that_does_not_fit_is_refused(tmp_path, shapes, words):
@@ -65,6 +65,16 @@ def test_checkpoint_that_does_not_fit_is_refused(tmp_path, shapes, words):
     with tf.Graph().as_default():
         with pytest.raises(UserError, match=words):
             checkpoints.plan_restore(prefix, variables(shapes))
+
+
+def test_head_of_another_shape_starts_anew(tmp_path):
+    prefix = save(tmp_path / "model.ckpt", {TABLE: [5, 2], HEAD: [3, 2]})
+    with tf.Graph().as_default(), tf.Session() as session:
+        graph = variables({TABLE: [5, 2], HEAD: [2, 2]})
+        assert checkpoints.plan_restore(prefix, graph).missing == [HEAD]
+        checkpoints.restore(prefix, graph)
+        session.run(tf.global_variables_initializer())
+        np.testing.assert_array_equal(session.run(graph[0]), np.ones([5, 2]))
 
 
 def test_missing_checkpoint_names_flag_and_path(tmp_path):
