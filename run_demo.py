@@ -27,9 +27,10 @@ CONFIG = os.path.join("albert_config", "albert_config_nano.json")
 MARKER = ".made_by_run_demo"
 
 HELD_OUT_SHARE = 0.1
+# From the task's test file; the second pair shares a topic, not a question.
 DEFAULT_PAIRS = [
-    ["绿萝的叶子黄了怎么办", "绿萝黄叶怎么解决"],
-    ["如何蒸鸡蛋羹又嫩又滑", "冬天的北京有多冷"],
+    ["怎样查询银行卡余额", "银行卡余额怎么查"],
+    ["手机插上充电器却充不进电是怎么回事", "手机一充电就发烫是正常的吗"],
 ]
 
 # One command of the job: title, script, flags (name -> value).

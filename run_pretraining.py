@@ -123,7 +123,9 @@ def main(args):
 
 def _record_files(args, patterns, config):
     files = corpus.expand_input_files(patterns)
-    records.check_record_files(files, args.max_seq_length, args.max_predictions_per_seq)
+    records.check_record_files(
+        files, args.max_seq_length, args.max_predictions_per_seq, config.vocab_size
+    )
     return files
 
 

@@ -390,7 +390,8 @@ def one_line_errors(input_files):
       input_files: list of the TFRecord files that the run reads.
 
     Raises:
-      UserError: the loss became NaN, or an input file is damaged.
+      UserError: the loss became NaN, an input file is damaged, or holds ids
+        outside the vocabulary.
     """
     try:
         yield
@@ -399,6 +400,13 @@ def one_line_errors(input_files):
             "the loss became NaN; lower --learning_rate (LAMB: scale it by the "
             "square root of batch/4096) or lengthen the warm-up, and restart from "
             "the last checkpoint"
+        ) from error
+    except tf.errors.InvalidArgumentError as error:
+        if "is not in [0, " not in error.message:
+            raise
+        raise UserError(
+            "a token id in {} lies outside the config's vocab_size; give the config "
+            "that belongs to the records' vocabulary".format(", ".join(input_files))
         ) from error
     except tf.errors.DataLossError as error:
         raise UserError(

@@ -163,17 +163,18 @@ def input_fn_builder(
     return input_fn
 
 
-def check_record_files(files, max_seq_length, max_predictions_per_seq):
-    """Checks, by the first record of each file, that files fit the lengths given.
+def check_record_files(files, max_seq_length, max_predictions_per_seq, vocab_size=None):
+    """Checks, by the first record of each file, that files fit a model.
 
     Args:
       files: list of TFRecord files.
       max_seq_length: expected length, in tokens.
       max_predictions_per_seq: expected room for predictions.
+      vocab_size: rows of the model's embedding table, None to leave ids alone.
 
     Raises:
       UserError: a file is missing, empty, no TFRecord file of pretraining records,
-        or holds records of other lengths.
+        or holds records of other lengths or of a larger vocabulary.
     """
     for path in files:
         try:
@@ -199,6 +200,14 @@ def check_record_files(files, max_seq_length, max_predictions_per_seq):
                         received,
                     )
                 )
+        largest = max(features["input_ids"].max(), features["masked_lm_ids"].max())
+        if vocab_size is not None and largest >= vocab_size:
+            raise UserError(
+                "{}: has token id {}, the config's vocab_size is {}; give the config "
+                "that belongs to the records' vocabulary".format(
+                    path, largest, vocab_size
+                )
+            )
 
 
 def find_corrupt_file(files):

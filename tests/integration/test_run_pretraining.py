@@ -225,6 +225,13 @@ def test_output_dir_of_another_model_is_refused(record_files, trained, tmp_path)
     assert (trained / "albert_config.json").read_text() == before
 
 
+def test_records_of_a_larger_vocabulary_are_refused(record_files, tmp_path):
+    small = tmp_path / "small.json"
+    small.write_text(json.dumps(_config(vocab_size=8)))
+    with pytest.raises(UserError, match="the config's vocab_size is 8"):
+        run(record_files, str(small), tmp_path / "out")
+
+
 def test_checkpoint_of_another_size_is_refused(record_files, trained, tmp_path):
     other = tmp_path / "other.json"
     other.write_text(json.dumps(_config(hidden_size=16)))

@@ -1,0 +1,55 @@
+"""The demo's own part: its directory, the split, what it does when a command fails."""
+
+import pytest
+
+import run_demo
+from albert_zh import corpus
+from albert_zh.errors import UserError
+
+
+def sentences(path):
+    return [document.sentences for document in corpus.read_documents([str(path)])]
+
+
+def test_split_holds_out_whole_documents_from_the_end(tmp_path):
+    documents = [["文档{}第{}句。".format(d, s) for s in (1, 2)] for d in range(20)]
+    source = tmp_path / "corpus.txt"
+    text = "\n\n".join("\n".join(document) for document in documents)
+    source.write_text(text, encoding="utf-8")
+
+    run_demo.split_corpus(str(source), str(tmp_path))
+
+    assert sentences(tmp_path / "train.txt") == documents[:18]
+    assert sentences(tmp_path / "heldout.txt") == documents[18:]
+
+
+def test_renews_a_directory_of_its_own(tmp_path):
+    directory = tmp_path / "demo"
+    run_demo.prepare_output_dir(str(directory))
+    (directory / "pretrained").mkdir()
+    run_demo.prepare_output_dir(str(directory))
+    assert [path.name for path in directory.iterdir()] == [run_demo.MARKER]
+
+
+def test_leaves_a_foreign_directory_alone(tmp_path):
+    thesis = tmp_path / "thesis.txt"
+    thesis.write_text("十年心血", encoding="utf-8")
+    with pytest.raises(UserError, match="no demo has made"):
+        run_demo.prepare_output_dir(str(tmp_path))
+    assert thesis.exists()
+
+
+def test_stops_with_the_exit_code_of_a_command_that_fails(capfd):
+    step = run_demo.Step("vocabulary", "run_demo.py", {"no_such_flag": 1})
+    with pytest.raises(SystemExit) as stopped:
+        run_demo.run_step(step)
+    assert stopped.value.code == 2
+    assert "$ python3 run_demo.py --no_such_flag=1\n" in capfd.readouterr().out
+
+
+def test_every_text_pair_is_a_flag_of_its_own():
+    step = run_demo.Step("", "run_classifier.py", {"text_pair": [["甲", "乙"]] * 2})
+    assert run_demo.command_arguments(step) == [
+        "run_classifier.py",
+        *["--text_pair", "甲", "乙"] * 2,
+    ]
