@@ -94,13 +94,13 @@ class AlbertConfig:
         self.dialect = _dialect(
             embedding_size, ln_type, num_hidden_groups, inner_group_num
         )
-        self.embedding_size = embedding_size or hidden_size
-        self.ln_type = ln_type or "postln"
-        self.num_hidden_groups = num_hidden_groups or 1
-        self.inner_group_num = inner_group_num or 1
-        self.cross_layer_sharing = cross_layer_sharing or (
-            "none" if self.dialect == "bert" else "all"
-        )
+        self.embedding_size = hidden_size if embedding_size is None else embedding_size
+        self.ln_type = "postln" if ln_type is None else ln_type
+        self.num_hidden_groups = 1 if num_hidden_groups is None else num_hidden_groups
+        self.inner_group_num = 1 if inner_group_num is None else inner_group_num
+        if cross_layer_sharing is None:
+            cross_layer_sharing = "none" if self.dialect == "bert" else "all"
+        self.cross_layer_sharing = cross_layer_sharing
         self._check()
 
     def _check(self):
@@ -130,12 +130,15 @@ class AlbertConfig:
                         name, ", ".join(choices), getattr(self, name)
                     )
                 )
-        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
-            if not 0.0 <= getattr(self, name) < 1.0:
+        for name in (
+            "hidden_dropout_prob",
+            "attention_probs_dropout_prob",
+            "initializer_range",
+        ):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not 0.0 <= value < 1.0:
                 raise ValueError(
-                    "{} must be in [0, 1), received {!r}".format(
-                        name, getattr(self, name)
-                    )
+                    "{} must be a number in [0, 1), received {!r}".format(name, value)
                 )
         get_activation(self.hidden_act)
         if self.num_hidden_groups > 1 and self.cross_layer_sharing != "all":
@@ -166,15 +169,15 @@ class AlbertConfig:
         """Reads a JSON config; errors are one-line `ValueError`s naming the file."""
         if not tf.io.gfile.exists(json_file):
             raise ValueError("{}: no such config file".format(json_file))
-        with tf.io.gfile.GFile(json_file, "r") as reader:
-            text = reader.read()
         try:
-            settings = json.loads(text)
+            with tf.io.gfile.GFile(json_file, "r") as reader:
+                settings = json.loads(reader.read())
             if not isinstance(settings, dict):
                 raise ValueError("expected a JSON object")
             return cls.from_dict(settings)
-        except ValueError as error:
-            raise ValueError("{}: {}".format(json_file, error)) from error
+        except (ValueError, tf.errors.OpError) as error:
+            message = getattr(error, "message", None) or str(error)
+            raise ValueError("{}: {}".format(json_file, message)) from error
 
     def to_dict(self):
         """Returns the settings as a dict that `from_dict` reads back to this config."""
@@ -487,7 +490,9 @@ def _layer_scopes(config, layer, inner):
     attention_shared = sharing in ("all", "attention")
     ffn_shared = sharing in ("all", "ffn")
     if config.dialect == "google":
-        group = layer * config.num_hidden_groups // config.num_hidden_layers
+        # In floating point, as published: exact integers would group differently
+        # for some numbers of layers and groups.
+        group = int(layer / config.num_hidden_layers * config.num_hidden_groups)
         template = "transformer/group_{}/inner_group_" + str(inner)
         attention = template.format(group if attention_shared else layer)
         ffn = template.format(group if ffn_shared else layer)

@@ -137,7 +137,12 @@ def create_training_operation(
         bias_correction=bias_correction,
     )
     variables = tf.trainable_variables()
-    gradients = tf.gradients(loss, variables)
+    # Dense: the norm of an embedding's `IndexedSlices` would square the rows of a
+    # repeated token before they are summed.
+    gradients = [
+        None if gradient is None else tf.convert_to_tensor(gradient)
+        for gradient in tf.gradients(loss, variables)
+    ]
     if use_tpu:
         gradients = _average_over_shards(gradients)
     gradient_norm = tf.global_norm(gradients)
@@ -157,9 +162,7 @@ def _average_over_shards(gradients):
 
     shards = tpu_function.get_tpu_context().number_of_shards or 1
     return [
-        gradient
-        if gradient is None
-        else tf.tpu.cross_replica_sum(tf.convert_to_tensor(gradient) / shards)
+        gradient if gradient is None else tf.tpu.cross_replica_sum(gradient / shards)
         for gradient in gradients
     ]
 

@@ -72,6 +72,26 @@ def read_shapes(checkpoint, flag="--init_checkpoint"):
         ) from error
 
 
+def check_readable(checkpoint, flag="--init_checkpoint"):
+    """Reads every tensor once, so that a damaged file is found before the work.
+
+    Raises:
+      UserError: the checkpoint is missing, or a data file is missing or damaged.
+    """
+    names = read_shapes(checkpoint, flag)
+    name = "its data"
+    try:
+        reader = tf.train.load_checkpoint(checkpoint)
+        for name in sorted(names):
+            reader.get_tensor(name)
+    # TensorFlow 2 raises plain Python errors for some of the damage.
+    except (tf.errors.OpError, IndexError, ValueError, RuntimeError) as error:
+        raise UserError(
+            "{}: {} is damaged: {} cannot be read from its .data file; copy or "
+            "download it again".format(flag, checkpoint, name)
+        ) from error
+
+
 def plan_restore(checkpoint, variables):
     """Compares a checkpoint with a graph's variables.
 
@@ -176,7 +196,12 @@ def write_stripped(checkpoint, output_prefix):
                 placeholder, trainable=False, name=name, use_resource=False
             )
             session.run(variable.initializer, {placeholder: value})
-        saver = tf.train.Saver(tf.global_variables(), max_to_keep=1)
+        saver = tf.train.Saver(
+            tf.global_variables(),
+            max_to_keep=1,
+            # The directory may be moved or copied.
+            save_relative_paths=True,
+        )
         return saver.save(
             session, output_prefix, global_step=step, write_meta_graph=False
         )

@@ -98,6 +98,27 @@ def test_stripped_checkpoint_has_the_model_and_the_step_only(tmp_path):
     )
 
 
+def test_stripped_checkpoint_is_found_where_its_directory_moved(tmp_path):
+    prefix = save(tmp_path / "model.ckpt", {TABLE: [5, 2]}, step=1)
+    (tmp_path / "best").mkdir()
+    checkpoints.write_stripped(prefix, str(tmp_path / "best/model.ckpt"))
+    (tmp_path / "best").rename(tmp_path / "moved")
+    latest = checkpoints.latest_checkpoint(str(tmp_path / "moved"))
+    assert latest == str(tmp_path / "moved" / "model.ckpt-1")
+
+
+def test_damaged_data_is_found_before_the_work(tmp_path):
+    prefix = save(tmp_path / "model.ckpt", {TABLE: [500, 20]})
+    checkpoints.check_readable(prefix)
+    (data,) = tmp_path.glob("model.ckpt.data*")
+    data.write_bytes(data.read_bytes()[:1000])
+    with pytest.raises(UserError, match="model.ckpt is damaged"):
+        checkpoints.check_readable(prefix)
+    data.unlink()
+    with pytest.raises(UserError, match="model.ckpt is damaged"):
+        checkpoints.check_readable(prefix)
+
+
 def test_latest_checkpoint_of_an_empty_or_broken_directory(tmp_path):
     assert checkpoints.latest_checkpoint(str(tmp_path / "absent")) is None
     assert checkpoints.latest_checkpoint(str(tmp_path)) is None

@@ -274,7 +274,10 @@ def micro_config(**changes):
         ({"hidden_act": "swish"}, "hidden_act must be"),
         ({"num_hidden_groups": 2}, "exclude each other"),
         ({"hidden_size": "8"}, "hidden_size must be a positive integer"),
-        ({"hidden_dropout_prob": 1.5}, "hidden_dropout_prob must be in"),
+        ({"hidden_dropout_prob": 1.5}, "hidden_dropout_prob must be a number in"),
+        ({"hidden_dropout_prob": "0.1"}, "must be a number in .* received '0.1'"),
+        ({"initializer_range": "x"}, "initializer_range must be a number in"),
+        ({"embedding_size": 0}, "embedding_size must be a positive integer"),
         ({"embedding_size": None}, "needs embedding_size"),
     ],
 )
@@ -287,9 +290,12 @@ def test_config_file_errors_name_the_file(tmp_path):
     path = tmp_path / "config.json"
     with pytest.raises(ValueError, match="no such config file"):
         modeling.AlbertConfig.from_json_file(str(path))
-    path.write_text("{")
-    with pytest.raises(ValueError, match="config.json: "):
-        modeling.AlbertConfig.from_json_file(str(path))
+    for content in (b"{", b"[]", b"\xff\xfe"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="config.json: "):
+            modeling.AlbertConfig.from_json_file(str(path))
+    with pytest.raises(ValueError, match=str(tmp_path)):
+        modeling.AlbertConfig.from_json_file(str(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -222,6 +222,16 @@ def test_gradients_are_clipped_by_their_global_norm():
     np.testing.assert_allclose(moment, [3.0, 4.0], rtol=1e-5)
 
 
+def test_gradient_norm_sums_the_rows_of_a_repeated_token():
+    with tf.Graph().as_default(), tf.Session() as session:
+        table = tf.get_variable("table", [4, 2])
+        loss = tf.reduce_sum(tf.gather(table, [1, 1, 1]))
+        operation = optimization.create_training_operation(loss, 0.1, 10, 0, False)
+        session.run(tf.global_variables_initializer())
+        norm = session.run(operation.gradient_norm)
+    assert norm == pytest.approx(np.sqrt(2 * 3.0**2))
+
+
 def test_create_optimizer_keeps_the_published_signature():
     with tf.Graph().as_default(), tf.Session() as session:
         x = tf.get_variable("x", initializer=[1.0, 2.0])
