@@ -15,6 +15,9 @@ from albert_zh import command_line  # isort: split
 import logging
 import sys
 
+import numpy as np
+import tensorflow.compat.v1 as tf
+
 from albert_zh import checkpoints, corpus, estimators, pretraining, records
 from albert_zh.command_line import positive_int
 from albert_zh.errors import UserError
@@ -59,7 +62,12 @@ def build_parser():
     add("--save_checkpoints_steps", type=positive_int, default=1000, help="steps")
     add("--keep_checkpoint_max", type=positive_int, default=5, help="checkpoints kept")
     add("--max_eval_steps", type=positive_int, default=100, help="batches at most")
-    add("--seed", type=int, default=12345, help="of initialization and input order")
+    add(
+        "--seed",
+        type=command_line.non_negative_int,
+        default=12345,
+        help="of initialization and input order",
+    )
     command_line.add_device_arguments(parser)
     return parser
 
@@ -68,9 +76,14 @@ def main(args):
     """Trains and evaluates as the flags say."""
     if not args.do_train and not args.do_eval:
         raise UserError("give --do_train=True, --do_eval=True or both")
-    if args.learning_rate <= 0:
+    if not 0 < args.learning_rate < float("inf"):
         raise UserError(
             "--learning_rate must be positive, received {}".format(args.learning_rate)
+        )
+    if args.do_train and args.num_warmup_steps >= args.num_train_steps:
+        raise UserError(
+            "--num_warmup_steps {} leaves nothing of --num_train_steps {}; a tenth of "
+            "them is usual".format(args.num_warmup_steps, args.num_train_steps)
         )
     device = estimators.device_from(args)
     config = estimators.load_config(args.albert_config_file, args.max_seq_length)
@@ -78,15 +91,9 @@ def main(args):
     eval_files = train_files
     if args.eval_input_file:
         eval_files = _record_files(args, args.eval_input_file, config)
-    if args.init_checkpoint:
-        checkpoints.read_shapes(args.init_checkpoint)
-    if not args.do_train and not checkpoints.latest_checkpoint(args.output_dir):
-        if not args.init_checkpoint:
-            raise UserError(
-                "--do_eval without --do_train: --output_dir {} has no checkpoint and "
-                "--init_checkpoint is not given".format(args.output_dir)
-            )
+    latest = _check_checkpoints(args, config)
     estimators.prepare_output_dir(args.output_dir, config)
+    seed = _seed_from(args.seed, latest)
     estimator = estimators.build_estimator(
         pretraining.model_fn_builder(
             config,
@@ -107,12 +114,12 @@ def main(args):
         args.eval_batch_size,
         save_checkpoints_steps=args.save_checkpoints_steps,
         keep_checkpoint_max=args.keep_checkpoint_max,
-        seed=args.seed,
+        seed=seed,
     )
     if args.do_train:
         estimators.train(
             estimator,
-            _input_fn(args, train_files, True),
+            _input_fn(args, train_files, True, seed),
             args.num_train_steps,
             train_files,
         )
@@ -129,18 +136,51 @@ def _record_files(args, patterns, config):
     return files
 
 
-def _input_fn(args, files, is_training):
+def _check_checkpoints(args, config):
+    """Checks what the run would start from; returns --output_dir's latest or None."""
+    latest = checkpoints.latest_checkpoint(args.output_dir)
+    if latest:
+        checkpoints.check_readable(latest, "--output_dir")
+    if args.init_checkpoint:
+        pretraining.check_checkpoint(config, args.init_checkpoint)
+    if latest and args.init_checkpoint and not args.do_train:
+        raise UserError(
+            "--output_dir {} holds {}, which would be evaluated in place of "
+            "--init_checkpoint; give another directory".format(args.output_dir, latest)
+        )
+    if latest and args.init_checkpoint:
+        _LOGGER.info("--init_checkpoint is not read again: the run goes on")
+    if not (latest or args.init_checkpoint or args.do_train):
+        raise UserError(
+            "--do_eval without --do_train: --output_dir {} has no checkpoint and "
+            "--init_checkpoint is not given".format(args.output_dir)
+        )
+    return latest
+
+
+def _seed_from(seed, latest):
+    """A seed of its own for each start, so that a resumed run sees other records."""
+    step = tf.train.load_variable(latest, "global_step") if latest else 0
+    return seed if step == 0 else np.random.RandomState([seed, step]).randint(2**31)
+
+
+def _input_fn(args, files, is_training, seed=None):
     return records.input_fn_builder(
         files,
         args.max_seq_length,
         args.max_predictions_per_seq,
         is_training,
-        seed=args.seed,
+        seed=seed,
         drop_remainder=args.use_tpu,
     )
 
 
 def _evaluate(args, estimator, files):
+    _LOGGER.info(
+        "evaluating at most --max_eval_steps=%d batches of %d",
+        args.max_eval_steps,
+        args.eval_batch_size,
+    )
     with estimators.one_line_errors(files):
         results = estimator.evaluate(
             _input_fn(args, files, False), steps=args.max_eval_steps

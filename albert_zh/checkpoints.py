@@ -111,7 +111,9 @@ def plan_restore(checkpoint, variables):
         name for name in wanted if name in saved and list(saved[name]) == wanted[name]
     )
     missing = sorted(set(wanted) - set(restored))
-    for name in filter(_ENCODER.search, missing):
+    for name in missing:
+        if is_training_state(name) or not _ENCODER.search(name):
+            continue
         raise UserError(
             "{}: {} {}, this config expects {}; give the config that belongs to the "
             "checkpoint".format(

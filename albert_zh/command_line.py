@@ -94,10 +94,10 @@ def positive_int(text):
 
 
 def non_negative_int(text):
-    """An `argparse` type: an integer of at least 0."""
+    """An `argparse` type: an integer from 0 to 2**31 - 1, as seeds and steps are."""
     value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError("expected at least 0, received " + text)
+    if not 0 <= value < 2**31:
+        raise argparse.ArgumentTypeError("expected 0 to 2**31 - 1, received " + text)
     return value
 
 

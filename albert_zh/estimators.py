@@ -6,6 +6,7 @@ import datetime
 import json
 import logging
 import os
+import re
 import sys
 import time
 
@@ -49,8 +50,14 @@ def device_from(args):
     """Picks the `Device` out of flags added by `command_line.add_device_arguments`.
 
     Raises:
-      UserError: --use_tpu without --tpu_name or --master.
+      UserError: --use_tpu without --tpu_name or --master, or this TensorFlow has
+        no Estimator.
     """
+    if not hasattr(tf, "estimator"):
+        raise UserError(
+            "TensorFlow {} has no Estimator; use TensorFlow 2.15 (Python 3.9-3.11) or "
+            "1.15 (Python 3.7)".format(tf.__version__)
+        )
     device = Device(*[getattr(args, field) for field in Device._fields])
     if device.use_tpu and not (device.tpu_name or device.master):
         raise UserError("--use_tpu needs --tpu_name (or --master)")
@@ -135,10 +142,11 @@ def _flatten(results, prefix=""):
 
 
 def start_variables(output_dir, init_checkpoint, use_tpu):
-    """Decides in a model function where the trainable variables start.
+    """Decides in a model function where the variables start; call it last.
 
-    A checkpoint in `output_dir` wins, as Estimator restores it; it is only
-    compared with the graph here. Else `init_checkpoint` is restored if given.
+    A checkpoint in `output_dir` wins, as Estimator restores it, the optimizer's
+    slots included; it is only compared with the graph here. Else `init_checkpoint`
+    is restored if given.
 
     Returns:
       A `scaffold_fn` or None.
@@ -148,11 +156,12 @@ def start_variables(output_dir, init_checkpoint, use_tpu):
     """
     latest = checkpoints.latest_checkpoint(output_dir)
     if latest:
-        report = checkpoints.plan_restore(latest, tf.trainable_variables())
+        report = checkpoints.plan_restore(latest, tf.global_variables())
         if report.missing:
             raise UserError(
                 "--output_dir {} holds a different model ({} has no fitting {}); give "
-                "another directory".format(output_dir, latest, report.missing[0])
+                "another directory and, to start from that checkpoint, "
+                "--init_checkpoint".format(output_dir, latest, report.missing[0])
             )
         return None
     if not init_checkpoint:
@@ -183,15 +192,7 @@ def build_estimator(
       save_checkpoints_steps: int.
       keep_checkpoint_max: int, how many checkpoints are kept.
       seed: int or None, the graph's seed.
-
-    Raises:
-      UserError: this TensorFlow has no Estimator.
     """
-    if not hasattr(tf, "estimator"):
-        raise UserError(
-            "TensorFlow {} has no Estimator; use TensorFlow 2.15 (Python 3.9-3.11) or "
-            "1.15 (Python 3.7)".format(tf.__version__)
-        )
     # What matters of TensorFlow's log is said by this module or raised.
     tf.logging.set_verbosity(tf.logging.FATAL)
     resolver = None
@@ -276,7 +277,6 @@ def training_spec(
     Raises:
       UserError: the checkpoint does not fit the graph.
     """
-    scaffold_fn = start_variables(output_dir, init_checkpoint, use_tpu)
     operation = optimization.create_training_operation(
         loss,
         schedule.learning_rate,
@@ -292,18 +292,16 @@ def training_spec(
         gradient_norm=operation.gradient_norm,
     )
     # A TPU's tensors are out of the reach of hooks.
-    hooks = [
-        ProgressHook(schedule.num_train_steps, batch_size, None if use_tpu else loss)
-    ]
-    if not use_tpu:
-        hooks.append(tf.train.NanTensorHook(loss))
+    progress = ProgressHook(
+        schedule.num_train_steps, batch_size, None if use_tpu else loss
+    )
     return tf.estimator.tpu.TPUEstimatorSpec(
         tf.estimator.ModeKeys.TRAIN,
         loss=loss,
         train_op=operation.train_op,
-        training_hooks=hooks,
+        training_hooks=[progress],
         host_call=summary_host_call(output_dir, curves),
-        scaffold_fn=scaffold_fn,
+        scaffold_fn=start_variables(output_dir, init_checkpoint, use_tpu),
     )
 
 
@@ -390,23 +388,27 @@ def one_line_errors(input_files):
       input_files: list of the TFRecord files that the run reads.
 
     Raises:
-      UserError: the loss became NaN, an input file is damaged, or holds ids
-        outside the vocabulary.
+      UserError: the loss became NaN, an input file is damaged, or holds records
+        that do not fit the model.
     """
     try:
         yield
     except tf.train.NanLossDuringTrainingError as error:
         raise UserError(
             "the loss became NaN; lower --learning_rate (LAMB: scale it by the "
-            "square root of batch/4096) or lengthen the warm-up, and restart from "
-            "the last checkpoint"
+            "square root of batch/4096) or lengthen the warm-up, and start anew or "
+            "from a checkpoint before the last"
         ) from error
     except tf.errors.InvalidArgumentError as error:
-        if "is not in [0, " not in error.message:
+        # A gather, a loss or a parser that met a record it cannot take.
+        known = "is not in .0, |valid range|values != expected"
+        if not re.search(known, error.message):
             raise
         raise UserError(
-            "a token id in {} lies outside the config's vocab_size; give the config "
-            "that belongs to the records' vocabulary".format(", ".join(input_files))
+            "{}: a record has another length, or a token id outside the config's "
+            "vocab_size ({})".format(
+                ", ".join(input_files), error.message.split("\n")[0].strip()
+            )
         ) from error
     except tf.errors.DataLossError as error:
         raise UserError(
@@ -434,6 +436,6 @@ def train(estimator, input_fn, num_train_steps, input_files):
                 num_train_steps,
             )
             return
-        _LOGGER.info("resuming from %s; --init_checkpoint is not read again", latest)
+        _LOGGER.info("resuming from %s", latest)
     with one_line_errors(input_files):
         estimator.train(input_fn=input_fn, max_steps=num_train_steps)

@@ -3,7 +3,7 @@
 import tensorflow.compat.v1 as tf
 
 import modeling
-from albert_zh import estimators
+from albert_zh import checkpoints, estimators
 
 
 def model_fn_builder(
@@ -72,6 +72,21 @@ def model_fn_builder(
         )
 
     return model_fn
+
+
+def check_checkpoint(config, checkpoint):
+    """Holds a checkpoint against the pretraining graph of a config.
+
+    Raises:
+      UserError: it is missing or damaged, or does not fit.
+    """
+    checkpoints.check_readable(checkpoint)
+    with tf.Graph().as_default():
+        token = tf.zeros([1, 1], tf.int32)
+        model = modeling.AlbertModel(config, False, token)
+        modeling.get_masked_lm_output(config, model, token, token, tf.ones([1, 1]))
+        modeling.get_sentence_order_output(config, model, token)
+        checkpoints.plan_restore(checkpoint, tf.trainable_variables())
 
 
 def _accuracy(logits, labels, weights):

@@ -143,13 +143,14 @@ def input_fn_builder(
         return _parse_batch(serialized, max_seq_length, max_predictions_per_seq)
 
     def input_fn(params):
-        dataset = tf.data.Dataset.from_tensor_slices(list(input_files))
+        files = _files_of_this_host(input_files, params)
+        dataset = tf.data.Dataset.from_tensor_slices(files)
         if is_training:
-            dataset = dataset.shuffle(len(input_files), seed=seed)
+            dataset = dataset.shuffle(len(files), seed=seed)
             dataset = dataset.interleave(
                 tf.data.TFRecordDataset,
-                cycle_length=min(num_cpu_threads, len(input_files)),
-                num_parallel_calls=min(num_cpu_threads, len(input_files)),
+                cycle_length=min(num_cpu_threads, len(files)),
+                num_parallel_calls=min(num_cpu_threads, len(files)),
             )
             dataset = dataset.shuffle(_READER_SHUFFLE_RECORDS, seed=seed).repeat()
         else:
@@ -161,6 +162,28 @@ def input_fn_builder(
         return dataset.prefetch(tf.data.experimental.AUTOTUNE)
 
     return input_fn
+
+
+def _files_of_this_host(input_files, params):
+    """The files that this host of a TPU pod reads; all of them elsewhere.
+
+    TPUEstimator calls the input function once on every host and gives it a
+    `TPUContext`.
+
+    Raises:
+      UserError: there are fewer files than hosts.
+    """
+    context = params.get("context")
+    if context is None:
+        return list(input_files)
+    _, host, num_hosts, _ = context.current_input_fn_deployment()
+    if len(input_files) < num_hosts:
+        raise UserError(
+            "{} input files for {} TPU hosts; expected at least one for each".format(
+                len(input_files), num_hosts
+            )
+        )
+    return list(input_files)[host::num_hosts]
 
 
 def check_record_files(files, max_seq_length, max_predictions_per_seq, vocab_size=None):
@@ -228,11 +251,16 @@ def find_corrupt_file(files):
 def expand_output_files(names, input_files):
     """Returns the output files that comma-separated names stand for.
 
+    Args:
+      names: str, file names separated by commas.
+      input_files: every file the command reads, its vocabulary or model included;
+        None stands for a file that is not given.
+
     Raises:
       UserError: there is none, one is named twice, or one is an input file.
     """
     paths = [name.strip() for name in names.split(",") if name.strip()]
-    inputs = {os.path.abspath(path) for path in input_files}
+    inputs = {os.path.abspath(path) for path in input_files if path}
     outputs = {os.path.abspath(path) for path in paths}
     if not paths or len(outputs) < len(paths) or inputs & outputs:
         raise UserError(
@@ -299,10 +327,14 @@ def write_records(records, paths):
 def write_text(text, path):
     """Writes a UTF-8 text file, local or remote, that appears whole or not at all."""
     temporary = _temporary_name(path)
-    with _writing(path):
-        with tf.io.gfile.GFile(temporary, "w") as file:
-            file.write(text)
-        tf.io.gfile.rename(temporary, path, overwrite=True)
+    try:
+        with _writing(path):
+            with tf.io.gfile.GFile(temporary, "w") as file:
+                file.write(text)
+            tf.io.gfile.rename(temporary, path, overwrite=True)
+    finally:
+        if tf.io.gfile.exists(temporary):
+            tf.io.gfile.remove(temporary)
 
 
 @contextlib.contextmanager

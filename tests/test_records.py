@@ -295,3 +295,30 @@ def test_a_full_buffer_shuffles_uniformly():
             counts[record, place] += 1
     # 27.9 is the 0.999 quantile of chi-square with nine degrees of freedom.
     assert ((counts - 1000) ** 2 / 1000).sum() < 27.9
+
+
+def test_hosts_of_a_tpu_pod_share_the_files_out(tmp_path):
+    paths = [str(tmp_path / "{}.tfrecord".format(i)) for i in range(5)]
+
+    class Context:
+        def __init__(self, host, num_hosts):
+            self._deployment = ("/cpu:0", host, num_hosts, 8)
+
+        def current_input_fn_deployment(self):
+            return self._deployment
+
+    def files(host, num_hosts):
+        params = {"batch_size": 2, "context": Context(host, num_hosts)}
+        return records._files_of_this_host(paths, params)
+
+    assert sorted(files(0, 2) + files(1, 2)) == paths
+    assert records._files_of_this_host(paths, {"batch_size": 2}) == paths
+    with pytest.raises(UserError, match="5 input files for 6 TPU hosts"):
+        files(0, 6)
+
+
+def test_text_that_cannot_be_put_in_place_leaves_nothing(tmp_path):
+    (tmp_path / "target").mkdir()
+    with pytest.raises(UserError, match="cannot write"):
+        records.write_text("text", str(tmp_path / "target"))
+    assert [path.name for path in tmp_path.iterdir()] == ["target"]

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -25,8 +26,8 @@ def record_files(tmp_path_factory):
     return paths
 
 
-def _record(random):
-    ids = np.repeat(random.randint(5, VOCABULARY, LENGTH // 2), 2)
+def _record(random, length=LENGTH):
+    ids = np.repeat(random.randint(5, VOCABULARY, length // 2), 2)
     swapped = random.randint(2)
     ids[0] = 2 + swapped  # the first token tells the order
     positions = np.sort(random.choice([3, 5, 7, 9], PREDICTIONS, replace=False))
@@ -35,8 +36,8 @@ def _record(random):
     return records.encode_example(
         {
             "input_ids": ids,
-            "input_mask": np.ones(LENGTH, np.int64),
-            "segment_ids": np.repeat([0, 1], LENGTH // 2),
+            "input_mask": np.ones(length, np.int64),
+            "segment_ids": np.repeat([0, 1], length // 2),
             "masked_lm_positions": positions,
             "masked_lm_ids": labels,
             "masked_lm_weights": np.ones(PREDICTIONS),
@@ -80,7 +81,7 @@ def run(record_files, config_file, output_dir, **flags):
         "max_predictions_per_seq": PREDICTIONS,
         "train_batch_size": 16,
         "num_train_steps": 60,
-        "num_warmup_steps": 6,
+        "num_warmup_steps": 2,
         "learning_rate": 0.02,
     }
     values.update(flags)
@@ -202,6 +203,8 @@ def test_truncated_records_are_named(record_files, config_file, tmp_path):
         ({"max_predictions_per_seq": 4}, "max_predictions_per_seq 3, but 4"),
         ({"input_file": "no/such*.tfrecord"}, r"no/such\*.tfrecord"),
         ({"learning_rate": 0}, "--learning_rate must be positive"),
+        ({"learning_rate": "nan"}, "--learning_rate must be positive"),
+        ({"num_warmup_steps": 60}, "--num_warmup_steps 60 leaves nothing"),
         ({"init_checkpoint": "no/model.ckpt"}, "--init_checkpoint: no readable"),
         ({"albert_config_file": "no.json"}, "no.json: no such config file"),
         ({"use_tpu": True}, "--use_tpu needs --tpu_name"),
@@ -238,6 +241,48 @@ def test_checkpoint_of_another_size_is_refused(record_files, trained, tmp_path):
     checkpoint = checkpoints.latest_checkpoint(str(trained))
     with pytest.raises(UserError, match="this config expects"):
         run(record_files, str(other), tmp_path / "out", init_checkpoint=checkpoint)
+    assert not (tmp_path / "out").exists()
+
+
+def test_checkpoint_beside_another_one_is_not_taken_for_it(
+    record_files, config_file, trained
+):
+    with pytest.raises(UserError, match="which would be evaluated in place"):
+        run(
+            record_files,
+            config_file,
+            trained,
+            do_train=False,
+            do_eval=True,
+            init_checkpoint=checkpoints.latest_checkpoint(str(trained)),
+        )
+
+
+def test_checkpoint_without_slots_is_no_run_to_go_on_with(
+    record_files, config_file, trained, tmp_path
+):
+    checkpoint = checkpoints.latest_checkpoint(str(trained))
+    checkpoints.write_stripped(checkpoint, str(tmp_path / "model.ckpt"))
+    with pytest.raises(UserError, match="has no fitting .*adam_m.*--init_checkpoint"):
+        run(record_files, config_file, tmp_path, num_train_steps=70)
+
+
+def test_damaged_checkpoint_is_named(record_files, config_file, trained, tmp_path):
+    checkpoint = checkpoints.latest_checkpoint(str(trained))
+    prefix = str(tmp_path / "model.ckpt")
+    shutil.copy(checkpoint + ".index", prefix + ".index")
+    with pytest.raises(UserError, match="model.ckpt is damaged"):
+        run(record_files, config_file, tmp_path / "out", init_checkpoint=prefix)
+    assert not (tmp_path / "out").exists()
+
+
+def test_later_record_of_another_length_is_named(record_files, config_file, tmp_path):
+    random = np.random.RandomState(1)
+    path = str(tmp_path / "mixed.tfrecord")
+    short = _record(random, length=12)
+    records.write_records([_record(random)] * 8 + [short], [path])
+    with pytest.raises(UserError, match="mixed.tfrecord: a record has another length"):
+        run([path], config_file, tmp_path / "out", train_batch_size=9)
 
 
 def test_user_error_is_one_line_without_traceback(run_command, assert_user_error):
