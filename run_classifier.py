@@ -33,7 +33,7 @@ def build_parser():
     parser = command_line.ArgumentParser(__doc__.split("\n\n")[0])
     add = parser.add_argument
     add("--task_name", required=True, help="one of " + ", ".join(sorted(TASKS)))
-    add("--output_dir", required=True, help="checkpoints, results and best/")
+    add("--output_dir", required=True, help="checkpoints, best/; or a model's folder")
     parser.add_bool("--do_train", False, "fine-tune, scoring dev after every epoch")
     parser.add_bool("--do_eval", False, "score the best checkpoint on dev and test")
     parser.add_bool("--do_predict", False, "write predictions.tsv for the test file")

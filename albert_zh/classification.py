@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import os
+import uuid
 from typing import NamedTuple, Optional
 
 import numpy as np
@@ -12,7 +13,7 @@ import tensorflow.compat.v1 as tf
 import modeling
 from albert_zh import checkpoints, estimators, records
 from albert_zh.errors import UserError
-from albert_zh.tasks import features, metrics, model_files
+from albert_zh.tasks import features, metrics, model_files, training_settings
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -179,7 +180,8 @@ class Classifier:
         Args:
           files: `model_files.ClassifierFiles`.
           output_dir: holds the training state, the results and `best/`, the best
-            checkpoint as a complete model directory.
+            checkpoint as a complete model directory; to predict, such a directory
+            itself will do.
           device: `estimators.Device`.
           seed: of initial weights, dropout and the order of training examples.
           eval_batch_size: examples per step when scoring.
@@ -189,7 +191,7 @@ class Classifier:
           UserError: the vocabulary cannot be used, or not with this config.
         """
         self.files = files
-        self.best_dir = os.path.join(output_dir, model_files.BEST_DIRECTORY)
+        self.best_dir = model_files.best_directory(output_dir)
         self._output_dir = output_dir
         self._device = device
         self._seed = seed
@@ -216,8 +218,8 @@ class Classifier:
           training: a `Training`.
 
         Raises:
-          UserError: the directory holds another model, the pretrained checkpoint
-            does not fit, or the loss is NaN.
+          UserError: the directory holds another model or training, the pretrained
+            checkpoint does not fit, or the loss is NaN.
         """
         plan = EpochPlan(
             len(train_data.examples),
@@ -225,18 +227,21 @@ class Classifier:
             training.num_epochs,
             full_batches_only=self._device.use_tpu,
         )
-        step = self._prepare_output_dir(training.init_checkpoint)
+        step = self._prepare_output_dir(training, train_data)
+        unread = "; --init_checkpoint is not read again"
+        unread = unread if training.init_checkpoint else ""
         history = self._read_history(step)
         if self._is_complete(plan, step, history if dev_data else None):
             _LOGGER.info(
-                "training is complete: %s is at step %d of %d",
+                "training is complete: %s is at step %d of %d%s",
                 self._output_dir,
                 step,
                 plan.num_steps,
+                unread,
             )
             return
         if step:
-            _LOGGER.info("going on after step %d of %d", step, plan.num_steps)
+            _LOGGER.info("going on after step %d of %d%s", step, plan.num_steps, unread)
         with contextlib.ExitStack() as stack:
             train_records = stack.enter_context(self._records("train", train_data))
             dev_records = None
@@ -307,8 +312,11 @@ class Classifier:
         with self._records(name, data, batch_size) as source:
             return np.exp(self._predict(source, checkpoint, batch_size))
 
-    def _prepare_output_dir(self, init_checkpoint):
-        """Makes the directory this model's; returns the step it is at."""
+    def _prepare_output_dir(self, training, train_data):
+        """Makes the directory this training's; returns the step it is at."""
+        settings = training_settings.describe(
+            training, train_data, self.files.max_seq_length, self._seed
+        )
         latest = checkpoints.latest_checkpoint(self._output_dir)
         saved = model_files.load(self._output_dir)
         if saved is not None:
@@ -319,10 +327,16 @@ class Classifier:
                 "checkpoint; choose another directory (and name the checkpoint with "
                 "--init_checkpoint to start from it)".format(self._output_dir, latest)
             )
-        if latest is None and init_checkpoint:
-            self._check_init_checkpoint(init_checkpoint)
+        if latest is not None:
+            training_settings.check_same_training(self._output_dir, settings)
+        elif training.init_checkpoint:
+            self._check_init_checkpoint(training.init_checkpoint)
+        for directory in (self._output_dir, self.best_dir):
+            model_files.check_not_foreign(directory, self.files)
         estimators.prepare_output_dir(self._output_dir, self.files.config)
         model_files.save(self._output_dir, self.files)
+        if latest is None:
+            training_settings.save(self._output_dir, settings)
         return _step_of(latest) if latest else 0
 
     def _check_init_checkpoint(self, init_checkpoint):
@@ -363,7 +377,10 @@ class Classifier:
             _LOGGER.info("%s: %d rows ignored by label", name, data.num_ignored)
         positions = features.length_order(items)
         fills_batches = self._device.use_tpu and batch_size is not None
-        path = os.path.join(self._output_dir, name + ".tfrecord")
+        # A name that is nobody else's: neither the user's nor another process's.
+        path = os.path.join(
+            self._output_dir, ".{}.{}.tfrecord".format(name, uuid.uuid4().hex)
+        )
         features.write_records(
             path,
             [items[i] for i in positions],

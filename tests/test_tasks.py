@@ -103,6 +103,17 @@ def test_columns_are_found_by_name_in_any_order(tmp_path, names):
     assert data.examples == [Example("first", "second", "yes")]
 
 
+@pytest.mark.parametrize(
+    "header", ["问题1\t问题2\t标签", "句子1\t句子2\t类别", "文本1\t文本2\t标签"]
+)
+def test_chinese_column_names(tmp_path, header):
+    path = write(tmp_path, "x.tsv", header + "\n甲\t乙\t0\n丙\t丁\t1\n")
+    data = reading.read_examples(path, PAIR)
+    assert data.has_header
+    assert data.examples == [Example("甲", "乙", "0"), Example("丙", "丁", "1")]
+    assert reading.find_labels(data) == ("0", "1")
+
+
 def test_single_texts_label_first_by_header(tmp_path):
     path = write(tmp_path, "x.tsv", "label\ttext_a\n1\t好\n0\t坏\n")
     data = reading.read_examples(path, SINGLE)
@@ -240,6 +251,20 @@ def test_label_sets_that_cannot_be_meant(labels, message):
     examples = [Example("text", None, label) for label in labels]
     with pytest.raises(UserError, match=message):
         reading.find_labels(reading.ExampleFile("x.tsv", examples, False, 0))
+
+
+@pytest.mark.parametrize("name, is_refused", [("x.tsv", True), ("x.jsonl", False)])
+def test_a_label_of_the_first_row_alone_may_be_a_columns_name(name, is_refused):
+    examples = [Example("text", "text", label) for label in ("kind", "0", "1", "0")]
+    data = reading.ExampleFile(name, examples, False, 0)
+    if not is_refused:
+        assert reading.find_labels(data) == ("0", "1", "kind")
+        return
+    with pytest.raises(UserError, match="x.tsv: label 'kind' occurs in the first row"):
+        reading.find_labels(data)
+    # Beside a header row, or where every label occurs once, it is a label.
+    assert "kind" in reading.find_labels(data._replace(has_header=True))
+    assert "kind" in reading.find_labels(data._replace(examples=examples[:3]))
 
 
 # Splits

@@ -1,7 +1,8 @@
 """What a fine-tuned model's directory holds beside its checkpoint.
 
 `albert_config.json`, `vocab.txt` (or `spm.model`) and `labels.json` make the
-directory complete: predicting needs nothing else.
+directory complete: predicting needs nothing else. The directory of a training has a
+`training.json` too, and the complete model in `best/` below it.
 """
 
 import json
@@ -12,7 +13,7 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 import tokenization
-from albert_zh import estimators, records
+from albert_zh import checkpoints, estimators, records
 from albert_zh.errors import UserError, as_user_error
 from albert_zh.tasks.registry import Task, get_task
 
@@ -21,6 +22,7 @@ BEST_DIRECTORY = "best"
 VOCAB_FILE = "vocab.txt"
 SPM_FILE = "spm.model"
 LABELS_FILE = "labels.json"
+TRAINING_FILE = "training.json"
 
 
 class ClassifierFiles(NamedTuple):
@@ -61,8 +63,35 @@ class ClassifierFiles(NamedTuple):
             )
 
 
+def check_not_foreign(directory, files):
+    """Makes sure that `save` overwrites nothing but a classifier's own files.
+
+    Raises:
+      UserError: the directory has no labels, but a config or vocabulary of other
+        content than `files`.
+    """
+    if tf.io.gfile.exists(os.path.join(directory, LABELS_FILE)):
+        return
+    for name, content in (
+        (estimators.CONFIG_FILE, files.config.to_json_string().encode("utf-8")),
+        (VOCAB_FILE, _read(files.vocab_file)),
+        (SPM_FILE, _read(files.spm_model_file)),
+    ):
+        path = os.path.join(directory, name)
+        if content is not None and tf.io.gfile.exists(path) and content != _read(path):
+            raise UserError(
+                "--output_dir: {} is no classifier's and would be overwritten; choose "
+                "another --output_dir".format(path)
+            )
+
+
 def save(directory, files):
-    """Writes `ClassifierFiles` into a directory, creating it."""
+    """Writes `ClassifierFiles` into a directory, creating it.
+
+    Raises:
+      UserError: as `check_not_foreign`.
+    """
+    check_not_foreign(directory, files)
     tf.io.gfile.makedirs(directory)
     records.write_text(
         files.config.to_json_string(), os.path.join(directory, estimators.CONFIG_FILE)
@@ -84,11 +113,18 @@ def _copy(source, target):
     """Copies a file, if there is one, whole and writable whatever the source is."""
     if source is None or source == target:
         return
-    with tf.io.gfile.GFile(source, "rb") as reader:
-        content = reader.read()
+    content = _read(source)
     with tf.io.gfile.GFile(target + ".partial", "wb") as writer:
         writer.write(content)
     tf.io.gfile.rename(target + ".partial", target, overwrite=True)
+
+
+def _read(path):
+    """Bytes of a file, None where there is no path."""
+    if path is None:
+        return None
+    with tf.io.gfile.GFile(path, "rb") as source:
+        return source.read()
 
 
 def load(directory):
@@ -130,11 +166,27 @@ def load(directory):
         ) from error
 
 
+def best_directory(output_dir):
+    """Where the best model of an --output_dir lies, or will lie.
+
+    It is `best/`, or the directory itself where that is a complete model and not
+    the directory of a training.
+    """
+    best_dir = os.path.join(output_dir, BEST_DIRECTORY)
+    is_model = (
+        tf.io.gfile.exists(os.path.join(output_dir, LABELS_FILE))
+        and not tf.io.gfile.exists(os.path.join(output_dir, TRAINING_FILE))
+        and not tf.io.gfile.exists(best_dir)
+        and checkpoints.latest_checkpoint(output_dir) is not None
+    )
+    return output_dir if is_model else best_dir
+
+
 def load_trained(output_dir, task, given, config_file=None):
     """Reads the best model of a training, to evaluate it or predict with it.
 
     Args:
-      output_dir: --output_dir of the training.
+      output_dir: --output_dir of the training, or its `best/`.
       task: the `registry.Task` asked for.
       given: dict field of `ClassifierFiles` -> value, for what the user gives again.
       config_file: the config the user gives again, or None.
@@ -145,7 +197,7 @@ def load_trained(output_dir, task, given, config_file=None):
     Raises:
       UserError: no model there, or one that differs from what is given.
     """
-    best_dir = os.path.join(output_dir, BEST_DIRECTORY)
+    best_dir = best_directory(output_dir)
     saved = load(best_dir)
     if saved is None:
         raise UserError(
@@ -204,10 +256,7 @@ class _Content:
 
     def __init__(self, path):
         self._path = path
-        self._content = None
-        if path is not None:
-            with tf.io.gfile.GFile(path, "rb") as source:
-                self._content = source.read()
+        self._content = _read(path)
 
     def __eq__(self, other):
         return self._content == other._content

@@ -18,12 +18,13 @@ from albert_zh.tasks.registry import ALL_EXTENSIONS
 HEADER_NAMES = {
     "text_a": (
         "text_a text text1 sentence sentence1 sentence_a q1 question1 query query1 "
-        "premise content review"
+        "premise content review 文本 文本1 句子1 问题1 内容"
     ).split(),
     "text_b": (
-        "text_b text2 sentence2 sentence_b q2 question2 query2 hypothesis"
+        "text_b text2 sentence2 sentence_b q2 question2 query2 hypothesis "
+        "文本2 句子2 问题2"
     ).split(),
-    "label": "label labels gold_label".split(),
+    "label": "label labels gold_label 标签 类别".split(),
 }
 
 # SNLI and OCNLI mark rows whose annotators disagreed with it.
@@ -31,6 +32,9 @@ NO_CONSENSUS = "-"
 
 # Above it, a label set as large as half the rows is taken for a column of texts.
 _MANY_LABELS = 20
+
+# They have no header row: keys name their columns.
+_JSON_EXTENSIONS = (".json", ".jsonl")
 
 
 class Example(NamedTuple):
@@ -126,10 +130,11 @@ def find_labels(data):
       Tuple of at least two labels.
 
     Raises:
-      UserError: fewer than two labels, rows marked "-" (no consensus), or a label
-        column that seems to hold texts.
+      UserError: fewer than two labels, rows marked "-" (no consensus), a label
+        column that seems to hold texts, or a first row that seems to name columns.
     """
     found = {example.label for example in data.examples}
+    _check_first_label(data, len(found))
     if NO_CONSENSUS in found:
         raise UserError(
             "{}: label {!r} marks rows whose annotators disagreed; leave them out "
@@ -155,6 +160,21 @@ def find_labels(data):
         # "1" and "01" are two labels of one value: the text decides between them.
         return tuple(sorted(found, key=lambda label: (int(label), label)))
     return tuple(sorted(found))
+
+
+def _check_first_label(data, num_labels):
+    """Raises `UserError` where the first label looks like the name of a column."""
+    if data.has_header or data.path.lower().endswith(_JSON_EXTENSIONS):
+        return
+    first = data.examples[0].label
+    num_found = sum(example.label == first for example in data.examples)
+    # Where no label at all occurs twice, the first is no exception.
+    if num_found == 1 and len(data.examples) > num_labels:
+        raise UserError(
+            "{}: label {!r} occurs in the first row only; if that row names columns, "
+            "call the last one label; if it is an example, give all classes with "
+            "--labels".format(data.path, first)
+        )
 
 
 def _is_integer(text):
@@ -234,7 +254,7 @@ def _read_rows(path, task):
             )
         )
     lines = _read_lines(path)
-    if extension in (".json", ".jsonl"):
+    if extension in _JSON_EXTENSIONS:
         return _json_rows(path, lines, task), False
     table = list(_split_csv(path, lines) if extension == ".csv" else _split_tsv(lines))
     has_header = _is_header(table[0][1], task)

@@ -1,6 +1,7 @@
 """`run_classifier.py` end to end, with a model of two layers on 200 easy pairs."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -99,9 +100,19 @@ def read_json(path):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, data_dir, model_flags):
     """Output directory of a training with evaluation of dev and test."""
-    output_dir = tmp_path_factory.mktemp("trained") / "out"
+    output_dir = tmp_path_factory.mktemp("trained")
+    (output_dir / "train.tfrecord").write_bytes(b"the user's own")
     run(*training_flags(data_dir, model_flags, output_dir, 2), "--do_eval=true")
     return output_dir
+
+
+def refused(capsys, *flags):
+    """The line that a run with these flags ends with."""
+    with pytest.raises(SystemExit) as caught:
+        run(*flags)
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    return line
 
 
 def predict(output_dir, path):
@@ -121,7 +132,8 @@ def test_learns_and_writes_into_the_output_directory_only(trained, data_dir):
     assert sorted(path.name for path in data_dir.iterdir()) == (
         ["dev.txt", "test.tsv", "train.txt"]
     )
-    assert not list(trained.glob("*.tfrecord"))
+    assert [path.name for path in trained.rglob("*.tfrecord*")] == ["train.tfrecord"]
+    assert (trained / "train.tfrecord").read_bytes() == b"the user's own"
 
 
 def test_best_is_a_complete_directory_of_the_best_epoch(trained):
@@ -153,9 +165,12 @@ def test_predictions_stand_beside_their_input(trained, tmp_path):
     results = read_json(trained / "eval_results.json")
     assert accuracy == pytest.approx(results["test"]["accuracy"])
 
+    # best/ is complete wherever it lies.
+    moved = tmp_path / "moved"
+    shutil.copytree(str(trained / "best"), str(moved))
     header = "label\ttext_a\ttext_b\n"
     labelled = [("?",) + pair for pair in reversed(texts)]
-    backwards = predict(trained, write_rows(tmp_path / "b.tsv", labelled, header))
+    backwards = predict(moved, write_rows(tmp_path / "b.tsv", labelled, header))
     assert backwards[0] == ["label", "0", "1"]
     np.testing.assert_allclose(
         np.array([line[1:] for line in backwards[:0:-1]], float),
@@ -194,9 +209,10 @@ def test_a_finished_training_says_so(trained, data_dir, model_flags, caplog):
         run(*flags)
     assert "training is complete: {} is at step 26 of 26".format(trained) in caplog.text
     assert read_json(history_file) == history
+    assert "--init_checkpoint" not in caplog.text
 
 
-def test_one_seed_fixes_every_number_and_a_killed_run_goes_on(
+def test_a_seed_fixes_an_epochs_scores_and_a_killed_run_goes_on_at_its_step(
     trained, data_dir, model_flags, tmp_path, monkeypatch, caplog
 ):
     flags = training_flags(data_dir, model_flags, tmp_path / "out", 2)
@@ -221,29 +237,66 @@ def test_one_seed_fixes_every_number_and_a_killed_run_goes_on(
     assert [entry["step"] for entry in history] == [13, 26]
 
 
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["--init_checkpoint={out}/model.ckpt-13"], "--init_checkpoint: it began with"),
+        (["--train_file={data}/test.tsv"], "--train_file: it began with 200 examples"),
+        (["--train_batch_size=8"], "--train_batch_size: it began with 16, received 8"),
+        (["--learning_rate=0.1"], "--learning_rate: it began with 0.001, received 0.1"),
+        (["--seed=7", "--num_train_epochs=9"], "--seed: it began with 1, received 7"),
+    ],
+)
+def test_a_training_under_other_settings_is_refused(
+    trained, data_dir, model_flags, capsys, flags, words
+):
+    flags = [flag.format(out=trained, data=data_dir) for flag in flags]
+    line = refused(capsys, *training_flags(data_dir, model_flags, trained, 2), *flags)
+    assert words in line and "choose another --output_dir" in line
+
+
+def test_another_number_of_epochs_is_reported(trained, data_dir, model_flags, caplog):
+    with caplog.at_level("INFO"):
+        run(*training_flags(data_dir, model_flags, trained, 1))
+    assert "--num_train_epochs=1.0: this training began with 2.0" in caplog.text
+    assert "training is complete" in caplog.text
+
+
+def test_best_is_no_training_to_go_on_with(trained, data_dir, model_flags, capsys):
+    flags = training_flags(data_dir, model_flags, trained / "best", 2)
+    assert "holds a model but no training.json" in refused(capsys, *flags)
+
+
+@pytest.mark.parametrize("name", ["vocab.txt", "albert_config.json"])
+@pytest.mark.parametrize("folder", ["", "best"])
+def test_files_of_others_are_not_overwritten(
+    data_dir, model_flags, tmp_path, capsys, name, folder
+):
+    path = tmp_path / folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("{}\n")
+    line = refused(capsys, *training_flags(data_dir, model_flags, tmp_path, 1))
+    assert "{} is no classifier's".format(path) in line
+    assert path.read_text() == "{}\n"
+    assert not (tmp_path / "labels.json").exists()
+
+
 def test_a_directory_of_another_model_is_refused(
     trained, data_dir, model_flags, capsys, tmp_path
 ):
-    def refused(*flags):
-        with pytest.raises(SystemExit) as caught:
-            run("--output_dir", trained, *flags)
-        assert caught.value.code == 2
-        return capsys.readouterr().err
-
     vocab = tmp_path / "vocab.txt"
     vocab.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n", encoding="utf-8")
     config = tmp_path / "config.json"
     config.write_text(json.dumps(dict(CONFIG, num_hidden_layers=3)))
     train = training_flags(data_dir, model_flags, trained, 2)
-    single = "--task_name=single", "--text", "天"
-    for error in (
-        refused(*train, "--bert_config_file={}".format(config)),
-        refused(*train, "--vocab_file={}".format(vocab)),
-        refused(*train, "--do_lower_case=false"),
-        refused(*single),
+    predict_single = "--output_dir", trained, "--task_name=single", "--text", "天"
+    for line in (
+        refused(capsys, *train, "--bert_config_file={}".format(config)),
+        refused(capsys, *train, "--vocab_file={}".format(vocab)),
+        refused(capsys, *train, "--do_lower_case=false"),
+        refused(capsys, *predict_single),
     ):
-        assert len(error.strip().splitlines()) == 1
-        assert "holds a different model" in error
+        assert "holds a different model" in line
 
 
 def test_single_texts_with_found_labels_from_a_checkpoint(
@@ -310,11 +363,8 @@ def test_wrong_flags_are_one_line(
     data_dir, model_flags, tmp_path, capsys, flags, words
 ):
     output_dir = tmp_path / "out"
-    with pytest.raises(SystemExit) as caught:
-        run(*training_flags(data_dir, model_flags, output_dir, 1), *flags)
-    assert caught.value.code == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    assert words in line
+    train = training_flags(data_dir, model_flags, output_dir, 1)
+    assert words in refused(capsys, *train, *flags)
     assert not output_dir.exists()
 
 
@@ -336,9 +386,7 @@ def test_a_vocabulary_that_does_not_fit_is_one_line(
     path = tmp_path / "vocab.txt"
     path.write_text(vocab, encoding="utf-8")
     flags = training_flags(data_dir, model_flags, tmp_path / "out", 1)
-    with pytest.raises(SystemExit):
-        run(*flags, "--vocab_file={}".format(path))
-    (line,) = capsys.readouterr().err.strip().splitlines()
+    line = refused(capsys, *flags, "--vocab_file={}".format(path))
     assert words in line and "vocab" in line
     assert not (tmp_path / "out").exists()
 
@@ -351,20 +399,14 @@ def test_a_checkpoint_of_another_size_is_one_line(
     checkpoint = tf.train.latest_checkpoint(str(trained / "best"))
     flags = training_flags(data_dir, model_flags, tmp_path / "out", 1)
     flags += ["--bert_config_file", config, "--init_checkpoint", checkpoint]
-    with pytest.raises(SystemExit):
-        run(*flags)
-    line = capsys.readouterr().err.strip().splitlines()[-1]
+    line = refused(capsys, *flags)
     assert checkpoint in line and "has shape" in line
     assert not (tmp_path / "out").exists()
 
 
-def test_a_bad_row_stops_before_training(
-    data_dir, model_flags, tmp_path, run_command, assert_user_error
-):
+def test_a_bad_row_stops_before_training(data_dir, model_flags, tmp_path, capsys):
     dev = write_rows(tmp_path / "dev.tsv", [("天", "地", "1"), ("天", "地", "2")])
     flags = training_flags(data_dir, model_flags, tmp_path / "out", 1)
-    result = run_command(
-        "run_classifier.py", "--task_name=lcqmc", "--dev_file", dev, *flags
-    )
-    assert_user_error(result, "dev.tsv:2", "unknown label '2'", "0, 1")
+    line = refused(capsys, "--dev_file", dev, *flags)
+    assert "dev.tsv:2" in line and "unknown label '2'; expected one of 0, 1" in line
     assert not (tmp_path / "out").exists()
