@@ -1,10 +1,10 @@
 """Builds a WordPiece vocabulary for Chinese from text files.
 
-Counts the words of text files with one sentence per line, and writes a vocabulary
-for `create_pretraining_data.py`: the special tokens, Chinese characters and
-punctuation by frequency, digits and letters, frequent words of other scripts. The
-same text gives the same file. An existing output file is overwritten, but only by a
-complete one.
+Reads text files with one sentence per line, three times, and writes a vocabulary for
+`create_pretraining_data.py`: the special tokens where BERT's Chinese vocabulary has
+them, digits and letters, characters by frequency, learned pieces of Latin and other
+scripts. The same text gives the same file. An existing output file is overwritten,
+but only by a complete one.
 """
 
 import os
@@ -14,6 +14,7 @@ from albert_zh import command_line  # isort: split
 
 import tensorflow.compat.v1 as tf
 
+import tokenization
 from albert_zh import corpus, records, vocabulary
 from albert_zh.errors import UserError, as_user_error
 
@@ -35,7 +36,7 @@ def build_parser():
         "--min_count",
         type=positive_int,
         default=5,
-        help="a character or word seen less often has too few examples to be learned",
+        help="a character or pair of pieces seen less often is not learned",
     )
     parser.add_bool("--do_lower_case", True, "lower-case the text and strip accents")
     add(
@@ -51,25 +52,28 @@ def main(args):
     """Builds the vocabulary; see `build_parser` for the arguments."""
     vocabulary.check_size(args.vocab_size, args.do_lower_case)
     paths = corpus.expand_input_files(args.input_file)
-    if args.output_file in paths:
-        raise UserError(
-            "--output_file={} is one of the input files; expected another "
-            "name".format(args.output_file)
-        )
+    output_files = records.expand_output_files(args.output_file, paths)
+    if len(output_files) > 1:
+        raise UserError("--output_file={}; expected one name".format(args.output_file))
+    output_file = output_files[0]
+    num_bytes = corpus.total_bytes(paths)
+
+    def read_lines():
+        documents = corpus.read_documents(paths, args.encoding_errors)
+        for document in corpus.show_progress(documents, num_bytes):
+            yield from document.sentences
+
     with as_user_error(tf.errors.OpError):
-        tf.io.gfile.makedirs(os.path.dirname(args.output_file) or ".")
-    documents = corpus.read_documents(paths, args.encoding_errors)
-    word_counts = vocabulary.count_words(
-        corpus.show_progress(documents, corpus.total_bytes(paths)), args.do_lower_case
-    )
+        tf.io.gfile.makedirs(os.path.dirname(output_file) or ".")
     entries = vocabulary.build_vocabulary(
-        word_counts, args.vocab_size, args.min_count, args.do_lower_case
+        read_lines, args.vocab_size, args.min_count, args.do_lower_case
     )
-    share = vocabulary.coverage(word_counts, entries)
-    records.write_text("".join(entry + "\n" for entry in entries), args.output_file)
+    records.write_text("".join(entry + "\n" for entry in entries), output_file)
+    tokenizer = tokenization.FullTokenizer(output_file, args.do_lower_case)
+    share = vocabulary.coverage(read_lines(), tokenizer)
     sys.stdout.write(
         "{} entries cover {:.4%} of the corpus's tokens: {}\n".format(
-            len(entries), share, args.output_file
+            len(entries), share, output_file
         )
     )
 

@@ -67,7 +67,9 @@ def main(args):
         settings.check()
         rng, shuffle_rng = _random_generators(args.random_seed)
         input_files = corpus.expand_input_files(args.input_file)
-        output_files = records.expand_output_files(args.output_file, input_files)
+        output_files = records.expand_output_files(
+            args.output_file, input_files + [args.vocab_file, args.spm_model_file]
+        )
         num_bytes = corpus.total_bytes(input_files)
         tokenizer = _load_tokenizer(args)
         vocabulary = instances.Vocabulary.from_tokenizer(tokenizer)
@@ -94,8 +96,6 @@ def main(args):
 
 def _random_generators(seed):
     """Returns one generator for the instances and one for their order."""
-    if seed >= 2**32:
-        raise ValueError("random_seed={}, expected less than 2**32".format(seed))
     return np.random.RandomState(seed), np.random.RandomState([seed, 1])
 
 

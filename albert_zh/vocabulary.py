@@ -1,42 +1,27 @@
 """Builds a WordPiece vocabulary for Chinese out of a corpus.
 
 BERT's tokenization makes every ideograph a word, so Chinese needs no learned merges:
-the vocabulary is the characters the corpus uses. Text in other scripts is covered by
-its most frequent whole words; ASCII words beyond those are spelled in letters.
+it is covered by the characters the corpus uses. Pieces of other scripts are learned
+by the `tokenizers` library, which splits text as BERT does.
 """
 
 import collections
 import string
 
+import tokenizers
+from tokenizers import models, normalizers, pre_tokenizers, trainers
+
 import tokenization
 from albert_zh.errors import UserError
 
-_MAX_WORD_CHARACTERS = 100  # a longer word is [UNK] whatever the vocabulary holds
+# In the places BERT's Chinese vocabulary has them, so that ids agree with it.
+SPECIAL_TOKENS = (
+    ["[PAD]"]
+    + ["[unused{}]".format(number) for number in range(1, 100)]
+    + ["[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+)
 
-
-def count_words(documents, do_lower_case):
-    """Counts the words that BERT's basic tokenization finds.
-
-    Memory grows with the number of different words, not with the corpus.
-
-    Args:
-      documents: iterable of `corpus.Document`.
-      do_lower_case: whether to lower-case and to strip accents.
-
-    Returns:
-      `collections.Counter` of word (str) -> count, not empty.
-
-    Raises:
-      UserError: there is no word at all.
-    """
-    tokenizer = tokenization.BasicTokenizer(do_lower_case)
-    counts = collections.Counter()
-    for document in documents:
-        for sentence in document.sentences:
-            counts.update(tokenizer.tokenize(sentence))
-    if not counts:
-        raise UserError("the input holds control characters only; expected text")
-    return counts
+_PREFIX = "##"
 
 
 def check_size(vocab_size, do_lower_case):
@@ -45,7 +30,7 @@ def check_size(vocab_size, do_lower_case):
     Raises:
       UserError: `vocab_size` is too small.
     """
-    fixed = len(tokenization.SPECIAL_TOKENS) + len(_spelling(do_lower_case))
+    fixed = len(SPECIAL_TOKENS) + len(_spelling(do_lower_case))
     if vocab_size <= fixed:
         raise UserError(
             "vocab_size={}; expected more than {}: special tokens, digits and letters "
@@ -53,67 +38,99 @@ def check_size(vocab_size, do_lower_case):
         )
 
 
-def build_vocabulary(word_counts, vocab_size, min_count, do_lower_case):
-    """Chooses the entries of a vocabulary.
+def build_vocabulary(read_lines, vocab_size, min_count, do_lower_case):
+    """Chooses the entries of a vocabulary; the same lines give the same entries.
 
-    The order is: special tokens; Chinese characters and punctuation; ASCII digits
-    and letters, alone and with "##"; whole words of other scripts. Characters and
-    words come by falling count, then by code point. Where `vocab_size` is too small
-    for all, words go first, then the rarest characters.
+    The order is: special tokens; ASCII digits and letters, alone and with "##"; the
+    other characters by falling count, then by code point, each followed by its form
+    with "##" where the corpus has it inside words; learned pieces. Where `vocab_size`
+    is too small for all, pieces go first, then the rarest characters.
 
     Args:
-      word_counts: mapping of word -> count, from `count_words`.
-      vocab_size: greatest number of entries.
-      min_count: least count of a character or word.
-      do_lower_case: as in `count_words`; decides whether capitals are entries.
+      read_lines: function without arguments that returns an iterable of str, the
+        corpus; called twice.
+      vocab_size: greatest number of entries, the special tokens included.
+      min_count: least count of a character, or of a pair of pieces to be joined.
+      do_lower_case: whether to lower-case and to strip accents.
 
     Returns:
       List of different str; the index is the id.
 
     Raises:
-      UserError: `vocab_size` has no room for any character.
+      UserError: `vocab_size` has no room for a character, or there is no word.
     """
     check_size(vocab_size, do_lower_case)
-    spelling = _spelling(do_lower_case)
-    characters, words = [], []
-    for word in sorted(word_counts, key=lambda word: (-word_counts[word], word)):
-        if word_counts[word] < min_count or word in spelling:
-            continue
-        if len(word) == 1 and (
-            tokenization.is_chinese_char(ord(word)) or tokenization.is_punctuation(word)
-        ):
-            characters.append(word)
-        elif len(word) <= _MAX_WORD_CHARACTERS:
-            words.append(word)
-    room = vocab_size - len(tokenization.SPECIAL_TOKENS) - len(spelling)
-    characters = characters[:room]
-    words = words[: room - len(characters)]
-    return list(tokenization.SPECIAL_TOKENS) + characters + spelling + words
+    tokenizer = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=do_lower_case)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    entries = SPECIAL_TOKENS + _spelling(do_lower_case)
+    entries += _characters(tokenizer, read_lines(), min_count, set(entries))
+    del entries[vocab_size:]
+    # The trainer numbers an alphabet it finds in the order of a hash table, and
+    # numbers decide between pairs of equal count. Given as "special" tokens, which
+    # training treats like others, all characters have their numbers beforehand.
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size,
+        min_frequency=min_count,
+        special_tokens=entries,
+        limit_alphabet=0,
+        continuing_subword_prefix=_PREFIX,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(read_lines(), trainer)
+    ids = tokenizer.get_vocab()
+    learned = sorted(ids, key=ids.get)[len(entries) : vocab_size]
+    # The library takes a few rare ideographs for letters.
+    return entries + [piece for piece in learned if not _has_ideograph(piece)]
 
 
-def coverage(word_counts, vocabulary):
+def coverage(lines, tokenizer):
     """Returns the share of the corpus's tokens that are not [UNK], in [0, 1].
 
-    Exact, without tokenizing the corpus again: a word's pieces depend on nothing
-    but the word.
-
     Args:
-      word_counts: mapping of word -> count, from `count_words`; not empty.
-      vocabulary: the entries, from `build_vocabulary`.
+      lines: iterable of str with at least one token.
+      tokenizer: `tokenization.FullTokenizer` of a WordPiece vocabulary.
     """
-    tokenizer = tokenization.WordpieceTokenizer(frozenset(vocabulary))
     num_tokens = num_unknown = 0
-    for word, count in word_counts.items():
-        pieces = tokenizer.split_word(word)
-        num_tokens += count * len(pieces)
-        if pieces == [tokenizer.unk_token]:
-            num_unknown += count
+    for line in lines:
+        tokens = tokenizer.tokenize(line)
+        num_tokens += len(tokens)
+        num_unknown += tokens.count("[UNK]")
     return 1.0 - num_unknown / num_tokens
 
 
+def _characters(tokenizer, lines, min_count, known):
+    """Returns the corpus's characters, and their forms with "##", that are not known.
+
+    The trainer has a minimum count for pairs only, and none for characters.
+    """
+    counts, continuing = collections.Counter(), set()
+    for line in lines:
+        normalized = tokenizer.normalizer.normalize_str(line)
+        for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normalized):
+            counts.update(word)
+            continuing.update(word[1:])
+    if not counts:
+        raise UserError("the input holds control characters only; expected text")
+    entries = []
+    for char in sorted(counts, key=lambda char: (-counts[char], char)):
+        if counts[char] >= min_count and char not in known:
+            entries.append(char)
+            if char in continuing and not _has_ideograph(char):
+                entries.append(_PREFIX + char)
+    return entries
+
+
+def _has_ideograph(piece):
+    return any(tokenization.is_chinese_char(ord(char)) for char in piece)
+
+
 def _spelling(do_lower_case):
-    """Returns digits and letters, alone and as the continuation of a word."""
+    """Returns digits and letters, alone and as the continuation of a word.
+
+    With them no word in ASCII is unknown.
+    """
     alphabet = string.digits + string.ascii_lowercase
     if not do_lower_case:
         alphabet += string.ascii_uppercase
-    return list(alphabet) + ["##" + char for char in alphabet]
+    return list(alphabet) + [_PREFIX + char for char in alphabet]

@@ -254,7 +254,7 @@ def test_a_binding_limit_warns_first(data, tmp_path, caplog):
         ({"vocab_file": ""}, ["--vocab_file is missing"]),
         ({"max_seq_length": 4}, ["max_seq_length=4"]),
         ({"masked_lm_prob": 15}, ["masked_lm_prob=15"]),
-        ({"random_seed": 2**32}, ["random_seed=4294967296"]),
+        ({"random_seed": 2**32}, ["--random_seed: expected 0 to 2**31 - 1"]),
         ({"output_file": "bad.txt/a"}, ["cannot write", "bad.txt/a"]),
         (
             {"output_file": "bad.txt", "input_file": "bad.txt"},

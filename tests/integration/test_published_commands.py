@@ -36,7 +36,7 @@ CONFIG = {
 DOCUMENTS = 20
 
 MAKE_VOCABULARY = """
-python3 create_vocab.py --input_file=$DATA/corpus.txt --min_count=1
+python3 build_vocab.py --input_file=$DATA/corpus.txt --min_count=1
   --output_file=$DATA/vocab.txt --vocab_size=3000
 """
 MAKE_RECORDS = """
