@@ -134,7 +134,7 @@ def _check_flags(args, task):
         if path and not tf.io.gfile.exists(path):
             raise UserError("{}={}: no such file".format(flag, path))
     if args.init_checkpoint and args.do_train:
-        checkpoints.read_shapes(args.init_checkpoint)
+        checkpoints.check_readable(args.init_checkpoint)
     elif args.init_checkpoint:
         _LOGGER.info("without --do_train --init_checkpoint is not read")
 

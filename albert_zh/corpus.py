@@ -93,7 +93,7 @@ def total_bytes(paths):
     Raises:
       UserError: the files hold no byte at all, or one cannot be examined.
     """
-    total = 0
+    sizes = []
     for path in paths:
         with _reading(path):
             size = (
@@ -101,15 +101,16 @@ def total_bytes(paths):
                 if _is_remote(path)
                 else os.stat(path).st_size
             )
-        if size == 0:
-            _LOGGER.warning("input file %s is empty", path)
-        total += size
-    if total == 0:
+        sizes.append(size)
+    if not any(sizes):
         raise UserError(
             "the input is empty: {}; expected one sentence per line and a blank line "
             "between documents".format(", ".join(paths))
         )
-    return total
+    for path, size in zip(paths, sizes):
+        if size == 0:
+            _LOGGER.warning("input file %s is empty", path)
+    return sum(sizes)
 
 
 def read_documents(paths, encoding_errors="strict"):

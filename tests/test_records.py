@@ -143,7 +143,7 @@ def test_a_seed_makes_training_reproducible(tmp_path):
 
 def test_fitting_record_files_pass(tmp_path):
     files = [_write(tmp_path / "a", [5]), _write(tmp_path / "b", range(10))]
-    records.check_record_files(files, LENGTH, PREDICTIONS)
+    assert records.check_record_files(files, LENGTH, PREDICTIONS) is None
 
 
 @pytest.mark.parametrize(

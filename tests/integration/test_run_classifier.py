@@ -391,6 +391,19 @@ def test_a_vocabulary_that_does_not_fit_is_one_line(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_damaged_checkpoint_is_one_line(
+    trained, data_dir, model_flags, tmp_path, capsys
+):
+    best = tf.train.latest_checkpoint(str(trained / "best"))
+    prefix = str(tmp_path / "model.ckpt")
+    # The index without its data.
+    shutil.copy(best + ".index", prefix + ".index")
+    flags = training_flags(data_dir, model_flags, tmp_path / "out", 1)
+    line = refused(capsys, *flags, "--init_checkpoint={}".format(prefix))
+    assert "model.ckpt is damaged" in line
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_checkpoint_of_another_size_is_one_line(
     trained, data_dir, model_flags, tmp_path, capsys
 ):
