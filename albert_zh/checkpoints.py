@@ -16,6 +16,8 @@ _LOGGER = logging.getLogger(__name__)
 _TRAINING_STATE = re.compile(
     r"/(adam_m|adam_v|lamb_m|lamb_v|Adam(_1)?|Momentum)$|beta_?[12]_power|global_step"
 )
+# The number of updates a checkpoint has seen.
+STEP = "global_step"
 # Variables of the encoder, without which no task can start from a checkpoint.
 _ENCODER = re.compile(r"^(bert|albert)/(embeddings|encoder|pooler)/")
 
@@ -78,18 +80,8 @@ def check_readable(checkpoint, flag="--init_checkpoint"):
     Raises:
       UserError: the checkpoint is missing, or a data file is missing or damaged.
     """
-    names = read_shapes(checkpoint, flag)
-    name = "its data"
-    try:
-        reader = tf.train.load_checkpoint(checkpoint)
-        for name in sorted(names):
-            reader.get_tensor(name)
-    # TensorFlow 2 raises plain Python errors for some of the damage.
-    except (tf.errors.OpError, IndexError, ValueError, RuntimeError) as error:
-        raise UserError(
-            "{}: {} is damaged: {} cannot be read from its .data file; copy or "
-            "download it again".format(flag, checkpoint, name)
-        ) from error
+    for _ in _iterate_tensors(checkpoint, flag, lambda name: True):
+        pass
 
 
 def plan_restore(checkpoint, variables):
@@ -170,29 +162,63 @@ def restore(checkpoint, variables, use_tpu=False):
     return scaffold_fn
 
 
-def write_stripped(checkpoint, output_prefix):
-    """Copies a checkpoint without the optimizer's state, a third of its size.
-
-    The global step is kept. The checkpoint appears whole: TensorFlow's saver
-    writes beside the target and renames.
+def read_tensors(checkpoint, flag="--init_checkpoint", keep_training_state=False):
+    """Reads a checkpoint into memory.
 
     Args:
-      checkpoint: path prefix to read.
+      checkpoint: path prefix.
+      flag: the flag that named it, for the message.
+      keep_training_state: bool; whether the optimizer's slots come along.
+
+    Returns:
+      dict variable name -> ndarray, sorted by name; "global_step", if the
+      checkpoint has one, is always among them.
+
+    Raises:
+      UserError: the checkpoint is missing, or a data file is missing or damaged.
+    """
+    return dict(
+        _iterate_tensors(
+            checkpoint,
+            flag,
+            lambda name: (
+                keep_training_state or name == STEP or not is_training_state(name)
+            ),
+        )
+    )
+
+
+def _iterate_tensors(checkpoint, flag, is_wanted):
+    """Yields (name, ndarray) by name; raises `UserError` as `read_tensors`."""
+    name = "its data"
+    names = sorted(filter(is_wanted, read_shapes(checkpoint, flag)))
+    try:
+        reader = tf.train.load_checkpoint(checkpoint)
+        for name in names:
+            yield name, reader.get_tensor(name)
+    # TensorFlow 2 raises plain Python errors for some of the damage.
+    except (tf.errors.OpError, IndexError, ValueError, RuntimeError) as error:
+        raise UserError(
+            "{}: {} is damaged: {} cannot be read from its .data file; copy or "
+            "download it again".format(flag, checkpoint, name)
+        ) from error
+
+
+def write_tensors(tensors, output_prefix):
+    """Writes tensors as a checkpoint.
+
+    The checkpoint appears whole: TensorFlow's saver writes beside the target and
+    renames. The directory's `checkpoint` file names it.
+
+    Args:
+      tensors: dict variable name -> ndarray.
       output_prefix: path prefix to write, without the step.
 
     Returns:
-      The prefix written: `output_prefix`-STEP.
+      The prefix written: `output_prefix`-STEP, STEP 0 without a "global_step".
     """
-    reader = tf.train.NewCheckpointReader(checkpoint)
-    names = [
-        name
-        for name in reader.get_variable_to_shape_map()
-        if name == "global_step" or not is_training_state(name)
-    ]
-    step = int(reader.get_tensor("global_step")) if "global_step" in names else 0
     with tf.Graph().as_default(), tf.Session() as session:
-        for name in sorted(names):
-            value = reader.get_tensor(name)
+        for name, value in sorted(tensors.items()):
             placeholder = tf.placeholder(value.dtype, value.shape)
             variable = tf.Variable(
                 placeholder, trainable=False, name=name, use_resource=False
@@ -205,8 +231,25 @@ def write_stripped(checkpoint, output_prefix):
             save_relative_paths=True,
         )
         return saver.save(
-            session, output_prefix, global_step=step, write_meta_graph=False
+            session,
+            output_prefix,
+            global_step=int(tensors.get(STEP, 0)),
+            write_meta_graph=False,
         )
+
+
+def write_stripped(checkpoint, output_prefix):
+    """Copies a checkpoint without the optimizer's state, a third of its size.
+
+    The global step is kept.
+
+    Returns:
+      The prefix written: `output_prefix`-STEP.
+
+    Raises:
+      UserError: as `read_tensors`.
+    """
+    return write_tensors(read_tensors(checkpoint, "--output_dir"), output_prefix)
 
 
 def latest_checkpoint(directory):
