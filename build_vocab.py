@@ -3,8 +3,9 @@
 Reads text files with one sentence per line, three times, and writes a vocabulary for
 `create_pretraining_data.py`: the special tokens where BERT's Chinese vocabulary has
 them, digits and letters, characters by frequency, learned pieces of Latin and other
-scripts. The same text gives the same file. An existing output file is overwritten,
-but only by a complete one.
+scripts. The same text gives the same file. Where it does not yield `--vocab_size`
+entries, [unused] ones fill up, so that the file fits a config of that `vocab_size`.
+An existing output file is overwritten, but only by a complete one.
 """
 
 import os
@@ -30,7 +31,7 @@ def build_parser():
         "--vocab_size",
         type=positive_int,
         default=21128,
-        help="entries at most; the default is the size of BERT's Chinese vocabulary",
+        help="entries in all; the default is the size of BERT's Chinese vocabulary",
     )
     add(
         "--min_count",
@@ -68,12 +69,17 @@ def main(args):
     entries = vocabulary.build_vocabulary(
         read_lines, args.vocab_size, args.min_count, args.do_lower_case
     )
+    entries += vocabulary.filling(args.vocab_size - len(entries))
     records.write_text("".join(entry + "\n" for entry in entries), output_file)
     tokenizer = tokenization.FullTokenizer(output_file, args.do_lower_case)
     share = vocabulary.coverage(read_lines(), tokenizer)
     sys.stdout.write(
-        "{} entries cover {:.4%} of the corpus's tokens: {}\n".format(
-            len(entries), share, output_file
+        "{} entries, {} of them [unused], cover {:.4%} of the corpus's tokens: "
+        "{}\n".format(
+            len(entries),
+            sum(entry.startswith("[unused") for entry in entries),
+            share,
+            output_file,
         )
     )
 

@@ -158,7 +158,6 @@ def pretraining_steps(args, directory):
 
 def classification_steps(args, directory):
     """Returns the `Step`s from the pretrained model to verdicts on text pairs."""
-    checkpoint = "model.ckpt-{}".format(args.num_train_steps)
     task = {
         "task_name": "lcqmc_pair",
         "output_dir": os.path.join(directory, "classifier"),
@@ -169,8 +168,7 @@ def classification_steps(args, directory):
         "do_predict": True,
         "data_dir": PAIRS,
         "vocab_file": os.path.join(directory, "vocab.txt"),
-        "albert_config_file": CONFIG,
-        "init_checkpoint": os.path.join(directory, "pretrained", checkpoint),
+        "model_dir": os.path.join(directory, "pretrained"),
         "max_seq_length": 32,
         "train_batch_size": 16,
         "learning_rate": 0.0002,

@@ -84,6 +84,12 @@ def build_vocabulary(read_lines, vocab_size, min_count, do_lower_case):
     return entries + [piece for piece in learned if not _has_ideograph(piece)]
 
 
+def filling(num_entries):
+    """Returns that many entries without meaning: no text becomes one of them."""
+    first = SPECIAL_TOKENS.index("[UNK]")  # after BERT's own
+    return ["[unused{}]".format(first + number) for number in range(num_entries)]
+
+
 def coverage(lines, tokenizer):
     """Returns the share of the corpus's tokens that are not [UNK], in [0, 1].
 

@@ -34,6 +34,7 @@ def test_command_writes_a_vocabulary_with_the_coverage_it_states(tmp_path, run_c
             "--input_file=*.txt",
             "--output_file=" + output_file,
             "--min_count=2",
+            "--vocab_size=500",
         )
         assert result.returncode == 0, result.stderr
         contents.append((tmp_path / output_file).read_bytes())
@@ -42,9 +43,12 @@ def test_command_writes_a_vocabulary_with_the_coverage_it_states(tmp_path, run_c
     tokens = tokenizer.tokenize(CORPUS)
     share = 1 - tokens.count("[UNK]") / len(tokens)
     assert 0.5 < share < 1
+    unused = [token for token in tokenizer.vocab if token.startswith("[unused")]
+    assert tokenizer.vocab_size == 500 and len(unused) > 99
     last_line = result.stdout.strip().splitlines()[-1]
-    assert last_line == "{} entries cover {:.4%} of the corpus's tokens: {}".format(
-        tokenizer.vocab_size, share, output_file
+    assert last_line == (
+        "500 entries, {} of them [unused], cover {:.4%} of the corpus's tokens: "
+        "{}".format(len(unused), share, output_file)
     )
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["again", "vocab"]
