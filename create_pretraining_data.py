@@ -15,9 +15,10 @@ from albert_zh import command_line  # isort: split
 
 import numpy as np
 
+import modeling
 import tokenization
-from albert_zh import corpus, instances, records, segmentation
-from albert_zh.errors import UserError, as_user_error
+from albert_zh import corpus, instances, model_directory, records, segmentation
+from albert_zh.errors import as_user_error
 from albert_zh.statistics import Statistics
 
 _LOGGER = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ def build_parser():
     positive_int = command_line.positive_int
     add("--input_file", required=True, help="text files or globs, comma-separated")
     add("--output_file", required=True, help="TFRecord files, comma-separated")
+    add("--model_dir", help="folder of a model, for its vocabulary")
     add("--vocab_file", help="WordPiece vocabulary, one token per line")
     add("--spm_model_file", help="SentencePiece model, in place of a vocabulary")
     add_bool("--do_lower_case", True, "lower-case the text and strip accents")
@@ -60,6 +62,13 @@ def build_parser():
 def main(args):
     """Makes the records; see `build_parser` for the arguments."""
     started = time.time()
+    files = model_directory.choose(
+        args.model_dir,
+        config_file=None,
+        vocab_file=args.vocab_file,
+        spm_model_file=args.spm_model_file,
+    )
+    model_directory.require(files, "vocab_file")
     with as_user_error(ValueError, OSError, ImportError):
         settings = instances.Settings(
             *(getattr(args, name) for name in instances.Settings._fields)
@@ -68,10 +77,10 @@ def main(args):
         rng, shuffle_rng = _random_generators(args.random_seed)
         input_files = corpus.expand_input_files(args.input_file)
         output_files = records.expand_output_files(
-            args.output_file, input_files + [args.vocab_file, args.spm_model_file]
+            args.output_file, input_files + [files.vocab_file, files.spm_model_file]
         )
         num_bytes = corpus.total_bytes(input_files)
-        tokenizer = _load_tokenizer(args)
+        tokenizer = _load_tokenizer(args, files)
         vocabulary = instances.Vocabulary.from_tokenizer(tokenizer)
     statistics = Statistics(settings, vocabulary)
     for warning in statistics.warnings():
@@ -79,7 +88,7 @@ def main(args):
 
     documents = corpus.read_documents(input_files, args.encoding_errors)
     documents = corpus.show_progress(documents, num_bytes)
-    boundaries = _word_boundaries(args)
+    boundaries = _word_boundaries(args, bool(files.spm_model_file))
     generated = instances.generate_instances(
         documents, tokenizer, boundaries, vocabulary, statistics, rng
     )
@@ -99,23 +108,29 @@ def _random_generators(seed):
     return np.random.RandomState(seed), np.random.RandomState([seed, 1])
 
 
-def _load_tokenizer(args):
-    if not (args.vocab_file or args.spm_model_file):
-        raise UserError("--vocab_file is missing; expected a vocabulary file")
-    return tokenization.FullTokenizer(
-        args.vocab_file,
+def _load_tokenizer(args, files):
+    tokenizer = tokenization.FullTokenizer(
+        files.vocab_file,
         do_lower_case=args.do_lower_case,
-        spm_model_file=args.spm_model_file,
+        spm_model_file=files.spm_model_file,
         normalize_punctuation=args.normalize_punctuation,
     )
+    if files.config_file:
+        model_directory.check_vocabulary(
+            tokenizer.vocab_size,
+            files.spm_model_file or files.vocab_file,
+            modeling.AlbertConfig.from_json_file(files.config_file),
+            exact=True,
+        )
+    return tokenizer
 
 
-def _word_boundaries(args):
+def _word_boundaries(args, is_sentencepiece):
     """Returns `segmentation.WordBoundaries`, or None to mask single tokens."""
     if not args.do_whole_word_mask:
         return None
     segment = None if args.non_chinese else segmentation.load_jieba()
-    return segmentation.WordBoundaries(segment, bool(args.spm_model_file))
+    return segmentation.WordBoundaries(segment, is_sentencepiece)
 
 
 def _report(summary):

@@ -3,8 +3,9 @@
 Training keeps the checkpoint that scores best on the dev file in OUTPUT_DIR/best, a
 complete model directory; evaluation, prediction and the texts given by `--text` or
 `--text_pair` use it. Without `--do_train`, config, vocabulary and labels come from
-there. Data files are TSV (.tsv, .txt), CSV or JSON lines, found in `--data_dir` as
-train, dev and test, or named one by one.
+there, or from the fine-tuned model in `--model_dir`. Data files are TSV (.tsv,
+.txt), CSV or JSON lines, found in `--data_dir` as train, dev and test, or named one by
+one.
 """
 
 from albert_zh import command_line  # isort: split
@@ -12,10 +13,8 @@ from albert_zh import command_line  # isort: split
 import logging
 import sys
 
-import tensorflow.compat.v1 as tf
-
 import optimization
-from albert_zh import checkpoints, classification, estimators
+from albert_zh import classification, estimators, model_directory
 from albert_zh.errors import UserError
 from albert_zh.tasks import TASKS, get_task, metrics, model_files, reading
 from albert_zh.tasks.model_files import ClassifierFiles
@@ -47,6 +46,11 @@ def build_parser():
     add("--labels", type=_names, help="class names, comma-separated; default: found")
     add("--ignore_labels", type=_names, default=(), help="leave these rows out")
 
+    add(
+        "--model_dir",
+        help="folder of a model: to train, the one to start from (config, vocabulary, "
+        "checkpoint); else the fine-tuned one to use in place of --output_dir's",
+    )
     add("--bert_config_file", "--albert_config_file", help="sizes; needed to train")
     add("--vocab_file", help="WordPiece vocabulary; needed to train")
     add("--spm_model_file", help="SentencePiece model instead of --vocab_file")
@@ -54,6 +58,7 @@ def build_parser():
     parser.add_bool("--normalize_punctuation", None, "map marks the vocabulary lacks")
     add("--max_seq_length", type=command_line.positive_int, help="128 when training")
     add("--init_checkpoint", help="pretrained checkpoint to start from")
+    parser.add_bool("--allow_missing", False, "start a pooler that it lacks anew")
 
     add("--train_batch_size", type=command_line.positive_int, default=32)
     add("--eval_batch_size", type=command_line.positive_int, default=64)
@@ -77,7 +82,7 @@ def main(args):
     named_files = {name: getattr(args, name + "_file") for name in splits}
     data = TaskData(task, args.data_dir, named_files, args.ignore_labels)
     train_data = data.read_labelled("train", task.labels) if args.do_train else None
-    files = _classifier_files(args, task, train_data)
+    files, init_checkpoint = _classifier_files(args, task, train_data)
     scored = data.read_for_scoring(files.labels) if args.do_eval else {}
     dev_data = scored.get("dev")
     if args.do_train and not dev_data and data.find("dev"):
@@ -90,9 +95,10 @@ def main(args):
         args.seed,
         args.eval_batch_size,
         args.predict_batch_size,
+        None if args.do_train else args.model_dir,
     )
     if args.do_train:
-        classifier.train(train_data, dev_data, _training(args))
+        classifier.train(train_data, dev_data, _training(args, init_checkpoint))
     if scored:
         for name, scores in classifier.write_scores(scored).items():
             sys.stdout.write(metrics.format_report(name, scores))
@@ -126,60 +132,81 @@ def _check_flags(args, task):
             raise UserError(
                 "--{}={}: expected {}".format(name, getattr(args, name), expected)
             )
-    for flag, path in (
-        ("--bert_config_file", args.bert_config_file),
-        ("--vocab_file", args.vocab_file),
-        ("--spm_model_file", args.spm_model_file),
-    ):
-        if path and not tf.io.gfile.exists(path):
-            raise UserError("{}={}: no such file".format(flag, path))
-    if args.init_checkpoint and args.do_train:
-        checkpoints.check_readable(args.init_checkpoint)
-    elif args.init_checkpoint:
-        _LOGGER.info("without --do_train --init_checkpoint is not read")
 
 
 def _classifier_files(args, task, train_data):
-    """What the flags say of the model; without --do_train it is the best one."""
-    # The published commands name a vocabulary beside a SentencePiece model.
-    vocab_file = None if args.spm_model_file else args.vocab_file
+    """What the flags say of the model, and the checkpoint that training starts from.
+
+    Returns:
+      `ClassifierFiles`, and a path prefix or None.
+    """
+    chosen = model_directory.choose(
+        args.model_dir if args.do_train else None,
+        config_file=args.bert_config_file,
+        vocab_file=args.vocab_file,
+        spm_model_file=args.spm_model_file,
+        checkpoint=args.init_checkpoint,
+    )
+    if chosen.spm_model_file:
+        # The published commands name a vocabulary beside a SentencePiece model.
+        chosen = chosen._replace(vocab_file=None)
     if not args.do_train:
-        given = {
-            "labels": task.labels,
-            "vocab_file": vocab_file,
-            "spm_model_file": args.spm_model_file,
-            "do_lower_case": args.do_lower_case,
-            "normalize_punctuation": args.normalize_punctuation,
-            "max_seq_length": args.max_seq_length,
-        }
-        given = {name: value for name, value in given.items() if value is not None}
-        return model_files.load_trained(
-            args.output_dir, task, given, args.bert_config_file
-        )
-    if not args.bert_config_file or not (vocab_file or args.spm_model_file):
-        raise UserError("--do_train needs --bert_config_file and --vocab_file")
+        return _trained_files(args, task, chosen), None
+    model_directory.require(chosen, "config_file", "vocab_file")
+    if args.model_dir:
+        model_directory.require(chosen, "checkpoint")
     max_seq_length = args.max_seq_length or 128
-    return ClassifierFiles(
-        config=estimators.load_config(args.bert_config_file, max_seq_length),
+    # A model fine-tuned before goes on with its tokenizer's settings.
+    before = model_files.load(chosen.directory) if args.model_dir else None
+    files = ClassifierFiles(
+        config=estimators.load_config(chosen.config_file, max_seq_length),
         task=task,
         labels=task.labels or reading.find_labels(train_data),
-        vocab_file=vocab_file,
-        spm_model_file=args.spm_model_file,
-        do_lower_case=args.do_lower_case is not False,
-        normalize_punctuation=bool(args.normalize_punctuation),
+        vocab_file=chosen.vocab_file,
+        spm_model_file=chosen.spm_model_file,
+        do_lower_case=_first_given(
+            args.do_lower_case, before and before.do_lower_case, True
+        ),
+        normalize_punctuation=_first_given(
+            args.normalize_punctuation, before and before.normalize_punctuation, False
+        ),
         max_seq_length=max_seq_length,
+    )
+    return files, chosen.checkpoint
+
+
+def _first_given(*values):
+    return next(value for value in values if value is not None)
+
+
+def _trained_files(args, task, chosen):
+    """The `ClassifierFiles` of the fine-tuned model."""
+    if chosen.checkpoint:
+        _LOGGER.info("without --do_train --init_checkpoint is not read")
+    given = {
+        "labels": task.labels,
+        "vocab_file": chosen.vocab_file,
+        "spm_model_file": chosen.spm_model_file,
+        "do_lower_case": args.do_lower_case,
+        "normalize_punctuation": args.normalize_punctuation,
+        "max_seq_length": args.max_seq_length,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    return model_files.load_trained(
+        args.output_dir, args.model_dir, task, given, chosen.config_file
     )
 
 
-def _training(args):
+def _training(args, init_checkpoint):
     return classification.Training(
         batch_size=args.train_batch_size,
         learning_rate=args.learning_rate,
         num_epochs=args.num_train_epochs,
         warmup_proportion=args.warmup_proportion,
         optimizer=args.optimizer,
-        init_checkpoint=args.init_checkpoint,
+        init_checkpoint=init_checkpoint,
         save_checkpoints_steps=args.save_checkpoints_steps,
+        allow_missing=args.allow_missing,
     )
 
 

@@ -7,7 +7,8 @@
         --num_train_steps=125000 --num_warmup_steps=12500 --learning_rate=0.00176
 
 A run that was stopped goes on from its last checkpoint when the same command is
-given again.
+given again. `--model_dir` names a pretrained model to start from, in place of
+`--albert_config_file` and `--init_checkpoint`.
 """
 
 from albert_zh import command_line  # isort: split
@@ -18,7 +19,7 @@ import sys
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from albert_zh import checkpoints, corpus, estimators, pretraining, records
+from albert_zh import corpus, estimators, model_directory, pretraining, records
 from albert_zh.command_line import positive_int
 from albert_zh.errors import UserError
 
@@ -29,11 +30,13 @@ def build_parser():
     """Returns the command's parser."""
     parser = command_line.ArgumentParser(__doc__.split("\n")[0])
     add = parser.add_argument
-    add("--albert_config_file", "--bert_config_file", required=True, help="model JSON")
+    add("--model_dir", help="folder of a model to start from: config, checkpoint")
+    add("--albert_config_file", "--bert_config_file", help="model JSON")
     add("--input_file", required=True, help="TFRecord files or globs, by commas")
     add("--output_dir", required=True, help="where checkpoints and results go")
     add("--eval_input_file", help="TFRecords for --do_eval; --input_file when absent")
     add("--init_checkpoint", help="checkpoint to start from")
+    parser.add_bool("--allow_missing", False, "start heads that it lacks anew")
     parser.add_bool("--do_train", False, "train")
     parser.add_bool("--do_eval", False, "evaluate")
     add("--max_seq_length", type=positive_int, default=512, help="of the records")
@@ -74,6 +77,36 @@ def build_parser():
 
 def main(args):
     """Trains and evaluates as the flags say."""
+    _check_flags(args)
+    device = estimators.device_from(args)
+    start = _choose_start(args)
+    config = estimators.load_config(start.config_file, args.max_seq_length)
+    model_directory.check_vocabulary_of(start, config)
+    train_files = _record_files(args, args.input_file, config)
+    eval_files = train_files
+    if args.eval_input_file:
+        eval_files = _record_files(args, args.eval_input_file, config)
+    latest = pretraining.check_start(
+        config, args.output_dir, start.checkpoint, args.do_train, args.allow_missing
+    )
+    estimators.prepare_output_dir(args.output_dir, config)
+    model_directory.copy_vocabulary(start, args.output_dir)
+    seed = _seed_from(args.seed, latest)
+    estimator = _build_estimator(args, config, start.checkpoint, device, seed)
+    if args.do_train:
+        estimators.train(
+            estimator,
+            _input_fn(args, train_files, config.vocab_size, True, seed),
+            args.num_train_steps,
+            train_files,
+        )
+    if args.do_eval:
+        _evaluate(args, estimator, eval_files, config.vocab_size)
+    sys.stdout.write("The model lies in {}\n".format(args.output_dir))
+
+
+def _check_flags(args):
+    """Raises `UserError` for flags that are wrong whatever the files hold."""
     if not args.do_train and not args.do_eval:
         raise UserError("give --do_train=True, --do_eval=True or both")
     if not 0 < args.learning_rate < float("inf"):
@@ -85,20 +118,30 @@ def main(args):
             "--num_warmup_steps {} leaves nothing of --num_train_steps {}; a tenth of "
             "them is usual".format(args.num_warmup_steps, args.num_train_steps)
         )
-    device = estimators.device_from(args)
-    config = estimators.load_config(args.albert_config_file, args.max_seq_length)
-    train_files = _record_files(args, args.input_file, config)
-    eval_files = train_files
-    if args.eval_input_file:
-        eval_files = _record_files(args, args.eval_input_file, config)
-    latest = _check_checkpoints(args, config)
-    estimators.prepare_output_dir(args.output_dir, config)
-    seed = _seed_from(args.seed, latest)
-    estimator = estimators.build_estimator(
+
+
+def _choose_start(args):
+    """Returns the `ModelDirectory` of what the flags name or --model_dir holds."""
+    start = model_directory.choose(
+        args.model_dir,
+        config_file=args.albert_config_file,
+        checkpoint=args.init_checkpoint,
+        # Neither is read here; they go along into --output_dir.
+        vocab_file=None,
+        spm_model_file=None,
+    )
+    model_directory.require(start, "config_file")
+    if args.model_dir:
+        model_directory.require(start, "checkpoint")
+    return start
+
+
+def _build_estimator(args, config, init_checkpoint, device, seed):
+    return estimators.build_estimator(
         pretraining.model_fn_builder(
             config,
             args.output_dir,
-            args.init_checkpoint,
+            init_checkpoint,
             estimators.Schedule(
                 args.optimizer,
                 args.learning_rate,
@@ -107,6 +150,7 @@ def main(args):
             ),
             args.train_batch_size,
             device.use_tpu,
+            args.allow_missing,
         ),
         args.output_dir,
         device,
@@ -116,16 +160,6 @@ def main(args):
         keep_checkpoint_max=args.keep_checkpoint_max,
         seed=seed,
     )
-    if args.do_train:
-        estimators.train(
-            estimator,
-            _input_fn(args, train_files, True, seed),
-            args.num_train_steps,
-            train_files,
-        )
-    if args.do_eval:
-        _evaluate(args, estimator, eval_files)
-    sys.stdout.write("The model lies in {}\n".format(args.output_dir))
 
 
 def _record_files(args, patterns, config):
@@ -136,46 +170,25 @@ def _record_files(args, patterns, config):
     return files
 
 
-def _check_checkpoints(args, config):
-    """Checks what the run would start from; returns --output_dir's latest or None."""
-    latest = checkpoints.latest_checkpoint(args.output_dir)
-    if latest:
-        checkpoints.check_readable(latest, "--output_dir")
-    if args.init_checkpoint:
-        pretraining.check_checkpoint(config, args.init_checkpoint)
-    if latest and args.init_checkpoint and not args.do_train:
-        raise UserError(
-            "--output_dir {} holds {}, which would be evaluated in place of "
-            "--init_checkpoint; give another directory".format(args.output_dir, latest)
-        )
-    if latest and args.init_checkpoint:
-        _LOGGER.info("--init_checkpoint is not read again: the run goes on")
-    if not (latest or args.init_checkpoint or args.do_train):
-        raise UserError(
-            "--do_eval without --do_train: --output_dir {} has no checkpoint and "
-            "--init_checkpoint is not given".format(args.output_dir)
-        )
-    return latest
-
-
 def _seed_from(seed, latest):
     """A seed of its own for each start, so that a resumed run sees other records."""
     step = tf.train.load_variable(latest, "global_step") if latest else 0
     return seed if step == 0 else np.random.RandomState([seed, step]).randint(2**31)
 
 
-def _input_fn(args, files, is_training, seed=None):
+def _input_fn(args, files, vocab_size, is_training, seed=None):
     return records.input_fn_builder(
         files,
         args.max_seq_length,
         args.max_predictions_per_seq,
+        vocab_size,
         is_training,
         seed=seed,
         drop_remainder=args.use_tpu,
     )
 
 
-def _evaluate(args, estimator, files):
+def _evaluate(args, estimator, files, vocab_size):
     _LOGGER.info(
         "evaluating at most --max_eval_steps=%d batches of %d",
         args.max_eval_steps,
@@ -183,7 +196,7 @@ def _evaluate(args, estimator, files):
     )
     with estimators.one_line_errors(files):
         results = estimator.evaluate(
-            _input_fn(args, files, False), steps=args.max_eval_steps
+            _input_fn(args, files, vocab_size, False), steps=args.max_eval_steps
         )
     results = {
         key: int(value) if key == "global_step" else float(value)

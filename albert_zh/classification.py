@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import modeling
-from albert_zh import checkpoints, estimators, records
+from albert_zh import architecture, checkpoints, estimators, model_directory, records
 from albert_zh.errors import UserError
 from albert_zh.tasks import features, metrics, model_files, training_settings
 
@@ -40,6 +40,7 @@ class Training(NamedTuple):
       optimizer: one of `optimization.OPTIMIZERS`.
       init_checkpoint: pretrained checkpoint to start from, None for random weights.
       save_checkpoints_steps: steps between two checkpoints within an epoch.
+      allow_missing: whether `init_checkpoint` may lack the pooler.
     """
 
     batch_size: int
@@ -49,6 +50,7 @@ class Training(NamedTuple):
     optimizer: str = "adamw"
     init_checkpoint: Optional[str] = None
     save_checkpoints_steps: int = 1000
+    allow_missing: bool = False
 
 
 class _Records(NamedTuple):
@@ -173,7 +175,14 @@ class Classifier:
     """A classifier with the directory it is trained in and predicts from."""
 
     def __init__(
-        self, files, output_dir, device, seed, eval_batch_size, predict_batch_size
+        self,
+        files,
+        output_dir,
+        device,
+        seed,
+        eval_batch_size,
+        predict_batch_size,
+        model_dir=None,
     ):
         """Builds the tokenizer; writes nothing.
 
@@ -186,12 +195,14 @@ class Classifier:
           seed: of initial weights, dropout and the order of training examples.
           eval_batch_size: examples per step when scoring.
           predict_batch_size: examples per step when predicting.
+          model_dir: directory of the fine-tuned model to evaluate or predict with;
+            None stands for `output_dir`, where `train` keeps its own.
 
         Raises:
           UserError: the vocabulary cannot be used, or not with this config.
         """
         self.files = files
-        self.best_dir = model_files.best_directory(output_dir)
+        self.best_dir = model_files.best_directory(model_dir or output_dir)
         self._output_dir = output_dir
         self._device = device
         self._seed = seed
@@ -199,12 +210,7 @@ class Classifier:
         self._predict_batch_size = predict_batch_size
         self._padded_length = files.max_seq_length if device.use_tpu else None
         self._tokenizer = files.build_tokenizer()
-        estimators.check_vocabulary(
-            self._tokenizer.vocab_size,
-            files.config,
-            files.spm_model_file or files.vocab_file,
-            "--bert_config_file",
-        )
+        self._check_vocabulary(exact=False)
 
     def train(self, train_data, dev_data, training):
         """Trains, scoring dev after every epoch; then `best/` holds the best model.
@@ -330,7 +336,7 @@ class Classifier:
         if latest is not None:
             training_settings.check_same_training(self._output_dir, settings)
         elif training.init_checkpoint:
-            self._check_init_checkpoint(training.init_checkpoint)
+            self._check_init_checkpoint(training)
         for directory in (self._output_dir, self.best_dir):
             model_files.check_not_foreign(directory, self.files)
         estimators.prepare_output_dir(self._output_dir, self.files.config)
@@ -339,15 +345,31 @@ class Classifier:
             training_settings.save(self._output_dir, settings)
         return _step_of(latest) if latest else 0
 
-    def _check_init_checkpoint(self, init_checkpoint):
+    def _check_vocabulary(self, exact):
+        model_directory.check_vocabulary(
+            self._tokenizer.vocab_size,
+            self.files.spm_model_file or self.files.vocab_file,
+            self.files.config,
+            exact,
+        )
+
+    def _check_init_checkpoint(self, training):
         """Raises `UserError` where it does not fit, before anything is written."""
+        architecture.check(training.init_checkpoint, self.files.config)
+        # The checkpoint's every row stands for a token.
+        self._check_vocabulary(exact=True)
         with tf.Graph().as_default():
             token = tf.zeros([1, 1], tf.int32)
             model = modeling.AlbertModel(self.files.config, False, token)
             classification_logits(
                 model.get_pooled_output(), len(self.files.labels), is_training=False
             )
-            checkpoints.plan_restore(init_checkpoint, tf.trainable_variables())
+            checkpoints.plan_restore(
+                training.init_checkpoint,
+                tf.trainable_variables(),
+                training.allow_missing,
+            )
+        checkpoints.check_readable(training.init_checkpoint)
 
     @contextlib.contextmanager
     def _records(self, name, data, batch_size=None):
@@ -425,6 +447,7 @@ class Classifier:
                 self._output_dir,
                 training.init_checkpoint,
                 self._device.use_tpu,
+                training.allow_missing,
             )
 
         # Each epoch has a graph of its own: with one seed for all of them, every
@@ -499,7 +522,7 @@ class Classifier:
                 tf.io.gfile.remove(path)
 
     def _best_checkpoint(self):
-        checkpoint = checkpoints.latest_checkpoint(self.best_dir)
+        checkpoint = model_directory.find_checkpoint(self.best_dir)
         if checkpoint is None:
             raise UserError(
                 "--output_dir={} holds no fine-tuned model; run with --do_train "

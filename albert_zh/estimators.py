@@ -16,12 +16,11 @@ from tqdm import tqdm
 
 import modeling
 import optimization
-from albert_zh import checkpoints, records
+from albert_zh import checkpoints, model_directory, records
 from albert_zh.errors import UserError, as_user_error
 
 _LOGGER = logging.getLogger(__name__)
 
-CONFIG_FILE = "albert_config.json"
 # Seconds between two progress lines where there is no terminal for a bar.
 _LOG_INTERVAL = 30.0
 # Steps between two points of the TensorBoard curves.
@@ -81,16 +80,6 @@ def load_config(path, max_seq_length):
     return config
 
 
-def check_vocabulary(vocab_size, config, vocab_file, config_file):
-    """Raises `UserError` where a vocabulary is larger than the embedding table."""
-    if vocab_size > config.vocab_size:
-        raise UserError(
-            "--vocab_file {} has {} entries, the embedding table of {} only {}".format(
-                vocab_file, vocab_size, config_file, config.vocab_size
-            )
-        )
-
-
 def prepare_output_dir(output_dir, config):
     """Creates the directory and keeps the model's config in it.
 
@@ -103,25 +92,33 @@ def prepare_output_dir(output_dir, config):
         raise UserError(
             "--output_dir {}: cannot be made ({})".format(output_dir, error.message)
         ) from error
-    path = os.path.join(output_dir, CONFIG_FILE)
+    path = os.path.join(output_dir, model_directory.CONFIG_FILE)
     if tf.io.gfile.exists(path):
-        with as_user_error(ValueError):
-            held = modeling.AlbertConfig.from_json_file(path).to_dict()
-        given = config.to_dict()
-        differing = sorted(
-            key for key in set(held) | set(given) if held.get(key) != given.get(key)
-        )
-        if differing:
-            raise UserError(
-                "--output_dir {} holds a different model ({} is {}, not {}); give "
-                "another directory".format(
-                    output_dir,
-                    differing[0],
-                    held.get(differing[0]),
-                    given.get(differing[0]),
-                )
-            )
+        check_same_config(output_dir, path, config)
     records.write_text(config.to_json_string(), path)
+
+
+def check_same_config(directory, config_file, config, flag="--output_dir"):
+    """Holds a config against the one that a directory has.
+
+    Args:
+      directory: for the message.
+      config_file: path of the directory's config.
+      config: `modeling.AlbertConfig`.
+      flag: the flag that named the directory.
+
+    Raises:
+      UserError: names the first setting that differs.
+    """
+    with as_user_error(ValueError):
+        held = modeling.AlbertConfig.from_json_file(config_file).to_dict()
+    given = config.to_dict()
+    for key in sorted(set(held) | set(given)):
+        if held.get(key) != given.get(key):
+            raise UserError(
+                "{} {} holds a different model ({} is {}, not {}); give another "
+                "directory".format(flag, directory, key, held.get(key), given.get(key))
+            )
 
 
 def write_results(output_dir, results):
@@ -141,12 +138,18 @@ def _flatten(results, prefix=""):
             yield prefix + key, results[key]
 
 
-def start_variables(output_dir, init_checkpoint, use_tpu):
+def start_variables(output_dir, init_checkpoint, use_tpu, allow_missing=False):
     """Decides in a model function where the variables start; call it last.
 
     A checkpoint in `output_dir` wins, as Estimator restores it, the optimizer's
     slots included; it is only compared with the graph here. Else `init_checkpoint`
     is restored if given.
+
+    Args:
+      output_dir: the estimator's directory.
+      init_checkpoint: path prefix, or None.
+      use_tpu: bool.
+      allow_missing: as `checkpoints.plan_restore` takes it for `init_checkpoint`.
 
     Returns:
       A `scaffold_fn` or None.
@@ -156,7 +159,7 @@ def start_variables(output_dir, init_checkpoint, use_tpu):
     """
     latest = checkpoints.latest_checkpoint(output_dir)
     if latest:
-        report = checkpoints.plan_restore(latest, tf.global_variables())
+        report = checkpoints.compare(latest, tf.global_variables())
         if report.missing:
             raise UserError(
                 "--output_dir {} holds a different model ({} has no fitting {}); give "
@@ -166,7 +169,9 @@ def start_variables(output_dir, init_checkpoint, use_tpu):
         return None
     if not init_checkpoint:
         return None
-    return checkpoints.restore(init_checkpoint, tf.trainable_variables(), use_tpu)
+    return checkpoints.restore(
+        init_checkpoint, tf.trainable_variables(), use_tpu, allow_missing
+    )
 
 
 def build_estimator(
@@ -257,7 +262,14 @@ def summary_host_call(output_dir, scalars):
 
 
 def training_spec(
-    loss, curves, schedule, batch_size, output_dir, init_checkpoint, use_tpu
+    loss,
+    curves,
+    schedule,
+    batch_size,
+    output_dir,
+    init_checkpoint,
+    use_tpu,
+    allow_missing=False,
 ):
     """Completes a model function for training: restore, update, progress, curves.
 
@@ -270,6 +282,7 @@ def training_spec(
       output_dir: the estimator's directory.
       init_checkpoint: path prefix of the checkpoint to start from, or None.
       use_tpu: bool.
+      allow_missing: as `start_variables` takes it.
 
     Returns:
       `TPUEstimatorSpec`.
@@ -301,7 +314,9 @@ def training_spec(
         train_op=operation.train_op,
         training_hooks=[progress],
         host_call=summary_host_call(output_dir, curves),
-        scaffold_fn=start_variables(output_dir, init_checkpoint, use_tpu),
+        scaffold_fn=start_variables(
+            output_dir, init_checkpoint, use_tpu, allow_missing
+        ),
     )
 
 

@@ -1,13 +1,25 @@
 """Pretraining: masked language model and sentence order in one model function."""
 
+import logging
+import os
+
 import tensorflow.compat.v1 as tf
 
 import modeling
-from albert_zh import checkpoints, estimators
+from albert_zh import architecture, checkpoints, estimators
+from albert_zh.errors import UserError
+
+_LOGGER = logging.getLogger(__name__)
 
 
 def model_fn_builder(
-    config, output_dir, init_checkpoint, schedule, batch_size, use_tpu
+    config,
+    output_dir,
+    init_checkpoint,
+    schedule,
+    batch_size,
+    use_tpu,
+    allow_missing=False,
 ):
     """Returns a model function for `TPUEstimator`.
 
@@ -18,6 +30,7 @@ def model_fn_builder(
       schedule: `estimators.Schedule`.
       batch_size: int, sequences a training step, for the progress display.
       use_tpu: bool.
+      allow_missing: bool; whether `init_checkpoint` may lack pooler and heads.
 
     Returns:
       function (features, labels, mode, params) -> TPUEstimatorSpec. features are
@@ -54,7 +67,7 @@ def model_fn_builder(
                 loss=loss,
                 eval_metrics=(_metrics, _metric_tensors(features, mlm, sop)),
                 scaffold_fn=estimators.start_variables(
-                    output_dir, init_checkpoint, use_tpu
+                    output_dir, init_checkpoint, use_tpu, allow_missing
                 ),
             )
         curves = {
@@ -68,25 +81,76 @@ def model_fn_builder(
             ),
         }
         return estimators.training_spec(
-            loss, curves, schedule, batch_size, output_dir, init_checkpoint, use_tpu
+            loss,
+            curves,
+            schedule,
+            batch_size,
+            output_dir,
+            init_checkpoint,
+            use_tpu,
+            allow_missing,
         )
 
     return model_fn
 
 
-def check_checkpoint(config, checkpoint):
-    """Holds a checkpoint against the pretraining graph of a config.
+def check_start(config, output_dir, init_checkpoint, do_train, allow_missing=False):
+    """Checks the checkpoints that a run would start from.
+
+    Args:
+      config: `AlbertConfig`.
+      output_dir: the estimator's directory; a checkpoint in it goes first.
+      init_checkpoint: path prefix, or None.
+      do_train: bool; whether the run trains, not only evaluates.
+      allow_missing: as `check_checkpoint` takes it for `init_checkpoint`.
+
+    Returns:
+      Path prefix of the newest checkpoint in `output_dir`, or None.
 
     Raises:
-      UserError: it is missing or damaged, or does not fit.
+      UserError: one of them is missing, damaged or does not fit, or an evaluation
+        has none, or two different ones.
     """
-    checkpoints.check_readable(checkpoint)
+    latest = checkpoints.latest_checkpoint(output_dir)
+    if latest:
+        checkpoints.check_readable(latest, "--output_dir")
+    if init_checkpoint:
+        check_checkpoint(config, init_checkpoint, allow_missing)
+    if latest and init_checkpoint:
+        if do_train:
+            _LOGGER.info("%s is not read again: the run goes on", init_checkpoint)
+        elif os.path.abspath(latest) != os.path.abspath(init_checkpoint):
+            raise UserError(
+                "--output_dir {} holds {}, which would be evaluated in place of {}; "
+                "give another directory".format(output_dir, latest, init_checkpoint)
+            )
+    if not (latest or init_checkpoint or do_train):
+        raise UserError(
+            "--do_eval without --do_train: --output_dir {} has no checkpoint and "
+            "neither --init_checkpoint nor --model_dir is given".format(output_dir)
+        )
+    return latest
+
+
+def check_checkpoint(config, checkpoint, allow_missing=False):
+    """Holds a checkpoint against the pretraining graph of a config.
+
+    Args:
+      config: `AlbertConfig`.
+      checkpoint: path prefix.
+      allow_missing: bool; whether it may lack the pooler and the heads.
+
+    Raises:
+      UserError: it is missing or damaged, is of another model, or lacks variables.
+    """
+    architecture.check(checkpoint, config)
     with tf.Graph().as_default():
         token = tf.zeros([1, 1], tf.int32)
         model = modeling.AlbertModel(config, False, token)
         modeling.get_masked_lm_output(config, model, token, token, tf.ones([1, 1]))
         modeling.get_sentence_order_output(config, model, token)
-        checkpoints.plan_restore(checkpoint, tf.trainable_variables())
+        checkpoints.plan_restore(checkpoint, tf.trainable_variables(), allow_missing)
+    checkpoints.check_readable(checkpoint)
 
 
 def _accuracy(logits, labels, weights):

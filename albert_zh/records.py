@@ -113,6 +113,7 @@ def input_fn_builder(
     input_files,
     max_seq_length,
     max_predictions_per_seq,
+    vocab_size,
     is_training,
     num_cpu_threads=4,
     seed=None,
@@ -128,6 +129,9 @@ def input_fn_builder(
       input_files: list of TFRecord files.
       max_seq_length: length the records have, in tokens.
       max_predictions_per_seq: predictions the records have room for.
+      vocab_size: int; a token id beyond it stops the run with
+        `tf.errors.InvalidArgumentError`, on every device: GPUs and TPUs would read
+        zeros instead.
       is_training: bool.
       num_cpu_threads: files read, and batches parsed, at the same time.
       seed: int, makes the order of training records reproducible; None draws one.
@@ -140,7 +144,8 @@ def input_fn_builder(
     """
 
     def parse(serialized):
-        return _parse_batch(serialized, max_seq_length, max_predictions_per_seq)
+        features = _parse_batch(serialized, max_seq_length, max_predictions_per_seq)
+        return _require_in_range(features, max_seq_length, vocab_size)
 
     def input_fn(params):
         files = _files_of_this_host(input_files, params)
@@ -414,6 +419,25 @@ def _parse_batch(serialized, max_seq_length, max_predictions_per_seq):
         name: tf.cast(value, tf.int32) if value.dtype == tf.int64 else value
         for name, value in features.items()
     }
+
+
+def _require_in_range(features, max_seq_length, vocab_size):
+    """Returns the features, which fail where an id or a position is out of range."""
+    limits = {
+        "input_ids": vocab_size,
+        "masked_lm_ids": vocab_size,
+        "masked_lm_positions": max_seq_length,
+        "segment_ids": 2,
+        "next_sentence_labels": 2,
+    }
+    checks = []
+    for name, limit in limits.items():
+        value = features[name]
+        is_right = tf.reduce_all((value >= 0) & (value < limit))
+        message = "{} of a record is not in [0, {})".format(name, limit)
+        checks.append(tf.debugging.Assert(is_right, [message]))
+    with tf.control_dependencies(checks):
+        return {name: tf.identity(value) for name, value in features.items()}
 
 
 def _lengths(max_seq_length, max_predictions_per_seq):

@@ -9,6 +9,8 @@ from albert_zh.errors import UserError
 
 TABLE = "bert/embeddings/word_embeddings"
 KERNEL = "bert/encoder/layer_shared/dense/kernel"
+POOLER = "bert/pooler/dense/kernel"
+MASKED_LM = "cls/predictions/output_bias"
 HEAD = "output_weights"
 
 
@@ -53,18 +55,45 @@ def test_report_names_restored_missing_and_unused(tmp_path):
     np.testing.assert_array_equal(values[2], np.zeros([2, 2]))
 
 
+@pytest.mark.parametrize("allow_missing", [False, True])
 @pytest.mark.parametrize(
     "shapes,words",
     [
-        ({TABLE: [5, 3], KERNEL: [2, 2]}, r"shape \[5, 2\], this config expects"),
-        ({TABLE: [5, 2], KERNEL + "_2": [2, 2]}, "kernel_2 is missing"),
+        ({TABLE: [5, 3]}, r"shape \[5, 2\], this config expects"),
+        ({KERNEL + "_2": [2, 2]}, "kernel_2 is missing"),
+        ({POOLER: [3, 3]}, r"pooler/dense/kernel has shape \[2, 2\]"),
+        ({MASKED_LM: [6]}, r"output_bias has shape \[5\]"),
     ],
 )
-def test_checkpoint_that_does_not_fit_is_refused(tmp_path, shapes, words):
-    prefix = save(tmp_path / "model.ckpt", {TABLE: [5, 2], KERNEL: [2, 2]})
+def test_checkpoint_that_does_not_fit_is_refused(
+    tmp_path, shapes, words, allow_missing
+):
+    prefix = save(
+        tmp_path / "model.ckpt",
+        {TABLE: [5, 2], KERNEL: [2, 2], POOLER: [2, 2], MASKED_LM: [5]},
+    )
     with tf.Graph().as_default():
         with pytest.raises(UserError, match=words):
-            checkpoints.plan_restore(prefix, variables(shapes))
+            checkpoints.plan_restore(prefix, variables(shapes), allow_missing)
+
+
+def test_pooler_and_pretraining_heads_are_new_only_where_that_is_allowed(tmp_path):
+    prefix = save(tmp_path / "model.ckpt", {TABLE: [5, 2]})
+    shapes = {TABLE: [5, 2], POOLER: [2, 2], MASKED_LM: [5], HEAD: [2, 2]}
+    with tf.Graph().as_default(), tf.Session() as session:
+        graph = variables(shapes)
+        words = (
+            r"lacks bert/pooler \(1 variables\), cls/predictions \(1 var.*--allow_mis"
+        )
+        with pytest.raises(UserError, match=words):
+            checkpoints.restore(prefix, graph)
+        report = checkpoints.plan_restore(prefix, graph, allow_missing=True)
+        assert report.missing == sorted([POOLER, MASKED_LM, HEAD])
+        checkpoints.restore(prefix, graph, allow_missing=True)
+        session.run(tf.global_variables_initializer())
+        table, *others = session.run(graph)
+    np.testing.assert_array_equal(table, np.ones([5, 2]))
+    assert not any(other.any() for other in others)
 
 
 def test_head_of_another_shape_starts_anew(tmp_path):
@@ -115,8 +144,25 @@ def test_damaged_data_is_found_before_the_work(tmp_path):
     with pytest.raises(UserError, match="model.ckpt is damaged"):
         checkpoints.check_readable(prefix)
     data.unlink()
-    with pytest.raises(UserError, match="model.ckpt is damaged"):
+    with pytest.raises(UserError, match="model.ckpt.data-00000-of-00001 is missing"):
         checkpoints.check_readable(prefix)
+
+
+def test_every_shard_of_the_data_is_looked_for(tmp_path):
+    prefix = str(tmp_path / "[1] model.ckpt")
+    (tmp_path / "[1] model.ckpt.data-00002-of-00003").write_bytes(b"")
+    (tmp_path / "[1] model.ckpt-5.index").write_bytes(b"")
+    assert checkpoints.missing_files(prefix) == [
+        prefix + ".index",
+        prefix + ".data-00000-of-00003",
+        prefix + ".data-00001-of-00003",
+    ]
+
+
+@pytest.mark.parametrize("step", [None, 0, 1234567890123])
+def test_step_is_read(tmp_path, step):
+    prefix = save(tmp_path / "model.ckpt", {TABLE: [5, 2]}, step=step)
+    assert checkpoints.read_step(prefix) == step
 
 
 def test_latest_checkpoint_of_an_empty_or_broken_directory(tmp_path):

@@ -249,7 +249,7 @@ def test_a_binding_limit_warns_first(data, tmp_path, caplog):
         ({"input_file": "missing*.txt"}, ["no input file matches", "missing*.txt"]),
         ({"input_file": "empty.txt"}, ["the input is empty", "empty.txt"]),
         ({"input_file": "bad.txt"}, ["bad.txt:2", "not valid UTF-8"]),
-        ({"vocab_file": "missing.txt"}, ["missing.txt", "No such file"]),
+        ({"vocab_file": "missing.txt"}, ["missing.txt", "download_model.py vocab"]),
         ({"vocab_file": "empty.txt"}, ["empty.txt", "empty"]),
         ({"vocab_file": ""}, ["--vocab_file is missing"]),
         ({"max_seq_length": 4}, ["max_seq_length=4"]),

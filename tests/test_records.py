@@ -11,6 +11,7 @@ from albert_zh import instances, records
 from albert_zh.errors import UserError
 
 LENGTH, PREDICTIONS = 16, 4
+VOCAB_SIZE = 1000
 
 # Written out anew: what the published BERT and ALBERT scripts parse.
 PUBLISHED_SPEC = {
@@ -51,7 +52,7 @@ def _write(path, numbers, **lengths):
 def _read(files, is_training, batch_size, num_batches=None, seed=None):
     """Runs an input_fn in a graph of its own; returns the batches."""
     input_fn = records.input_fn_builder(
-        files, LENGTH, PREDICTIONS, is_training, seed=seed
+        files, LENGTH, PREDICTIONS, VOCAB_SIZE, is_training, seed=seed
     )
     with tf.Graph().as_default():
         dataset = input_fn({"batch_size": batch_size})
@@ -69,6 +70,29 @@ def _read(files, is_training, batch_size, num_batches=None, seed=None):
 
 def _numbers(batches):
     return [number for batch in batches for number in batch["input_ids"][:, 1]]
+
+
+@pytest.mark.parametrize(
+    "feature,value",
+    [
+        ("input_ids", VOCAB_SIZE),
+        ("input_ids", -1),
+        ("masked_lm_ids", VOCAB_SIZE),
+        ("masked_lm_positions", LENGTH),
+        ("segment_ids", 2),
+        ("next_sentence_labels", 2),
+    ],
+)
+@pytest.mark.parametrize("is_training", [False, True])
+def test_a_value_out_of_range_stops_the_run(tmp_path, feature, value, is_training):
+    """A gather on GPU would read zeros for it, a position the next sequence."""
+    features = records.decode_example(_record(5))
+    features[feature][0] = value
+    path = str(tmp_path / "records")
+    right = [_record(number) for number in range(5)]
+    records.write_records(right + [records.encode_example(features)], [path])
+    with pytest.raises(tf.errors.InvalidArgumentError, match=feature + ".* is not in"):
+        _read([path], is_training, 2, 4)
 
 
 def test_an_instance_survives_the_round_trip():

@@ -13,15 +13,10 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 import tokenization
-from albert_zh import checkpoints, estimators, records
+from albert_zh import architecture, checkpoints, estimators, model_directory, records
 from albert_zh.errors import UserError, as_user_error
 from albert_zh.tasks.registry import Task, get_task
 
-# The best checkpoint of a training, inside --output_dir.
-BEST_DIRECTORY = "best"
-VOCAB_FILE = "vocab.txt"
-SPM_FILE = "spm.model"
-LABELS_FILE = "labels.json"
 TRAINING_FILE = "training.json"
 
 
@@ -70,15 +65,19 @@ def check_not_foreign(directory, files):
       UserError: the directory has no labels, but a config or vocabulary of other
         content than `files`.
     """
-    if tf.io.gfile.exists(os.path.join(directory, LABELS_FILE)):
+    if tf.io.gfile.exists(os.path.join(directory, model_directory.LABELS_FILE)):
         return
     for name, content in (
-        (estimators.CONFIG_FILE, files.config.to_json_string().encode("utf-8")),
-        (VOCAB_FILE, _read(files.vocab_file)),
-        (SPM_FILE, _read(files.spm_model_file)),
+        (model_directory.CONFIG_FILE, files.config.to_json_string().encode("utf-8")),
+        (model_directory.VOCAB_FILE, model_directory.read_bytes(files.vocab_file)),
+        (model_directory.SPM_FILE, model_directory.read_bytes(files.spm_model_file)),
     ):
         path = os.path.join(directory, name)
-        if content is not None and tf.io.gfile.exists(path) and content != _read(path):
+        if (
+            content is not None
+            and tf.io.gfile.exists(path)
+            and content != model_directory.read_bytes(path)
+        ):
             raise UserError(
                 "--output_dir: {} is no classifier's and would be overwritten; choose "
                 "another --output_dir".format(path)
@@ -94,10 +93,15 @@ def save(directory, files):
     check_not_foreign(directory, files)
     tf.io.gfile.makedirs(directory)
     records.write_text(
-        files.config.to_json_string(), os.path.join(directory, estimators.CONFIG_FILE)
+        files.config.to_json_string(),
+        os.path.join(directory, model_directory.CONFIG_FILE),
     )
-    _copy(files.vocab_file, os.path.join(directory, VOCAB_FILE))
-    _copy(files.spm_model_file, os.path.join(directory, SPM_FILE))
+    model_directory.copy_file(
+        files.vocab_file, os.path.join(directory, model_directory.VOCAB_FILE)
+    )
+    model_directory.copy_file(
+        files.spm_model_file, os.path.join(directory, model_directory.SPM_FILE)
+    )
     settings = {
         "task_name": files.task.name,
         "labels": files.labels,
@@ -106,25 +110,7 @@ def save(directory, files):
         "max_seq_length": files.max_seq_length,
     }
     # Last: its presence says that the others are there.
-    write_json(os.path.join(directory, LABELS_FILE), settings)
-
-
-def _copy(source, target):
-    """Copies a file, if there is one, whole and writable whatever the source is."""
-    if source is None or source == target:
-        return
-    content = _read(source)
-    with tf.io.gfile.GFile(target + ".partial", "wb") as writer:
-        writer.write(content)
-    tf.io.gfile.rename(target + ".partial", target, overwrite=True)
-
-
-def _read(path):
-    """Bytes of a file, None where there is no path."""
-    if path is None:
-        return None
-    with tf.io.gfile.GFile(path, "rb") as source:
-        return source.read()
+    write_json(os.path.join(directory, model_directory.LABELS_FILE), settings)
 
 
 def load(directory):
@@ -136,7 +122,7 @@ def load(directory):
     Raises:
       UserError: a file is damaged.
     """
-    labels_file = os.path.join(directory, LABELS_FILE)
+    labels_file = os.path.join(directory, model_directory.LABELS_FILE)
     if not tf.io.gfile.exists(labels_file):
         return None
     try:
@@ -146,10 +132,10 @@ def load(directory):
         labels = tuple(settings.pop("labels"))
         with as_user_error(ValueError, OSError):
             config = modeling.AlbertConfig.from_json_file(
-                os.path.join(directory, estimators.CONFIG_FILE)
+                os.path.join(directory, model_directory.CONFIG_FILE)
             )
-        vocab_file = os.path.join(directory, VOCAB_FILE)
-        spm_model_file = os.path.join(directory, SPM_FILE)
+        vocab_file = os.path.join(directory, model_directory.VOCAB_FILE)
+        spm_model_file = os.path.join(directory, model_directory.SPM_FILE)
         return ClassifierFiles(
             config,
             task,
@@ -172,21 +158,44 @@ def best_directory(output_dir):
     It is `best/`, or the directory itself where that is a complete model and not
     the directory of a training.
     """
-    best_dir = os.path.join(output_dir, BEST_DIRECTORY)
+    best_dir = os.path.join(output_dir, model_directory.BEST_DIRECTORY)
     is_model = (
-        tf.io.gfile.exists(os.path.join(output_dir, LABELS_FILE))
+        tf.io.gfile.exists(os.path.join(output_dir, model_directory.LABELS_FILE))
         and not tf.io.gfile.exists(os.path.join(output_dir, TRAINING_FILE))
         and not tf.io.gfile.exists(best_dir)
-        and checkpoints.latest_checkpoint(output_dir) is not None
+        and model_directory.find_checkpoint(output_dir) is not None
     )
     return output_dir if is_model else best_dir
 
 
-def load_trained(output_dir, task, given, config_file=None):
-    """Reads the best model of a training, to evaluate it or predict with it.
+def _check_results_of(output_dir, model_dir):
+    """Keeps one model's results out of another one's directory.
+
+    Raises:
+      UserError: there is no model directory, or `output_dir` holds another model.
+    """
+    used = best_directory(model_directory.resolve(model_dir))
+    held = best_directory(output_dir)
+    is_held = any(
+        tf.io.gfile.exists(os.path.join(directory, model_directory.LABELS_FILE))
+        for directory in (output_dir, held)
+    )
+    if is_held and os.path.abspath(held) != os.path.abspath(used):
+        raise UserError(
+            "--output_dir={} holds a fine-tuned model of its own, whose results those "
+            "of --model_dir={} would replace; choose another --output_dir".format(
+                output_dir, model_dir
+            )
+        )
+
+
+def load_trained(output_dir, model_dir, task, given, config_file=None):
+    """Reads a fine-tuned model, and makes ready the directory of its results.
 
     Args:
-      output_dir: --output_dir of the training, or its `best/`.
+      output_dir: where the results go.
+      model_dir: directory of the model, or of its training; None where that is
+        `output_dir`.
       task: the `registry.Task` asked for.
       given: dict field of `ClassifierFiles` -> value, for what the user gives again.
       config_file: the config the user gives again, or None.
@@ -195,33 +204,61 @@ def load_trained(output_dir, task, given, config_file=None):
       `ClassifierFiles`.
 
     Raises:
-      UserError: no model there, or one that differs from what is given.
+      UserError: no model there, a damaged one, or one that differs from what is
+        given; or `output_dir` belongs to another model.
     """
-    best_dir = best_directory(output_dir)
+    flag, directory = "--output_dir", output_dir
+    if model_dir:
+        flag, directory = "--model_dir", model_dir
+        _check_results_of(output_dir, model_dir)
+    best_dir = best_directory(directory)
     saved = load(best_dir)
-    if saved is None:
+    checkpoint = model_directory.find_checkpoint(best_dir) if saved else None
+    if checkpoint is None:
         raise UserError(
-            "--output_dir={} holds no fine-tuned model; run with --do_train "
-            "first".format(output_dir)
+            "{}={} holds no fine-tuned model; run with --do_train first".format(
+                flag, directory
+            )
         )
     files = saved._replace(task=task, **given)
-    check_same_model(output_dir, saved, files)
+    check_same_model(directory, saved, files, flag)
+    held_config_file = os.path.join(best_dir, model_directory.CONFIG_FILE)
     config = estimators.load_config(
-        config_file or os.path.join(best_dir, estimators.CONFIG_FILE),
-        files.max_seq_length,
+        config_file or held_config_file, files.max_seq_length
     )
-    estimators.prepare_output_dir(output_dir, config)
+    estimators.check_same_config(directory, held_config_file, config, flag)
+    _check_trained(checkpoint, files, flag)
+    estimators.prepare_output_dir(output_dir, files.config)
     return files
 
 
-def check_same_model(directory, saved, given):
+def _check_trained(checkpoint, files, flag):
+    """Raises `UserError` where a checkpoint is not that of a fine-tuned model."""
+    architecture.check(checkpoint, files.config, flag)
+    shape = checkpoints.read_shapes(checkpoint, flag).get("output_weights")
+    expected = [len(files.labels), files.config.hidden_size]
+    if shape != expected:
+        raise UserError(
+            "{}: {} has {}, expected output_weights {} for the labels {}".format(
+                flag,
+                checkpoint,
+                "output_weights {}".format(shape) if shape else "no output_weights",
+                expected,
+                ",".join(files.labels),
+            )
+        )
+    checkpoints.check_readable(checkpoint, flag)
+
+
+def check_same_model(directory, saved, given, flag="--output_dir"):
     """Refuses to mix two models in one directory.
 
     Args:
-      directory: --output_dir, for the message.
+      directory: for the message.
       saved: the `ClassifierFiles` it holds.
       given: the `ClassifierFiles` asked for now; only the sequence length and the
-        config, which `estimators.prepare_output_dir` checks, may differ.
+        config, which `estimators.check_same_config` checks, may differ.
+      flag: the flag that named the directory.
 
     Raises:
       UserError: names the first difference.
@@ -244,10 +281,8 @@ def check_same_model(directory, saved, given):
     ):
         if old != new:
             raise UserError(
-                "--output_dir={} holds a different model: its {} is {}, received {}; "
-                "choose another --output_dir or delete this one".format(
-                    directory, what, old, new
-                )
+                "{0}={1} holds a different model: its {2} is {3}, received {4}; choose "
+                "another {0}".format(flag, directory, what, old, new)
             )
 
 
@@ -256,7 +291,7 @@ class _Content:
 
     def __init__(self, path):
         self._path = path
-        self._content = _read(path)
+        self._content = model_directory.read_bytes(path)
 
     def __eq__(self, other):
         return self._content == other._content

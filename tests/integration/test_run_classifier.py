@@ -20,7 +20,7 @@ MARKS = {
     "1": "好",
 }  # the character that text_b begins with decides the label
 CONFIG = {
-    "vocab_size": 64,
+    "vocab_size": 27,
     "embedding_size": 16,
     "hidden_size": 32,
     "num_hidden_layers": 2,
@@ -353,8 +353,8 @@ def test_single_texts_with_found_labels_from_a_checkpoint(
         (["--num_train_epochs=-1"], "--num_train_epochs=-1"),
         (["--warmup_proportion=1"], "--warmup_proportion=1"),
         (["--init_checkpoint=nowhere"], "--init_checkpoint"),
-        (["--vocab_file=nowhere"], "--vocab_file=nowhere: no such file"),
-        (["--bert_config_file=nowhere"], "--bert_config_file=nowhere: no such file"),
+        (["--vocab_file=nowhere"], "--vocab_file=nowhere: no such file; `python3 down"),
+        (["--bert_config_file=nowhere"], "--albert_config_file=nowhere: no such file"),
         (["--use_tpu"], "--tpu_name"),
         (["--do_train=false", "--do_eval"], "holds no fine-tuned model"),
     ],
@@ -400,7 +400,7 @@ def test_a_damaged_checkpoint_is_one_line(
     shutil.copy(best + ".index", prefix + ".index")
     flags = training_flags(data_dir, model_flags, tmp_path / "out", 1)
     line = refused(capsys, *flags, "--init_checkpoint={}".format(prefix))
-    assert "model.ckpt is damaged" in line
+    assert "model.ckpt.data-00000-of-00001 is missing" in line
     assert not (tmp_path / "out").exists()
 
 
@@ -413,7 +413,7 @@ def test_a_checkpoint_of_another_size_is_one_line(
     flags = training_flags(data_dir, model_flags, tmp_path / "out", 1)
     flags += ["--bert_config_file", config, "--init_checkpoint", checkpoint]
     line = refused(capsys, *flags)
-    assert checkpoint in line and "has shape" in line
+    assert checkpoint in line and "hidden_size is 32, not the config's 16" in line
     assert not (tmp_path / "out").exists()
 
 

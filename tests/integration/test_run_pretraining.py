@@ -206,7 +206,7 @@ def test_truncated_records_are_named(record_files, config_file, tmp_path):
         ({"learning_rate": "nan"}, "--learning_rate must be positive"),
         ({"num_warmup_steps": 60}, "--num_warmup_steps 60 leaves nothing"),
         ({"init_checkpoint": "no/model.ckpt"}, "--init_checkpoint: no readable"),
-        ({"albert_config_file": "no.json"}, "no.json: no such config file"),
+        ({"albert_config_file": "no.json"}, "--albert_config_file=no.json: no such"),
         ({"use_tpu": True}, "--use_tpu needs --tpu_name"),
         ({"do_train": False, "do_eval": True}, "has no checkpoint"),
     ],
@@ -239,14 +239,17 @@ def test_checkpoint_of_another_size_is_refused(record_files, trained, tmp_path):
     other = tmp_path / "other.json"
     other.write_text(json.dumps(_config(hidden_size=16)))
     checkpoint = checkpoints.latest_checkpoint(str(trained))
-    with pytest.raises(UserError, match="this config expects"):
+    words = "hidden_size is 32, not the config's 16"
+    with pytest.raises(UserError, match=words):
         run(record_files, str(other), tmp_path / "out", init_checkpoint=checkpoint)
     assert not (tmp_path / "out").exists()
 
 
 def test_checkpoint_beside_another_one_is_not_taken_for_it(
-    record_files, config_file, trained
+    record_files, config_file, trained, tmp_path
 ):
+    latest = checkpoints.latest_checkpoint(str(trained))
+    other = checkpoints.write_stripped(latest, str(tmp_path / "other.ckpt"))
     with pytest.raises(UserError, match="which would be evaluated in place"):
         run(
             record_files,
@@ -254,7 +257,7 @@ def test_checkpoint_beside_another_one_is_not_taken_for_it(
             trained,
             do_train=False,
             do_eval=True,
-            init_checkpoint=checkpoints.latest_checkpoint(str(trained)),
+            init_checkpoint=other,
         )
 
 
@@ -271,7 +274,7 @@ def test_damaged_checkpoint_is_named(record_files, config_file, trained, tmp_pat
     checkpoint = checkpoints.latest_checkpoint(str(trained))
     prefix = str(tmp_path / "model.ckpt")
     shutil.copy(checkpoint + ".index", prefix + ".index")
-    with pytest.raises(UserError, match="model.ckpt is damaged"):
+    with pytest.raises(UserError, match="model.ckpt.data-00000-of-00001 is missing"):
         run(record_files, config_file, tmp_path / "out", init_checkpoint=prefix)
     assert not (tmp_path / "out").exists()
 
@@ -286,5 +289,6 @@ def test_later_record_of_another_length_is_named(record_files, config_file, tmp_
 
 
 def test_user_error_is_one_line_without_traceback(run_command, assert_user_error):
-    result = run_command("run_pretraining.py", "--input_file=a", "--output_dir=b")
-    assert_user_error(result, "--albert_config_file")
+    flags = ["--input_file=a", "--output_dir=b", "--do_train"]
+    result = run_command("run_pretraining.py", *flags)
+    assert_user_error(result, "--albert_config_file is missing", "--model_dir")

@@ -1,0 +1,165 @@
+"""Shows what a TensorFlow checkpoint holds, and which config it belongs to.
+
+    python3 inspect_checkpoint.py albert_tiny_zh/
+
+Names and shapes of the variables tell dialect, sizes, sharing and heads; the .index
+file alone is enough for that. They do not tell the number of attention heads, the
+place of LayerNorm, the activation, or how often a shared layer runs.
+"""
+
+from albert_zh import command_line  # isort: split
+
+import glob
+import os
+import sys
+
+import tensorflow.compat.v1 as tf
+
+import modeling
+from albert_zh import architecture, checkpoints, model_directory
+from albert_zh.errors import UserError
+
+REPOSITORY = os.path.dirname(os.path.abspath(__file__))
+CONFIG_FILES = os.path.join(REPOSITORY, "albert_config", "*.json")
+
+
+def build_parser():
+    """Returns the command's flags."""
+    parser = command_line.ArgumentParser(__doc__.split("\n")[0])
+    parser.add_argument(
+        "path", metavar="PATH", help="folder, path prefix or .index file"
+    )
+    parser.add_bool("--variables", False, "list names and shapes of all variables, too")
+    return parser
+
+
+def main(args):
+    """Shows the report; see `build_parser` for the arguments."""
+    checkpoint = find_checkpoint(args.path)
+    shapes = checkpoints.read_shapes(checkpoint, "PATH")
+    if args.variables:
+        for name in sorted(shapes):
+            sys.stdout.write("{}\t{}\n".format(name, _join(shapes[name])))
+    for title, text in report(checkpoint, shapes):
+        sys.stdout.write("{:<26}{}\n".format(title, text))
+
+
+def find_checkpoint(path):
+    """Returns the prefix of the checkpoint that a user names by any of its paths.
+
+    Raises:
+      UserError: a directory has no checkpoint, or several.
+    """
+    if not tf.io.gfile.isdir(path):
+        return checkpoints.prefix_of(path) or path
+    directory = model_directory.resolve(path)
+    checkpoint = model_directory.find_checkpoint(directory, needs_data=False)
+    if checkpoint is None:
+        raise UserError("{}: holds no TensorFlow checkpoint".format(directory))
+    return checkpoint
+
+
+def report(checkpoint, shapes):
+    """Describes a checkpoint.
+
+    Args:
+      checkpoint: path prefix.
+      shapes: dict variable name -> list of int.
+
+    Returns:
+      List of (title, text).
+
+    Raises:
+      UserError: it holds no ALBERT or BERT encoder, or its .data file is damaged.
+    """
+    found = architecture.infer(shapes, checkpoint)
+    rows = [("checkpoint", checkpoint), ("dialect", found.dialect)]
+    rows += [
+        (name, "{:,}".format(getattr(found, name)))
+        for name in (
+            "vocab_size",
+            "embedding_size",
+            "hidden_size",
+            "intermediate_size",
+            "max_position_embeddings",
+            "type_vocab_size",
+        )
+    ]
+    rows += _layer_rows(found)
+    rows += [
+        ("encoder parameters", "{:,}".format(found.encoder_parameters)),
+        ("parameters with heads", "{:,}".format(found.parameters)),
+        ("pooler", "yes" if found.has_pooler else "none"),
+        ("heads", _join(found.heads)),
+        ("optimizer slots", "{:,}".format(found.slots)),
+    ]
+    rows += _file_rows(checkpoint, checkpoints.STEP in shapes)
+    return rows + _config_rows(checkpoint, found)
+
+
+def _layer_rows(found):
+    rows = [("cross_layer_sharing", found.cross_layer_sharing)]
+    if found.dialect == "google":
+        groups = "{:,}".format(found.num_hidden_groups)
+        if found.num_hidden_groups > 1:
+            groups += " (or as many layers without sharing)"
+        rows.append(("num_hidden_groups", groups))
+        rows.append(("inner_group_num", "{:,}".format(found.inner_group_num)))
+    layers = found.num_hidden_layers
+    rows.append(("num_hidden_layers", layers or "not visible where layers are shared"))
+    return rows
+
+
+def _file_rows(checkpoint, has_step):
+    """Global step and size, as far as the files are there."""
+    missing = checkpoints.missing_files(checkpoint)
+    step = "none"
+    if has_step and missing:
+        step = "unknown without the .data file"
+    elif has_step:
+        step = "{:,}".format(checkpoints.read_step(checkpoint, "PATH"))
+    sizes = [tf.io.gfile.stat(p).length for p in checkpoints.find_files(checkpoint)]
+    size = "{:,} bytes ({:.1f} MB)".format(sum(sizes), sum(sizes) / 1e6)
+    if missing:
+        names = [os.path.basename(path) for path in missing]
+        size += "; {} is missing".format(", ".join(names))
+    return [("global step", step), ("size on disk", size)]
+
+
+def _config_rows(checkpoint, found):
+    """How the config beside the checkpoint fits, and which of this repository do."""
+    try:
+        beside = model_directory.find_config(os.path.dirname(checkpoint) or ".")
+        fit = _fit(found, beside) if beside else "none"
+    except UserError as error:
+        fit = str(error)
+    fitting = []
+    for path in sorted(glob.glob(CONFIG_FILES)):
+        config = modeling.AlbertConfig.from_json_file(path)
+        if not architecture.differences(found, config):
+            fitting.append(os.path.basename(path))
+    return [("config beside it", fit), ("fits of albert_config/", _join(fitting))]
+
+
+def _fit(found, config_file):
+    """One line on how a config fits an `Architecture`."""
+    try:
+        config = modeling.AlbertConfig.from_json_file(config_file)
+    except ValueError as error:
+        return str(error)
+    differences = [
+        "{} is {} here, {} there".format(name, seen, given)
+        for name, seen, given in architecture.differences(found, config)
+    ]
+    return "{} {}".format(
+        os.path.basename(config_file),
+        "does not fit: " + "; ".join(differences) if differences else "fits",
+    )
+
+
+def _join(values):
+    return ", ".join(map(str, values)) or "none"
+
+
+if __name__ == "__main__":
+    command_line.run(main, build_parser())
