@@ -710,8 +710,13 @@ def gelu(x):
     return x * (0.5 * (1.0 + tf.tanh(inner)))
 
 
+def gelu_exact(x):
+    """GELU in its exact form, x Phi(x), which PyTorch's models call "gelu"."""
+    return x * (0.5 * (1.0 + tf.math.erf(x / math.sqrt(2.0))))
+
+
 def get_activation(name):
-    """Maps "gelu", "relu", "tanh", "linear" (or a function) to a function.
+    """Maps "gelu", "gelu_exact", "relu", "tanh", "linear" (or a function) to one.
 
     Raises:
       ValueError: `name` is none of these.
@@ -720,6 +725,7 @@ def get_activation(name):
         return name
     functions = {
         "gelu": gelu,
+        "gelu_exact": gelu_exact,
         "relu": tf.nn.relu,
         "tanh": tf.tanh,
         "linear": tf.identity,
@@ -728,7 +734,8 @@ def get_activation(name):
     }
     if name not in functions:
         raise ValueError(
-            "hidden_act must be gelu, relu, tanh or linear, received {!r}".format(name)
+            "hidden_act must be gelu, gelu_exact, relu, tanh or linear, received "
+            "{!r}".format(name)
         )
     return functions[name]
 

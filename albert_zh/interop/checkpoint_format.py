@@ -1,0 +1,82 @@
+"""Model directories of TensorFlow: config, vocabulary, checkpoint, labels."""
+
+import json
+import os
+
+import modeling
+from albert_zh import architecture, checkpoints, model_directory, records
+from albert_zh.errors import UserError, as_user_error
+from albert_zh.interop.model import Model
+
+# The Chinese models' vocabulary is lower-cased.
+_LOWER_CASE = True
+
+
+def read(directory, flag="--input", keep_slots=False):
+    """Reads a model directory.
+
+    Args:
+      directory: path.
+      flag: the flag that named it, for messages.
+      keep_slots: bool; whether the optimizer's state comes along.
+
+    Returns:
+      `Model`.
+
+    Raises:
+      UserError: a file is missing, damaged or does not belong to the others.
+    """
+    files = model_directory.find(directory)
+    if not files.checkpoint or not files.config_file:
+        raise UserError(
+            "{}={}: no {} there".format(
+                flag,
+                directory,
+                "config file" if files.checkpoint else "TensorFlow checkpoint",
+            )
+        )
+    with as_user_error(ValueError):
+        config = modeling.AlbertConfig.from_json_file(files.config_file)
+    architecture.check(files.checkpoint, config, flag)
+    classifier = _read_labels(
+        os.path.join(files.directory, model_directory.LABELS_FILE)
+    )
+    return Model(
+        config,
+        checkpoints.read_tensors(files.checkpoint, flag, keep_slots),
+        vocabulary=model_directory.read_bytes(files.vocab_file),
+        sentencepiece=model_directory.read_bytes(files.spm_model_file),
+        do_lower_case=(classifier or {}).get("do_lower_case", _LOWER_CASE),
+        classifier=classifier,
+    )
+
+
+def _read_labels(path):
+    if not os.path.exists(path):
+        return None
+    try:
+        with open(path, encoding="utf-8") as source:
+            return json.load(source)
+    except ValueError as error:
+        raise UserError("{}: not JSON ({})".format(path, error)) from error
+
+
+def write(model, directory):
+    """Writes a model directory into an existing, empty folder."""
+    for name, content in (
+        (model_directory.VOCAB_FILE, model.vocabulary),
+        (model_directory.SPM_FILE, model.sentencepiece),
+    ):
+        if content is not None:
+            with open(os.path.join(directory, name), "wb") as target:
+                target.write(content)
+    records.write_text(
+        model.config.to_json_string(),
+        os.path.join(directory, model_directory.CONFIG_FILE),
+    )
+    if "task_name" in (model.classifier or {}):
+        records.write_text(
+            json.dumps(model.classifier, ensure_ascii=False, indent=2) + "\n",
+            os.path.join(directory, model_directory.LABELS_FILE),
+        )
+    checkpoints.write_tensors(model.tensors, os.path.join(directory, "model.ckpt"))

@@ -1,0 +1,134 @@
+"""A model between two frameworks, and the check that it is whole."""
+
+from typing import Any, Dict, NamedTuple, Optional
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+import modeling
+from albert_zh import architecture, checkpoints
+from albert_zh.errors import UserError
+
+_CLASSIFIER = ("output_weights", "output_bias")
+# What some heads do without, so that checkpoints without it exist.
+_POOLER = "bert/pooler/"
+
+
+class Model(NamedTuple):
+    """Everything a model directory holds, in TensorFlow's terms.
+
+    Attributes:
+      config: `modeling.AlbertConfig`.
+      tensors: dict variable name -> ndarray, named and laid out as `modeling` does.
+      unused: names in the source that stand for nothing here.
+      vocabulary: bytes of the WordPiece vocabulary file, or None.
+      sentencepiece: bytes of the SentencePiece model, or None.
+      do_lower_case: bool, whether the tokenizer lower-cases.
+      classifier: what `labels.json` of a fine-tuned model holds, a dict, or None.
+    """
+
+    config: modeling.AlbertConfig
+    tensors: Dict[str, np.ndarray]
+    unused: tuple = ()
+    vocabulary: Optional[bytes] = None
+    sentencepiece: Optional[bytes] = None
+    do_lower_case: bool = True
+    classifier: Optional[Dict[str, Any]] = None
+
+    @property
+    def heads(self):
+        """Tuple of the heads present: "masked_lm", "sentence_order", "classifier"."""
+        return architecture.find_heads(self.tensors)
+
+    @property
+    def weights(self):
+        """dict of the tensors that are not the optimizer's state."""
+        return {
+            name: value
+            for name, value in self.tensors.items()
+            if not checkpoints.is_training_state(name)
+        }
+
+    def num_parameters(self):
+        """Number of scalars in the weights."""
+        return sum(value.size for value in self.weights.values())
+
+
+def check(model, source, allow_missing=False):
+    """Holds a model's tensors against the graph of its config.
+
+    Args:
+      model: `Model`.
+      source: its directory, for the message.
+      allow_missing: bool; whether the pooler may be absent.
+
+    Returns:
+      Sorted names of the variables that are absent and may be.
+
+    Raises:
+      UserError: a variable is missing, has another shape or is unknown.
+    """
+    expected = _variable_shapes(model.config, model.heads)
+    weights = model.weights
+    missing = sorted(set(expected) - set(weights))
+    for name in missing:
+        if name.startswith(_POOLER) and allow_missing:
+            continue
+        hint = "; --allow_missing goes on without it" if _POOLER in name else ""
+        raise UserError("{}: {} is missing{}".format(source, name, hint))
+    for name in sorted(set(expected) & set(weights)):
+        if list(weights[name].shape) != expected[name]:
+            raise UserError(
+                "{}: {} has shape {}, its config expects {}".format(
+                    source, name, list(weights[name].shape), expected[name]
+                )
+            )
+    unknown = sorted(set(weights) - set(expected) - set(_CLASSIFIER))
+    if unknown:
+        raise UserError(
+            "{}: its config knows no {}; is it the config of another model?".format(
+                source, unknown[0]
+            )
+        )
+    _check_classifier(model, source)
+    return missing
+
+
+def _check_classifier(model, source):
+    if "classifier" not in model.heads:
+        return
+    weights, bias = (model.tensors.get(name) for name in _CLASSIFIER)
+    if weights.shape[1:] != (model.config.hidden_size,) or (
+        bias is None or bias.shape != weights.shape[:1]
+    ):
+        raise UserError(
+            "{}: the classifier has weights {} and bias {}, expected [classes, {}] "
+            "and [classes]".format(
+                source,
+                list(weights.shape),
+                None if bias is None else list(bias.shape),
+                model.config.hidden_size,
+            )
+        )
+    labels = (model.classifier or {}).get("labels")
+    if labels and len(labels) != weights.shape[0]:
+        raise UserError(
+            "{}: {} labels for a classifier of {} classes".format(
+                source, len(labels), weights.shape[0]
+            )
+        )
+
+
+def _variable_shapes(config, heads):
+    """Returns {variable name: shape list} of the graph that `modeling` builds."""
+    with tf.Graph().as_default():
+        tokens = tf.zeros([1, 1], tf.int32)
+        model = modeling.AlbertModel(config, False, tokens)
+        if "masked_lm" in heads:
+            modeling.get_masked_lm_output(config, model, tokens, tokens, [[1.0]])
+        if "sentence_order" in heads:
+            modeling.get_sentence_order_output(config, model, tokens)
+        return {
+            variable.op.name: variable.shape.as_list()
+            for variable in tf.trainable_variables()
+        }

@@ -1,0 +1,540 @@
+"""Model directories of PyTorch: Hugging Face's, and albert_pytorch's.
+
+Both hold a `config.json`, a state dict (`model.safetensors` or `pytorch_model.bin`)
+and tokenizer files. Torch is needed for `.bin` files only.
+"""
+
+import json
+import os
+import pickle
+import re
+from typing import Callable, NamedTuple
+
+import numpy as np
+
+import modeling
+from albert_zh import records
+from albert_zh.errors import UserError, as_user_error
+from albert_zh.interop import names
+from albert_zh.interop.model import Model
+from albert_zh.model_directory import read_bytes
+
+_CONFIG = "config.json"
+_SAFETENSORS = "model.safetensors"
+_PICKLE = "pytorch_model.bin"
+_VOCABULARY = "vocab.txt"
+_SENTENCEPIECE = "spiece.model"
+_TOKENIZER = "tokenizer.json"
+_TOKENIZER_CONFIG = "tokenizer_config.json"
+# Where the config.json of a fine-tuned model keeps what `labels.json` holds.
+_TASK = "albert_zh"
+
+# Keys that mean the same on both sides.
+_SHARED_KEYS = (
+    "vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size "
+    "hidden_dropout_prob attention_probs_dropout_prob max_position_embeddings "
+    "type_vocab_size initializer_range"
+).split()
+
+# Activations that compute the same function. PyTorch's "gelu" is the exact form,
+# TensorFlow's the tanh form (arXiv:1606.08415, section 2). The first PyTorch name
+# is the one that is written.
+_ACTIVATIONS = (
+    ("gelu", ("gelu_new", "gelu_pytorch_tanh", "gelu_fast")),
+    ("gelu_exact", ("gelu", "gelu_python")),
+    ("relu", ("relu",)),
+    ("tanh", ("tanh",)),
+    ("linear", ("linear",)),
+)
+
+# Settings of a config.json that `modeling` has fixed.
+_FIXED = {
+    "layer_norm_eps": 1e-12,
+    "position_embedding_type": "absolute",
+    "is_decoder": False,
+    "add_cross_attention": False,
+}
+
+# bfloat16 is the upper half of float32.
+_SAFETENSORS_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8"}
+
+
+class Layout(NamedTuple):
+    """What one family of PyTorch models does with one dialect.
+
+    Attributes:
+      model_type: in config.json.
+      table: `names.NameTable`.
+      config_keys: keys of the dialect's config beyond `_SHARED_KEYS`.
+      architecture: prefix of the class names, "Albert" or "Bert".
+      weights_file: the state dict that is written.
+      check: function of an `AlbertConfig`, raises `UserError` where the PyTorch
+        side cannot compute what it says.
+    """
+
+    model_type: str
+    table: names.NameTable
+    config_keys: tuple
+    architecture: str
+    weights_file: str
+    check: Callable[[modeling.AlbertConfig], None]
+
+
+def _check_google(config):
+    if config.cross_layer_sharing in ("attention", "ffn"):
+        raise UserError(
+            "Hugging Face's ALBERT cannot share only {} between layers; no exact "
+            "conversion exists".format(config.cross_layer_sharing)
+        )
+    layers, groups = config.num_hidden_layers, config.num_hidden_groups
+    for layer in range(layers):
+        # The two frameworks' own roundings.
+        if int(layer / layers * groups) != int(layer / (layers / groups)):
+            raise UserError(
+                "{} layers in {} groups: the frameworks put layer {} into different "
+                "groups; no exact conversion exists".format(layers, groups, layer)
+            )
+
+
+def _check_bert(config):
+    if config.cross_layer_sharing != "none":
+        raise UserError(
+            "Hugging Face's BERT shares no layers, this model shares {}; no exact "
+            "conversion exists".format(config.cross_layer_sharing)
+        )
+
+
+def _check_bright(config):
+    if config.cross_layer_sharing != "all" or config.ln_type != "postln":
+        raise UserError(
+            "albert_pytorch's bright variant shares all layers with post-LN, this "
+            "model shares {} with {}; no exact conversion exists".format(
+                config.cross_layer_sharing, config.ln_type
+            )
+        )
+
+
+HUGGING_FACE = {
+    "google": Layout(
+        "albert",
+        names.HUGGING_FACE_ALBERT,
+        ("embedding_size", "num_hidden_groups", "inner_group_num"),
+        "Albert",
+        _SAFETENSORS,
+        _check_google,
+    ),
+    "bert": Layout(
+        "bert", names.HUGGING_FACE_BERT, (), "Bert", _SAFETENSORS, _check_bert
+    ),
+}
+ALBERT_PYTORCH = {
+    "albert_zh": Layout(
+        "albert",
+        names.ALBERT_PYTORCH,
+        ("embedding_size",),
+        "Albert",
+        _PICKLE,
+        _check_bright,
+    )
+}
+
+
+# --- Reading -----------------------------------------------------------------
+
+
+def read(layouts, directory, flag="--input"):
+    """Reads a PyTorch model directory.
+
+    Args:
+      layouts: dict dialect -> `Layout`, `HUGGING_FACE` or `ALBERT_PYTORCH`.
+      directory: path.
+      flag: the flag that named it, for messages.
+
+    Returns:
+      `Model`, its weights float32 whatever the file's dtype.
+
+    Raises:
+      UserError: a file is missing or damaged, or no exact conversion exists.
+    """
+    settings = _read_json(os.path.join(directory, _CONFIG), flag)
+    state = _read_state(directory, flag)
+    dialect = _dialect(layouts, settings, state, directory)
+    layout = layouts[dialect]
+    config = _read_config(settings, layout, dialect, directory)
+    tensors, unused = _to_tensorflow(state, layout.table, directory)
+    if dialect == "google":
+        _drop_identity(tensors, config, directory)
+    vocabulary, sentencepiece, do_lower_case = _read_tokenizer(directory)
+    return Model(
+        config,
+        tensors,
+        unused,
+        vocabulary,
+        sentencepiece,
+        do_lower_case,
+        _read_task(settings) if "output_weights" in tensors else None,
+    )
+
+
+def _read_task(settings):
+    """What a config.json says of a classifier, as `labels.json` would."""
+    task = (settings.get("task_specific_params") or {}).get(_TASK)
+    if task is None and settings.get("id2label"):
+        names_by_id = settings["id2label"]
+        task = {"labels": [names_by_id[key] for key in sorted(names_by_id, key=int)]}
+    return task
+
+
+def _read_json(path, flag):
+    try:
+        with open(path, encoding="utf-8") as source:
+            content = json.load(source)
+    except OSError as error:
+        raise UserError("{}: cannot read {}".format(flag, path)) from error
+    except ValueError as error:
+        raise UserError("{}: {} is not JSON ({})".format(flag, path, error)) from error
+    if not isinstance(content, dict):
+        raise UserError("{}: {} is no JSON object".format(flag, path))
+    return content
+
+
+def _dialect(layouts, settings, state, directory):
+    """Tells which of the layouts a directory has."""
+    bright = any("word_embeddings_2" in name for name in state)
+    if bright != ("albert_zh" in layouts):
+        raise UserError(
+            "{}: this is {}".format(
+                directory,
+                "albert_pytorch's bright variant (word_embeddings_2); give "
+                "--from=albert_pytorch"
+                if bright
+                else "not albert_pytorch's bright variant, it has no word_embeddings_2",
+            )
+        )
+    if bright:
+        return "albert_zh"
+    for dialect, layout in layouts.items():
+        if settings.get("model_type") == layout.model_type:
+            return dialect
+    raise UserError(
+        "{}: model_type is {!r}, expected {}".format(
+            os.path.join(directory, _CONFIG),
+            settings.get("model_type"),
+            " or ".join(layout.model_type for layout in layouts.values()),
+        )
+    )
+
+
+def _read_config(settings, layout, dialect, directory):
+    path = os.path.join(directory, _CONFIG)
+    keys = _SHARED_KEYS + list(layout.config_keys)
+    missing = [key for key in keys + ["hidden_act"] if key not in settings]
+    if missing:
+        raise UserError("{}: lacks {}".format(path, ", ".join(missing)))
+    for key, value in _FIXED.items():
+        if settings.get(key, value) != value:
+            raise UserError(
+                "{}: {} is {!r}, TensorFlow's models have {!r}; no exact conversion "
+                "exists".format(path, key, settings[key], value)
+            )
+    config = {key: settings[key] for key in keys}
+    for ours, theirs in _ACTIVATIONS:
+        if settings["hidden_act"] in theirs:
+            config["hidden_act"] = ours
+            break
+    else:
+        raise UserError(
+            "{}: hidden_act {!r} has no counterpart in modeling.py".format(
+                path, settings["hidden_act"]
+            )
+        )
+    if dialect == "albert_zh":
+        config["ln_type"] = "postln"
+    with as_user_error(ValueError):
+        config = modeling.AlbertConfig.from_dict(config)
+    layout.check(config)
+    return config
+
+
+def _read_state(directory, flag):
+    """Returns {parameter name: ndarray} of whatever weights file there is."""
+    for base, load in ((_SAFETENSORS, _load_safetensors), (_PICKLE, _load_pickle)):
+        path = os.path.join(directory, base)
+        if os.path.exists(path):
+            return load(path)
+        if os.path.exists(path + ".index.json"):
+            parts = _read_json(path + ".index.json", flag).get("weight_map", {})
+            state = {}
+            for part in sorted(set(parts.values())):
+                state.update(load(os.path.join(directory, os.path.basename(part))))
+            return state
+    raise UserError(
+        "{}={}: no {} or {} there".format(flag, directory, _SAFETENSORS, _PICKLE)
+    )
+
+
+def _load_safetensors(path):
+    try:
+        from safetensors import SafetensorError, deserialize
+    except ImportError as error:
+        raise UserError(
+            "{} needs safetensors: run `pip install safetensors`".format(path)
+        ) from error
+    try:
+        content = deserialize(read_bytes(path))
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            "{}: truncated or no safetensors file ({}); copy or download it "
+            "again".format(path, error)
+        ) from error
+    return {name: _from_bytes(path, name, **tensor) for name, tensor in content}
+
+
+def _from_bytes(path, name, dtype, shape, data):
+    if dtype == "BF16":
+        value = np.frombuffer(data, "<u2").astype(np.uint32) << 16
+        return value.view(np.float32).reshape(shape)
+    if dtype not in _SAFETENSORS_DTYPES:
+        raise UserError(
+            "{}: {} has dtype {}, expected one of BF16, {}".format(
+                path, name, dtype, ", ".join(_SAFETENSORS_DTYPES)
+            )
+        )
+    return np.frombuffer(data, _SAFETENSORS_DTYPES[dtype]).reshape(shape)
+
+
+def _load_pickle(path):
+    torch = _import_torch(path)
+    try:
+        # Nothing but tensors: a pickle could run any code.
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            "{}: holds more than tensors, or is damaged; refused, because loading it "
+            "could run code".format(path)
+        ) from error
+    except (OSError, EOFError, RuntimeError, ValueError) as error:
+        raise UserError(
+            "{}: truncated or no PyTorch file; copy or download it again".format(path)
+        ) from error
+    if not isinstance(state, dict) or not all(map(torch.is_tensor, state.values())):
+        raise UserError("{}: no state dict (name -> tensor)".format(path))
+    return {name: _to_numpy(torch, value) for name, value in state.items()}
+
+
+def _to_numpy(torch, value):
+    value = value.detach()
+    return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+
+
+def _import_torch(path):
+    try:
+        import torch
+    except ImportError as error:
+        raise UserError(
+            "{} needs PyTorch 1.13 or later: run `pip install torch`".format(path)
+        ) from error
+    return torch
+
+
+def _to_tensorflow(state, table, directory):
+    """Renames a state dict's parameters.
+
+    Returns:
+      dict variable name -> float32 ndarray, tuple of the parameters not used.
+
+    Raises:
+      UserError: a copy differs from its original.
+    """
+    state = {
+        # As Hugging Face named them before 2019.
+        re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name)): value
+        for name, value in state.items()
+        if not name.endswith("position_ids")
+    }
+    if not any(name.startswith(table.prefix) for name in state):
+        state = {table.prefix + name: value for name, value in state.items()}
+    for tied in table.tied:
+        copy = state.pop(tied.name, None)
+        original = state.get(tied.original)
+        if copy is None or original is None:
+            continue
+        if not np.array_equal(copy, original.T if tied.transposed else original):
+            raise UserError(
+                "{}: {} differs from {}, TensorFlow has one variable for both; no "
+                "exact conversion exists".format(directory, tied.name, tied.original)
+            )
+    tensors, unused = {}, []
+    for name, value in state.items():
+        found = table.to_tensorflow(name)
+        if found is None:
+            unused.append(name)
+            continue
+        variable, transposed = found
+        value = value.T if transposed else value
+        tensors[variable] = np.ascontiguousarray(value, np.float32)
+    return tensors, tuple(sorted(unused))
+
+
+_MAPPING = "bert/encoder/embedding_hidden_mapping_in/"
+
+
+def _drop_identity(tensors, config, directory):
+    """Where E = H TensorFlow has no projection; PyTorch's must then be none either."""
+    if config.embedding_size != config.hidden_size:
+        return
+    kernel = tensors.pop(_MAPPING + "kernel", None)
+    bias = tensors.pop(_MAPPING + "bias", None)
+    identity = np.eye(config.hidden_size, dtype=np.float32)
+    if kernel is None or bias is None:
+        return
+    if not np.array_equal(kernel, identity) or bias.any():
+        raise UserError(
+            "{}: embedding_size equals hidden_size, where TensorFlow's model has no "
+            "projection, but the one here is not the identity; no exact conversion "
+            "exists".format(directory)
+        )
+
+
+def _read_tokenizer(directory):
+    """Returns (vocabulary, SentencePiece model, do_lower_case)."""
+
+    def path_of(name):
+        path = os.path.join(directory, name)
+        return path if os.path.exists(path) else None
+
+    settings, tokenizer = {}, {}
+    if path_of(_TOKENIZER_CONFIG):
+        settings = _read_json(path_of(_TOKENIZER_CONFIG), "--input")
+    vocabulary = read_bytes(path_of(_VOCABULARY))
+    sentencepiece = read_bytes(path_of(_SENTENCEPIECE))
+    if path_of(_TOKENIZER) and vocabulary is None and sentencepiece is None:
+        tokenizer = _read_json(path_of(_TOKENIZER), "--input")
+        vocabulary = _vocabulary_of(tokenizer.get("model") or {})
+    normalizer = tokenizer.get("normalizer") or {}
+    lower_case = settings.get("do_lower_case", normalizer.get("lowercase", True))
+    return vocabulary, sentencepiece, bool(lower_case)
+
+
+def _vocabulary_of(model):
+    """Bytes of a `vocab.txt` out of a tokenizer.json that holds WordPieces."""
+    if model.get("type") != "WordPiece":
+        return None
+    tokens = sorted(model["vocab"], key=model["vocab"].get)
+    return "".join(token + "\n" for token in tokens).encode("utf-8")
+
+
+# --- Writing -----------------------------------------------------------------
+
+
+def write(layouts, model, directory, dtype="float32"):
+    """Writes a PyTorch model directory into an existing, empty folder.
+
+    Args:
+      layouts: dict dialect -> `Layout`.
+      model: `Model`.
+      directory: path.
+      dtype: of the weights in the file, "float32" or "float16".
+
+    Raises:
+      UserError: no exact conversion exists.
+    """
+    layout = layouts[model.config.dialect]
+    layout.check(model.config)
+    _write_tokenizer(model, directory)
+    records.write_text(
+        json.dumps(_config_json(model, layout, dtype), ensure_ascii=False, indent=2)
+        + "\n",
+        os.path.join(directory, _CONFIG),
+    )
+    state = _to_pytorch(model, layout.table)
+    state = {name: np.ascontiguousarray(state[name], dtype) for name in sorted(state)}
+    path = os.path.join(directory, layout.weights_file)
+    if layout.weights_file == _PICKLE:
+        torch = _import_torch(path)
+        torch.save({name: torch.from_numpy(state[name]) for name in state}, path)
+    else:
+        from safetensors.numpy import save_file
+
+        # Hugging Face's loader asks for the format it was written for.
+        save_file(state, path, metadata={"format": "pt"})
+
+
+def _config_json(model, layout, dtype):
+    """Returns what `config.json` says, a dict."""
+    config = model.config
+    settings = {key: getattr(config, key) for key in _SHARED_KEYS}
+    settings.update((key, getattr(config, key)) for key in layout.config_keys)
+    if config.dialect == "google" and config.cross_layer_sharing == "none":
+        settings["num_hidden_groups"] = config.num_hidden_layers
+    activations = dict(_ACTIVATIONS)
+    settings.update(
+        model_type=layout.model_type,
+        architectures=[layout.architecture + _class_suffix(model.heads)],
+        hidden_act=activations[config.hidden_act or "linear"][0],
+        layer_norm_eps=_FIXED["layer_norm_eps"],
+        pad_token_id=0,
+        torch_dtype=dtype,
+    )
+    if "classifier" in model.heads:
+        classes = range(len(model.tensors["output_bias"]))
+        task = model.classifier or {}
+        labels = task.get("labels") or ["LABEL_{}".format(index) for index in classes]
+        settings.update(
+            id2label={str(index): label for index, label in enumerate(labels)},
+            label2id={label: index for index, label in enumerate(labels)},
+        )
+        if "task_name" in task:
+            settings["task_specific_params"] = {_TASK: task}
+    return settings
+
+
+def _class_suffix(heads):
+    """Hugging Face's class for these heads, without Albert or Bert before it."""
+    if "classifier" in heads:
+        return "ForSequenceClassification"
+    if "masked_lm" in heads:
+        return "ForPreTraining" if "sentence_order" in heads else "ForMaskedLM"
+    return "Model"
+
+
+def _to_pytorch(model, table):
+    state = {}
+    for variable, value in model.weights.items():
+        name, transposed = table.to_pytorch(variable)
+        state[name] = value.T if transposed else value
+    config = model.config
+    if config.dialect == "google" and config.embedding_size == config.hidden_size:
+        for variable, value in (
+            ("kernel", np.eye(config.hidden_size, dtype=np.float32)),
+            ("bias", np.zeros(config.hidden_size, np.float32)),
+        ):
+            state[table.to_pytorch(_MAPPING + variable)[0]] = value
+    if table.stores_tied and "masked_lm" in model.heads:
+        for tied in table.tied:
+            original = state[tied.original]
+            state[tied.name] = original.T if tied.transposed else original
+    return state
+
+
+def _write_tokenizer(model, directory):
+    for name, content in (
+        (_VOCABULARY, model.vocabulary),
+        (_SENTENCEPIECE, model.sentencepiece),
+    ):
+        if content is not None:
+            with open(os.path.join(directory, name), "wb") as target:
+                target.write(content)
+    if model.vocabulary is None and model.sentencepiece is None:
+        return
+    # Chinese ALBERT has BERT's vocabulary: without the class named here, Hugging
+    # Face would look for ALBERT's SentencePiece model.
+    settings = {
+        "tokenizer_class": "BertTokenizer" if model.vocabulary else "AlbertTokenizer",
+        "do_lower_case": model.do_lower_case,
+        "model_max_length": model.config.max_position_embeddings,
+    }
+    records.write_text(
+        json.dumps(settings, indent=2) + "\n",
+        os.path.join(directory, _TOKENIZER_CONFIG),
+    )

@@ -1,0 +1,88 @@
+"""Converts a model directory between TensorFlow and PyTorch, exactly or not at all.
+
+    python3 convert_checkpoint.py --from=huggingface --to=google \\
+        --input=./albert_chinese_tiny --output=./albert_tiny_zh_google
+
+Formats: `google`, `albert_zh` and `bert` are TensorFlow checkpoints of these layouts;
+`huggingface` is what the transformers package reads; `albert_pytorch` is what
+albert_pytorch's bright variant reads. `huggingface` exchanges with `google` and with
+`bert`, `albert_pytorch` with `albert_zh`; a format with itself makes a clean copy.
+"""
+
+from albert_zh import command_line  # isort: split
+
+import sys
+
+from albert_zh.errors import UserError
+from albert_zh.interop import conversion
+from albert_zh.tasks import get_task
+
+
+def build_parser():
+    """Returns the command's parser."""
+    parser = command_line.ArgumentParser(__doc__.split("\n")[0])
+    add = parser.add_argument
+    formats = sorted(conversion.FORMATS)
+    add("--from", dest="source_format", choices=formats, required=True, help="format")
+    add("--to", dest="target_format", choices=formats, required=True, help="format")
+    add("--input", required=True, help="model directory to read")
+    add("--output", required=True, help="model directory to write; must be new")
+    parser.add_bool("--keep_slots", False, "keep the optimizer's state, a TF matter")
+    add(
+        "--dtype",
+        choices=("float32", "float16"),
+        default="float32",
+        help="of the weights in a PyTorch file",
+    )
+    parser.add_bool("--allow_missing", False, "go on without a pooler")
+    add("--task_name", help="task of a classifier from elsewhere, see run_classifier")
+    add("--labels", help="its class names, by commas; default: those of the input")
+    add(
+        "--max_seq_length",
+        type=command_line.positive_int,
+        default=128,
+        help="tokens its texts are cut to, with --task_name",
+    )
+    return parser
+
+
+def main(args):
+    """Converts as the flags say."""
+    if args.labels and not args.task_name:
+        raise UserError("--labels needs --task_name")
+    task = _task_settings(args) if args.task_name else None
+    model = conversion.convert(
+        args.source_format,
+        args.target_format,
+        args.input,
+        args.output,
+        args.keep_slots,
+        args.dtype,
+        args.allow_missing,
+        task,
+    )
+    sys.stdout.write(
+        "{} tensors, {:,} parameters, heads: {}\nThe model lies in {}\n".format(
+            len(model.weights),
+            model.num_parameters(),
+            ", ".join(model.heads) or "none",
+            args.output,
+        )
+    )
+
+
+def _task_settings(args):
+    labels = args.labels and [label.strip() for label in args.labels.split(",")]
+    task = get_task(args.task_name, labels)
+    settings = {
+        "task_name": task.name,
+        "normalize_punctuation": False,
+        "max_seq_length": args.max_seq_length,
+    }
+    if task.labels:
+        settings["labels"] = list(task.labels)
+    return settings
+
+
+if __name__ == "__main__":
+    command_line.run(main, build_parser())

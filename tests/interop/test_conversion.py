@@ -1,0 +1,481 @@
+"""convert_checkpoint.py: exact round trips, refusals, damaged input."""
+
+import json
+import os
+import pathlib
+import pickle
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import modeling
+from albert_zh import checkpoints, model_directory
+from albert_zh.errors import UserError
+from albert_zh.interop import checkpoint_format, conversion
+from benchmarks import head_to_head
+
+SMALL = dict(
+    vocab_size=30,
+    hidden_size=8,
+    num_hidden_layers=4,
+    num_attention_heads=2,
+    intermediate_size=16,
+    max_position_embeddings=12,
+)
+GOOGLE = dict(SMALL, embedding_size=4, num_hidden_groups=2, inner_group_num=2)
+ALBERT_ZH = dict(SMALL, embedding_size=4, ln_type="postln")
+HEADS = head_to_head.HEADS
+LABELS = {
+    "task_name": "pair",
+    "labels": ["差", "好", "中"],
+    "do_lower_case": True,
+    "normalize_punctuation": False,
+    "max_seq_length": 12,
+}
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Function: writes a model directory with a vocabulary; returns its path."""
+
+    def write_model(settings, heads=HEADS, name="source", entries=None, labels=None):
+        directory = tmp_path / name
+        config = modeling.AlbertConfig(**settings)
+        head_to_head.write_random_model(str(directory), config, heads)
+        tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+        entries = config.vocab_size if entries is None else entries
+        tokens += [chr(0x4E00 + index) for index in range(entries - len(tokens))]
+        text = "".join(token + "\n" for token in tokens)
+        (directory / "vocab.txt").write_text(text, encoding="utf-8")
+        if labels:
+            (directory / "labels.json").write_text(json.dumps(labels))
+        return str(directory)
+
+    return write_model
+
+
+def convert(source_format, target_format, source, name="target", **options):
+    target = str(pathlib.Path(source).parent / name)
+    conversion.convert(source_format, target_format, source, target, **options)
+    return target
+
+
+def weights(directory):
+    prefix = model_directory.find(directory).checkpoint
+    tensors = checkpoints.read_tensors(prefix)
+    tensors.pop("global_step", None)
+    return tensors
+
+
+def assert_same_model(directory, other):
+    ours, theirs = weights(directory), weights(other)
+    assert set(ours) == set(theirs)
+    for name in ours:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+    for name in ("albert_config.json", "vocab.txt"):
+        first, second = (pathlib.Path(path, name) for path in (directory, other))
+        assert first.read_bytes() == second.read_bytes()
+
+
+# --- What comes back ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("heads", [(), HEADS, ("masked_lm",), ("classifier",)])
+@pytest.mark.parametrize("settings,dialect", [(GOOGLE, "google"), (SMALL, "bert")])
+def test_round_trip_through_hugging_face_changes_no_bit(
+    write, settings, dialect, heads
+):
+    source = write(settings, heads)
+    there = convert(dialect, "huggingface", source, "there")
+    assert_same_model(source, convert("huggingface", dialect, there, "back"))
+
+
+@pytest.mark.parametrize("heads", [HEADS, ("classifier",)])
+def test_round_trip_through_albert_pytorch_changes_no_bit(write, heads):
+    pytest.importorskip("torch")
+    source = write(ALBERT_ZH, heads)
+    there = convert("albert_zh", "albert_pytorch", source, "there")
+    assert_same_model(source, convert("albert_pytorch", "albert_zh", there, "back"))
+
+
+def test_fine_tuned_model_keeps_its_task(write):
+    source = write(GOOGLE, ("classifier",), labels=LABELS)
+    there = convert("google", "huggingface", source, "there")
+    config = json.loads(pathlib.Path(there, "config.json").read_text("utf-8"))
+    assert config["id2label"] == {"0": "差", "1": "好", "2": "中"}
+    assert config["architectures"] == ["AlbertForSequenceClassification"]
+    back = convert("huggingface", "google", there, "back")
+    assert json.loads(pathlib.Path(back, "labels.json").read_text("utf-8")) == LABELS
+
+
+def test_classifier_from_elsewhere_is_given_its_task(write):
+    source = write(GOOGLE, ("classifier",))
+    there = convert("google", "huggingface", source, "there")
+    task = {"task_name": "pair", "normalize_punctuation": False, "max_seq_length": 12}
+    back = convert("huggingface", "google", there, "back", task=task)
+    labels = json.loads(pathlib.Path(back, "labels.json").read_text())
+    assert labels["labels"] == ["LABEL_0", "LABEL_1", "LABEL_2"]
+    assert labels["task_name"] == "pair"
+
+
+def test_no_projection_becomes_the_identity_and_back(write):
+    """With E = H TensorFlow has no projection, Hugging Face always has one."""
+    source = write(dict(GOOGLE, embedding_size=8))
+    there = convert("google", "huggingface", source, "there")
+    assert_same_model(source, convert("huggingface", "google", there, "back"))
+
+
+def test_layers_without_sharing_become_groups(write):
+    source = write(
+        dict(SMALL, embedding_size=4, num_hidden_groups=1, cross_layer_sharing="none")
+    )
+    there = convert("google", "huggingface", source, "there")
+    back = convert("huggingface", "google", there, "back")
+    config = json.loads(pathlib.Path(back, "albert_config.json").read_text())
+    assert config["num_hidden_groups"] == SMALL["num_hidden_layers"]
+    inputs = head_to_head.make_inputs(30, length=12)
+    ours, theirs = (
+        head_to_head.run_here(directory, inputs, HEADS) for directory in (source, back)
+    )
+    np.testing.assert_array_equal(ours["sequence"], theirs["sequence"])
+
+
+def test_half_precision_rounds_and_nothing_else(write):
+    source = write(GOOGLE)
+    there = convert("google", "huggingface", source, "there", dtype="float16")
+    size = os.path.getsize(os.path.join(there, "model.safetensors"))
+    back = convert("huggingface", "google", there, "back")
+    ours, theirs = weights(source), weights(back)
+    assert size < 2.5 * sum(value.size for value in ours.values()) + 10000
+    for name, value in ours.items():
+        np.testing.assert_array_equal(value.astype(np.float16), theirs[name])
+
+
+def test_slots_are_stripped_unless_kept(write):
+    source = write(GOOGLE)
+    prefix = model_directory.find(source).checkpoint
+    tensors = checkpoints.read_tensors(prefix)
+    table = "bert/embeddings/word_embeddings"
+    tensors[table + "/adam_m"] = np.full([30, 4], 2.0, np.float32)
+    checkpoints.write_tensors(tensors, os.path.join(source, "model.ckpt"))
+    stripped = convert("google", "google", source, "stripped")
+    shapes = checkpoints.read_shapes(model_directory.find(stripped).checkpoint)
+    assert table in shapes and table + "/adam_m" not in shapes
+    kept = convert("google", "google", source, "kept", keep_slots=True)
+    value = tf.train.load_variable(
+        model_directory.find(kept).checkpoint, table + "/adam_m"
+    )
+    np.testing.assert_array_equal(value, np.full([30, 4], 2.0))
+    step = tf.train.load_variable(model_directory.find(kept).checkpoint, "global_step")
+    assert step == 7
+
+
+def test_old_names_and_the_bare_encoder_are_understood(write):
+    """Before 2019 LayerNorm had gamma and beta; a bare encoder has no prefix."""
+    from safetensors import numpy as safetensors
+
+    source = write(GOOGLE, ())
+    there = convert("google", "huggingface", source, "there")
+    path = os.path.join(there, "model.safetensors")
+    state = {}
+    for name, value in safetensors.load_file(path).items():
+        if "LayerNorm" in name:
+            name = name.replace(".weight", ".gamma").replace(".bias", ".beta")
+        state[name[len("albert.") :]] = value
+    state["embeddings.position_ids"] = np.arange(12)[np.newaxis]
+    safetensors.save_file(state, path)
+    assert_same_model(source, convert("huggingface", "google", there, "back"))
+
+
+def test_vocabulary_is_taken_out_of_a_tokenizer_json(write):
+    source = write(GOOGLE)
+    there = pathlib.Path(convert("google", "huggingface", source, "there"))
+    tokens = (there / "vocab.txt").read_text("utf-8").split("\n")[:-1]
+    vocab = {token: index for index, token in reversed(list(enumerate(tokens)))}
+    (there / "vocab.txt").unlink()
+    content = {"model": {"type": "WordPiece", "vocab": vocab}}
+    (there / "tokenizer.json").write_text(json.dumps(content))
+    assert_same_model(source, convert("huggingface", "google", str(there), "back"))
+
+
+@pytest.mark.parametrize(
+    "options,file_name",
+    [
+        ({"safe_serialization": False}, "pytorch_model.bin"),
+        ({"max_shard_size": "2KB"}, "model.safetensors.index.json"),
+        (
+            {"safe_serialization": False, "max_shard_size": "2KB"},
+            "pytorch_model.bin.index.json",
+        ),
+    ],
+)
+def test_every_weights_file_of_transformers_is_read(tmp_path, options, file_name):
+    transformers = pytest.importorskip("transformers")
+    model = transformers.AlbertForPreTraining(transformers.AlbertConfig(**GOOGLE))
+    model.save_pretrained(str(tmp_path / "single"))
+    model.save_pretrained(str(tmp_path / "other"), **options)
+    assert (tmp_path / "other" / file_name).exists()
+    single = convert("huggingface", "google", str(tmp_path / "single"), "from_single")
+    other = convert("huggingface", "google", str(tmp_path / "other"), "from_other")
+    ours, theirs = weights(single), weights(other)
+    assert set(ours) == set(theirs)
+    for name in ours:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
+def test_bfloat16_weights_are_read_as_they_are(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    import torch
+
+    model = transformers.AlbertModel(transformers.AlbertConfig(**GOOGLE)).bfloat16()
+    model.save_pretrained(str(tmp_path / "half"))
+    with open(str(tmp_path / "half" / "model.safetensors"), "rb") as source:
+        assert b'"BF16"' in source.read(10000)
+    back = convert("huggingface", "google", str(tmp_path / "half"), "back")
+    table = weights(back)["bert/embeddings/word_embeddings"]
+    expected = model.embeddings.word_embeddings.weight.detach().to(torch.float32)
+    np.testing.assert_array_equal(table, expected.numpy())
+
+
+# --- What is refused ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings,source_format,target_format,words",
+    [
+        (ALBERT_ZH, "albert_zh", "google", "position and segment embeddings"),
+        (ALBERT_ZH, "albert_zh", "huggingface", "no exact conversion"),
+        (GOOGLE, "google", "albert_pytorch", "no exact conversion"),
+        (SMALL, "bert", "google", "no exact conversion"),
+        (GOOGLE, "albert_zh", "albert_pytorch", "give --from=google"),
+        (
+            dict(ALBERT_ZH, ln_type="preln"),
+            "albert_zh",
+            "albert_pytorch",
+            "shares all with preln",
+        ),
+        (
+            dict(
+                SMALL,
+                embedding_size=4,
+                num_hidden_groups=1,
+                cross_layer_sharing="attention",
+            ),
+            "google",
+            "huggingface",
+            "share only attention",
+        ),
+        (dict(SMALL, cross_layer_sharing="all"), "bert", "huggingface", "no layers"),
+    ],
+)
+def test_what_has_no_exact_counterpart_is_refused(
+    write, settings, source_format, target_format, words
+):
+    source = write(settings)
+    with pytest.raises(UserError, match=words):
+        convert(source_format, target_format, source)
+    assert sorted(os.listdir(os.path.dirname(source))) == ["source"]
+
+
+def test_groups_that_the_frameworks_number_differently_are_refused():
+    """Some numbers of layers and groups round differently; they are found."""
+    from albert_zh.interop import state_dict_format
+
+    refused = []
+    for layers in range(1, 49):
+        for groups in range(1, layers + 1):
+            settings = dict(GOOGLE, num_hidden_layers=layers, num_hidden_groups=groups)
+            config = modeling.AlbertConfig(**settings)
+            same = all(
+                int(i / layers * groups) == int(i / (layers / groups))
+                for i in range(layers)
+            )
+            try:
+                state_dict_format.HUGGING_FACE["google"].check(config)
+                assert same
+            except UserError:
+                assert not same
+                refused.append((layers, groups))
+    assert (18, 14) in refused
+    assert not {(12, 1), (24, 1), (12, 12), (24, 4)} & set(refused)
+
+
+@pytest.mark.parametrize(
+    "key,value,words",
+    [
+        ("layer_norm_eps", 1e-5, "layer_norm_eps is 1e-05"),
+        ("hidden_act", "silu", "hidden_act 'silu'"),
+        ("model_type", "roberta", "model_type is 'roberta'"),
+        ("hidden_size", None, "lacks hidden_size"),
+        ("hidden_size", 16, "has shape"),
+        ("vocab_size", 29, "has shape"),
+    ],
+)
+def test_config_that_cannot_be_kept_is_refused(write, key, value, words):
+    there = convert("google", "huggingface", write(GOOGLE), "there")
+    path = pathlib.Path(there, "config.json")
+    config = json.loads(path.read_text())
+    config[key] = value
+    if value is None:
+        del config[key]
+    path.write_text(json.dumps(config))
+    with pytest.raises(UserError, match=words):
+        convert("huggingface", "google", there, "back")
+
+
+def test_untied_output_table_is_refused(write):
+    from safetensors import numpy as safetensors
+
+    there = convert("google", "huggingface", write(GOOGLE), "there")
+    path = os.path.join(there, "model.safetensors")
+    state = safetensors.load_file(path)
+    table = state["albert.embeddings.word_embeddings.weight"]
+    state["predictions.decoder.weight"] = table.copy()
+    safetensors.save_file(state, path)
+    convert("huggingface", "google", there, "tied")
+    state["predictions.decoder.weight"] = table + 1
+    safetensors.save_file(state, path)
+    with pytest.raises(UserError, match="predictions.decoder.weight differs"):
+        convert("huggingface", "google", there, "untied")
+
+
+def test_missing_pooler_is_refused_unless_allowed(write, caplog):
+    from safetensors import numpy as safetensors
+
+    there = convert("google", "huggingface", write(GOOGLE), "there")
+    path = os.path.join(there, "model.safetensors")
+    state = safetensors.load_file(path)
+    state = {name: value for name, value in state.items() if "pooler" not in name}
+    state["qa_outputs.weight"] = np.zeros([2, 8], np.float32)
+    safetensors.save_file(state, path)
+    with pytest.raises(UserError, match="pooler.* is missing; --allow_missing"):
+        convert("huggingface", "google", there, "back")
+    back = convert("huggingface", "google", there, "back", allow_missing=True)
+    assert "bert/pooler/dense/kernel is missing" in caplog.text
+    assert "not converted: qa_outputs.weight" in caplog.text
+    assert not any("pooler" in name for name in weights(back))
+
+
+# --- Bad input, as the user sees it -------------------------------------------
+
+
+@pytest.fixture
+def fails(run_command, assert_user_error, tmp_path):
+    """Function: the command ends in one line with these words and no output."""
+
+    def check(source_format, target_format, source, words, *flags):
+        target = tmp_path / "refused"
+        result = run_command(
+            "convert_checkpoint.py",
+            "--from=" + source_format,
+            "--to=" + target_format,
+            "--input=" + source,
+            "--output={}".format(target),
+            *flags,
+        )
+        assert_user_error(result, *words)
+        assert not list(tmp_path.glob("refused*"))
+
+    return check
+
+
+def test_truncated_safetensors(write, fails):
+    there = convert("google", "huggingface", write(GOOGLE), "there")
+    path = pathlib.Path(there, "model.safetensors")
+    path.write_bytes(path.read_bytes()[:-10])
+    fails("huggingface", "google", there, ["model.safetensors", "truncated"])
+
+
+class _Attack:
+    """A pickle that creates a file when it is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_pickle_that_wants_to_run_code(write, fails, tmp_path):
+    pytest.importorskip("torch")
+    there = convert("google", "huggingface", write(GOOGLE), "there")
+    os.remove(os.path.join(there, "model.safetensors"))
+    trap = tmp_path / "trapped"
+    with open(os.path.join(there, "pytorch_model.bin"), "wb") as target:
+        pickle.dump({"albert.pooler.weight": _Attack(str(trap))}, target)
+    fails("huggingface", "google", there, ["pytorch_model.bin", "refused"])
+    assert not trap.exists()
+
+
+def test_truncated_pickle(write, fails):
+    pytest.importorskip("torch")
+    there = convert("albert_zh", "albert_pytorch", write(ALBERT_ZH), "there")
+    path = pathlib.Path(there, "pytorch_model.bin")
+    path.write_bytes(path.read_bytes()[:3000])
+    fails("albert_pytorch", "albert_zh", there, ["pytorch_model.bin", "truncated"])
+
+
+def test_vocabulary_one_line_short(write, fails):
+    source = write(GOOGLE, entries=29)
+    fails("google", "huggingface", source, ["29 entries", "30 rows"])
+
+
+def test_config_of_another_size(write, fails):
+    source = write(GOOGLE)
+    path = pathlib.Path(source, "albert_config.json")
+    settings = dict(json.loads(path.read_text()), hidden_size=16)
+    path.write_text(json.dumps(settings))
+    fails("google", "huggingface", source, ["hidden_size is 8, not the config's 16"])
+
+
+def test_no_weights_at_all(write, fails):
+    source = write(GOOGLE)
+    for path in pathlib.Path(source).glob("*ckpt*"):
+        path.unlink()
+    pathlib.Path(source, "checkpoint").unlink()
+    fails("google", "huggingface", source, ["--input", "no TensorFlow checkpoint"])
+    there = pathlib.Path(source).parent / "empty"
+    there.mkdir()
+    fails("huggingface", "google", str(there), ["cannot read", "config.json"])
+    (there / "config.json").write_text("{}")
+    fails("huggingface", "google", str(there), ["no model.safetensors"])
+
+
+def test_options_that_do_not_fit(write, fails):
+    source = write(GOOGLE)
+    fails("google", "huggingface", source, ["--keep_slots"], "--keep_slots")
+    fails("google", "google", source, ["--dtype=float16"], "--dtype=float16")
+    fails("google", "google", source, ["--task_name"], "--task_name=pair")
+    fails("google", "google", source, ["--labels needs"], "--labels=a,b")
+
+
+def test_existing_output_is_left_alone(write, run_command, assert_user_error):
+    source = write(GOOGLE)
+    result = run_command(
+        "convert_checkpoint.py",
+        "--from=google",
+        "--to=google",
+        "--input=" + source,
+        "--output=" + source,
+    )
+    assert_user_error(result, "--output", "exists already")
+    assert_same_model(source, convert("google", "google", source, "copy"))
+
+
+def test_damaged_output_is_noticed(write, monkeypatch):
+    """The comparison after writing is real: a writer that errs is caught."""
+    source = write(GOOGLE)
+
+    def err(model, directory):
+        tensors = dict(model.tensors)
+        name = "bert/pooler/dense/bias"
+        tensors[name] = np.nextafter(tensors[name], np.float32(9))
+        checkpoint_format.write(model._replace(tensors=tensors), directory)
+
+    formats = dict(conversion.FORMATS)
+    formats["google"] = formats["google"]._replace(write=err)
+    monkeypatch.setattr(conversion, "FORMATS", formats)
+    with pytest.raises(RuntimeError, match="bert/pooler/dense/bias differs"):
+        convert("google", "google", source)
+    assert sorted(os.listdir(os.path.dirname(source))) == ["source"]
