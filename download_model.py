@@ -1,0 +1,113 @@
+"""Downloads published models, CLUE's task data and BERT's Chinese vocabulary by name.
+
+    python3 download_model.py --list
+    python3 download_model.py vocab
+    python3 download_model.py albert_tiny_zh
+    python3 download_model.py afqmc --output_dir=./data/afqmc
+
+A model becomes a directory that the commands take as --model_dir. An interrupted
+download goes on when the same command is given again. Checksums are recorded at the
+first download, in checksums.json beside the directories, and verified at later ones.
+Where the network is closed, fetch the file by other means and give it with
+--from_file.
+"""
+
+from albert_zh import command_line  # isort: split
+
+import argparse
+import functools
+import logging
+import re
+import sys
+
+from albert_zh import catalogue, downloads, installation
+from albert_zh.errors import UserError
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def build_parser():
+    """Returns the command's parser."""
+    parser = command_line.ArgumentParser(__doc__.split("\n")[0])
+    add = parser.add_argument
+    add("name", nargs="?", metavar="NAME", help="what to download, one of --list")
+    parser.add_bool("--list", False, "show what there is, and end")
+    add(
+        "--output_dir",
+        help="the directory it becomes; by default ./prev_trained_model/NAME for a "
+        "model, ./CLUEdatasets/NAME for a task, albert_config of this repository for "
+        "the vocabulary",
+    )
+    add("--source", choices=catalogue.SOURCES, help="publisher; the first in --list")
+    add("--base_url", help="mirror that stands in for the publisher's base address")
+    add(
+        "--from_file",
+        help="archive or file fetched by hand, or the folder of a Hugging Face "
+        "model's files; nothing is downloaded",
+    )
+    add(
+        "--retries",
+        type=command_line.non_negative_int,
+        default=downloads.RETRIES,
+        help="attempts after a failed one that bring nothing new",
+    )
+    add(
+        "--timeout",
+        type=_positive_seconds,
+        default=downloads.STALL_SECONDS,
+        help="seconds without a byte after which an attempt has failed",
+    )
+    return parser
+
+
+def _positive_seconds(text):
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError("expected seconds above 0, received " + text)
+    return value
+
+
+def main(args):
+    """Downloads what the flags say."""
+    if args.list:
+        if args.name:
+            raise UserError("give NAME or --list, not both")
+        sys.stdout.write("\n".join(catalogue.table()) + "\n")
+        return
+    if not args.name:
+        raise UserError("give the NAME of what to download; --list shows them")
+    if args.base_url and args.from_file:
+        raise UserError("--base_url and --from_file exclude each other")
+    if args.base_url and not re.match("https?://[^/]", args.base_url):
+        raise UserError(
+            "--base_url={}; expected http://... or https://...".format(args.base_url)
+        )
+    entry = catalogue.find(args.name, args.source)
+    directory = args.output_dir or installation.default_directory(entry)
+    fetch = functools.partial(
+        downloads.fetch, retries=args.retries, stall_seconds=args.timeout
+    )
+    origin = installation.Origin(fetch, args.base_url, args.from_file)
+    if not installation.install(entry, directory, origin):
+        _LOGGER.info("nothing to download: it is there, complete and undamaged")
+    sys.stdout.write(_summary(entry, directory))
+
+
+def _summary(entry, directory):
+    """What to do with it, and where it lies."""
+    lines = []
+    if entry.source == "huggingface" and entry.kind == catalogue.MODEL:
+        lines.append(
+            "PyTorch weights; convert them with python3 convert_checkpoint.py "
+            "--from=huggingface --to=google --input={0} --output={0}_tf".format(
+                directory
+            )
+        )
+    elif entry.kind == catalogue.MODEL:
+        lines.append("The commands take it as --model_dir={}".format(directory))
+    lines.append("{} lies in {}".format(entry.name, directory))
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    command_line.run(main, build_parser())
