@@ -35,31 +35,33 @@ def build_parser():
         help="of the weights in a PyTorch file",
     )
     parser.add_bool("--allow_missing", False, "go on without a pooler")
+    parser.add_bool("--drop_masked_lm", False, "leave the MLM head behind")
     add("--task_name", help="task of a classifier from elsewhere, see run_classifier")
     add("--labels", help="its class names, by commas; default: those of the input")
     add(
         "--max_seq_length",
         type=command_line.positive_int,
-        default=128,
-        help="tokens its texts are cut to, with --task_name",
+        help="tokens its texts are cut to; default: the input's, else 128",
     )
     return parser
 
 
 def main(args):
     """Converts as the flags say."""
-    if args.labels and not args.task_name:
-        raise UserError("--labels needs --task_name")
-    task = _task_settings(args) if args.task_name else None
-    model = conversion.convert(
-        args.source_format,
-        args.target_format,
-        args.input,
-        args.output,
+    for flag in ("labels", "max_seq_length"):
+        if getattr(args, flag) and not args.task_name:
+            raise UserError("--{} needs --task_name".format(flag))
+    if not args.output:
+        raise UserError("--output is empty; expected a directory's name")
+    options = conversion.Options(
         args.keep_slots,
         args.dtype,
         args.allow_missing,
-        task,
+        args.drop_masked_lm,
+        _task_settings(args) if args.task_name else None,
+    )
+    model = conversion.convert(
+        args.source_format, args.target_format, args.input, args.output, options
     )
     sys.stdout.write(
         "{} tensors, {:,} parameters, heads: {}\nThe model lies in {}\n".format(
@@ -74,11 +76,9 @@ def main(args):
 def _task_settings(args):
     labels = args.labels and [label.strip() for label in args.labels.split(",")]
     task = get_task(args.task_name, labels)
-    settings = {
-        "task_name": task.name,
-        "normalize_punctuation": False,
-        "max_seq_length": args.max_seq_length,
-    }
+    settings = {"task_name": task.name, "normalize_punctuation": False}
+    if args.max_seq_length:
+        settings["max_seq_length"] = args.max_seq_length
     if task.labels:
         settings["labels"] = list(task.labels)
     return settings

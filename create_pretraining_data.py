@@ -15,9 +15,15 @@ from albert_zh import command_line  # isort: split
 
 import numpy as np
 
-import modeling
 import tokenization
-from albert_zh import corpus, instances, model_directory, records, segmentation
+from albert_zh import (
+    corpus,
+    estimators,
+    instances,
+    model_directory,
+    records,
+    segmentation,
+)
 from albert_zh.errors import as_user_error
 from albert_zh.statistics import Statistics
 
@@ -31,10 +37,14 @@ def build_parser():
     positive_int = command_line.positive_int
     add("--input_file", required=True, help="text files or globs, comma-separated")
     add("--output_file", required=True, help="TFRecord files, comma-separated")
-    add("--model_dir", help="folder of a model, for its vocabulary")
+    add("--model_dir", help="folder of a model, for vocabulary and casing")
     add("--vocab_file", help="WordPiece vocabulary, one token per line")
     add("--spm_model_file", help="SentencePiece model, in place of a vocabulary")
-    add_bool("--do_lower_case", True, "lower-case the text and strip accents")
+    add_bool(
+        "--do_lower_case",
+        None,
+        "lower-case the text and strip accents; default: as --model_dir, else True",
+    )
     add_bool("--normalize_punctuation", False, "map “ ” ‘ ’ … — to known tokens")
     add(
         "--encoding_errors",
@@ -69,6 +79,9 @@ def main(args):
         spm_model_file=args.spm_model_file,
     )
     model_directory.require(files, "vocab_file")
+    args.do_lower_case = model_directory.choose_do_lower_case(
+        args.do_lower_case, files.directory
+    )
     with as_user_error(ValueError, OSError, ImportError):
         settings = instances.Settings(
             *(getattr(args, name) for name in instances.Settings._fields)
@@ -119,7 +132,7 @@ def _load_tokenizer(args, files):
         model_directory.check_vocabulary(
             tokenizer.vocab_size,
             files.spm_model_file or files.vocab_file,
-            modeling.AlbertConfig.from_json_file(files.config_file),
+            estimators.load_config(files.config_file, args.max_seq_length),
             exact=True,
         )
     return tokenizer

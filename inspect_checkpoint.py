@@ -20,6 +20,8 @@ from albert_zh import architecture, checkpoints, model_directory
 from albert_zh.errors import UserError
 
 REPOSITORY = os.path.dirname(os.path.abspath(__file__))
+# How many of the variables that belong to no known part are named.
+SHOWN_OTHERS = 3
 CONFIG_FILES = os.path.join(REPOSITORY, "albert_config", "*.json")
 
 
@@ -92,9 +94,17 @@ def report(checkpoint, shapes):
         ("pooler", "yes" if found.has_pooler else "none"),
         ("heads", _join(found.heads)),
         ("optimizer slots", "{:,}".format(found.slots)),
+        ("other variables", _others(found.others)),
     ]
     rows += _file_rows(checkpoint, checkpoints.STEP in shapes)
     return rows + _config_rows(checkpoint, found)
+
+
+def _others(names):
+    if not names:
+        return "none"
+    more = ", ..." if len(names) > SHOWN_OTHERS else ""
+    return "{:,}: {}{}".format(len(names), _join(names[:SHOWN_OTHERS]), more)
 
 
 def _layer_rows(found):

@@ -54,7 +54,11 @@ def build_parser():
     add("--bert_config_file", "--albert_config_file", help="sizes; needed to train")
     add("--vocab_file", help="WordPiece vocabulary; needed to train")
     add("--spm_model_file", help="SentencePiece model instead of --vocab_file")
-    parser.add_bool("--do_lower_case", None, "lower-case the text; True when training")
+    parser.add_bool(
+        "--do_lower_case",
+        None,
+        "lower-case the text; default: as the model's folder says, else True",
+    )
     parser.add_bool("--normalize_punctuation", None, "map marks the vocabulary lacks")
     add("--max_seq_length", type=command_line.positive_int, help="128 when training")
     add("--init_checkpoint", help="pretrained checkpoint to start from")
@@ -164,8 +168,8 @@ def _classifier_files(args, task, train_data):
         labels=task.labels or reading.find_labels(train_data),
         vocab_file=chosen.vocab_file,
         spm_model_file=chosen.spm_model_file,
-        do_lower_case=_first_given(
-            args.do_lower_case, before and before.do_lower_case, True
+        do_lower_case=model_directory.choose_do_lower_case(
+            args.do_lower_case, chosen.directory
         ),
         normalize_punctuation=_first_given(
             args.normalize_punctuation, before and before.normalize_punctuation, False

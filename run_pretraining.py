@@ -30,7 +30,11 @@ def build_parser():
     """Returns the command's parser."""
     parser = command_line.ArgumentParser(__doc__.split("\n")[0])
     add = parser.add_argument
-    add("--model_dir", help="folder of a model to start from: config, checkpoint")
+    add(
+        "--model_dir",
+        help="folder of a model to start from: config, checkpoint; its vocabulary and "
+        "casing go along into --output_dir",
+    )
     add("--albert_config_file", "--bert_config_file", help="model JSON")
     add("--input_file", required=True, help="TFRecord files or globs, by commas")
     add("--output_dir", required=True, help="where checkpoints and results go")

@@ -19,6 +19,8 @@ _HEADS = (
     ("classifier", "output_weights"),
 )
 _WORD_EMBEDDINGS = "/embeddings/word_embeddings"
+# Variables of a model with the encoder's scope put in.
+_MODEL = r"({}/(embeddings|encoder|pooler)/|cls/|output_(weights|bias)$)"
 
 
 class Architecture(NamedTuple):
@@ -39,6 +41,8 @@ class Architecture(NamedTuple):
       encoder_parameters: int, scalars of encoder and pooler.
       parameters: int, scalars of the whole model, heads included.
       slots: int, number of the optimizer's variables.
+      others: sorted names of the variables that are none of these: of a layer on top
+        that is not known here, or of an optimizer that is not.
     """
 
     scope: str
@@ -58,6 +62,7 @@ class Architecture(NamedTuple):
     encoder_parameters: int
     parameters: int
     slots: int
+    others: Tuple[str, ...]
 
 
 class _Layers(NamedTuple):
@@ -102,7 +107,7 @@ def infer(shapes, source="the checkpoint"):
     layers = _google_layers(inside) if dialect == "google" else _layers(inside)
     _, hidden_size = find("encoder/.*/self/query/kernel")
     _, intermediate_size = find("encoder/.*/intermediate(_[0-9]+)?/dense/kernel")
-    model = {n: s for n, s in shapes.items() if not checkpoints.is_training_state(n)}
+    model, slots, others = _sort_out(shapes, scope)
     return Architecture(
         scope=scope,
         dialect=dialect,
@@ -118,7 +123,8 @@ def infer(shapes, source="the checkpoint"):
             {n: s for n, s in model.items() if n.startswith(scope + "/")}
         ),
         parameters=checkpoints.count_parameters(model),
-        slots=sum(name not in model and name != checkpoints.STEP for name in shapes),
+        slots=len(slots),
+        others=tuple(sorted(others)),
         **layers._asdict(),
     )
 
@@ -126,6 +132,28 @@ def infer(shapes, source="the checkpoint"):
 def find_heads(names):
     """Returns which of the heads, see `Architecture`, have a variable in `names`."""
     return tuple(head for head, name in _HEADS if name in names)
+
+
+def _sort_out(shapes, scope):
+    """Splits {name: shape} into those of model, optimizer and neither of them.
+
+    The step is left out. An optimizer's variable is named below its model variable,
+    so that one below another is never the model's.
+    """
+    is_model = re.compile(_MODEL.format(re.escape(scope))).match
+    model, slots, others = {}, {}, {}
+    for name, shape in shapes.items():
+        parts = name.split("/")
+        parents = ("/".join(parts[:end]) for end in range(1, len(parts)))
+        if name == checkpoints.STEP:
+            continue
+        if checkpoints.is_training_state(name):
+            slots[name] = shape
+        elif is_model(name) and not any(parent in shapes for parent in parents):
+            model[name] = shape
+        else:
+            others[name] = shape
+    return model, slots, others
 
 
 def _find_scope(shapes, source):

@@ -306,12 +306,14 @@ def write_tensors(tensors, output_prefix):
     renames. The directory's `checkpoint` file names it.
 
     Args:
-      tensors: dict variable name -> ndarray.
+      tensors: dict variable name -> ndarray; without a "global_step" it is 0.
       output_prefix: path prefix to write, without the step.
 
     Returns:
-      The prefix written: `output_prefix`-STEP, STEP 0 without a "global_step".
+      The prefix written: `output_prefix`-STEP.
     """
+    # Estimator reads no checkpoint without a step.
+    tensors = dict({STEP: np.int64(0)}, **tensors)
     with tf.Graph().as_default(), tf.Session() as session:
         values = {}
         for name, value in sorted(tensors.items()):
@@ -328,7 +330,7 @@ def write_tensors(tensors, output_prefix):
         return saver.save(
             session,
             output_prefix,
-            global_step=int(tensors.get(STEP, 0)),
+            global_step=int(tensors[STEP]),
             write_meta_graph=False,
         )
 

@@ -13,7 +13,7 @@ from typing import NamedTuple, Optional
 import tensorflow.compat.v1 as tf
 
 import tokenization
-from albert_zh import checkpoints
+from albert_zh import checkpoints, records
 from albert_zh.errors import UserError, as_user_error
 
 _LOGGER = logging.getLogger(__name__)
@@ -23,6 +23,11 @@ VOCAB_FILE = "vocab.txt"
 SPM_FILE = "spm.model"
 # Present where the model is a fine-tuned classifier.
 LABELS_FILE = "labels.json"
+# The tokenizer's settings under Hugging Face's names; of them the casing is read.
+TOKENIZER_FILE = "tokenizer_settings.json"
+# Hugging Face's file with the same key. It is not written beside a TensorFlow
+# checkpoint: bert-for-tf2 wants one file there that matches *_config*.json.
+_HUGGING_FACE_TOKENIZER_FILE = "tokenizer_config.json"
 # The best model of a fine-tuning, inside its --output_dir.
 BEST_DIRECTORY = "best"
 
@@ -75,7 +80,7 @@ class ModelDirectory(NamedTuple):
 
 
 def find(directory):
-    """Finds a model's files.
+    """Finds a model's files, for commands that have no flag for each of them.
 
     Args:
       directory: path; where it is that of a fine-tuning, its `best/` is taken.
@@ -117,15 +122,17 @@ def choose(directory, **flags):
         _check_exists(field, flags.get(field))
     if directory is None:
         return ModelDirectory(None, **flags)
-    directory = resolve(directory)
+    directory = resolve(directory, has_flags=True)
     found = dict(flags)
     absent = {field for field, path in flags.items() if not path}
     if "config_file" in absent:
-        found["config_file"] = find_config(directory)
+        found["config_file"] = find_config(directory, has_flags=True)
     if "checkpoint" in absent:
-        found["checkpoint"] = find_checkpoint(directory)
+        found["checkpoint"] = find_checkpoint(directory, has_flags=True)
     if {"vocab_file", "spm_model_file"} <= absent:
-        found["vocab_file"], found["spm_model_file"] = find_vocabulary(directory)
+        found["vocab_file"], found["spm_model_file"] = find_vocabulary(
+            directory, has_flags=True
+        )
     for field, path in found.items():
         if path and field in absent:
             _LOGGER.info("--model_dir: %s is its %s", path, _KINDS[field])
@@ -140,16 +147,17 @@ def _check_exists(field, path):
         raise UserError("{}={}: no such file{}".format(_FLAGS[field], path, hint))
 
 
-def require(files, *fields):
+def require(files, *fields, has_flags=True):
     """Makes sure that files were named or found.
 
     Args:
       files: `ModelDirectory`.
       *fields: those that must not be None; for "vocab_file" a SentencePiece model
         does as well.
+      has_flags: as `resolve` takes it.
 
     Raises:
-      UserError: names the flag of the first one that is missing.
+      UserError: names the first one that is missing, and its flag.
     """
     for field in fields:
         is_vocab = field == "vocab_file"
@@ -158,41 +166,102 @@ def require(files, *fields):
         if files.directory is None:
             message = "{} is missing; give it or --model_dir".format(_FLAGS[field])
         else:
-            message = "--model_dir={} holds no {}; give {}".format(
-                files.directory, _KINDS[field], _FLAGS[field]
+            message = "--model_dir={} holds no {}".format(
+                files.directory, _KINDS[field]
             )
+            message += "; give " + _FLAGS[field] if has_flags else ""
         hint = " ({})".format(_VOCABULARY_HINT) if is_vocab else ""
         raise UserError(message + hint)
 
 
-def resolve(directory):
+def resolve(directory, has_flags=False):
     """Returns the directory of the model itself: a fine-tuning's is its `best/`.
+
+    Args:
+      directory: path.
+      has_flags: bool; whether the command has a flag for each file that a directory
+        is searched for, which the message then names. So in all functions below.
 
     Raises:
       UserError: there is no such directory.
     """
     if not tf.io.gfile.isdir(directory):
+        hint = " (a checkpoint's path goes to --init_checkpoint)" if has_flags else ""
         raise UserError(
-            "{}: no such directory; expected a model's (a checkpoint's path goes to "
-            "--init_checkpoint)".format(directory)
+            "{}: no such directory; expected a model's{}".format(directory, hint)
         )
     best_dir = os.path.join(directory, BEST_DIRECTORY)
     is_fine_tuning = tf.io.gfile.exists(os.path.join(best_dir, LABELS_FILE))
     return best_dir if is_fine_tuning else directory
 
 
-def find_config(directory):
+def read_do_lower_case(directory):
+    """Tells whether a model's tokenizer lower-cases.
+
+    Args:
+      directory: path of the model itself, see `resolve`.
+
+    Returns:
+      bool, of `labels.json`, else of `tokenizer_settings.json`, else of Hugging
+      Face's `tokenizer_config.json`; None where none says.
+
+    Raises:
+      UserError: one of the files is damaged.
+    """
+    for name in (LABELS_FILE, TOKENIZER_FILE, _HUGGING_FACE_TOKENIZER_FILE):
+        path = os.path.join(directory, name)
+        if not tf.io.gfile.exists(path):
+            continue
+        try:
+            settings = json.loads(read_bytes(path).decode("utf-8"))
+        except ValueError as error:
+            raise UserError("{}: not JSON ({})".format(path, error)) from error
+        value = settings.get("do_lower_case") if isinstance(settings, dict) else ""
+        if value is None:
+            continue
+        if not isinstance(value, bool):
+            raise UserError(
+                "{}: expected an object in which do_lower_case is true or "
+                "false".format(path)
+            )
+        return value
+    return None
+
+
+def choose_do_lower_case(given, directory):
+    """Takes --do_lower_case where it is given, else the model's casing, else True.
+
+    Args:
+      given: bool, or None where the flag is absent.
+      directory: path of the model that is started from, or None.
+
+    Returns:
+      bool.
+
+    Raises:
+      UserError: as `read_do_lower_case`.
+    """
+    if given is not None:
+        return given
+    held = read_do_lower_case(directory) if directory else None
+    if held is None:
+        return True
+    _LOGGER.info("--model_dir: its do_lower_case is %s", held)
+    return held
+
+
+def find_config(directory, has_flags=False):
     """Returns the path of the TensorFlow config in a directory, or None.
 
     Raises:
       UserError: several files could be meant.
     """
-    return _find_one(directory, "config_file", _CONFIG_NAMES) or _find_one(
-        directory, "config_file", _OTHER_CONFIG_NAMES, _is_tensorflow_config
+    return _find_one(directory, "config_file", _CONFIG_NAMES, has_flags) or _find_one(
+        directory, "config_file", _OTHER_CONFIG_NAMES, has_flags, _is_tensorflow_config
     )
 
 
-def find_vocabulary(directory):
+def find_vocabulary(directory, has_flags=False):
     """Returns (vocabulary, SentencePiece model): the path of one of them, or none.
 
     A SentencePiece model of a usual name is preferred, as tokenizers prefer it.
@@ -200,16 +269,16 @@ def find_vocabulary(directory):
     Raises:
       UserError: several files could be meant.
     """
-    spm_model_file = _find_one(directory, "spm_model_file", _SPM_NAMES)
+    spm_model_file = _find_one(directory, "spm_model_file", _SPM_NAMES, has_flags)
     if spm_model_file:
         return None, spm_model_file
-    vocab_file = _find_one(directory, "vocab_file", _VOCAB_NAMES)
+    vocab_file = _find_one(directory, "vocab_file", _VOCAB_NAMES, has_flags)
     if vocab_file:
         return vocab_file, None
-    return None, _find_one(directory, "spm_model_file", _OTHER_SPM_NAMES)
+    return None, _find_one(directory, "spm_model_file", _OTHER_SPM_NAMES, has_flags)
 
 
-def _find_one(directory, field, tiers, is_right=lambda path: True):
+def _find_one(directory, field, tiers, has_flags, is_right=lambda path: True):
     """Returns the path of the one file that the first tier with any names, or None.
 
     Raises:
@@ -222,11 +291,10 @@ def _find_one(directory, field, tiers, is_right=lambda path: True):
         paths = list(filter(is_right, paths))
         if len(paths) > 1:
             raise UserError(
-                "{} holds {}: each could be the model's; leave one there, or name it "
-                "with {} where the command has that".format(
+                "{} holds {}: each could be the model's; leave one there{}".format(
                     directory,
                     ", ".join(map(os.path.basename, paths)),
-                    _FLAGS[field],
+                    ", or name it with " + _FLAGS[field] if has_flags else "",
                 )
             )
         if paths:
@@ -248,15 +316,17 @@ def _is_tensorflow_config(path):
     )
 
 
-def find_checkpoint(directory, needs_data=True):
+def find_checkpoint(directory, needs_data=True, has_flags=False):
     """Finds the TensorFlow checkpoint of a directory.
 
-    The `checkpoint` file decides, if the files it names are here: the directory may
-    have been moved or copied. Else the directory must have one checkpoint only.
+    The `checkpoint` file decides, if what it names is here: the directory may have
+    been moved or copied. Else the directory must have one checkpoint only; a path
+    elsewhere is followed only where it has none.
 
     Args:
       directory: path.
       needs_data: bool; whether the .data files must be there, too.
+      has_flags: as `resolve` takes it.
 
     Returns:
       Path prefix, or None.
@@ -268,50 +338,71 @@ def find_checkpoint(directory, needs_data=True):
     names = tf.io.gfile.listdir(directory)
     prefixes = sorted(filter(None, {checkpoints.prefix_of(name) for name in names}))
     prefixes = [os.path.join(directory, prefix) for prefix in prefixes]
-    prefixes = _prefer_named(directory, prefixes)
-    if len(prefixes) > 1:
-        raise UserError(
-            "{} holds the checkpoints {} and no `checkpoint` file that names one of "
-            "them; choose one with --init_checkpoint".format(
-                directory, ", ".join(map(os.path.basename, prefixes))
-            )
-        )
-    if not prefixes:
+    named = checkpoints.named_checkpoint(directory)
+    if named is None:
+        reason = "and no `checkpoint` file that names one of them"
+        prefix = _only_one(directory, prefixes, reason, has_flags)
+    else:
+        prefix = _follow(directory, prefixes, named, has_flags)
+    if prefix is None:
         _refuse_hugging_face(directory, names)
         return None
-    missing = checkpoints.missing_files(prefixes[0])
+    missing = checkpoints.missing_files(prefix)
     if missing and (needs_data or missing[0].endswith(".index")):
         raise UserError(
             "{} is missing; copy or download the checkpoint again".format(missing[0])
         )
-    return prefixes[0]
+    return prefix
 
 
-def _prefer_named(directory, prefixes):
-    """The checkpoint that the `checkpoint` file names, or else all of them.
+def _follow(directory, prefixes, named, has_flags):
+    """The checkpoint meant by a `checkpoint` file.
 
     Args:
       directory: path.
       prefixes: list of the path prefixes in the directory.
+      named: the path prefix that the file names.
+      has_flags: as `resolve` takes it.
+
+    Returns:
+      Path prefix.
 
     Raises:
-      UserError: there is none in the directory, and the named one is not there.
+      UserError: several are there and not the named one, or none anywhere.
     """
-    named = checkpoints.named_checkpoint(directory)
-    if named is None:
-        return prefixes
+    state_file = os.path.join(directory, "checkpoint")
     beside = os.path.join(directory, os.path.basename(named))
     if beside in prefixes:
-        return [beside]
-    if tf.io.gfile.exists(named + ".index"):
-        return [named]
-    if not prefixes:
+        return beside
+    if prefixes:
+        reason = "but its `checkpoint` file names {}".format(named)
+        prefix = _only_one(directory, prefixes, reason, has_flags)
+        _LOGGER.warning(
+            "%s names %s, which is not in this directory; reading %s",
+            state_file,
+            named,
+            prefix,
+        )
+        return prefix
+    if not tf.io.gfile.exists(named + ".index"):
+        raise UserError("{}: names {}, which is not there".format(state_file, named))
+    _LOGGER.warning("%s: reading %s, which it names", state_file, named)
+    return named
+
+
+def _only_one(directory, prefixes, reason, has_flags):
+    """Returns the one path prefix, or None; `UserError` if there are several."""
+    if len(prefixes) > 1:
         raise UserError(
-            "{}: names {}, which is not there".format(
-                os.path.join(directory, "checkpoint"), named
+            "{} holds the checkpoints {}, {}; {}leave one, or name one in the "
+            "`checkpoint` file".format(
+                directory,
+                ", ".join(map(os.path.basename, prefixes)),
+                reason,
+                "choose one with --init_checkpoint, " if has_flags else "",
             )
         )
-    return prefixes
+    return prefixes[0] if prefixes else None
 
 
 def _refuse_hugging_face(directory, names):
@@ -377,13 +468,16 @@ def check_vocabulary_of(files, config):
 def copy_vocabulary(files, directory):
     """Completes an --output_dir by the vocabulary of the model it started from.
 
+    The casing comes along in `tokenizer_settings.json`, where the model has it.
+
     Args:
       files: `ModelDirectory`.
       directory: path.
 
     Raises:
-      UserError: it holds another vocabulary.
+      UserError: it holds another vocabulary, or is of another casing.
     """
+    _copy_casing(files.directory, directory)
     for source, name in (
         (files.vocab_file, VOCAB_FILE),
         (files.spm_model_file, SPM_FILE),
@@ -397,6 +491,20 @@ def copy_vocabulary(files, directory):
                 "another --output_dir".format(target, source)
             )
         copy_file(source, target)
+
+
+def _copy_casing(source, directory):
+    given = read_do_lower_case(source) if source else None
+    held = read_do_lower_case(directory)
+    if given is None or given is held:
+        return
+    if held is not None:
+        raise UserError(
+            "--output_dir: {} has do_lower_case {}, the model started from in {} has "
+            "{}; choose another --output_dir".format(directory, held, source, given)
+        )
+    text = json.dumps({"do_lower_case": given}, indent=2) + "\n"
+    records.write_text(text, os.path.join(directory, TOKENIZER_FILE))
 
 
 def read_bytes(path):

@@ -11,6 +11,7 @@ Python 3.7 with TensorFlow 1.15 (`requirements-dev.txt`).
 import argparse
 import concurrent.futures
 import importlib.util
+import json
 import multiprocessing
 import os
 import pathlib
@@ -23,6 +24,7 @@ import tensorflow.compat.v1 as tf
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import modeling
+from albert_zh import model_directory
 from benchmarks import head_to_head
 
 # --- What users write --------------------------------------------------------
@@ -185,6 +187,9 @@ def compare(case, work):
     directory = os.path.join(work, "model")
     config = modeling.AlbertConfig(hidden_act=case.activation, **case.settings)
     weights = head_to_head.write_random_model(directory, config, head_to_head.HEADS)
+    # As `convert_checkpoint.py` leaves it: the loaders must not stumble over it.
+    settings = pathlib.Path(directory, model_directory.TOKENIZER_FILE)
+    settings.write_text(json.dumps({"do_lower_case": True}))
     inputs = head_to_head.make_inputs(config.vocab_size)
     theirs = in_own_process(work, case.run, directory, inputs)
     ours = head_to_head.run_here(directory, inputs, head_to_head.HEADS)

@@ -105,11 +105,15 @@ def test_takes_the_config_that_is_tensorflows(tmp_path):
     [
         (
             ["albert_config_tiny.json", "bert_config.json"],
-            "albert_config_tiny.json, bert_config.json.*--albert_config_file",
+            "albert_config_tiny.json, bert_config.json: .* leave one there$",
         ),
-        (["vocab_a.txt", "vocab_b.txt"], "vocab_a.txt, vocab_b.txt.*--vocab_file"),
-        (["a.model", "b.model"], "a.model, b.model.*--spm_model_file"),
-        (["a.ckpt", "b.ckpt"], "checkpoints a.ckpt, b.ckpt .*--init_checkpoint"),
+        (["vocab_a.txt", "vocab_b.txt"], "vocab_a.txt, vocab_b.txt: .* one there$"),
+        (["a.model", "b.model"], "a.model, b.model: .* leave one there$"),
+        (
+            ["a.ckpt", "b.ckpt"],
+            "checkpoints a.ckpt, b.ckpt, and no `checkpoint` file that names one of "
+            "them; leave one, or name one in the `checkpoint` file$",
+        ),
         (["a.ckpt.index"], "a.ckpt.data-00000-of-00001 is missing"),
         (["a.ckpt.data-00000-of-00001"], "a.ckpt.index is missing"),
         (["a.ckpt.index", "a.ckpt.data-00001-of-00002"], "a.ckpt.data-00000-of-00002"),
@@ -124,6 +128,77 @@ def test_what_cannot_be_told_is_one_line(tmp_path, files, words):
     directory = make(tmp_path, *files)
     with pytest.raises(UserError, match=words.format(directory)) as caught:
         model_directory.find(directory)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "files, fields, flag",
+    [
+        (["a_config.json", "b_config.json"], ["config_file"], "--albert_config_file"),
+        (["vocab_a.txt", "vocab_b.txt"], ["vocab_file", "spm_model_file"], "--vocab_f"),
+        (["a.model", "b.model"], ["vocab_file", "spm_model_file"], "--spm_model_file"),
+        (["a.ckpt", "b.ckpt"], ["checkpoint"], "--init_checkpoint"),
+    ],
+)
+def test_commands_with_flags_name_them(tmp_path, files, fields, flag):
+    directory = make(tmp_path, *files)
+    with pytest.raises(UserError, match=flag):
+        model_directory.choose(directory, **dict.fromkeys(fields))
+    missing = str(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="a checkpoint's path goes to --init_check"):
+        model_directory.choose(missing, **dict.fromkeys(fields))
+
+
+def test_a_stale_state_file_is_told_from_none(tmp_path):
+    directory = make(tmp_path, "a.ckpt", "b.ckpt", state="gone.ckpt")
+    with pytest.raises(
+        UserError, match="a.ckpt, b.ckpt, but its `checkpoint` file names .*gone.ckpt;"
+    ):
+        model_directory.find_checkpoint(directory)
+
+
+def test_a_checkpoint_elsewhere_is_read_only_where_there_is_none_here(tmp_path, caplog):
+    foreign = make(tmp_path / "elsewhere", "foreign.ckpt") + "/foreign.ckpt"
+    directory = make(tmp_path / "here", "own.ckpt", state=foreign)
+    own = directory + "/own.ckpt"
+    assert model_directory.find_checkpoint(directory) == own
+    assert "reading " + own in caplog.text
+    make(tmp_path / "here", "other.ckpt")
+    with pytest.raises(UserError, match="`checkpoint` file names " + foreign):
+        model_directory.find_checkpoint(directory)
+    empty = make(tmp_path / "empty", state=foreign)
+    caplog.clear()
+    assert model_directory.find_checkpoint(empty) == foreign
+    assert "reading " + foreign in caplog.text
+
+
+@pytest.mark.parametrize(
+    "labels, tokenizer, expected",
+    [
+        (None, None, None),
+        (None, {"do_lower_case": False}, False),
+        ({"do_lower_case": False}, {"do_lower_case": True}, False),
+        ({"do_lower_case": True}, None, True),
+        # Written without that setting.
+        ({"labels": ["0", "1"]}, {"do_lower_case": False}, False),
+        (None, {"model_max_length": 512}, None),
+    ],
+)
+def test_the_casing_is_that_of_the_labels_or_the_tokenizer(
+    tmp_path, labels, tokenizer, expected
+):
+    for name, settings in (("labels", labels), ("tokenizer_config", tokenizer)):
+        if settings is not None:
+            (tmp_path / (name + ".json")).write_text(json.dumps(settings))
+    assert model_directory.read_do_lower_case(str(tmp_path)) is expected
+
+
+@pytest.mark.parametrize("name", ["labels.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("text", ["{", "[]", '{"do_lower_case": "no"}', "\udcff"])
+def test_a_damaged_casing_is_named(tmp_path, name, text):
+    (tmp_path / name).write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(UserError, match=name + ": ") as caught:
+        model_directory.read_do_lower_case(str(tmp_path))
     assert "\n" not in str(caught.value)
 
 
@@ -215,6 +290,8 @@ def test_missing_files_are_asked_for_by_their_flag(tmp_path):
     empty = model_directory.find(make(tmp_path))
     with pytest.raises(UserError, match="holds no checkpoint; give --init_checkpoint"):
         model_directory.require(empty, "checkpoint")
+    with pytest.raises(UserError, match="holds no checkpoint$"):
+        model_directory.require(empty, "checkpoint", has_flags=False)
     # A SentencePiece model does.
     sentencepiece = empty._replace(spm_model_file="spm.model")
     model_directory.require(sentencepiece, "vocab_file")
@@ -270,3 +347,23 @@ def test_the_vocabulary_goes_along_but_replaces_none(tmp_path):
     with pytest.raises(UserError, match="vocab.txt differs from .*words.txt"):
         model_directory.copy_vocabulary(files, str(target))
     assert (target / "vocab.txt").read_text("utf-8") == "地\n"
+
+
+def test_the_casing_goes_along_but_replaces_none(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    for directory in (source, target):
+        directory.mkdir()
+    files = model_directory.ModelDirectory(str(source))
+    model_directory.copy_vocabulary(files, str(target))
+    assert not list(target.iterdir())
+
+    (source / "labels.json").write_text('{"do_lower_case": false}')
+    for _ in range(2):
+        model_directory.copy_vocabulary(files, str(target))
+    assert [path.name for path in target.iterdir()] == ["tokenizer_settings.json"]
+    assert model_directory.read_do_lower_case(str(target)) is False
+
+    (source / "labels.json").write_text('{"do_lower_case": true}')
+    with pytest.raises(UserError, match="--output_dir: .* has do_lower_case False"):
+        model_directory.copy_vocabulary(files, str(target))
+    assert model_directory.read_do_lower_case(str(target)) is False

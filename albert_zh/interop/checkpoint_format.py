@@ -7,6 +7,7 @@ import modeling
 from albert_zh import architecture, checkpoints, model_directory, records
 from albert_zh.errors import UserError, as_user_error
 from albert_zh.interop.model import Model
+from albert_zh.tasks import model_files
 
 # The Chinese models' vocabulary is lower-cased.
 _LOWER_CASE = True
@@ -38,27 +39,16 @@ def read(directory, flag="--input", keep_slots=False):
     with as_user_error(ValueError):
         config = modeling.AlbertConfig.from_json_file(files.config_file)
     architecture.check(files.checkpoint, config, flag)
-    classifier = _read_labels(
-        os.path.join(files.directory, model_directory.LABELS_FILE)
-    )
+    lower_case = model_directory.read_do_lower_case(files.directory)
+    trained = model_files.load(files.directory)
     return Model(
         config,
         checkpoints.read_tensors(files.checkpoint, flag, keep_slots),
         vocabulary=model_directory.read_bytes(files.vocab_file),
         sentencepiece=model_directory.read_bytes(files.spm_model_file),
-        do_lower_case=(classifier or {}).get("do_lower_case", _LOWER_CASE),
-        classifier=classifier,
+        do_lower_case=_LOWER_CASE if lower_case is None else lower_case,
+        classifier=model_files.task_settings(trained) if trained else None,
     )
-
-
-def _read_labels(path):
-    if not os.path.exists(path):
-        return None
-    try:
-        with open(path, encoding="utf-8") as source:
-            return json.load(source)
-    except ValueError as error:
-        raise UserError("{}: not JSON ({})".format(path, error)) from error
 
 
 def write(model, directory):
@@ -74,6 +64,11 @@ def write(model, directory):
         model.config.to_json_string(),
         os.path.join(directory, model_directory.CONFIG_FILE),
     )
+    if model.vocabulary is not None or model.sentencepiece is not None:
+        records.write_text(
+            json.dumps({"do_lower_case": model.do_lower_case}) + "\n",
+            os.path.join(directory, model_directory.TOKENIZER_FILE),
+        )
     if "task_name" in (model.classifier or {}):
         records.write_text(
             json.dumps(model.classifier, ensure_ascii=False, indent=2) + "\n",

@@ -3,11 +3,10 @@
 import functools
 import logging
 import os
+import re
 import shutil
 import tempfile
-from typing import Callable, NamedTuple, Tuple
-
-import numpy as np
+from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
 import tokenization
 from albert_zh import checkpoints, model_directory
@@ -15,6 +14,9 @@ from albert_zh.errors import UserError
 from albert_zh.interop import checkpoint_format, model, state_dict_format
 
 _LOGGER = logging.getLogger(__name__)
+
+# Tokens that a classifier from elsewhere cuts its texts to, as run_classifier.py does.
+_SEQUENCE_LENGTH = 128
 
 
 class Format(NamedTuple):
@@ -64,16 +66,26 @@ _REASONS = {
 }
 
 
-def convert(
-    source_format,
-    target_format,
-    source,
-    target,
-    keep_slots=False,
-    dtype="float32",
-    allow_missing=False,
-    task=None,
-):
+class Options(NamedTuple):
+    """What is asked for beside the two formats.
+
+    Attributes:
+      keep_slots: bool; keep the optimizer's state (TensorFlow to TensorFlow).
+      dtype: "float32" or "float16", of the weights in a PyTorch file.
+      allow_missing: bool; go on without a pooler.
+      drop_masked_lm: bool; leave the masked language model's head behind.
+      task: dict, what `labels.json` is to hold of a classifier that comes from
+        elsewhere ("task_name", "labels", "max_seq_length", ...), or None.
+    """
+
+    keep_slots: bool = False
+    dtype: str = "float32"
+    allow_missing: bool = False
+    drop_masked_lm: bool = False
+    task: Optional[Dict[str, Any]] = None
+
+
+def convert(source_format, target_format, source, target, options):
     """Converts a model directory.
 
     The output is read back and compared before it appears under its name.
@@ -83,11 +95,7 @@ def convert(
       target_format: key of `FORMATS`.
       source: directory to read.
       target: directory to write; must not exist or be empty.
-      keep_slots: bool; keep the optimizer's state (TensorFlow to TensorFlow).
-      dtype: "float32" or "float16", of the weights in a PyTorch file.
-      allow_missing: bool; go on without a pooler.
-      task: dict, what `labels.json` is to hold of a classifier that comes from
-        elsewhere ("task_name", "max_seq_length", ...); or None.
+      options: `Options`.
 
     Returns:
       The `model.Model` written.
@@ -97,34 +105,60 @@ def convert(
         exists, or the output is there already.
     """
     reader, writer = FORMATS[source_format], FORMATS[target_format]
-    _check_options(reader, writer, target, keep_slots, dtype)
-    options = {"keep_slots": keep_slots} if reader.is_tensorflow else {}
-    content = reader.read(source, **options)
+    _check_output(target)
+    _check_options(reader, writer, target_format, options)
+    content = reader.read(
+        source,
+        **(
+            {"keep_slots": options.keep_slots}
+            if reader.is_tensorflow
+            else {"check_ties": not options.drop_masked_lm}
+        ),
+    )
     _check_dialect(content.config.dialect, source_format, target_format, source)
-    content = _with_task(content, task)
-    for name in model.check(content, source, allow_missing):
-        _LOGGER.warning("%s is missing; the output lacks it as well", name)
+    if options.drop_masked_lm:
+        content = model.without_masked_lm(content)
+    content = model.without_unknown(content)
     for name in content.unused:
         _LOGGER.warning("not converted: %s", name)
+    for name in model.check(content, source, options.allow_missing):
+        _LOGGER.warning("%s is missing; the output lacks it as well", name)
+    content = _with_task(content, options.task)
+    if writer.is_tensorflow:
+        _check_task(content, source)
     _check_vocabulary(content, source)
-    options = {} if writer.is_tensorflow else {"dtype": dtype}
-    _write_whole(content, writer, target, keep_slots, options)
+    _write_whole(content, writer, target, options)
     return content
 
 
-def _check_options(reader, writer, target, keep_slots, dtype):
-    if os.path.exists(target) and (not os.path.isdir(target) or os.listdir(target)):
+def _check_output(target):
+    """Raises `UserError` where an output cannot or must not be written."""
+    parent = os.path.realpath(target)
+    if os.path.exists(parent) and (not os.path.isdir(parent) or os.listdir(parent)):
         raise UserError("--output={}: exists already; give a new one".format(target))
-    if keep_slots and not (reader.is_tensorflow and writer.is_tensorflow):
+    while not os.path.exists(parent):
+        parent = os.path.dirname(parent)
+    if not os.path.isdir(parent) or not os.access(parent, os.W_OK):
+        raise UserError(
+            "--output={}: {} is no directory that can be written to".format(
+                target, parent
+            )
+        )
+
+
+def _check_options(reader, writer, target_format, options):
+    if options.keep_slots and not (reader.is_tensorflow and writer.is_tensorflow):
         raise UserError(
             "--keep_slots: PyTorch's optimizers store their state differently; it is "
             "for TensorFlow to TensorFlow only"
         )
-    if dtype != "float32" and writer.is_tensorflow:
+    if options.dtype != "float32" and writer.is_tensorflow:
         raise UserError(
             "--dtype={}: TensorFlow restores a variable in the dtype that was saved "
-            "only; it is for PyTorch's files".format(dtype)
+            "only; it is for PyTorch's files".format(options.dtype)
         )
+    if target_format == "albert_pytorch":
+        state_dict_format.import_torch("--to=" + target_format)
 
 
 def _check_dialect(dialect, source_format, target_format, source):
@@ -147,14 +181,46 @@ def _with_task(content, task):
         return content
     if "classifier" not in content.heads:
         raise UserError("--task_name: the model has no classification head")
-    classes = range(len(content.tensors["output_bias"]))
+    classes = len(content.tensors["output_bias"])
+    positions = content.config.max_position_embeddings
     settings = {
-        "labels": [str(index) for index in classes],
+        "labels": [str(index) for index in range(classes)],
         "do_lower_case": content.do_lower_case,
+        "max_seq_length": min(_SEQUENCE_LENGTH, positions),
     }
     settings.update(content.classifier or {})
     settings.update(task)
+    if len(settings["labels"]) != classes:
+        raise UserError(
+            "--labels={}: the classifier has {} classes".format(
+                ",".join(settings["labels"]), classes
+            )
+        )
+    if settings["max_seq_length"] > positions:
+        raise UserError(
+            "--max_seq_length={}: the model has {} positions".format(
+                settings["max_seq_length"], positions
+            )
+        )
     return content._replace(classifier=settings)
+
+
+def _check_task(content, source):
+    """A TensorFlow directory keeps class names together with a task only."""
+    if "classifier" not in content.heads or "task_name" in (content.classifier or {}):
+        return
+    labels = (content.classifier or {}).get("labels", [])
+    if any(not re.fullmatch(r"LABEL_\d+", label) for label in labels):
+        raise UserError(
+            "{}: the names of its classes, {}, need a task to be kept: give "
+            "--task_name=pair (of two texts) or --task_name=single".format(
+                source, ",".join(labels)
+            )
+        )
+    _LOGGER.warning(
+        "the classifier has no task: run_classifier.py can start from it, but predicts "
+        "with it only after a conversion with --task_name=pair or single"
+    )
 
 
 def _check_vocabulary(content, source):
@@ -178,27 +244,43 @@ def _check_vocabulary(content, source):
     )
 
 
-def _write_whole(content, writer, target, keep_slots, options):
+def _write_whole(content, writer, target, options):
     """Writes beside the target, reads back, compares, renames."""
-    partial = target.rstrip("/") + ".partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    os.makedirs(partial)
+    target = os.path.realpath(target)
+    parent, name = os.path.split(target)
+    os.makedirs(parent, exist_ok=True)
+    partial = tempfile.mkdtemp(prefix=name + ".", suffix=".partial", dir=parent)
     try:
-        writer.write(content, partial, **options)
-        read_options = {"keep_slots": keep_slots} if writer.is_tensorflow else {}
-        _compare(content, writer.read(partial, **read_options), options.get("dtype"))
+        if writer.is_tensorflow:
+            writer.write(content, partial)
+            written = writer.read(partial, keep_slots=options.keep_slots)
+        else:
+            writer.write(content, partial, dtype=options.dtype)
+            written = writer.read(partial)
+        _compare(content, written, None if writer.is_tensorflow else options.dtype)
         if os.path.isdir(target):
             os.rmdir(target)
+        # The mode of a temporary directory is private.
+        os.chmod(partial, 0o777 & ~_umask())
         os.rename(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _compare(written, read, dtype):
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _compare(expected, written, dtype):
     """Raises `RuntimeError` where the output is not what was to be written."""
-    if set(written.tensors) - set(read.tensors) - {checkpoints.STEP}:
+    names = set(expected.tensors) - {checkpoints.STEP}
+    if not written.weights.keys() >= expected.weights.keys():
         raise RuntimeError("the output lacks tensors")
-    for name, value in read.tensors.items():
-        expected = written.tensors[name].astype(dtype or value.dtype)
-        if not np.array_equal(expected, value):
+    for name in names & set(written.tensors):
+        value = written.tensors[name]
+        wanted = expected.tensors[name].astype(dtype or value.dtype).astype(value.dtype)
+        # As bytes: a NaN equals itself.
+        if value.shape != wanted.shape or value.tobytes() != wanted.tobytes():
             raise RuntimeError("the output's {} differs".format(name))

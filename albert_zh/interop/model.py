@@ -12,6 +12,7 @@ from albert_zh.errors import UserError
 _CLASSIFIER = ("output_weights", "output_bias")
 # What some heads do without, so that checkpoints without it exist.
 _POOLER = "bert/pooler/"
+_MASKED_LM = "cls/predictions/"
 
 
 class Model(NamedTuple):
@@ -54,6 +55,28 @@ class Model(NamedTuple):
         return sum(value.size for value in self.weights.values())
 
 
+def without_masked_lm(model):
+    """Returns the model without the masked language model's head."""
+    tensors = {
+        name: value
+        for name, value in model.tensors.items()
+        if not name.startswith(_MASKED_LM)
+    }
+    return model._replace(tensors=tensors)
+
+
+def without_unknown(model):
+    """Returns the model with what its config's graph lacks moved to `unused`."""
+    known = set(_variable_shapes(model.config, model.heads)) | set(_CLASSIFIER)
+    unknown = set(model.weights) - known
+    tensors = {
+        name: value for name, value in model.tensors.items() if name not in unknown
+    }
+    return model._replace(
+        tensors=tensors, unused=tuple(sorted(unknown | set(model.unused)))
+    )
+
+
 def check(model, source, allow_missing=False):
     """Holds a model's tensors against the graph of its config.
 
@@ -66,15 +89,17 @@ def check(model, source, allow_missing=False):
       Sorted names of the variables that are absent and may be.
 
     Raises:
-      UserError: a variable is missing, has another shape or is unknown.
+      UserError: a variable is missing or has another shape.
     """
     expected = _variable_shapes(model.config, model.heads)
     weights = model.weights
     missing = sorted(set(expected) - set(weights))
     for name in missing:
-        if name.startswith(_POOLER) and allow_missing:
+        # A classifier stands on the pooler.
+        may_miss = name.startswith(_POOLER) and "classifier" not in model.heads
+        if may_miss and allow_missing:
             continue
-        hint = "; --allow_missing goes on without it" if _POOLER in name else ""
+        hint = "; --allow_missing goes on without it" if may_miss else ""
         raise UserError("{}: {} is missing{}".format(source, name, hint))
     for name in sorted(set(expected) & set(weights)):
         if list(weights[name].shape) != expected[name]:
@@ -83,13 +108,6 @@ def check(model, source, allow_missing=False):
                     source, name, list(weights[name].shape), expected[name]
                 )
             )
-    unknown = sorted(set(weights) - set(expected) - set(_CLASSIFIER))
-    if unknown:
-        raise UserError(
-            "{}: its config knows no {}; is it the config of another model?".format(
-                source, unknown[0]
-            )
-        )
     _check_classifier(model, source)
     return missing
 

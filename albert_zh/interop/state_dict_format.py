@@ -5,12 +5,14 @@ and tokenizer files. Torch is needed for `.bin` files only.
 """
 
 import json
+import logging
 import os
 import pickle
 import re
 from typing import Callable, NamedTuple
 
 import numpy as np
+import tensorflow.compat.v1 as tf
 
 import modeling
 from albert_zh import records
@@ -18,6 +20,8 @@ from albert_zh.errors import UserError, as_user_error
 from albert_zh.interop import names
 from albert_zh.interop.model import Model
 from albert_zh.model_directory import read_bytes
+
+_LOGGER = logging.getLogger(__name__)
 
 _CONFIG = "config.json"
 _SAFETENSORS = "model.safetensors"
@@ -53,6 +57,14 @@ _FIXED = {
     "position_embedding_type": "absolute",
     "is_decoder": False,
     "add_cross_attention": False,
+}
+
+# Settings of a tokenizer_config.json that `tokenization` has fixed.
+_TOKENIZER_DEFAULTS = {
+    "keep_accents": False,
+    "remove_space": True,
+    "strip_accents": None,
+    "tokenize_chinese_chars": True,
 }
 
 # bfloat16 is the upper half of float32.
@@ -142,13 +154,14 @@ ALBERT_PYTORCH = {
 # --- Reading -----------------------------------------------------------------
 
 
-def read(layouts, directory, flag="--input"):
+def read(layouts, directory, flag="--input", check_ties=True):
     """Reads a PyTorch model directory.
 
     Args:
       layouts: dict dialect -> `Layout`, `HUGGING_FACE` or `ALBERT_PYTORCH`.
       directory: path.
       flag: the flag that named it, for messages.
+      check_ties: bool; whether a copy that differs from its original is refused.
 
     Returns:
       `Model`, its weights float32 whatever the file's dtype.
@@ -161,9 +174,10 @@ def read(layouts, directory, flag="--input"):
     dialect = _dialect(layouts, settings, state, directory)
     layout = layouts[dialect]
     config = _read_config(settings, layout, dialect, directory)
-    tensors, unused = _to_tensorflow(state, layout.table, directory)
+    tensors, unused = _to_tensorflow(state, layout.table, directory, check_ties)
     if dialect == "google":
         _drop_identity(tensors, config, directory)
+    unused += _drop_other_classifier(tensors, settings, layout)
     vocabulary, sentencepiece, do_lower_case = _read_tokenizer(directory)
     return Model(
         config,
@@ -172,17 +186,49 @@ def read(layouts, directory, flag="--input"):
         vocabulary,
         sentencepiece,
         do_lower_case,
-        _read_task(settings) if "output_weights" in tensors else None,
+        _read_task(settings, directory) if "output_weights" in tensors else None,
     )
 
 
-def _read_task(settings):
+def _drop_other_classifier(tensors, settings, layout):
+    """Drops a head that only looks like one that classifies texts into one class.
+
+    Heads for tokens, for several labels at a time and for regression have the same
+    names and shapes.
+
+    Returns:
+      Tuple of what was dropped.
+    """
+    classes = settings.get("architectures") or ["ForSequenceClassification"]
+    is_right = (
+        classes[0].endswith("ForSequenceClassification")
+        and settings.get("problem_type") in (None, "single_label_classification")
+        and len(tensors.get("output_bias", "ab")) > 1
+    )
+    if is_right:
+        return ()
+    dropped = [name for name in ("output_weights", "output_bias") if name in tensors]
+    for name in dropped:
+        del tensors[name]
+    return tuple(layout.table.to_pytorch(name)[0] for name in dropped)
+
+
+def _read_task(settings, directory):
     """What a config.json says of a classifier, as `labels.json` would."""
-    task = (settings.get("task_specific_params") or {}).get(_TASK)
-    if task is None and settings.get("id2label"):
-        names_by_id = settings["id2label"]
-        task = {"labels": [names_by_id[key] for key in sorted(names_by_id, key=int)]}
-    return task
+    task = dict((settings.get("task_specific_params") or {}).get(_TASK) or {})
+    names_by_id = settings.get("id2label")
+    if names_by_id:
+        # These are what Hugging Face shows; a later training may have changed them.
+        try:
+            keys = sorted(names_by_id, key=int)
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                "{}: the keys of id2label are not numbers".format(
+                    os.path.join(directory, _CONFIG)
+                )
+            ) from error
+        task["labels"] = [str(names_by_id[key]) for key in keys]
+    return task or None
 
 
 def _read_json(path, flag):
@@ -263,14 +309,24 @@ def _read_state(directory, flag):
         if os.path.exists(path):
             return load(path)
         if os.path.exists(path + ".index.json"):
-            parts = _read_json(path + ".index.json", flag).get("weight_map", {})
-            state = {}
-            for part in sorted(set(parts.values())):
-                state.update(load(os.path.join(directory, os.path.basename(part))))
-            return state
+            return _load_parts(path + ".index.json", load, flag)
     raise UserError(
         "{}={}: no {} or {} there".format(flag, directory, _SAFETENSORS, _PICKLE)
     )
+
+
+def _load_parts(index_file, load, flag):
+    """Returns the parameters of all the files that an index names."""
+    parts = _read_json(index_file, flag).get("weight_map")
+    if not isinstance(parts, dict):
+        raise UserError("{}: no weight_map there".format(index_file))
+    state = {}
+    for name in sorted(set(map(str, parts.values()))):
+        path = os.path.join(os.path.dirname(index_file), os.path.basename(name))
+        if not os.path.exists(path):
+            raise UserError("{}: names {}, which is not there".format(index_file, path))
+        state.update(load(path))
+    return state
 
 
 def _load_safetensors(path):
@@ -282,7 +338,7 @@ def _load_safetensors(path):
         ) from error
     try:
         content = deserialize(read_bytes(path))
-    except (OSError, SafetensorError) as error:
+    except (OSError, tf.errors.OpError, SafetensorError) as error:
         raise UserError(
             "{}: truncated or no safetensors file ({}); copy or download it "
             "again".format(path, error)
@@ -304,7 +360,7 @@ def _from_bytes(path, name, dtype, shape, data):
 
 
 def _load_pickle(path):
-    torch = _import_torch(path)
+    torch = import_torch(path)
     try:
         # Nothing but tensors: a pickle could run any code.
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -327,17 +383,18 @@ def _to_numpy(torch, value):
     return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
 
 
-def _import_torch(path):
+def import_torch(what):
+    """Returns the module; `UserError` says that `what` needs it."""
     try:
         import torch
     except ImportError as error:
         raise UserError(
-            "{} needs PyTorch 1.13 or later: run `pip install torch`".format(path)
+            "{} needs PyTorch 1.13 or later: run `pip install torch`".format(what)
         ) from error
     return torch
 
 
-def _to_tensorflow(state, table, directory):
+def _to_tensorflow(state, table, directory, check_ties):
     """Renames a state dict's parameters.
 
     Returns:
@@ -357,12 +414,14 @@ def _to_tensorflow(state, table, directory):
     for tied in table.tied:
         copy = state.pop(tied.name, None)
         original = state.get(tied.original)
-        if copy is None or original is None:
+        if copy is None or original is None or not check_ties:
             continue
         if not np.array_equal(copy, original.T if tied.transposed else original):
             raise UserError(
                 "{}: {} differs from {}, TensorFlow has one variable for both; no "
-                "exact conversion exists".format(directory, tied.name, tied.original)
+                "exact conversion exists (--drop_masked_lm converts the rest)".format(
+                    directory, tied.name, tied.original
+                )
             )
     tensors, unused = {}, []
     for name, value in state.items():
@@ -410,17 +469,33 @@ def _read_tokenizer(directory):
     sentencepiece = read_bytes(path_of(_SENTENCEPIECE))
     if path_of(_TOKENIZER) and vocabulary is None and sentencepiece is None:
         tokenizer = _read_json(path_of(_TOKENIZER), "--input")
-        vocabulary = _vocabulary_of(tokenizer.get("model") or {})
+        vocabulary = _vocabulary_of(tokenizer.get("model") or {}, path_of(_TOKENIZER))
+    for key, value in _TOKENIZER_DEFAULTS.items():
+        if settings.get(key, value) not in (value, None):
+            _LOGGER.warning(
+                "%s: %s %r has no counterpart here; some texts are tokenized "
+                "differently",
+                path_of(_TOKENIZER_CONFIG),
+                key,
+                settings[key],
+            )
     normalizer = tokenizer.get("normalizer") or {}
     lower_case = settings.get("do_lower_case", normalizer.get("lowercase", True))
     return vocabulary, sentencepiece, bool(lower_case)
 
 
-def _vocabulary_of(model):
+def _vocabulary_of(model, path):
     """Bytes of a `vocab.txt` out of a tokenizer.json that holds WordPieces."""
     if model.get("type") != "WordPiece":
         return None
-    tokens = sorted(model["vocab"], key=model["vocab"].get)
+    ids = model["vocab"]
+    tokens = sorted(ids, key=ids.get)
+    if sorted(ids.values()) != list(range(len(tokens))):
+        raise UserError(
+            "{}: the ids of its vocabulary are not 0 to {}".format(
+                path, len(tokens) - 1
+            )
+        )
     return "".join(token + "\n" for token in tokens).encode("utf-8")
 
 
@@ -448,16 +523,29 @@ def write(layouts, model, directory, dtype="float32"):
         os.path.join(directory, _CONFIG),
     )
     state = _to_pytorch(model, layout.table)
-    state = {name: np.ascontiguousarray(state[name], dtype) for name in sorted(state)}
+    state = {name: _store(state[name], name, dtype) for name in sorted(state)}
     path = os.path.join(directory, layout.weights_file)
     if layout.weights_file == _PICKLE:
-        torch = _import_torch(path)
+        torch = import_torch(path)
         torch.save({name: torch.from_numpy(state[name]) for name in state}, path)
     else:
         from safetensors.numpy import save_file
 
         # Hugging Face's loader asks for the format it was written for.
         save_file(state, path, metadata={"format": "pt"})
+
+
+def _store(value, name, dtype):
+    """Returns a contiguous copy in this dtype; `UserError` where it has no room."""
+    with np.errstate(over="ignore"):
+        stored = np.ascontiguousarray(value, dtype)
+    if np.any(np.isinf(stored) & np.isfinite(value)):
+        raise UserError(
+            "--dtype={}: {} holds {:g}, which is beyond it".format(
+                dtype, name, np.abs(value).max()
+            )
+        )
+    return stored
 
 
 def _config_json(model, layout, dtype):

@@ -102,15 +102,20 @@ def save(directory, files):
     model_directory.copy_file(
         files.spm_model_file, os.path.join(directory, model_directory.SPM_FILE)
     )
-    settings = {
+    # Last: its presence says that the others are there.
+    path = os.path.join(directory, model_directory.LABELS_FILE)
+    write_json(path, task_settings(files))
+
+
+def task_settings(files):
+    """Returns what `labels.json` holds of `ClassifierFiles`, a dict."""
+    return {
         "task_name": files.task.name,
-        "labels": files.labels,
+        "labels": list(files.labels),
         "do_lower_case": files.do_lower_case,
         "normalize_punctuation": files.normalize_punctuation,
         "max_seq_length": files.max_seq_length,
     }
-    # Last: its presence says that the others are there.
-    write_json(os.path.join(directory, model_directory.LABELS_FILE), settings)
 
 
 def load(directory):
@@ -129,7 +134,9 @@ def load(directory):
         with tf.io.gfile.GFile(labels_file, "r") as source:
             settings = json.loads(source.read())
         task = get_task(settings.pop("task_name"))
-        labels = tuple(settings.pop("labels"))
+        labels = settings.pop("labels")
+        if not isinstance(labels, list):
+            raise TypeError("labels is no list")
         with as_user_error(ValueError, OSError):
             config = modeling.AlbertConfig.from_json_file(
                 os.path.join(directory, model_directory.CONFIG_FILE)
@@ -139,7 +146,7 @@ def load(directory):
         return ClassifierFiles(
             config,
             task,
-            labels,
+            tuple(labels),
             vocab_file if tf.io.gfile.exists(vocab_file) else None,
             spm_model_file if tf.io.gfile.exists(spm_model_file) else None,
             **settings,
@@ -215,6 +222,7 @@ def load_trained(output_dir, model_dir, task, given, config_file=None):
     saved = load(best_dir)
     checkpoint = model_directory.find_checkpoint(best_dir) if saved else None
     if checkpoint is None:
+        _refuse_without_task(flag, directory, task)
         raise UserError(
             "{}={} holds no fine-tuned model; run with --do_train first".format(
                 flag, directory
@@ -232,10 +240,47 @@ def load_trained(output_dir, model_dir, task, given, config_file=None):
     return files
 
 
+def _refuse_without_task(flag, directory, task):
+    """Raises `UserError` where a directory holds a classifier, but no `labels.json`."""
+    labels_file = os.path.join(directory, model_directory.LABELS_FILE)
+    if not tf.io.gfile.isdir(directory) or tf.io.gfile.exists(labels_file):
+        return
+    checkpoint = model_directory.find_checkpoint(directory)
+    shapes = checkpoints.read_shapes(checkpoint, flag) if checkpoint else {}
+    if "output_weights" not in shapes:
+        return
+    layout = architecture.infer(shapes, checkpoint).dialect
+    labels = ""
+    if not get_task(task.name).labels:
+        names = task.labels or ["NAME"] * shapes["output_weights"][0]
+        labels = " --labels=" + ",".join(names)
+    raise UserError(
+        "{0}={1} holds a classifier, {2}, without its task (no {3}); make a copy that "
+        "has it: python3 convert_checkpoint.py --from={4} --to={4} --input={1} "
+        "--output=DIRECTORY --task_name={5}{6}".format(
+            flag,
+            directory,
+            os.path.basename(checkpoint),
+            model_directory.LABELS_FILE,
+            layout,
+            task.name,
+            labels,
+        )
+    )
+
+
 def _check_trained(checkpoint, files, flag):
     """Raises `UserError` where a checkpoint is not that of a fine-tuned model."""
     architecture.check(checkpoint, files.config, flag)
-    shape = checkpoints.read_shapes(checkpoint, flag).get("output_weights")
+    shapes = checkpoints.read_shapes(checkpoint, flag)
+    if checkpoints.STEP not in shapes:
+        raise UserError(
+            "{0}: {1} has no global_step, which predicting needs; "
+            "convert_checkpoint.py --from={2} --to={2} makes a copy with one".format(
+                flag, checkpoint, files.config.dialect
+            )
+        )
+    shape = shapes.get("output_weights")
     expected = [len(files.labels), files.config.hidden_size]
     if shape != expected:
         raise UserError(

@@ -8,7 +8,8 @@ This is a project of its own: a plain TensorFlow graph and session, written the 
 projects written for BERT's `modeling.py` are, with the repository on its path. It
 runs on TensorFlow 1.15 and 2.15 and takes a model directory of any dialect, BERT's as
 well. The training file has one pair a line: text_a, text_b and the label 0 or 1,
-separated by tabs. The output is a model directory again.
+separated by tabs. The output is a model directory again, whose head has the names of
+the published classifiers; `convert_checkpoint.py --task_name=pair` adds its task.
 """
 
 import argparse
@@ -21,10 +22,11 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 import tokenization
-from albert_zh import model_directory
+from albert_zh import architecture, checkpoints, model_directory
 from albert_zh.errors import UserError, as_user_error
 
 Batch = collections.namedtuple("Batch", "input_ids input_mask segment_ids labels")
+LEAST = {"max_seq_length": 4, "batch_size": 1, "num_train_steps": 1}
 
 
 def read_pairs(path, tokenizer, length):
@@ -62,13 +64,12 @@ def build_classifier(config, batch):
         input_mask=batch.input_mask,
         token_type_ids=batch.segment_ids,
     )
-    with tf.variable_scope("head"):
-        weights = tf.get_variable(
-            "output_weights",
-            [2, config.hidden_size],
-            initializer=modeling.create_initializer(),
-        )
-        bias = tf.get_variable("output_bias", [2], initializer=tf.zeros_initializer())
+    weights = tf.get_variable(
+        "output_weights",
+        [2, config.hidden_size],
+        initializer=modeling.create_initializer(),
+    )
+    bias = tf.get_variable("output_bias", [2], initializer=tf.zeros_initializer())
     logits = tf.matmul(model.get_pooled_output(), weights, transpose_b=True) + bias
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
         labels=batch.labels, logits=logits
@@ -76,24 +77,24 @@ def build_classifier(config, batch):
     return tf.reduce_mean(losses), [weights, bias]
 
 
-def restore_encoder(checkpoint, head):
-    """Makes the encoder start from a checkpoint; `UserError` if that lacks a part.
+def restore(checkpoint, head):
+    """Makes the variables start from a checkpoint; `UserError` if the encoder cannot.
 
-    A head that an earlier run of this script has trained comes along.
+    A head that was trained before comes along, if it has two classes.
     """
-    variables = tf.trainable_variables()
+    variables, shapes = tf.trainable_variables(), checkpoints.read_shapes(checkpoint)
+    fitting = [v for v in variables if shapes.get(v.op.name) == v.shape.as_list()]
     assignment_map, restored = modeling.get_assignment_map_from_checkpoint(
-        variables, checkpoint
+        fitting, checkpoint
     )
-    encoder = {v.name for v in variables} - {v.name for v in head}
-    missing = sorted(encoder - set(restored))
+    missing = {v.name for v in variables} - {v.name for v in head} - set(restored)
     if missing:
-        raise UserError("{} lacks {}".format(checkpoint, ", ".join(missing)))
+        raise UserError("{} lacks {}".format(checkpoint, ", ".join(sorted(missing))))
     tf.train.init_from_checkpoint(checkpoint, assignment_map)
 
 
 def train(loss, head, inputs, examples, args):
-    """Trains the head and saves the whole model."""
+    """Trains the head and saves the weights of the whole model."""
     train_op = tf.train.AdamOptimizer(args.learning_rate).minimize(loss, var_list=head)
     rng = np.random.RandomState(args.seed)
     with tf.Session() as session:
@@ -109,27 +110,43 @@ def train(loss, head, inputs, examples, args):
     tf.logging.info("The model lies in %s", args.output_dir)
 
 
+def check_flags(args):
+    for name, least in LEAST.items():
+        value = getattr(args, name)
+        if value < least:
+            raise UserError("--{}={}: expected {} or more".format(name, value, least))
+    if os.path.isdir(args.output_dir) and os.listdir(args.output_dir):
+        raise UserError("--output_dir={}: not empty".format(args.output_dir))
+
+
 def main(args):
     tf.logging.set_verbosity(tf.logging.INFO)
     tf.set_random_seed(args.seed)
+    check_flags(args)
     files = model_directory.find(args.model_dir)
-    model_directory.require(files, "config_file", "vocab_file", "checkpoint")
+    for field in ("config_file", "vocab_file", "checkpoint"):
+        model_directory.require(files, field, has_flags=False)
     # What these modules have to say about bad input is one line as well.
     with as_user_error(ValueError):
         config = modeling.BertConfig.from_json_file(files.config_file)
+        architecture.check(files.checkpoint, config, "--model_dir")
+        checkpoints.check_readable(files.checkpoint, "--model_dir")
+        model_directory.check_vocabulary_of(files, config)
         tokenizer = tokenization.FullTokenizer(
-            files.vocab_file, spm_model_file=files.spm_model_file
+            files.vocab_file,
+            model_directory.choose_do_lower_case(None, files.directory),
+            spm_model_file=files.spm_model_file,
         )
         examples = read_pairs(args.train_file, tokenizer, args.max_seq_length)
         shapes = [[None, *array.shape[1:]] for array in examples]
         inputs = Batch(*[tf.placeholder(tf.int32, shape) for shape in shapes])
         loss, head = build_classifier(config, inputs)
-    restore_encoder(files.checkpoint, head)
+    restore(files.checkpoint, head)
     os.makedirs(args.output_dir, exist_ok=True)
+    train(loss, head, inputs, examples, args)
     model_directory.copy_vocabulary(files, args.output_dir)
     with open(os.path.join(args.output_dir, "albert_config.json"), "w") as file:
         file.write(config.to_json_string())
-    train(loss, head, inputs, examples, args)
 
 
 if __name__ == "__main__":

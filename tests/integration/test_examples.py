@@ -1,5 +1,6 @@
 """The projects under examples/, run as their users run them."""
 
+import json
 import os
 import re
 import subprocess
@@ -84,9 +85,15 @@ def losses_of(result):
     return [float(x) for x in re.findall(r"step \d+: loss ([\d.]+)", result.stderr)]
 
 
+def assert_refused(result, words):
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert words in result.stderr.strip().splitlines()[-1]
+
+
 @pytest.mark.parametrize("dialect", sorted(DIALECTS))
 def test_the_head_learns_and_the_encoder_stays(
-    dialect, repository, tmp_path, train_file
+    dialect, repository, run_command, tmp_path, train_file
 ):
     model_dir, output_dir = tmp_path / "model", tmp_path / "out"
     tensors = write_model(model_dir, train_file, DIALECTS[dialect])
@@ -101,7 +108,7 @@ def test_the_head_learns_and_the_encoder_stays(
     assert tokenization.FullTokenizer(files.vocab_file).vocab_size == config.vocab_size
     saved = checkpoints.read_tensors(files.checkpoint)
     encoder = {name for name in tensors if name.startswith("bert/")}
-    assert set(saved) == encoder | {"head/output_weights", "head/output_bias"}
+    assert set(saved) == encoder | {"output_weights", "output_bias"}
     for name in encoder:
         np.testing.assert_array_equal(saved[name], tensors[name], err_msg=name)
 
@@ -110,6 +117,27 @@ def test_the_head_learns_and_the_encoder_stays(
     resumed = losses_of(run_example(repository, tmp_path, *again, *flags))
     assert resumed[0] < losses[0] / 2, (losses, resumed)
 
+    # And one that the commands take, once it has its task.
+    formats = ["--from=" + dialect, "--to=" + dialect, "--task_name=pair"]
+    flags = [*formats, "--input=out", "--output=converted"]
+    result = run_command("convert_checkpoint.py", *flags)
+    assert result.returncode == 0, result.stderr
+    assert "heads: classifier" in result.stdout
+
+
+def test_a_head_of_other_classes_starts_anew(repository, tmp_path, train_file):
+    model_dir = tmp_path / "model"
+    tensors = write_model(model_dir, train_file, DIALECTS["albert_zh"])
+    for path in model_dir.glob("model.ckpt*"):
+        path.unlink()
+    head = {"output_weights": np.ones([3, 64], np.float32)}
+    head["output_bias"] = np.ones([3], np.float32)
+    checkpoints.write_tensors(dict(tensors, **head), str(model_dir / "model.ckpt"))
+    flags = ["--model_dir=model", "--train_file=train.tsv", "--output_dir=out"]
+    losses_of(run_example(repository, tmp_path, *flags, "--num_train_steps=1"))
+    saved = model_directory.find(str(tmp_path / "out")).checkpoint
+    assert checkpoints.read_shapes(saved)["output_weights"] == [2, 64]
+
 
 @pytest.mark.parametrize(
     "last_row, flag, words",
@@ -117,6 +145,10 @@ def test_the_head_learns_and_the_encoder_stays(
         ("天\t地\n", "--seed=1", "train.tsv:{}: expected text_a".format(NUM_PAIRS + 1)),
         ("", "--max_seq_length=65", "max_position_embeddings 64"),
         ("", "--model_dir=nowhere", "nowhere: no such directory"),
+        ("", "--max_seq_length=3", "--max_seq_length=3: expected 4 or more"),
+        ("", "--batch_size=0", "--batch_size=0: expected 1 or more"),
+        ("", "--num_train_steps=0", "--num_train_steps=0: expected 1 or more"),
+        ("", "--output_dir=model", "--output_dir=model: not empty"),
     ],
 )
 def test_what_cannot_be_used_is_one_line(
@@ -127,7 +159,53 @@ def test_what_cannot_be_used_is_one_line(
         file.write(last_row.encode("utf-8"))
     flags = ["--model_dir=model", "--train_file=train.tsv", "--output_dir=out", flag]
     result = run_example(repository, tmp_path, *flags)
-    assert result.returncode == 1
-    assert "Traceback" not in result.stderr
-    assert words in result.stderr.strip().splitlines()[-1]
+    assert_refused(result, words)
+    assert not (tmp_path / "out").exists()
+
+
+def damage_config(model_dir):
+    path = model_dir / "albert_config.json"
+    path.write_text(json.dumps(dict(json.loads(path.read_text()), hidden_size=32)))
+
+
+def damage_data(model_dir):
+    (path,) = model_dir.glob("model.ckpt*.data*")
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def remove_pooler(model_dir):
+    tensors = checkpoints.read_tensors(model_directory.find_checkpoint(str(model_dir)))
+    for path in model_dir.glob("model.ckpt*"):
+        path.unlink()
+    kept = {name: value for name, value in tensors.items() if "pooler" not in name}
+    checkpoints.write_tensors(kept, str(model_dir / "model.ckpt"))
+
+
+def lengthen_vocabulary(model_dir):
+    with (model_dir / "vocab.txt").open("a") as file:
+        file.write("\nmore")
+
+
+def shorten_vocabulary(model_dir):
+    path = model_dir / "vocab.txt"
+    path.write_bytes(path.read_bytes().rsplit(b"\n", 1)[0])
+
+
+@pytest.mark.parametrize(
+    "damage, words",
+    [
+        (damage_config, "hidden_size is 64, not the config's 32"),
+        (damage_data, "is damaged"),
+        (remove_pooler, "lacks bert/pooler/dense/bias:0, bert/pooler/dense/kernel:0"),
+        (lengthen_vocabulary, "the model's embedding table only"),
+        (shorten_vocabulary, "give the vocabulary the model was trained with"),
+    ],
+)
+def test_a_model_that_does_not_fit_is_one_line(
+    damage, words, repository, tmp_path, train_file
+):
+    write_model(tmp_path / "model", train_file, DIALECTS["albert_zh"])
+    damage(tmp_path / "model")
+    flags = ["--model_dir=model", "--train_file=train.tsv", "--output_dir=out"]
+    assert_refused(run_example(repository, tmp_path, *flags), words)
     assert not (tmp_path / "out").exists()

@@ -2,12 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
 import inspect_checkpoint
 import modeling
-from albert_zh import command_line
+from albert_zh import checkpoints, command_line
 
 CONFIG = {
     "vocab_size": 1234,
@@ -78,11 +79,46 @@ def test_report_tells_what_the_checkpoint_holds(model_dir, capsys, name):
         "pooler": "yes",
         "heads": "sentence_order",
         "optimizer slots": "2",
+        "other variables": "none",
         "global step": "98,765",
         "size on disk": "{:,} bytes (0.0 MB)".format(num_bytes),
         "config beside it": "albert_config.json fits",
         "fits of albert_config/": "none",
     }
+
+
+def test_variables_of_no_known_part_are_not_the_models(model_dir, tmp_path, capsys):
+    tensors = checkpoints.read_tensors(str(model_dir / "model.ckpt"))
+    others = {
+        "crf/trans": np.zeros([9, 9], np.float32),
+        "bert/pooler/dense/bias/SomeOptimizer": np.zeros([8], np.float32),
+    }
+    prefix = checkpoints.write_tensors(
+        dict(tensors, **others), str(tmp_path / "model.ckpt")
+    )
+    expected = inspect(capsys, model_dir)
+    report = inspect(capsys, prefix)
+    for title in ("encoder parameters", "parameters with heads", "heads"):
+        assert report[title] == expected[title]
+    assert report["other variables"] == (
+        "2: bert/pooler/dense/bias/SomeOptimizer, crf/trans"
+    )
+    others.update({"crf/" + name: np.zeros([1], np.float32) for name in "ab"})
+    prefix = checkpoints.write_tensors(
+        dict(tensors, **others), str(tmp_path / "more.ckpt")
+    )
+    assert inspect(capsys, prefix)["other variables"] == (
+        "4: bert/pooler/dense/bias/SomeOptimizer, crf/a, crf/b, ..."
+    )
+
+
+def test_several_checkpoints_name_no_flag_that_is_not_there(tmp_path, capsys):
+    for name in ("a.ckpt.index", "b.ckpt.index"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(SystemExit):
+        inspect(capsys, tmp_path)
+    line = capsys.readouterr().err
+    assert "name one in the `checkpoint` file" in line and "--init" not in line
 
 
 def test_a_config_of_another_model_is_told_by_its_differences(

@@ -215,6 +215,74 @@ def test_a_fine_tuned_models_tokenizer_goes_on(model_dir, data_dir, tmp_path):
     assert settings["do_lower_case"] and settings["normalize_punctuation"]
 
 
+@pytest.fixture
+def cased_dir(copied_dir):
+    """A model with some capital letters, whose tokenizer keeps them."""
+    tokens = TOKENS[:-2] + ["A", "B"]
+    (copied_dir / "vocab.txt").write_text("\n".join(tokens), encoding="utf-8")
+    (copied_dir / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    return copied_dir
+
+
+def test_the_casing_is_the_models_through_a_chain(
+    cased_dir, model_dir, data_dir, tmp_path
+):
+    pretrained, classifier = tmp_path / "pretrained", tmp_path / "classifier"
+    pretrain(data_dir, pretrained, "--do_train", "--model_dir", cased_dir)
+    classify(data_dir, classifier, *FINE_TUNE, "--model_dir", pretrained)
+    settings = json.loads((classifier / "labels.json").read_text())
+    assert settings["do_lower_case"] is False
+    # What a fine-tuned model knows of it comes along as well.
+    again = tmp_path / "again"
+    flags = ["--do_train", "--allow_missing", "--model_dir", classifier]
+    pretrain(data_dir, again, *flags)
+    classify(data_dir, tmp_path / "last", *FINE_TUNE, "--model_dir", again)
+    settings = json.loads((tmp_path / "last" / "labels.json").read_text())
+    assert settings["do_lower_case"] is False
+
+
+def test_records_have_the_models_casing(cased_dir, data_dir, tmp_path):
+    text = "A天B地。\nB人A山。\n\n" * 8
+    (tmp_path / "corpus.txt").write_text(text, encoding="utf-8")
+    summaries = {}
+    for name, flags in {
+        "model": ["--model_dir", cased_dir],
+        "lower": ["--model_dir", cased_dir, "--do_lower_case"],
+        "neither": ["--vocab_file", cased_dir / "vocab.txt"],
+    }.items():
+        path = tmp_path / (name + ".tfrecord")
+        make_records(tmp_path, path, *flags)
+        summaries[name] = json.loads(
+            (tmp_path / (path.name + ".summary.json")).read_text()
+        )
+    casing = {name: s["flags"]["do_lower_case"] for name, s in summaries.items()}
+    assert casing == {"model": False, "lower": True, "neither": True}
+    written = {
+        name: (tmp_path / (name + ".tfrecord")).read_bytes() for name in summaries
+    }
+    assert written["lower"] == written["neither"] != written["model"]
+
+
+def test_records_are_no_longer_than_the_model(model_dir, data_dir, tmp_path, capsys):
+    flags = ["--model_dir", model_dir, "--max_seq_length={}".format(LENGTH + 1)]
+    path = tmp_path / "a.tfrecord"
+    line = refused(capsys, make_records, data_dir, path, *flags)
+    assert "--max_seq_length 17 is above max_position_embeddings 16" in line
+    assert not list(tmp_path.glob("a.tfrecord*"))
+
+
+def test_a_run_does_not_go_on_from_a_checkpoint_without_step(
+    copied_dir, data_dir, capsys
+):
+    before = sorted(path.name for path in copied_dir.iterdir())
+    for flag in ("--do_train", "--do_eval"):
+        flags = [flag, "--model_dir", copied_dir]
+        line = refused(capsys, pretrain, data_dir, copied_dir, *flags)
+        assert "albert_model.ckpt has no global_step" in line
+        assert "choose another --output_dir" in line
+    assert sorted(path.name for path in copied_dir.iterdir()) == before
+
+
 def test_evaluation_in_the_models_own_directory(model_dir, data_dir, tmp_path):
     output_dir = tmp_path / "pretrained"
     pretrain(data_dir, output_dir, "--do_train", "--model_dir", model_dir)
@@ -390,6 +458,46 @@ def test_predicting_needs_a_fine_tuned_model(
     flags = [*TEXT, "--model_dir", classifier, "--vocab_file", vocab]
     line = refused(capsys, classify, data_dir, out, *flags)
     assert "--model_dir={} holds a different model".format(classifier) in line
+    assert not out.exists()
+
+
+def write_without_step(directory, tensors):
+    """Replaces a directory's checkpoint, as other projects write theirs."""
+    for path in directory.glob("*model.ckpt*"):
+        path.unlink()
+    with tf.Graph().as_default(), tf.Session() as session:
+        for name, value in tensors.items():
+            if name != checkpoints.STEP:
+                tf.get_variable(name, initializer=value)
+        session.run(tf.global_variables_initializer())
+        tf.train.Saver().save(session, str(directory / "model.ckpt"))
+
+
+def test_a_classifier_from_elsewhere_needs_its_task_and_step(
+    classifier, data_dir, tmp_path, capsys
+):
+    moved, out = tmp_path / "moved", tmp_path / "out"
+    shutil.copytree(str(classifier / "best"), str(moved))
+    (prefix,) = moved.glob("model.ckpt-*.index")
+    tensors = checkpoints.read_tensors(str(prefix)[: -len(".index")])
+    write_without_step(moved, tensors)
+    arguments = [data_dir, out, *TEXT, "--model_dir", moved]
+    line = refused(capsys, classify, *arguments)
+    assert "model.ckpt has no global_step" in line
+    assert "convert_checkpoint.py --from=google --to=google" in line
+
+    (moved / "labels.json").unlink()
+    command = (
+        "python3 convert_checkpoint.py --from=google --to=google "
+        "--input={} --output=DIRECTORY --task_name=".format(moved)
+    )
+    line = refused(capsys, classify, *arguments)
+    assert "holds a classifier, model.ckpt, without its task" in line
+    assert line.endswith(command + "lcqmc")
+    line = refused(capsys, classify, *arguments, "--task_name=pair")
+    assert line.endswith(command + "pair --labels=NAME,NAME")
+    line = refused(capsys, classify, *arguments, "--task_name=pair", "--labels=n,y")
+    assert line.endswith(command + "pair --labels=n,y")
     assert not out.exists()
 
 

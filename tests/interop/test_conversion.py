@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
+import convert_checkpoint
 import modeling
-from albert_zh import checkpoints, model_directory
+from albert_zh import checkpoints, command_line, model_directory
 from albert_zh.errors import UserError
 from albert_zh.interop import checkpoint_format, conversion
 from benchmarks import head_to_head
@@ -18,7 +19,7 @@ from benchmarks import head_to_head
 SMALL = dict(
     vocab_size=30,
     hidden_size=8,
-    num_hidden_layers=4,
+    num_hidden_layers=2,
     num_attention_heads=2,
     intermediate_size=16,
     max_position_embeddings=12,
@@ -57,7 +58,8 @@ def write(tmp_path):
 
 def convert(source_format, target_format, source, name="target", **options):
     target = str(pathlib.Path(source).parent / name)
-    conversion.convert(source_format, target_format, source, target, **options)
+    options = conversion.Options(**options)
+    conversion.convert(source_format, target_format, source, target, options)
     return target
 
 
@@ -109,14 +111,99 @@ def test_fine_tuned_model_keeps_its_task(write):
     assert json.loads(pathlib.Path(back, "labels.json").read_text("utf-8")) == LABELS
 
 
-def test_classifier_from_elsewhere_is_given_its_task(write):
+def edit_json(path, **changes):
+    settings = json.loads(pathlib.Path(path).read_text("utf-8"))
+    settings.update(changes)
+    pathlib.Path(path).write_text(json.dumps(settings), "utf-8")
+
+
+def test_classifier_from_elsewhere_gets_its_task_and_predicts(
+    write, run_command, tmp_path
+):
     source = write(GOOGLE, ("classifier",))
     there = convert("google", "huggingface", source, "there")
-    task = {"task_name": "pair", "normalize_punctuation": False, "max_seq_length": 12}
-    back = convert("huggingface", "google", there, "back", task=task)
-    labels = json.loads(pathlib.Path(back, "labels.json").read_text())
-    assert labels["labels"] == ["LABEL_0", "LABEL_1", "LABEL_2"]
-    assert labels["task_name"] == "pair"
+    edit_json(there + "/config.json", id2label={"0": "no", "1": "yes", "2": "so"})
+    with pytest.raises(UserError, match="no,yes,so, need a task"):
+        convert("huggingface", "google", there, "back")
+    command = ["--from=huggingface", "--to=google", "--input=" + there]
+    command += ["--output=" + str(tmp_path / "back"), "--task_name=pair"]
+    assert run_command("convert_checkpoint.py", *command).returncode == 0
+    (tmp_path / "pairs.tsv").write_text("一二\t三\n丁\t七\n", "utf-8")
+    result = run_command(
+        "run_classifier.py",
+        "--task_name=pair",
+        "--do_predict",
+        "--predict_file=pairs.tsv",
+        "--model_dir=" + str(tmp_path / "back"),
+        "--output_dir=predicted",
+    )
+    assert result.returncode == 0, result.stderr
+    lines = (tmp_path / "predicted" / "predictions.tsv").read_text("utf-8")
+    assert sum(label in lines for label in ("no", "yes", "so")) >= 1
+    assert len(lines.strip().split("\n")) >= 2
+
+
+def test_labels_are_those_that_hugging_face_shows(write):
+    """A later training there may have renamed the classes."""
+    source = write(GOOGLE, ("classifier",), labels=LABELS)
+    there = convert("google", "huggingface", source, "there")
+    edit_json(there + "/config.json", id2label={"0": "x", "1": "y", "2": "z"})
+    back = convert("huggingface", "google", there, "back")
+    labels = json.loads(pathlib.Path(back, "labels.json").read_text("utf-8"))
+    assert labels == dict(LABELS, labels=["x", "y", "z"])
+
+
+def test_casing_survives(write):
+    source = write(GOOGLE)
+    there = convert("google", "huggingface", source, "there")
+    edit_json(there + "/tokenizer_config.json", do_lower_case=False)
+    back = convert("huggingface", "google", there, "back")
+    assert model_directory.read_do_lower_case(back) is False
+    again = convert("google", "huggingface", back, "again")
+    settings = json.loads(pathlib.Path(again, "tokenizer_config.json").read_text())
+    assert settings["do_lower_case"] is False
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"architectures": ["AlbertForTokenClassification"]},
+        {"problem_type": "multi_label_classification"},
+    ],
+)
+def test_heads_that_only_look_alike_stay_behind(write, caplog, changes):
+    source = write(GOOGLE, ("classifier",))
+    there = convert("google", "huggingface", source, "there")
+    edit_json(there + "/config.json", **changes)
+    back = convert("huggingface", "google", there, "back")
+    assert "not converted: classifier.weight" in caplog.text
+    assert set(weights(source)) - set(weights(back)) == {
+        "output_weights",
+        "output_bias",
+    }
+
+
+def test_variables_that_are_no_part_of_the_model_stay_behind(write, caplog):
+    source = write(GOOGLE)
+    prefix = model_directory.find(source).checkpoint
+    tensors = dict(checkpoints.read_tensors(prefix), **{"crf/trans": np.ones([3, 3])})
+    checkpoints.write_tensors(tensors, os.path.join(source, "model.ckpt"))
+    there = convert("google", "huggingface", source, "there")
+    assert "not converted: crf/trans" in caplog.text
+    back = convert("huggingface", "google", there, "back")
+    assert set(tensors) - set(weights(back)) == {"crf/trans", "global_step"}
+
+
+def test_nan_is_a_value_like_any_other(write):
+    source = write(GOOGLE)
+    prefix = model_directory.find(source).checkpoint
+    tensors = checkpoints.read_tensors(prefix)
+    tensors["bert/pooler/dense/bias"][0] = np.nan
+    checkpoints.write_tensors(tensors, os.path.join(source, "model.ckpt"))
+    back = convert(
+        "huggingface", "google", convert("google", "huggingface", source), "back"
+    )
+    assert_same_model(source, back)
 
 
 def test_no_projection_becomes_the_identity_and_back(write):
@@ -338,6 +425,66 @@ def test_untied_output_table_is_refused(write):
     safetensors.save_file(state, path)
     with pytest.raises(UserError, match="predictions.decoder.weight differs"):
         convert("huggingface", "google", there, "untied")
+    rest = convert("huggingface", "google", there, "untied", drop_masked_lm=True)
+    names = set(weights(rest))
+    assert "cls/seq_relationship/output_weights" in names
+    assert not any(name.startswith("cls/predictions") for name in names)
+
+
+def test_half_precision_without_room_is_refused(write):
+    source = write(GOOGLE)
+    prefix = model_directory.find(source).checkpoint
+    tensors = checkpoints.read_tensors(prefix)
+    tensors["bert/pooler/dense/bias"][0] = 1e6
+    checkpoints.write_tensors(tensors, os.path.join(source, "model.ckpt"))
+    with pytest.raises(UserError, match="albert.pooler.bias holds 1e.06"):
+        convert("google", "huggingface", source, dtype="float16")
+
+
+def test_a_neighbour_is_not_touched(write, tmp_path):
+    """Unfinished output has a name of its own."""
+    (tmp_path / "target.partial").mkdir()
+    (tmp_path / "target.partial" / "mine").write_text("precious")
+    target = convert("google", "huggingface", write(GOOGLE))
+    assert (tmp_path / "target.partial" / "mine").read_text() == "precious"
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"source", "target", "target.partial"}
+    assert os.stat(target).st_mode == os.stat(str(tmp_path / "source")).st_mode
+
+
+def test_pooler_of_a_classifier_may_not_be_missing(write):
+    source = write(GOOGLE, ("classifier",))
+    tensors = weights(source)
+    for name in ("bert/pooler/dense/kernel", "bert/pooler/dense/bias"):
+        del tensors[name]
+    tensors["global_step"] = np.int64(7)
+    checkpoints.write_tensors(tensors, os.path.join(source, "model.ckpt"))
+    with pytest.raises(UserError, match="pooler/dense/bias is missing$"):
+        convert("google", "huggingface", source, allow_missing=True)
+
+
+def test_gaps_in_a_tokenizer_json_are_refused(write):
+    there = pathlib.Path(convert("google", "huggingface", write(GOOGLE), "there"))
+    (there / "vocab.txt").unlink()
+    content = {"model": {"type": "WordPiece", "vocab": {"[PAD]": 0, "一": 2}}}
+    (there / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="tokenizer.json: the ids .* not 0 to 1"):
+        convert("huggingface", "google", str(there), "back")
+
+
+@pytest.mark.parametrize(
+    "index,words",
+    [
+        ({"weight_map": ["a"]}, "no weight_map"),
+        ({"weight_map": {"a": "model-1.safetensors"}}, "model-1.* not there"),
+    ],
+)
+def test_damaged_index_of_parts_is_refused(write, index, words):
+    there = pathlib.Path(convert("google", "huggingface", write(GOOGLE), "there"))
+    (there / "model.safetensors").unlink()
+    (there / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match=words):
+        convert("huggingface", "google", str(there), "back")
 
 
 def test_missing_pooler_is_refused_unless_allowed(write, caplog):
@@ -361,20 +508,22 @@ def test_missing_pooler_is_refused_unless_allowed(write, caplog):
 
 
 @pytest.fixture
-def fails(run_command, assert_user_error, tmp_path):
-    """Function: the command ends in one line with these words and no output."""
+def fails(capsys, tmp_path):
+    """Function: the command ends in one line with these words and no output.
+
+    In this process, as starting TensorFlow takes longer than the rest.
+    """
 
     def check(source_format, target_format, source, words, *flags):
-        target = tmp_path / "refused"
-        result = run_command(
-            "convert_checkpoint.py",
-            "--from=" + source_format,
-            "--to=" + target_format,
-            "--input=" + source,
-            "--output={}".format(target),
-            *flags,
-        )
-        assert_user_error(result, *words)
+        arguments = ["--from=" + source_format, "--to=" + target_format]
+        arguments += ["--input=" + source, "--output={}".format(tmp_path / "refused")]
+        parser = convert_checkpoint.build_parser()
+        with pytest.raises(SystemExit) as ended:
+            command_line.run(convert_checkpoint.main, parser, arguments + list(flags))
+        assert ended.value.code == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert ": error: " in line
+        assert [word for word in words if word not in line] == []
         assert not list(tmp_path.glob("refused*"))
 
     return check
@@ -448,6 +597,16 @@ def test_options_that_do_not_fit(write, fails):
     fails("google", "google", source, ["--dtype=float16"], "--dtype=float16")
     fails("google", "google", source, ["--task_name"], "--task_name=pair")
     fails("google", "google", source, ["--labels needs"], "--labels=a,b")
+    task = ["--task_name=pair", "--max_seq_length=13"]
+    classifier = write(GOOGLE, ("classifier",), "classifier")
+    fails("google", "google", classifier, ["13", "12 positions"], *task)
+
+
+def test_output_that_cannot_be_written_is_named_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    for output in ("file", "file/below"):
+        with pytest.raises(UserError, match="--output=.*file"):
+            convert("google", "google", str(tmp_path / "absent"), output)
 
 
 def test_existing_output_is_left_alone(write, run_command, assert_user_error):

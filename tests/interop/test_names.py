@@ -10,7 +10,7 @@ from benchmarks import head_to_head
 SMALL = dict(
     vocab_size=30,
     hidden_size=8,
-    num_hidden_layers=4,
+    num_hidden_layers=2,
     num_attention_heads=2,
     intermediate_size=16,
     max_position_embeddings=12,
