@@ -199,78 +199,94 @@ def write_transformers_model(directory, kind, heads, sizes, safe=True, seed=0):
 def run_albert_pytorch(directory, inputs, heads):
     """albert_pytorch's bright variant, from its parameter names: an oracle.
 
-    Every parameter of the file must be used, and nothing else.
+    Raises:
+      ValueError: the file holds a parameter that the variant has not.
     """
     import torch
-    from torch.nn import functional
 
     settings = json.loads(pathlib.Path(directory, "config.json").read_text())
     state = torch.load(os.path.join(directory, "pytorch_model.bin"), weights_only=True)
-    used = set()
+    model = _Bright(settings, state)
+    ids, mask, segments = (torch.tensor(value, dtype=torch.long) for value in inputs)
+    hidden = model.embed(ids, segments)
+    score_bias = (1.0 - mask[:, None, None, :].float()) * -10000.0
+    for _ in range(settings["num_hidden_layers"]):
+        hidden = model.layer(hidden, score_bias)
+    pooled = torch.tanh(model.linear(hidden[:, 0], "bert.pooler.dense"))
+    outputs = {"sequence": hidden, "pooled": pooled}
+    if "masked_lm" in heads:
+        outputs["masked_lm"] = model.predict(hidden)
+    if "sentence_order" in heads:
+        outputs["sentence_order"] = model.linear(pooled, "cls.seq_relationship")
+    if "classifier" in heads:
+        outputs["classifier"] = model.linear(pooled, "classifier")
+    if model.used != set(state):
+        raise ValueError("{}: not used: {}".format(directory, set(state) - model.used))
+    return {name: value.numpy() for name, value in outputs.items()}
 
-    def parameter(name):
-        used.add(name)
-        return state[name]
 
-    def linear(x, name, bias=True):
-        return functional.linear(
-            x, parameter(name + ".weight"), parameter(name + ".bias") if bias else None
-        )
+class _Bright:
+    """The layers of albert_pytorch's `modeling_albert_bright.py`."""
 
-    def norm(x, name):
-        weight, bias = parameter(name + ".weight"), parameter(name + ".bias")
-        epsilon = settings["layer_norm_eps"]
+    def __init__(self, settings, state):
+        self.settings = settings
+        self.state = state
+        self.used = set()
+
+    def parameter(self, name):
+        self.used.add(name)
+        return self.state[name]
+
+    def linear(self, x, name, bias=True):
+        y = x @ self.parameter(name + ".weight").T
+        return y + self.parameter(name + ".bias") if bias else y
+
+    def norm(self, x, name):
+        from torch.nn import functional
+
+        weight, bias = (self.parameter(name + end) for end in (".weight", ".bias"))
+        epsilon = self.settings["layer_norm_eps"]
         return functional.layer_norm(x, weight.shape, weight, bias, epsilon)
 
-    def activate(x):
-        form = {"gelu": "none", "gelu_new": "tanh"}[settings["hidden_act"]]
+    def activate(self, x):
+        from torch.nn import functional
+
+        form = {"gelu": "none", "gelu_new": "tanh"}[self.settings["hidden_act"]]
         return functional.gelu(x, approximate=form)
 
-    def split(x):
-        shape = [*x.shape[:2], settings["num_attention_heads"], -1]
-        return x.reshape(shape).transpose(1, 2)
+    def embed(self, ids, segments):
+        scope = "bert.embeddings."
+        x = self.parameter(scope + "word_embeddings.weight")[ids]
+        x = self.linear(x, scope + "word_embeddings_2", bias=False)
+        x = x + self.parameter(scope + "position_embeddings.weight")[: ids.shape[1]]
+        x = x + self.parameter(scope + "token_type_embeddings.weight")[segments]
+        return self.norm(x, scope + "LayerNorm")
 
-    def layer(x, score_bias):
+    def layer(self, x, score_bias):
         scope = "bert.encoder.layer_shared."
+        heads = [*x.shape[:2], self.settings["num_attention_heads"], -1]
         query, key, value = (
-            split(linear(x, scope + "attention.self." + name))
+            self.linear(x, scope + "attention.self." + name)
+            .reshape(heads)
+            .transpose(1, 2)
             for name in ("query", "key", "value")
         )
         scores = query @ key.transpose(2, 3) / math.sqrt(query.shape[-1]) + score_bias
         context = (scores.softmax(-1) @ value).transpose(1, 2).reshape(x.shape)
-        attended = linear(context, scope + "attention.output.dense")
-        x = norm(attended + x, scope + "attention.output.LayerNorm")
-        inner = activate(linear(x, scope + "intermediate.dense"))
-        return norm(
-            linear(inner, scope + "output.dense") + x, scope + "output.LayerNorm"
-        )
+        x = x + self.linear(context, scope + "attention.output.dense")
+        x = self.norm(x, scope + "attention.output.LayerNorm")
+        inner = self.activate(self.linear(x, scope + "intermediate.dense"))
+        x = x + self.linear(inner, scope + "output.dense")
+        return self.norm(x, scope + "output.LayerNorm")
 
-    ids, mask, segments = (torch.tensor(value, dtype=torch.long) for value in inputs)
-    embeddings = "bert.embeddings."
-    x = parameter(embeddings + "word_embeddings.weight")[ids]
-    x = linear(x, embeddings + "word_embeddings_2", bias=False)
-    x = x + parameter(embeddings + "position_embeddings.weight")[: ids.shape[1]]
-    x = x + parameter(embeddings + "token_type_embeddings.weight")[segments]
-    x = norm(x, embeddings + "LayerNorm")
-    score_bias = (1.0 - mask[:, None, None, :].float()) * -10000.0
-    for _ in range(settings["num_hidden_layers"]):
-        x = layer(x, score_bias)
-    outputs = {"sequence": x}
-    outputs["pooled"] = torch.tanh(linear(x[:, 0], "bert.pooler.dense"))
-    if "masked_lm" in heads:
+    def predict(self, x):
         scope = "cls.predictions."
-        hidden = activate(linear(x, scope + "transform.dense"))
-        hidden = norm(hidden, scope + "transform.LayerNorm")
-        hidden = linear(hidden, scope + "project_layer", bias=False)
-        hidden = linear(hidden, scope + "decoder", bias=False)
-        outputs["masked_lm"] = hidden + parameter(scope + "bias")
-    if "sentence_order" in heads:
-        outputs["sentence_order"] = linear(outputs["pooled"], "cls.seq_relationship")
-    if "classifier" in heads:
-        outputs["classifier"] = linear(outputs["pooled"], "classifier")
-    if used != set(state):
-        raise ValueError("{}: not used: {}".format(directory, set(state) - used))
-    return {name: value.numpy() for name, value in outputs.items()}
+        x = self.activate(self.linear(x, scope + "transform.dense"))
+        x = self.norm(x, scope + "transform.LayerNorm")
+        x = self.linear(x, scope + "project_layer", bias=False)
+        return self.linear(x, scope + "decoder", bias=False) + self.parameter(
+            scope + "bias"
+        )
 
 
 # --- Comparison --------------------------------------------------------------

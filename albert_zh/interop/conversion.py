@@ -11,7 +11,12 @@ from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 import tokenization
 from albert_zh import checkpoints, model_directory
 from albert_zh.errors import UserError
-from albert_zh.interop import checkpoint_format, model, state_dict_format
+from albert_zh.interop import (
+    checkpoint_format,
+    model,
+    state_dict_format,
+    weights_files,
+)
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -158,7 +163,7 @@ def _check_options(reader, writer, target_format, options):
             "only; it is for PyTorch's files".format(options.dtype)
         )
     if target_format == "albert_pytorch":
-        state_dict_format.import_torch("--to=" + target_format)
+        weights_files.import_torch("--to=" + target_format)
 
 
 def _check_dialect(dialect, source_format, target_format, source):

@@ -1,35 +1,23 @@
 """Model directories of PyTorch: Hugging Face's, and albert_pytorch's.
 
-Both hold a `config.json`, a state dict (`model.safetensors` or `pytorch_model.bin`)
-and tokenizer files. Torch is needed for `.bin` files only.
+Both hold a `config.json`, a state dict (`weights_files`) and tokenizer files
+(`tokenizer_files`).
 """
 
 import json
-import logging
 import os
-import pickle
 import re
 from typing import Callable, NamedTuple
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 import modeling
 from albert_zh import records
 from albert_zh.errors import UserError, as_user_error
-from albert_zh.interop import names
+from albert_zh.interop import names, tokenizer_files, weights_files
 from albert_zh.interop.model import Model
-from albert_zh.model_directory import read_bytes
-
-_LOGGER = logging.getLogger(__name__)
 
 _CONFIG = "config.json"
-_SAFETENSORS = "model.safetensors"
-_PICKLE = "pytorch_model.bin"
-_VOCABULARY = "vocab.txt"
-_SENTENCEPIECE = "spiece.model"
-_TOKENIZER = "tokenizer.json"
-_TOKENIZER_CONFIG = "tokenizer_config.json"
 # Where the config.json of a fine-tuned model keeps what `labels.json` holds.
 _TASK = "albert_zh"
 
@@ -58,17 +46,6 @@ _FIXED = {
     "is_decoder": False,
     "add_cross_attention": False,
 }
-
-# Settings of a tokenizer_config.json that `tokenization` has fixed.
-_TOKENIZER_DEFAULTS = {
-    "keep_accents": False,
-    "remove_space": True,
-    "strip_accents": None,
-    "tokenize_chinese_chars": True,
-}
-
-# bfloat16 is the upper half of float32.
-_SAFETENSORS_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8"}
 
 
 class Layout(NamedTuple):
@@ -132,11 +109,16 @@ HUGGING_FACE = {
         names.HUGGING_FACE_ALBERT,
         ("embedding_size", "num_hidden_groups", "inner_group_num"),
         "Albert",
-        _SAFETENSORS,
+        weights_files.SAFETENSORS,
         _check_google,
     ),
     "bert": Layout(
-        "bert", names.HUGGING_FACE_BERT, (), "Bert", _SAFETENSORS, _check_bert
+        "bert",
+        names.HUGGING_FACE_BERT,
+        (),
+        "Bert",
+        weights_files.SAFETENSORS,
+        _check_bert,
     ),
 }
 ALBERT_PYTORCH = {
@@ -145,7 +127,7 @@ ALBERT_PYTORCH = {
         names.ALBERT_PYTORCH,
         ("embedding_size",),
         "Albert",
-        _PICKLE,
+        weights_files.PICKLE,
         _check_bright,
     )
 }
@@ -169,8 +151,8 @@ def read(layouts, directory, flag="--input", check_ties=True):
     Raises:
       UserError: a file is missing or damaged, or no exact conversion exists.
     """
-    settings = _read_json(os.path.join(directory, _CONFIG), flag)
-    state = _read_state(directory, flag)
+    settings = weights_files.read_json(os.path.join(directory, _CONFIG), flag)
+    state = weights_files.read_state(directory, flag)
     dialect = _dialect(layouts, settings, state, directory)
     layout = layouts[dialect]
     config = _read_config(settings, layout, dialect, directory)
@@ -178,7 +160,7 @@ def read(layouts, directory, flag="--input", check_ties=True):
     if dialect == "google":
         _drop_identity(tensors, config, directory)
     unused += _drop_other_classifier(tensors, settings, layout)
-    vocabulary, sentencepiece, do_lower_case = _read_tokenizer(directory)
+    vocabulary, sentencepiece, do_lower_case = tokenizer_files.read(directory)
     return Model(
         config,
         tensors,
@@ -229,19 +211,6 @@ def _read_task(settings, directory):
             ) from error
         task["labels"] = [str(names_by_id[key]) for key in keys]
     return task or None
-
-
-def _read_json(path, flag):
-    try:
-        with open(path, encoding="utf-8") as source:
-            content = json.load(source)
-    except OSError as error:
-        raise UserError("{}: cannot read {}".format(flag, path)) from error
-    except ValueError as error:
-        raise UserError("{}: {} is not JSON ({})".format(flag, path, error)) from error
-    if not isinstance(content, dict):
-        raise UserError("{}: {} is no JSON object".format(flag, path))
-    return content
 
 
 def _dialect(layouts, settings, state, directory):
@@ -300,98 +269,6 @@ def _read_config(settings, layout, dialect, directory):
         config = modeling.AlbertConfig.from_dict(config)
     layout.check(config)
     return config
-
-
-def _read_state(directory, flag):
-    """Returns {parameter name: ndarray} of whatever weights file there is."""
-    for base, load in ((_SAFETENSORS, _load_safetensors), (_PICKLE, _load_pickle)):
-        path = os.path.join(directory, base)
-        if os.path.exists(path):
-            return load(path)
-        if os.path.exists(path + ".index.json"):
-            return _load_parts(path + ".index.json", load, flag)
-    raise UserError(
-        "{}={}: no {} or {} there".format(flag, directory, _SAFETENSORS, _PICKLE)
-    )
-
-
-def _load_parts(index_file, load, flag):
-    """Returns the parameters of all the files that an index names."""
-    parts = _read_json(index_file, flag).get("weight_map")
-    if not isinstance(parts, dict):
-        raise UserError("{}: no weight_map there".format(index_file))
-    state = {}
-    for name in sorted(set(map(str, parts.values()))):
-        path = os.path.join(os.path.dirname(index_file), os.path.basename(name))
-        if not os.path.exists(path):
-            raise UserError("{}: names {}, which is not there".format(index_file, path))
-        state.update(load(path))
-    return state
-
-
-def _load_safetensors(path):
-    try:
-        from safetensors import SafetensorError, deserialize
-    except ImportError as error:
-        raise UserError(
-            "{} needs safetensors: run `pip install safetensors`".format(path)
-        ) from error
-    try:
-        content = deserialize(read_bytes(path))
-    except (OSError, tf.errors.OpError, SafetensorError) as error:
-        raise UserError(
-            "{}: truncated or no safetensors file ({}); copy or download it "
-            "again".format(path, error)
-        ) from error
-    return {name: _from_bytes(path, name, **tensor) for name, tensor in content}
-
-
-def _from_bytes(path, name, dtype, shape, data):
-    if dtype == "BF16":
-        value = np.frombuffer(data, "<u2").astype(np.uint32) << 16
-        return value.view(np.float32).reshape(shape)
-    if dtype not in _SAFETENSORS_DTYPES:
-        raise UserError(
-            "{}: {} has dtype {}, expected one of BF16, {}".format(
-                path, name, dtype, ", ".join(_SAFETENSORS_DTYPES)
-            )
-        )
-    return np.frombuffer(data, _SAFETENSORS_DTYPES[dtype]).reshape(shape)
-
-
-def _load_pickle(path):
-    torch = import_torch(path)
-    try:
-        # Nothing but tensors: a pickle could run any code.
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            "{}: holds more than tensors, or is damaged; refused, because loading it "
-            "could run code".format(path)
-        ) from error
-    except (OSError, EOFError, RuntimeError, ValueError) as error:
-        raise UserError(
-            "{}: truncated or no PyTorch file; copy or download it again".format(path)
-        ) from error
-    if not isinstance(state, dict) or not all(map(torch.is_tensor, state.values())):
-        raise UserError("{}: no state dict (name -> tensor)".format(path))
-    return {name: _to_numpy(torch, value) for name, value in state.items()}
-
-
-def _to_numpy(torch, value):
-    value = value.detach()
-    return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
-
-
-def import_torch(what):
-    """Returns the module; `UserError` says that `what` needs it."""
-    try:
-        import torch
-    except ImportError as error:
-        raise UserError(
-            "{} needs PyTorch 1.13 or later: run `pip install torch`".format(what)
-        ) from error
-    return torch
 
 
 def _to_tensorflow(state, table, directory, check_ties):
@@ -455,50 +332,6 @@ def _drop_identity(tensors, config, directory):
         )
 
 
-def _read_tokenizer(directory):
-    """Returns (vocabulary, SentencePiece model, do_lower_case)."""
-
-    def path_of(name):
-        path = os.path.join(directory, name)
-        return path if os.path.exists(path) else None
-
-    settings, tokenizer = {}, {}
-    if path_of(_TOKENIZER_CONFIG):
-        settings = _read_json(path_of(_TOKENIZER_CONFIG), "--input")
-    vocabulary = read_bytes(path_of(_VOCABULARY))
-    sentencepiece = read_bytes(path_of(_SENTENCEPIECE))
-    if path_of(_TOKENIZER) and vocabulary is None and sentencepiece is None:
-        tokenizer = _read_json(path_of(_TOKENIZER), "--input")
-        vocabulary = _vocabulary_of(tokenizer.get("model") or {}, path_of(_TOKENIZER))
-    for key, value in _TOKENIZER_DEFAULTS.items():
-        if settings.get(key, value) not in (value, None):
-            _LOGGER.warning(
-                "%s: %s %r has no counterpart here; some texts are tokenized "
-                "differently",
-                path_of(_TOKENIZER_CONFIG),
-                key,
-                settings[key],
-            )
-    normalizer = tokenizer.get("normalizer") or {}
-    lower_case = settings.get("do_lower_case", normalizer.get("lowercase", True))
-    return vocabulary, sentencepiece, bool(lower_case)
-
-
-def _vocabulary_of(model, path):
-    """Bytes of a `vocab.txt` out of a tokenizer.json that holds WordPieces."""
-    if model.get("type") != "WordPiece":
-        return None
-    ids = model["vocab"]
-    tokens = sorted(ids, key=ids.get)
-    if sorted(ids.values()) != list(range(len(tokens))):
-        raise UserError(
-            "{}: the ids of its vocabulary are not 0 to {}".format(
-                path, len(tokens) - 1
-            )
-        )
-    return "".join(token + "\n" for token in tokens).encode("utf-8")
-
-
 # --- Writing -----------------------------------------------------------------
 
 
@@ -516,36 +349,15 @@ def write(layouts, model, directory, dtype="float32"):
     """
     layout = layouts[model.config.dialect]
     layout.check(model.config)
-    _write_tokenizer(model, directory)
+    tokenizer_files.write(model, directory)
     records.write_text(
         json.dumps(_config_json(model, layout, dtype), ensure_ascii=False, indent=2)
         + "\n",
         os.path.join(directory, _CONFIG),
     )
     state = _to_pytorch(model, layout.table)
-    state = {name: _store(state[name], name, dtype) for name in sorted(state)}
     path = os.path.join(directory, layout.weights_file)
-    if layout.weights_file == _PICKLE:
-        torch = import_torch(path)
-        torch.save({name: torch.from_numpy(state[name]) for name in state}, path)
-    else:
-        from safetensors.numpy import save_file
-
-        # Hugging Face's loader asks for the format it was written for.
-        save_file(state, path, metadata={"format": "pt"})
-
-
-def _store(value, name, dtype):
-    """Returns a contiguous copy in this dtype; `UserError` where it has no room."""
-    with np.errstate(over="ignore"):
-        stored = np.ascontiguousarray(value, dtype)
-    if np.any(np.isinf(stored) & np.isfinite(value)):
-        raise UserError(
-            "--dtype={}: {} holds {:g}, which is beyond it".format(
-                dtype, name, np.abs(value).max()
-            )
-        )
-    return stored
+    weights_files.write_state(state, path, dtype)
 
 
 def _config_json(model, layout, dtype):
@@ -603,26 +415,3 @@ def _to_pytorch(model, table):
             original = state[tied.original]
             state[tied.name] = original.T if tied.transposed else original
     return state
-
-
-def _write_tokenizer(model, directory):
-    for name, content in (
-        (_VOCABULARY, model.vocabulary),
-        (_SENTENCEPIECE, model.sentencepiece),
-    ):
-        if content is not None:
-            with open(os.path.join(directory, name), "wb") as target:
-                target.write(content)
-    if model.vocabulary is None and model.sentencepiece is None:
-        return
-    # Chinese ALBERT has BERT's vocabulary: without the class named here, Hugging
-    # Face would look for ALBERT's SentencePiece model.
-    settings = {
-        "tokenizer_class": "BertTokenizer" if model.vocabulary else "AlbertTokenizer",
-        "do_lower_case": model.do_lower_case,
-        "model_max_length": model.config.max_position_embeddings,
-    }
-    records.write_text(
-        json.dumps(settings, indent=2) + "\n",
-        os.path.join(directory, _TOKENIZER_CONFIG),
-    )

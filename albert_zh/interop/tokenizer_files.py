@@ -1,0 +1,101 @@
+"""Tokenizer files beside PyTorch models, as Hugging Face names them."""
+
+import json
+import logging
+import os
+
+from albert_zh import records
+from albert_zh.errors import UserError
+from albert_zh.interop.weights_files import read_json
+from albert_zh.model_directory import read_bytes
+
+_LOGGER = logging.getLogger(__name__)
+
+_VOCABULARY = "vocab.txt"
+_SENTENCEPIECE = "spiece.model"
+_TOKENIZER = "tokenizer.json"
+_TOKENIZER_CONFIG = "tokenizer_config.json"
+
+# Settings of a tokenizer_config.json that `tokenization` has fixed.
+_TOKENIZER_DEFAULTS = {
+    "keep_accents": False,
+    "remove_space": True,
+    "strip_accents": None,
+    "tokenize_chinese_chars": True,
+}
+
+
+def read(directory):
+    """Reads a directory's tokenizer.
+
+    Returns:
+      (bytes of a vocab.txt or None, bytes of a SentencePiece model or None,
+      do_lower_case).
+
+    Raises:
+      UserError: a file is damaged.
+    """
+
+    def path_of(name):
+        path = os.path.join(directory, name)
+        return path if os.path.exists(path) else None
+
+    settings, tokenizer = {}, {}
+    if path_of(_TOKENIZER_CONFIG):
+        settings = read_json(path_of(_TOKENIZER_CONFIG), "--input")
+    vocabulary = read_bytes(path_of(_VOCABULARY))
+    sentencepiece = read_bytes(path_of(_SENTENCEPIECE))
+    if path_of(_TOKENIZER) and vocabulary is None and sentencepiece is None:
+        tokenizer = read_json(path_of(_TOKENIZER), "--input")
+        vocabulary = _vocabulary_of(tokenizer.get("model") or {}, path_of(_TOKENIZER))
+    for key, value in _TOKENIZER_DEFAULTS.items():
+        if settings.get(key, value) not in (value, None):
+            _LOGGER.warning(
+                "%s: %s %r has no counterpart here; some texts are tokenized "
+                "differently",
+                path_of(_TOKENIZER_CONFIG),
+                key,
+                settings[key],
+            )
+    normalizer = tokenizer.get("normalizer") or {}
+    lower_case = settings.get("do_lower_case", normalizer.get("lowercase", True))
+    return vocabulary, sentencepiece, bool(lower_case)
+
+
+def _vocabulary_of(model, path):
+    """Bytes of a `vocab.txt` out of a tokenizer.json that holds WordPieces."""
+    if model.get("type") != "WordPiece":
+        return None
+    ids = model["vocab"]
+    tokens = sorted(ids, key=ids.get)
+    if sorted(ids.values()) != list(range(len(tokens))):
+        raise UserError(
+            "{}: the ids of its vocabulary are not 0 to {}".format(
+                path, len(tokens) - 1
+            )
+        )
+    return "".join(token + "\n" for token in tokens).encode("utf-8")
+
+
+def write(model, directory):
+    """Writes the tokenizer of a `Model`, if it has one, into a directory."""
+    for name, content in (
+        (_VOCABULARY, model.vocabulary),
+        (_SENTENCEPIECE, model.sentencepiece),
+    ):
+        if content is not None:
+            with open(os.path.join(directory, name), "wb") as target:
+                target.write(content)
+    if model.vocabulary is None and model.sentencepiece is None:
+        return
+    # Chinese ALBERT has BERT's vocabulary: without the class named here, Hugging
+    # Face would look for ALBERT's SentencePiece model.
+    settings = {
+        "tokenizer_class": "BertTokenizer" if model.vocabulary else "AlbertTokenizer",
+        "do_lower_case": model.do_lower_case,
+        "model_max_length": model.config.max_position_embeddings,
+    }
+    records.write_text(
+        json.dumps(settings, indent=2) + "\n",
+        os.path.join(directory, _TOKENIZER_CONFIG),
+    )
