@@ -11,12 +11,7 @@ from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 import tokenization
 from albert_zh import checkpoints, model_directory
 from albert_zh.errors import UserError
-from albert_zh.interop import (
-    checkpoint_format,
-    model,
-    state_dict_format,
-    weights_files,
-)
+from albert_zh.interop import checkpoint_format, model, state_dict_format
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -29,24 +24,34 @@ class Format(NamedTuple):
 
     Attributes:
       dialects: the dialects of `modeling` that it can hold.
+      check: function of an `AlbertConfig`, raises `UserError` where such a model
+        cannot be written, or a package for it is not installed.
       read: function of a directory, returns a `model.Model`.
       write: function (model, directory).
       is_tensorflow: bool.
     """
 
     dialects: Tuple[str, ...]
+    check: Callable
     read: Callable
     write: Callable
     is_tensorflow: bool
 
 
 def _tensorflow(dialect):
-    return Format((dialect,), checkpoint_format.read, checkpoint_format.write, True)
+    return Format(
+        (dialect,),
+        lambda config: None,
+        checkpoint_format.read,
+        checkpoint_format.write,
+        True,
+    )
 
 
 def _pytorch(layouts):
     return Format(
         tuple(layouts),
+        functools.partial(state_dict_format.check_writable, layouts),
         functools.partial(state_dict_format.read, layouts),
         functools.partial(state_dict_format.write, layouts),
         False,
@@ -111,7 +116,7 @@ def convert(source_format, target_format, source, target, options):
     """
     reader, writer = FORMATS[source_format], FORMATS[target_format]
     _check_output(target)
-    _check_options(reader, writer, target_format, options)
+    _check_options(reader, writer, options)
     content = reader.read(
         source,
         **(
@@ -121,6 +126,7 @@ def convert(source_format, target_format, source, target, options):
         ),
     )
     _check_dialect(content.config.dialect, source_format, target_format, source)
+    writer.check(content.config)
     if options.drop_masked_lm:
         content = model.without_masked_lm(content)
     content = model.without_unknown(content)
@@ -151,7 +157,7 @@ def _check_output(target):
         )
 
 
-def _check_options(reader, writer, target_format, options):
+def _check_options(reader, writer, options):
     if options.keep_slots and not (reader.is_tensorflow and writer.is_tensorflow):
         raise UserError(
             "--keep_slots: PyTorch's optimizers store their state differently; it is "
@@ -162,8 +168,6 @@ def _check_options(reader, writer, target_format, options):
             "--dtype={}: TensorFlow restores a variable in the dtype that was saved "
             "only; it is for PyTorch's files".format(options.dtype)
         )
-    if target_format == "albert_pytorch":
-        weights_files.import_torch("--to=" + target_format)
 
 
 def _check_dialect(dialect, source_format, target_format, source):

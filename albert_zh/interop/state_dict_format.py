@@ -335,6 +335,18 @@ def _drop_identity(tensors, config, directory):
 # --- Writing -----------------------------------------------------------------
 
 
+def check_writable(layouts, config):
+    """Makes sure that a model of this config can be written.
+
+    Raises:
+      UserError: no exact conversion exists, or torch is needed and not installed.
+    """
+    layout = layouts[config.dialect]
+    layout.check(config)
+    if layout.weights_file == weights_files.PICKLE:
+        weights_files.import_torch(layout.weights_file)
+
+
 def write(layouts, model, directory, dtype="float32"):
     """Writes a PyTorch model directory into an existing, empty folder.
 
@@ -345,10 +357,9 @@ def write(layouts, model, directory, dtype="float32"):
       dtype: of the weights in the file, "float32" or "float16".
 
     Raises:
-      UserError: no exact conversion exists.
+      UserError: a value is beyond the dtype.
     """
     layout = layouts[model.config.dialect]
-    layout.check(model.config)
     tokenizer_files.write(model, directory)
     records.write_text(
         json.dumps(_config_json(model, layout, dtype), ensure_ascii=False, indent=2)
