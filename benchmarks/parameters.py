@@ -11,18 +11,20 @@ and LAMB. Times are medians over `--steps` runs after one warm-up, of one batch 
 full length, float32, dropout as in the config file. Memory is the peak resident
 memory of a process that does nothing else, TensorFlow's own few hundred MB included.
 The checkpoint has model and heads, no optimizer slots. At E = H the projection of the
-albert_zh dialect, [E, H], is still there.
+albert_zh dialect, [E, H], is still there. A row whose process is killed, as when memory
+runs out, says so.
 """
 
 import argparse
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
@@ -66,9 +68,12 @@ LEARNING_RATE = 1e-4
 
 
 class Cost(NamedTuple):
-    """Median time of one batch, peak resident memory of the process."""
+    """Median time of one batch, peak resident memory of the process.
 
-    milliseconds: float
+    The time is None where the process was killed.
+    """
+
+    milliseconds: Optional[float]
     megabytes: float
 
 
@@ -157,34 +162,51 @@ def format_row(row):
         "{:,}".format(row.encoder_parameters),
         "{:,}".format(row.parameters),
         "{:.1f}".format(row.checkpoint_megabytes),
-        "{:.0f}".format(row.forward.milliseconds),
-        "{:.0f}".format(row.training.milliseconds),
+        _format_time(row.forward),
+        _format_time(row.training),
         "{:.0f}".format(row.forward.megabytes),
         "{:.0f}".format(row.training.megabytes),
     ]
     return "| " + " | ".join(str(cell) for cell in cells) + " |"
 
 
+def _format_time(cost):
+    if cost.milliseconds is None:
+        return "killed"
+    return "{:.0f}".format(cost.milliseconds)
+
+
 # --- Measuring ---------------------------------------------------------------
 
 
 def measure(name, args):
-    """Measures one row, each cost in a process of its own."""
-    forward, forward_megabytes = _run_in_process("forward", name, args)
-    training, training_megabytes = _run_in_process("training", name, args)
+    """Measures one row, each part in a process of its own."""
+    size, _ = _run_in_process("size", name, args)
+    if size is None:
+        raise UserError("--rows: row {} does not fit into memory".format(name))
+    costs = []
+    for kind in ("forward", "training"):
+        found, megabytes = _run_in_process(kind, name, args)
+        costs.append(Cost(found and found["milliseconds"], megabytes))
     return Row(
         name,
         load_config(name),
-        forward["parameters"],
-        training["parameters"],
-        training["checkpoint_megabytes"],
-        Cost(forward["milliseconds"], forward_megabytes),
-        Cost(training["milliseconds"], training_megabytes),
+        size["encoder_parameters"],
+        size["parameters"],
+        size["checkpoint_megabytes"],
+        *costs,
     )
 
 
 def _run_in_process(kind, name, args):
-    """Returns (what `_MEASURES[kind]` returns, peak resident memory in MB)."""
+    """Runs `_MEASURES[kind]` of a row.
+
+    Returns:
+      What it returns, or None where it was killed; peak resident memory in MB.
+
+    Raises:
+      UserError: it failed.
+    """
     flags = ["--measure=" + kind, "--rows=" + name]
     flags += [
         "--{}={}".format(flag, getattr(args, flag))
@@ -196,20 +218,16 @@ def _run_in_process(kind, name, args):
         output = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = status  # it has been waited for
-    if os.WIFSIGNALED(status):
-        raise UserError(
-            "{} of row {} was ended by signal {}, as when memory runs out; give other "
-            "--rows, a smaller --batch_size or --length".format(
-                kind, name, os.WTERMSIG(status)
-            )
-        )
+    megabytes = usage.ru_maxrss / 1024
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
+        return None, megabytes
     if status:
         raise UserError("{} of row {} failed, as said above".format(kind, name))
-    return json.loads(output.decode()), usage.ru_maxrss / 1024
+    return json.loads(output.decode()), megabytes
 
 
 def _measure_forward(config, args):
-    """Returns milliseconds of the encoder's forward pass, number of parameters."""
+    """Returns milliseconds of the encoder's forward pass."""
     with tf.Graph().as_default(), tf.Session() as session:
         ids = tf.placeholder(tf.int32, [args.batch_size, args.length])
         model = modeling.AlbertModel(config, False, ids)
@@ -217,13 +235,12 @@ def _measure_forward(config, args):
         outputs = [model.get_sequence_output(), model.get_pooled_output()]
         feed = {ids: _random_ids(config, [args.batch_size, args.length])}
         return {
-            "milliseconds": _median_milliseconds(session, outputs, feed, args.steps),
-            "parameters": modeling.count_parameters(tf.trainable_variables()),
+            "milliseconds": _median_milliseconds(session, outputs, feed, args.steps)
         }
 
 
 def _measure_training(config, args):
-    """As `_measure_forward`, of a training step; and the checkpoint's size in MB."""
+    """Returns milliseconds of a training step."""
     with tf.Graph().as_default(), tf.Session() as session:
         tokens = [args.batch_size, args.length]
         predictions = [args.batch_size, max(1, int(MASKED_SHARE * args.length))]
@@ -231,25 +248,47 @@ def _measure_training(config, args):
         labels = tf.placeholder(tf.int32, predictions)
         positions = tf.tile(tf.range(predictions[1])[tf.newaxis], [args.batch_size, 1])
         model = modeling.AlbertModel(config, True, ids)
-        masked_lm = modeling.get_masked_lm_output(
-            config, model, positions, labels, tf.ones(predictions)
-        )
-        order = modeling.get_sentence_order_output(
-            config, model, tf.zeros([args.batch_size], tf.int32)
-        )
-        train_op = optimization.create_optimizer(
-            masked_lm[0] + order[0], LEARNING_RATE, 1000, 0, False
-        )
+        loss = _pretraining_loss(config, model, positions, labels)
+        train_op = optimization.create_optimizer(loss, LEARNING_RATE, 1000, 0, False)
         feed = {ids: _random_ids(config, tokens)}
         feed[labels] = _random_ids(config, predictions)
         return {
-            "milliseconds": _median_milliseconds(session, train_op, feed, args.steps),
+            "milliseconds": _median_milliseconds(session, train_op, feed, args.steps)
+        }
+
+
+def _measure_size(config, args):
+    """Returns numbers of parameters, the checkpoint's size in MB."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        ids = tf.zeros([args.batch_size, args.length], tf.int32)
+        model = modeling.AlbertModel(config, False, ids)
+        encoder_parameters = modeling.count_parameters(tf.trainable_variables())
+        _pretraining_loss(config, model, ids[:, :1], ids[:, :1])
+        session.run(tf.global_variables_initializer())
+        return {
+            "encoder_parameters": encoder_parameters,
             "parameters": modeling.count_parameters(tf.trainable_variables()),
             "checkpoint_megabytes": _checkpoint_megabytes(session),
         }
 
 
-_MEASURES = {"forward": _measure_forward, "training": _measure_training}
+def _pretraining_loss(config, model, positions, labels):
+    """Loss of both heads: int32 [B, P] positions and labels -> scalar."""
+    batch, predictions = modeling.get_shape_list(labels)
+    masked_lm = modeling.get_masked_lm_output(
+        config, model, positions, labels, tf.ones([batch, predictions])
+    )
+    order = modeling.get_sentence_order_output(
+        config, model, tf.zeros([batch], tf.int32)
+    )
+    return masked_lm[0] + order[0]
+
+
+_MEASURES = {
+    "size": _measure_size,
+    "forward": _measure_forward,
+    "training": _measure_training,
+}
 
 
 def _random_ids(config, shape):
