@@ -1,7 +1,9 @@
 # make demo     the main job on the sample data, about five minutes
 #               (options: make demo DEMO_ARGS='--text_pair "花呗怎么还款" "怎么还花呗"')
-# make test     the tests (options: make test TEST_ARGS='tests/test_corpus.py -x')
+# make test     the tests, in two processes
+#               (options: make test TEST_ARGS='tests/test_corpus.py -x')
 # make lint     style and format
+# make bench-data   speed and memory of data generation (ALBERT_ZH_DATA names the data)
 # make venv     only the Python environment that these use, in .venv
 # make clean    removes the environment, the demo's files and caches
 #
@@ -15,17 +17,21 @@ PYTHON = $(VENV)/bin/python
 INSTALLED = $(VENV)/installed-requirements
 INSTALLED_DEV = $(VENV)/installed-requirements-dev
 
-.PHONY: demo test lint venv clean
+.PHONY: demo test lint bench-data venv clean
 
 demo: $(INSTALLED)
 	$(PYTHON) run_demo.py $(DEMO_ARGS)
 
 test: $(INSTALLED_DEV)
-	$(PYTHON) -m pytest $(TEST_ARGS)
+	$(PYTHON) -m pytest -n 2 --dist loadfile $(TEST_ARGS)
 
 lint: $(INSTALLED_DEV)
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
+
+bench-data: $(INSTALLED_DEV)
+	$(PYTHON) benchmarks/data_generation.py --data=$(ALBERT_ZH_DATA) \
+	    --work=/tmp/bench_data $(BENCH_ARGS)
 
 venv: $(INSTALLED_DEV)
 
@@ -49,7 +55,7 @@ $(INSTALLED): requirements.txt $(PYTHON)
 	@$(PYTHON) -m pip install -qq --disable-pip-version-check -r $<
 	@touch $@
 
-$(INSTALLED_DEV): requirements-dev.txt $(INSTALLED)
+$(INSTALLED_DEV): requirements-dev.txt requirements-optional.txt $(INSTALLED)
 	@echo "Installing $< into $(VENV); the first time takes some minutes"
 	@$(PYTHON) -m pip install -qq --disable-pip-version-check -r $<
 	@touch $@

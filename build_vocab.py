@@ -16,7 +16,7 @@ from albert_zh import command_line  # isort: split
 import tensorflow.compat.v1 as tf
 
 import tokenization
-from albert_zh import corpus, records, vocabulary
+from albert_zh import corpus, files, progress, vocabulary
 from albert_zh.errors import UserError, as_user_error
 
 
@@ -53,15 +53,15 @@ def main(args):
     """Builds the vocabulary; see `build_parser` for the arguments."""
     vocabulary.check_size(args.vocab_size, args.do_lower_case)
     paths = corpus.expand_input_files(args.input_file)
-    output_files = records.expand_output_files(args.output_file, paths)
+    output_files = files.output_files(args.output_file, paths)
     if len(output_files) > 1:
         raise UserError("--output_file={}; expected one name".format(args.output_file))
     output_file = output_files[0]
-    num_bytes = corpus.total_bytes(paths)
+    num_bytes = sum(corpus.file_sizes(paths))
 
     def read_lines():
         documents = corpus.read_documents(paths, args.encoding_errors)
-        for document in corpus.show_progress(documents, num_bytes):
+        for document in progress.show(documents, num_bytes):
             yield from document.sentences
 
     with as_user_error(tf.errors.OpError):
@@ -70,7 +70,7 @@ def main(args):
         read_lines, args.vocab_size, args.min_count, args.do_lower_case
     )
     entries += vocabulary.filling(args.vocab_size - len(entries))
-    records.write_text("".join(entry + "\n" for entry in entries), output_file)
+    files.write_text("".join(entry + "\n" for entry in entries), output_file)
     tokenizer = tokenization.FullTokenizer(output_file, args.do_lower_case)
     share = vocabulary.coverage(read_lines(), tokenizer)
     sys.stdout.write(

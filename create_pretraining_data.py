@@ -1,33 +1,51 @@
 """Turns raw text into pretraining records for `run_pretraining.py`.
 
-Reads text files with one sentence per line and a blank line between documents,
-makes sentence-order pairs with whole-word masks, and writes TFRecord files plus a
-summary, `<first output file>.summary.json`. The same seed gives the same bytes.
-Output files that exist are overwritten, but only by complete ones.
+Reads text files with one sentence per line and a blank line between documents, and
+writes TFRecord files of sentence-order pairs with whole-word masks, and a summary,
+`<output file>.summary.json`. The same input, flags and seed give the same bytes,
+whatever the number of workers. A run that was stopped goes on when the same command
+is given again.
 """
-
-import json
-import logging
-import sys
-import time
 
 from albert_zh import command_line  # isort: split
 
-import numpy as np
+import hashlib
+import logging
+import os
+import sys
 
 import tokenization
 from albert_zh import (
     corpus,
-    estimators,
+    engines,
+    files,
+    generation,
+    generation_run,
+    inspection,
     instances,
-    model_directory,
-    records,
+    masking,
     segmentation,
+    statistics,
 )
-from albert_zh.errors import as_user_error
-from albert_zh.statistics import Statistics
+from albert_zh.errors import UserError, as_user_error
 
 _LOGGER = logging.getLogger(__name__)
+
+# Flags that the bytes of the records depend on, with the content of the input and of
+# the vocabulary; a run can go on with any others.
+_SETTINGS = (
+    "do_lower_case",
+    "normalize_punctuation",
+    "encoding_errors",
+    "max_seq_length",
+    "masking",
+    "short_seq_prob",
+    "dupe_factor",
+    "do_whole_word_mask",
+    "non_chinese",
+    "random_seed",
+    "shard_bytes",
+)
 
 
 def build_parser():
@@ -37,6 +55,12 @@ def build_parser():
     positive_int = command_line.positive_int
     add("--input_file", required=True, help="text files or globs, comma-separated")
     add("--output_file", required=True, help="TFRecord files, comma-separated")
+    add(
+        "--num_output_files",
+        type=positive_int,
+        help="make NAME-00000-of-00128.tfrecord and so on of one --output_file",
+    )
+    add_bool("--overwrite", False, "replace what another run has left")
     add("--model_dir", help="folder of a model, for vocabulary and casing")
     add("--vocab_file", help="WordPiece vocabulary, one token per line")
     add("--spm_model_file", help="SentencePiece model, in place of a vocabulary")
@@ -54,109 +78,255 @@ def build_parser():
     )
     add("--max_seq_length", type=positive_int, default=512, help="tokens in a record")
     add(
+        "--masking",
+        choices=("static", "dynamic"),
+        default="static",
+        help="mask here, or leave it to run_pretraining.py, anew in every epoch",
+    )
+    masks = masking.MaskSettings()
+    add(
         "--max_predictions_per_seq",
         type=positive_int,
-        default=51,
-        help="masked tokens in a record at most",
+        help="masked tokens in a record at most; static masking only; default: "
+        "{}".format(masks.max_predictions_per_seq),
     )
-    add("--masked_lm_prob", type=float, default=0.1, help="share of tokens masked")
+    add(
+        "--masked_lm_prob",
+        type=float,
+        help="share of tokens masked; static masking only; default: {}".format(
+            masks.masked_lm_prob
+        ),
+    )
+    add(
+        "--ngram",
+        type=positive_int,
+        help="words masked in a row at most; static masking only; default: {}".format(
+            masks.ngram
+        ),
+    )
     add("--short_seq_prob", type=float, default=0.1, help="share of short records")
-    add("--dupe_factor", type=positive_int, default=10, help="uses of each document")
+    add(
+        "--dupe_factor",
+        type=positive_int,
+        help="uses of each document; default: 10, with dynamic masking 1",
+    )
     add_bool("--do_whole_word_mask", True, "mask all tokens of a word together")
-    add_bool("--non_chinese", False, "words from the tokenizer's marks, not from jieba")
-    add("--ngram", type=positive_int, default=1, help="words masked in a row at most")
+    add_bool("--non_chinese", False, "words from the tokenizer's marks alone")
+    add(
+        "--segmenter",
+        choices=segmentation.SEGMENTERS,
+        help="what finds Chinese words: rjieba is faster; default: jieba",
+    )
     add("--random_seed", type=command_line.non_negative_int, default=12345, help="seed")
+    add(
+        "--shard_bytes",
+        type=positive_int,
+        default=16 * 2**20,
+        help="text that a worker takes at a time; records are shuffled within it",
+    )
+    add("--engine", choices=("local", "spark"), default="local", help="who works")
+    add("--num_workers", type=positive_int, help="local processes; default: 1")
+    add("--spark_master", help="Spark's master URL; default: spark-submit's")
+    add("--preview", type=positive_int, default=0, help="records to show at the end")
+    add("--report", help="folder for pictures of the distributions")
     return parser
 
 
 def main(args):
     """Makes the records; see `build_parser` for the arguments."""
-    started = time.time()
-    files = model_directory.choose(
-        args.model_dir,
-        config_file=None,
-        vocab_file=args.vocab_file,
-        spm_model_file=args.spm_model_file,
-    )
-    model_directory.require(files, "vocab_file")
-    args.do_lower_case = model_directory.choose_do_lower_case(
-        args.do_lower_case, files.directory
-    )
     with as_user_error(ValueError, OSError, ImportError):
-        settings = instances.Settings(
-            *(getattr(args, name) for name in instances.Settings._fields)
-        )
-        settings.check()
-        rng, shuffle_rng = _random_generators(args.random_seed)
-        input_files = corpus.expand_input_files(args.input_file)
-        output_files = records.expand_output_files(
-            args.output_file, input_files + [files.vocab_file, files.spm_model_file]
-        )
-        num_bytes = corpus.total_bytes(input_files)
-        tokenizer = _load_tokenizer(args, files)
-        vocabulary = instances.Vocabulary.from_tokenizer(tokenizer)
-    statistics = Statistics(settings, vocabulary)
-    for warning in statistics.warnings():
+        settings = _settings(args)
+        engine = _engine(args)
+        if args.report:
+            inspection.require_matplotlib()
+        paths = corpus.expand_input_files(args.input_file)
+        vocabulary_file, config_file = _model_files(args)
+        outputs = _output_files(args, paths + [vocabulary_file])
+        sizes = corpus.file_sizes(paths)
+        job = _job(args, settings, vocabulary_file, outputs)
+        tokenizer = _tokenizer(args, config_file)
+    for warning in statistics.limit_warnings(settings.masks, settings.max_text_tokens):
         _LOGGER.warning("%s", warning)
+    summary_file = _base_name(args) + ".summary.json"
+    with engine:
+        summary = generation_run.run(
+            job,
+            paths,
+            sizes,
+            args.shard_bytes,
+            _manifest_settings(args, job, tokenizer.vocab_size),
+            engine,
+            summary_file,
+            args.overwrite,
+        )
+    if args.preview:
+        inspection.write_records(outputs[0], tokenizer, args.preview, sys.stdout)
+    if args.report:
+        inspection.draw_distributions(summary["distributions"], args.report)
+    _show(summary, summary_file)
 
-    documents = corpus.read_documents(input_files, args.encoding_errors)
-    documents = corpus.show_progress(documents, num_bytes)
-    boundaries = _word_boundaries(args, bool(files.spm_model_file))
-    generated = instances.generate_instances(
-        documents, tokenizer, boundaries, vocabulary, statistics, rng
+
+def _settings(args):
+    """Returns the `instances.Settings` of the flags, whose defaults are filled in."""
+    names = masking.MaskSettings._fields
+    masks = {name: getattr(args, name) for name in names}
+    masks = {name: value for name, value in masks.items() if value is not None}
+    is_static = args.masking == "static"
+    if masks and not is_static:
+        raise UserError(
+            "--{}: with --masking=dynamic it belongs to run_pretraining.py".format(
+                sorted(masks)[0]
+            )
+        )
+    if args.dupe_factor is None:
+        args.dupe_factor = 10 if is_static else 1
+    settings = instances.Settings(
+        args.max_seq_length,
+        args.short_seq_prob,
+        args.dupe_factor,
+        masking.MaskSettings(**masks) if is_static else None,
     )
-    lengths = settings.max_seq_length, settings.max_predictions_per_seq
-    serialized = (records.encode_instance(instance, *lengths) for instance in generated)
-    shuffled = records.shuffle_records(serialized, shuffle_rng)
-    records.write_records(shuffled, output_files)
-    summary = statistics.summary()
-    summary["vocab_size"] = tokenizer.vocab_size
-    summary["seconds"] = round(time.time() - started, 1)
-    summary.update(input_files=input_files, output_files=output_files, flags=vars(args))
-    _report(summary)
+    settings.check()
+    return settings
 
 
-def _random_generators(seed):
-    """Returns one generator for the instances and one for their order."""
-    return np.random.RandomState(seed), np.random.RandomState([seed, 1])
+def _engine(args):
+    """Returns the engine of the flags; see `engines`."""
+    if args.engine == "spark":
+        if args.num_workers is not None:
+            raise UserError("--num_workers is for --engine=local; Spark has its own")
+        return engines.SparkEngine(args.spark_master)
+    if args.spark_master is not None:
+        raise UserError("--spark_master needs --engine=spark")
+    return engines.LocalEngine(args.num_workers or 1)
 
 
-def _load_tokenizer(args, files):
+def _model_files(args):
+    """Returns (vocabulary or SentencePiece model, config or None).
+
+    They come from the flags or --model_dir; so does --do_lower_case, which is filled
+    in. TensorFlow is loaded for a model's directory only.
+    """
+    config_file = None
+    if args.model_dir:
+        from albert_zh import model_directory
+
+        found = model_directory.choose(
+            args.model_dir,
+            config_file=None,
+            vocab_file=args.vocab_file,
+            spm_model_file=args.spm_model_file,
+        )
+        model_directory.require(found, "vocab_file")
+        args.do_lower_case = model_directory.choose_do_lower_case(
+            args.do_lower_case, found.directory
+        )
+        args.vocab_file, args.spm_model_file = found.vocab_file, found.spm_model_file
+        config_file = found.config_file
+    if args.do_lower_case is None:
+        args.do_lower_case = True
+    hint = "; `python download_model.py vocab` fetches BERT's Chinese one"
+    path = args.spm_model_file or args.vocab_file
+    if not path:
+        raise UserError("--vocab_file is missing; give it or --model_dir" + hint)
+    if not files.exists(path):
+        raise UserError("{}: no such vocabulary{}".format(path, hint))
+    return path, config_file
+
+
+def _tokenizer(args, config_file):
+    """Loads the tokenizer and holds vocabulary and length against a config."""
     tokenizer = tokenization.FullTokenizer(
-        files.vocab_file,
-        do_lower_case=args.do_lower_case,
-        spm_model_file=files.spm_model_file,
-        normalize_punctuation=args.normalize_punctuation,
+        args.vocab_file,
+        args.do_lower_case,
+        args.spm_model_file,
+        args.normalize_punctuation,
     )
-    if files.config_file:
+    instances.Vocabulary.from_tokenizer(tokenizer)  # raises where it is of no use
+    if config_file:
+        from albert_zh import estimators, model_directory
+
         model_directory.check_vocabulary(
             tokenizer.vocab_size,
-            files.spm_model_file or files.vocab_file,
-            estimators.load_config(files.config_file, args.max_seq_length),
+            args.spm_model_file or args.vocab_file,
+            estimators.load_config(config_file, args.max_seq_length),
             exact=True,
         )
     return tokenizer
 
 
-def _word_boundaries(args, is_sentencepiece):
-    """Returns `segmentation.WordBoundaries`, or None to mask single tokens."""
-    if not args.do_whole_word_mask:
-        return None
-    segment = None if args.non_chinese else segmentation.load_jieba()
-    return segmentation.WordBoundaries(segment, is_sentencepiece)
+def _base_name(args):
+    return args.output_file.split(",")[0].strip()
 
 
-def _report(summary):
-    """Shows the summary and writes it beside the first output file."""
-    path = summary["output_files"][0] + ".summary.json"
-    records.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n", path)
+def _output_files(args, input_files):
+    """Returns the list of the output files."""
+    paths = files.output_files(args.output_file, input_files)
+    if args.num_output_files is None:
+        return paths
+    if len(paths) != 1:
+        raise UserError(
+            "--num_output_files divides one --output_file, received {!r}".format(
+                args.output_file
+            )
+        )
+    stem, extension = os.path.splitext(paths[0])
+    return [
+        "{}-{:05d}-of-{:05d}{}".format(
+            stem, number, args.num_output_files, extension or ".tfrecord"
+        )
+        for number in range(args.num_output_files)
+    ]
+
+
+def _job(args, settings, vocabulary_file, outputs):
+    segmenter = args.segmenter or "jieba"
+    if args.non_chinese or not args.do_whole_word_mask:
+        if args.segmenter:
+            raise UserError(
+                "--segmenter is of no use with --non_chinese or without "
+                "--do_whole_word_mask; leave it out"
+            )
+        segmenter = "" if args.do_whole_word_mask else None
+    with files.reading(vocabulary_file), files.open_file(vocabulary_file) as file:
+        vocabulary = file.read()
+    return generation.Job(
+        settings,
+        vocabulary,
+        bool(args.spm_model_file),
+        args.do_lower_case,
+        args.normalize_punctuation,
+        segmenter,
+        args.encoding_errors,
+        args.random_seed,
+        tuple(map(files.absolute, outputs)),
+        files.absolute(_base_name(args)) + ".work",
+    )
+
+
+def _manifest_settings(args, job, vocab_size):
+    """What the records depend on, besides the input, for `generation_run.run`."""
+    settings = {name: getattr(args, name) for name in _SETTINGS}
+    if job.settings.masks is not None:
+        settings.update(job.settings.masks._asdict())
+    settings["num_output_files"] = len(job.output_files)
+    settings["vocabulary_sha256"] = hashlib.sha256(job.vocabulary).hexdigest()
+    settings["vocab_size"] = vocab_size
+    settings["segmenter"] = job.segmenter
+    if job.segmenter:
+        settings["segmenter"] = segmentation.segmenter_version(job.segmenter)
+    return settings
+
+
+def _show(summary, summary_file):
+    """Shows the summary, last of all where everything is."""
     for warning in summary["warnings"]:
         sys.stdout.write("warning: {}\n".format(warning))
     for name, value in summary.items():
-        if not isinstance(value, list) and name not in ("settings", "flags"):
+        if not isinstance(value, (list, dict)):
             sys.stdout.write("{:<28} {}\n".format(name, value))
-    output_files = ", ".join(summary["output_files"])
-    sys.stdout.write("records in {}\nsummary in {}\n".format(output_files, path))
+    outputs = ", ".join(summary["output_files"])
+    sys.stdout.write("records in {}\nsummary in {}\n".format(outputs, summary_file))
 
 
 if __name__ == "__main__":

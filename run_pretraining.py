@@ -15,13 +15,24 @@ from albert_zh import command_line  # isort: split
 
 import logging
 import sys
+from typing import List, NamedTuple, Optional
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from albert_zh import corpus, estimators, model_directory, pretraining, records
+import tokenization
+from albert_zh import (
+    corpus,
+    estimators,
+    instances,
+    masking,
+    model_directory,
+    pretraining,
+    records,
+    statistics,
+)
 from albert_zh.command_line import positive_int
-from albert_zh.errors import UserError
+from albert_zh.errors import UserError, as_user_error
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -40,6 +51,8 @@ def build_parser():
     add("--output_dir", required=True, help="where checkpoints and results go")
     add("--eval_input_file", help="TFRecords for --do_eval; --input_file when absent")
     add("--init_checkpoint", help="checkpoint to start from")
+    add("--vocab_file", help="WordPiece vocabulary of the records; goes along")
+    add("--spm_model_file", help="SentencePiece model, in place of a vocabulary")
     parser.add_bool("--allow_missing", False, "start heads that it lacks anew")
     parser.add_bool("--do_train", False, "train")
     parser.add_bool("--do_eval", False, "evaluate")
@@ -48,7 +61,38 @@ def build_parser():
         "--max_predictions_per_seq",
         type=positive_int,
         default=51,
-        help="of the records",
+        help="of the records; masked tokens at most where they are masked here",
+    )
+    masks = masking.MaskSettings()
+    add(
+        "--masked_lm_prob",
+        type=float,
+        help="share of tokens masked, for records of --masking=dynamic; default: "
+        "{}".format(masks.masked_lm_prob),
+    )
+    add(
+        "--ngram",
+        type=positive_int,
+        help="words masked in a row at most, for records of --masking=dynamic; "
+        "default: {}".format(masks.ngram),
+    )
+    reading = records.DEFAULT_READING
+    add(
+        "--shuffle_buffer_size",
+        type=positive_int,
+        default=reading.shuffle_records,
+        help="records held to shuffle them",
+    )
+    add(
+        "--num_input_threads",
+        type=positive_int,
+        default=reading.num_threads,
+        help="files read, and batches parsed, at the same time",
+    )
+    parser.add_bool(
+        "--deterministic_input",
+        reading.deterministic,
+        "the order of records follows from --seed, at some cost with many files",
     )
     add("--train_batch_size", type=positive_int, default=4096, help="sequences a step")
     add("--eval_batch_size", type=positive_int, default=64, help="sequences a step")
@@ -86,10 +130,11 @@ def main(args):
     start = _choose_start(args)
     config = estimators.load_config(start.config_file, args.max_seq_length)
     model_directory.check_vocabulary_of(start, config)
-    train_files = _record_files(args, args.input_file, config)
-    eval_files = train_files
+    train_input = _records(args, args.input_file, config, start)
+    eval_input = train_input
     if args.eval_input_file:
-        eval_files = _record_files(args, args.eval_input_file, config)
+        eval_input = _records(args, args.eval_input_file, config, start)
+    _check_mask_flags(args, train_input, eval_input)
     latest = pretraining.check_start(
         config, args.output_dir, start.checkpoint, args.do_train, args.allow_missing
     )
@@ -100,12 +145,12 @@ def main(args):
     if args.do_train:
         estimators.train(
             estimator,
-            _input_fn(args, train_files, config.vocab_size, True, seed),
+            _input_fn(args, train_input, config.vocab_size, True, seed),
             args.num_train_steps,
-            train_files,
+            train_input.files,
         )
     if args.do_eval:
-        _evaluate(args, estimator, eval_files, config.vocab_size)
+        _evaluate(args, estimator, eval_input, config.vocab_size)
     sys.stdout.write("The model lies in {}\n".format(args.output_dir))
 
 
@@ -130,9 +175,9 @@ def _choose_start(args):
         args.model_dir,
         config_file=args.albert_config_file,
         checkpoint=args.init_checkpoint,
-        # Neither is read here; they go along into --output_dir.
-        vocab_file=None,
-        spm_model_file=None,
+        # They go along into --output_dir, and masks drawn here need them.
+        vocab_file=args.vocab_file,
+        spm_model_file=args.spm_model_file,
     )
     model_directory.require(start, "config_file")
     if args.model_dir:
@@ -166,12 +211,58 @@ def _build_estimator(args, config, init_checkpoint, device, seed):
     )
 
 
-def _record_files(args, patterns, config):
+class _Records(NamedTuple):
+    """Record files, and how they are masked: None where they hold their masks."""
+
+    files: List[str]
+    masks: Optional[records.DynamicMasks]
+
+
+def _records(args, patterns, config, start):
+    """Returns the `_Records` of files or globs, which fit the model.
+
+    Raises:
+      UserError: they do not, or a vocabulary is needed to mask them.
+    """
     files = corpus.expand_input_files(patterns)
-    records.check_record_files(
+    is_dynamic = records.check_record_files(
         files, args.max_seq_length, args.max_predictions_per_seq, config.vocab_size
     )
-    return files
+    if not is_dynamic:
+        return _Records(files, None)
+    if not (start.vocab_file or start.spm_model_file):
+        raise UserError(
+            "{}: its records are masked here (--masking=dynamic), which needs their "
+            "vocabulary: give --vocab_file or --spm_model_file".format(files[0])
+        )
+    given = {name: getattr(args, name) for name in masking.MaskSettings._fields}
+    given = {name: value for name, value in given.items() if value is not None}
+    with as_user_error(ValueError, OSError, ImportError):
+        settings = masking.MaskSettings(**given)
+        settings.check()
+        vocabulary = instances.Vocabulary.from_tokenizer(
+            tokenization.FullTokenizer(
+                start.vocab_file, spm_model_file=start.spm_model_file
+            )
+        )
+    max_text_tokens = args.max_seq_length - instances.NUM_SPECIAL_TOKENS
+    for warning in statistics.limit_warnings(settings, max_text_tokens):
+        _LOGGER.warning("%s", warning)
+    return _Records(
+        files,
+        records.DynamicMasks(settings, vocabulary.mask_id, vocabulary.ordinary_ids),
+    )
+
+
+def _check_mask_flags(args, *inputs):
+    """Raises `UserError` for flags of masks where all records hold theirs."""
+    for name in ("masked_lm_prob", "ngram"):
+        if getattr(args, name) is not None and not any(i.masks for i in inputs):
+            raise UserError(
+                "--{}: these records hold their masks; give it to "
+                "create_pretraining_data.py, or make records of "
+                "--masking=dynamic".format(name)
+            )
 
 
 def _seed_from(seed, latest):
@@ -180,27 +271,31 @@ def _seed_from(seed, latest):
     return seed if step == 0 else np.random.RandomState([seed, step]).randint(2**31)
 
 
-def _input_fn(args, files, vocab_size, is_training, seed=None):
+def _input_fn(args, given, vocab_size, is_training, seed=None):
     return records.input_fn_builder(
-        files,
+        given.files,
         args.max_seq_length,
         args.max_predictions_per_seq,
         vocab_size,
         is_training,
         seed=seed,
         drop_remainder=args.use_tpu,
+        masks=given.masks,
+        reading=records.Reading(
+            args.shuffle_buffer_size, args.num_input_threads, args.deterministic_input
+        ),
     )
 
 
-def _evaluate(args, estimator, files, vocab_size):
+def _evaluate(args, estimator, given, vocab_size):
     _LOGGER.info(
         "evaluating at most --max_eval_steps=%d batches of %d",
         args.max_eval_steps,
         args.eval_batch_size,
     )
-    with estimators.one_line_errors(files):
+    with estimators.one_line_errors(given.files):
         results = estimator.evaluate(
-            _input_fn(args, files, vocab_size, False), steps=args.max_eval_steps
+            _input_fn(args, given, vocab_size, False), steps=args.max_eval_steps
         )
     results = {
         key: int(value) if key == "global_step" else float(value)

@@ -20,6 +20,8 @@ import re
 import unicodedata
 from typing import NamedTuple
 
+import numpy as np
+
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 # Marks that BERT's Chinese vocabulary lacks and what `normalize_punctuation` writes
@@ -48,6 +50,26 @@ class Token(NamedTuple):
     text: str
     start: int
     end: int
+
+
+class SentenceTokens(NamedTuple):
+    """The tokens of several sentences, end to end.
+
+    Attributes:
+      ids: int32 [num_tokens].
+      starts, ends: int64 [num_tokens], the characters of the sentences, also end to
+        end, that a token stands for.
+      begins_word: bool [num_tokens], whether the tokenizer's own mark says so: `##`
+        continues a word of WordPiece; `▁` begins one of SentencePiece, where
+        punctuation stands alone.
+      counts: int64 [num_sentences], tokens of each sentence.
+    """
+
+    ids: np.ndarray
+    starts: np.ndarray
+    ends: np.ndarray
+    begins_word: np.ndarray
+    counts: np.ndarray
 
 
 # `Token(...)` runs Python code; filling the tuple directly is three times faster.
@@ -531,9 +553,43 @@ class FullTokenizer(_OffsetTokenizer):
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = ids
         # Pieces of a SentencePiece model may be text outside its vocabulary.
         self._default_id = self.unk_id if spm_model_file else None
+        self._begins = _begins_piece if spm_model_file else _begins_wordpiece
+        self._begins_word = np.array([self._begins(token) for token in self.vocab])
 
     def _split_word(self, word):
         return self._wordpiece.split_word(self._substitutes.get(word, word))
+
+    def encode_sentences(self, sentences):
+        """Tokenizes sentences into arrays, for work on whole documents.
+
+        Args:
+          sentences: list of str.
+
+        Returns:
+          `SentenceTokens`.
+        """
+        texts, starts, ends, counts = [], [], [], []
+        for sentence in sentences:
+            columns = self._scanner.scan(sentence)
+            texts += columns[0]
+            starts += columns[1]
+            ends += columns[2]
+            counts.append(len(columns[0]))
+        ids = np.array(self.convert_tokens_to_ids(texts), np.int32)
+        begins_word = self._begins_word[ids]
+        if self._default_id is not None:
+            for place in np.flatnonzero(ids == self._default_id).tolist():
+                begins_word[place] = self._begins(texts[place])
+        counts = np.array(counts, np.int64)
+        lengths = np.array([len(sentence) for sentence in sentences], np.int64)
+        offsets = np.repeat(np.cumsum(lengths) - lengths, counts)
+        return SentenceTokens(
+            ids,
+            np.array(starts, np.int64) + offsets,
+            np.array(ends, np.int64) + offsets,
+            begins_word,
+            counts,
+        )
 
     def convert_tokens_to_ids(self, tokens):
         """Returns the list of ids of `tokens`.
@@ -549,6 +605,15 @@ class FullTokenizer(_OffsetTokenizer):
     def convert_ids_to_tokens(self, ids):
         """Returns the list of tokens of `ids`; ValueError: one is out of range."""
         return _look_up(self.inv_vocab, ids, "id")
+
+
+def _begins_wordpiece(token):
+    return not token.startswith("##")
+
+
+def _begins_piece(piece):
+    """Whether a SentencePiece piece begins a word; punctuation stands alone."""
+    return piece.startswith(_SPM_SPACE) or not any(map(str.isalnum, piece))
 
 
 def _look_up(table, keys, kind):

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import modeling
-from albert_zh import architecture, checkpoints, estimators, model_directory, records
+from albert_zh import architecture, checkpoints, estimators, files, model_directory
 from albert_zh.errors import UserError
 from albert_zh.tasks import features, metrics, model_files, training_settings
 
@@ -299,7 +299,7 @@ class Classifier:
         """
         path = os.path.join(self._output_dir, PREDICTIONS_FILE)
         probabilities = self.predict("predict", data)
-        records.write_text(
+        files.write_text(
             format_predictions(self.files.labels, probabilities, data.has_header), path
         )
         return path

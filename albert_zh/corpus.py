@@ -4,17 +4,15 @@ Files are read as a stream of bytes, line by line, so that memory is bounded by 
 longest document and an undecodable byte can be reported with its file and line. A
 byte-order mark at the start of a file and CRLF line ends are tolerated. A document
 ends at a blank line, at the end of its file, and after `MAX_DOCUMENT_CHARACTERS`.
+
+A file of any size can be read in byte ranges that begin and end between documents,
+found without reading what lies before them (`document_boundary`).
 """
 
-import contextlib
-import glob
 import logging
-import os
-import time
 from typing import List, NamedTuple
 
-import tqdm
-
+from albert_zh import files
 from albert_zh.errors import UserError
 
 _LOGGER = logging.getLogger(__name__)
@@ -24,10 +22,12 @@ _LOGGER = logging.getLogger(__name__)
 # is cut short by it.
 MAX_DOCUMENT_CHARACTERS = 1000000
 
+# A line is held in memory whole, and a sentence of this size is no sentence.
+MAX_LINE_BYTES = 16 * 2**20
+
 ENCODING_ERRORS = ("strict", "replace")
 
-_LOG_SECONDS = 30  # between two progress lines where there is no terminal
-
+_BLOCK_BYTES = 2**20
 _UTF8_BOM = b"\xef\xbb\xbf"
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 
@@ -36,18 +36,16 @@ class Document(NamedTuple):
     """Consecutive sentences of one file.
 
     Attributes:
-      path: name of the file.
-      first_line: number of the first sentence's line, from 1.
       sentences: list of str, stripped of surrounding white space, none empty.
       num_bytes: bytes of the file read for it, the blank lines before it included.
       num_replaced_bytes: bytes that were not valid UTF-8 and were replaced.
+      is_cut: whether it ends for its length alone, and the next goes on with it.
     """
 
-    path: str
-    first_line: int
     sentences: List[str]
     num_bytes: int
     num_replaced_bytes: int
+    is_cut: bool
 
 
 def expand_input_files(patterns):
@@ -66,7 +64,8 @@ def expand_input_files(patterns):
     """
     paths = []
     for pattern in filter(None, (part.strip() for part in patterns.split(","))):
-        matches = _matching_files(pattern)
+        with files.reading(pattern):
+            matches = files.glob(pattern)
         if not matches:
             raise UserError(
                 "no input file matches {!r}; expected an existing file or a glob "
@@ -87,21 +86,16 @@ def expand_input_files(patterns):
     return unique
 
 
-def total_bytes(paths):
-    """Returns the number of bytes in all files together.
+def file_sizes(paths):
+    """Returns the list of the files' sizes in bytes.
 
     Raises:
       UserError: the files hold no byte at all, or one cannot be examined.
     """
     sizes = []
     for path in paths:
-        with _reading(path):
-            size = (
-                _gfile().stat(path).length
-                if _is_remote(path)
-                else os.stat(path).st_size
-            )
-        sizes.append(size)
+        with files.reading(path):
+            sizes.append(files.size(path))
     if not any(sizes):
         raise UserError(
             "the input is empty: {}; expected one sentence per line and a blank line "
@@ -110,7 +104,7 @@ def total_bytes(paths):
     for path, size in zip(paths, sizes):
         if size == 0:
             _LOGGER.warning("input file %s is empty", path)
-    return sum(sizes)
+    return sizes
 
 
 def read_documents(paths, encoding_errors="strict"):
@@ -118,15 +112,47 @@ def read_documents(paths, encoding_errors="strict"):
 
     Args:
       paths: files to read, in this order.
-      encoding_errors: "strict" stops at bytes that are not UTF-8, "replace" reads
-        them as U+FFFD and counts them.
+      encoding_errors: see `read_range`.
 
     Yields:
       `Document`s, none without a sentence. At most one is held at a time.
 
     Raises:
-      UserError: a file cannot be read; with "strict", a line is not valid UTF-8;
-        there is no sentence in any file.
+      UserError: as `read_range`, or there is no sentence in any file.
+    """
+    found = False
+    for path in paths:
+        for document in read_range(path, 0, None, encoding_errors):
+            found = True
+            yield document
+    if not found:
+        raise UserError(no_sentence_in(paths))
+
+
+def no_sentence_in(paths):
+    """The message for files that hold nothing but white space."""
+    return (
+        "no sentence in {}; expected one sentence per line and a blank line between "
+        "documents".format(", ".join(paths))
+    )
+
+
+def read_range(path, begin, end, encoding_errors="strict"):
+    """Streams the documents of a part of a file.
+
+    Args:
+      path: file to read.
+      begin: byte at which a line begins.
+      end: byte after the last line, None for the end of the file.
+      encoding_errors: "strict" stops at bytes that are not UTF-8, "replace" reads
+        them as U+FFFD and counts them.
+
+    Yields:
+      `Document`s, none without a sentence.
+
+    Raises:
+      UserError: the file cannot be read, has a line longer than `MAX_LINE_BYTES`,
+        or, with "strict", one that is not valid UTF-8; names file and line.
     """
     if encoding_errors not in ENCODING_ERRORS:
         raise ValueError(
@@ -134,130 +160,124 @@ def read_documents(paths, encoding_errors="strict"):
                 ENCODING_ERRORS, encoding_errors
             )
         )
-    found = False
-    for path in paths:
-        with _reading(path), _open(path) as file:
-            for document in _file_documents(path, file, encoding_errors):
-                found = True
-                yield document
-    if not found:
-        raise UserError(
-            "no sentence in {}; expected one sentence per line and a blank line "
-            "between documents".format(", ".join(paths))
-        )
-
-
-def show_progress(documents, num_bytes):
-    """Passes documents on and shows how much of the input is done.
-
-    A progress bar on a terminal, a log line every `_LOG_SECONDS` elsewhere.
-
-    Args:
-      documents: iterable of `Document`.
-      num_bytes: bytes of all input, from `total_bytes`.
-
-    Yields:
-      The documents.
-    """
-    logged, num_done = time.time(), 0
-    with tqdm.tqdm(total=num_bytes, unit="B", unit_scale=True, disable=None) as bar:
-        for document in documents:
-            yield document
-            bar.update(document.num_bytes)
-            num_done += document.num_bytes
-            if bar.disable and time.time() - logged >= _LOG_SECONDS:
-                logged = time.time()
-                _LOGGER.info("%.1f of %.1f MB done", num_done / 1e6, num_bytes / 1e6)
-
-
-def _file_documents(path, file, encoding_errors):
-    """Yields the documents of one open binary file."""
-    sentences, first_line = [], 0
+    sentences = []
     num_characters = num_bytes = num_replaced = 0
-    for line_number, line in enumerate(file, 1):
+    for offset, line in _lines(path, begin, end):
+        text, replaced = _decode(line, path, offset, encoding_errors)
         num_bytes += len(line)
-        if line_number == 1 and line.startswith(_UTF8_BOM):
-            line = line[len(_UTF8_BOM) :]
-        text, replaced = _decode(line, path, line_number, encoding_errors)
         num_replaced += replaced
-        text = text.strip()
         too_long = num_characters + len(text) > MAX_DOCUMENT_CHARACTERS
         if sentences and (not text or too_long):
-            if text:
-                _LOGGER.warning(
-                    "%s:%d: more than %d characters without a blank line; a new "
-                    "document begins here",
-                    path,
-                    line_number,
-                    MAX_DOCUMENT_CHARACTERS,
-                )
-            yield Document(path, first_line, sentences, num_bytes, num_replaced)
+            yield Document(sentences, num_bytes, num_replaced, bool(text))
             sentences = []
             num_characters = num_bytes = num_replaced = 0
         if text:
-            if not sentences:
-                first_line = line_number
             sentences.append(text)
             num_characters += len(text)
     if sentences:
-        yield Document(path, first_line, sentences, num_bytes, num_replaced)
+        yield Document(sentences, num_bytes, num_replaced, False)
 
 
-def _decode(line, path, line_number, encoding_errors):
-    """Returns (text, number of bytes that were replaced)."""
+def document_boundary(path, offset, limit):
+    """Finds where a file can be divided.
+
+    A place is a function of the file, `offset` and `limit` alone, so that whoever
+    reads the bytes before it and whoever reads those after it agree on it.
+
+    Args:
+      path: file.
+      offset: byte from which on to look.
+      limit: byte before which to look for the end of a document.
+
+    Returns:
+      (position, is_inside): the byte after the first blank line that begins between
+      the two, else that of the first line that begins at or after `offset`, in the
+      middle of a document, and whether it is that.
+
+    Raises:
+      UserError: the file cannot be read.
+    """
+    with files.reading(path):
+        size = files.size(path)
+    if offset == 0 or offset >= size:  # a remote file has no place beyond its end
+        return min(offset, size), False
+    first_line = None
+    # The line that holds the byte before the offset is whole only from there on, so
+    # it is not asked whether it is blank.
+    for begin, line in _lines(path, offset - 1, None):
+        position = begin + len(line)
+        if first_line is None:
+            first_line = position
+        elif not line.decode("utf-8", "replace").strip():
+            return position, False
+        if position >= limit:
+            return first_line, True
+    return size, False
+
+
+def _lines(path, begin, end):
+    """Yields (offset, bytes) of the lines between two bytes, line ends included."""
+    with files.reading(path), files.open_file(path, "rb") as file:
+        file.seek(begin)
+        offset, rest = begin, b""
+        while True:
+            wanted = _BLOCK_BYTES
+            if end is not None:
+                wanted = min(wanted, end - offset - len(rest))
+            block = file.read(wanted) if wanted else b""
+            *lines, rest = (rest + block).split(b"\n")
+            for line in lines:
+                _require_line_size(line, path, offset)
+                yield offset, line + b"\n"
+                offset += len(line) + 1
+            _require_line_size(rest, path, offset)
+            if not block:
+                break
+        if rest:
+            yield offset, rest
+
+
+def _require_line_size(line, path, offset):
+    if len(line) > MAX_LINE_BYTES:
+        raise UserError(
+            "{}:{}: a line of more than {} MB; expected one sentence per line".format(
+                path, _line_number(path, offset), MAX_LINE_BYTES // 2**20
+            )
+        )
+
+
+def _decode(line, path, offset, encoding_errors):
+    """Returns (text without surrounding white space, number of replaced bytes)."""
+    if offset == 0 and line.startswith(_UTF8_BOM):
+        line = line[len(_UTF8_BOM) :]
     try:
-        return line.decode("utf-8"), 0
+        return line.decode("utf-8").strip(), 0
     except UnicodeDecodeError as error:
         if encoding_errors == "replace":
             num_valid = len(line.decode("utf-8", "ignore").encode("utf-8"))
-            return line.decode("utf-8", "replace"), len(line) - num_valid
+            return line.decode("utf-8", "replace").strip(), len(line) - num_valid
         hint = "convert the file to UTF-8 or pass --encoding_errors=replace"
         if line.startswith(_UTF16_BOMS):
             hint = "the file looks like UTF-16; convert it to UTF-8"
         raise UserError(
             "{}:{}: not valid UTF-8 (byte 0x{:02x} at column {}): {}".format(
-                path, line_number, line[error.start], error.start + 1, hint
+                path,
+                _line_number(path, offset),
+                line[error.start],
+                error.start + 1,
+                hint,
             )
         ) from error
 
 
-def _matching_files(pattern):
-    """Returns the sorted files that one name or glob stands for."""
-    if _is_remote(pattern):
-        with _reading(pattern):
-            return sorted(_gfile().glob(pattern))
-    matches = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern))
-    return [path for path in matches if not os.path.isdir(path)]
-
-
-def _is_remote(path):
-    return "://" in path
-
-
-def _open(path):
-    return _gfile().GFile(path, "rb") if _is_remote(path) else open(path, "rb")
-
-
-def _gfile():
-    """TensorFlow's file layer, loaded only where a remote path is named."""
-    import tensorflow.compat.v1 as tf
-
-    return tf.io.gfile
-
-
-@contextlib.contextmanager
-def _reading(path):
-    """Turns a failure to read `path` into a `UserError` that names it."""
-    failures = (OSError,)
-    if _is_remote(path):
-        import tensorflow.compat.v1 as tf
-
-        failures = (OSError, tf.errors.OpError)
-    try:
-        yield
-    except failures as error:
-        raise UserError(
-            "cannot read input file {}: {}; expected a readable text file".format(
-                path, getattr(error, "strerror", None) or error
-            )
-        ) from error
+def _line_number(path, offset):
+    """Counts the lines before a byte: only a message needs them."""
+    number = 1
+    with files.open_file(path, "rb") as file:
+        while offset > 0:
+            block = file.read(min(offset, _BLOCK_BYTES))
+            if not block:
+                break
+            number += block.count(b"\n")
+            offset -= len(block)
+    return number

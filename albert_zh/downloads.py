@@ -19,6 +19,7 @@ from typing import NamedTuple
 import requests
 import tqdm
 
+from albert_zh import files
 from albert_zh.errors import UserError
 
 _LOGGER = logging.getLogger(__name__)
@@ -187,23 +188,7 @@ class Checksums:
     def add(self, checksums):
         """Records the checksums of a dict, and keeps the others."""
         text = json.dumps(dict(self.read(), **checksums), indent=2, sort_keys=True)
-        write_text(text + "\n", self.path)
-
-
-def write_text(text, path):
-    """Writes a local text file that appears whole or not at all.
-
-    `records.write_text` does the same for remote files, too, at the price of importing
-    TensorFlow.
-
-    Raises:
-      UserError: it cannot be written.
-    """
-    temporary = path + ".partial"
-    with _writing(path):
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(temporary, path)
+        files.write_text(text + "\n", self.path)
 
 
 @contextlib.contextmanager
@@ -283,7 +268,7 @@ class _Partial:
         self.discard()
         self._validator = validator
         notes = {"address": self._address, "validator": validator}
-        write_text(json.dumps(notes) + "\n", self._notes_path)
+        files.write_text(json.dumps(notes) + "\n", self._notes_path)
 
     def discard(self):
         """Deletes what there is."""

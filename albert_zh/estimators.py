@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 import modeling
 import optimization
-from albert_zh import checkpoints, model_directory, records
+from albert_zh import checkpoints, files, model_directory, records
 from albert_zh.errors import UserError, as_user_error
 
 _LOGGER = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ def prepare_output_dir(output_dir, config):
     path = os.path.join(output_dir, model_directory.CONFIG_FILE)
     if tf.io.gfile.exists(path):
         check_same_config(output_dir, path, config)
-    records.write_text(config.to_json_string(), path)
+    files.write_text(config.to_json_string(), path)
 
 
 def check_same_config(directory, config_file, config, flag="--output_dir"):
@@ -125,9 +125,9 @@ def write_results(output_dir, results):
     """Writes results, a nested dict of numbers, as eval_results.json and .txt."""
     base = os.path.join(output_dir, "eval_results")
     text = json.dumps(results, indent=2, sort_keys=True)
-    records.write_text(text + "\n", base + ".json")
+    files.write_text(text + "\n", base + ".json")
     lines = ["{} = {}".format(*item) for item in _flatten(results)]
-    records.write_text("\n".join(lines) + "\n", base + ".txt")
+    files.write_text("\n".join(lines) + "\n", base + ".txt")
 
 
 def _flatten(results, prefix=""):

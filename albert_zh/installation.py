@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from typing import Callable, NamedTuple, Optional
 
-from albert_zh import archives, catalogue, downloads
+from albert_zh import archives, catalogue, downloads, files
 from albert_zh.errors import UserError
 
 RECEIPT_FILE = ".download.json"
@@ -233,14 +233,14 @@ def _has_checksum(path, checksum):
 
 def _publish(entry, content, directory):
     """Writes the receipt and gives the complete content its name."""
-    files = {}
+    checksums = {}
     for folder, _, names in os.walk(content):
         for name in names:
             path = os.path.join(folder, name)
             relative = os.path.relpath(path, content).replace(os.sep, "/")
-            files[relative] = downloads.file_checksum(path)
-    receipt = {"name": entry.name, "source": entry.source, "files": files}
-    downloads.write_text(
+            checksums[relative] = downloads.file_checksum(path)
+    receipt = {"name": entry.name, "source": entry.source, "files": checksums}
+    files.write_text(
         json.dumps(receipt, ensure_ascii=False, indent=2, sort_keys=True) + "\n",
         os.path.join(content, RECEIPT_FILE),
     )

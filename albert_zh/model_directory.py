@@ -13,7 +13,7 @@ from typing import NamedTuple, Optional
 import tensorflow.compat.v1 as tf
 
 import tokenization
-from albert_zh import checkpoints, records
+from albert_zh import checkpoints, files
 from albert_zh.errors import UserError, as_user_error
 
 _LOGGER = logging.getLogger(__name__)
@@ -504,7 +504,7 @@ def _copy_casing(source, directory):
             "{}; choose another --output_dir".format(directory, held, source, given)
         )
     text = json.dumps({"do_lower_case": given}, indent=2) + "\n"
-    records.write_text(text, os.path.join(directory, TOKENIZER_FILE))
+    files.write_text(text, os.path.join(directory, TOKENIZER_FILE))
 
 
 def read_bytes(path):

@@ -36,7 +36,7 @@ import tqdm
 
 import modeling
 import optimization
-from albert_zh import records
+from albert_zh import files
 from albert_zh.command_line import positive_int
 from albert_zh.errors import UserError
 
@@ -139,7 +139,7 @@ def main(args):
         sys.stdout.flush()
     if args.output:
         numbers = [dict(row._asdict(), config=row.config.to_dict()) for row in rows]
-        records.write_text(json.dumps(numbers, indent=2) + "\n", args.output)
+        files.write_text(json.dumps(numbers, indent=2) + "\n", args.output)
 
 
 # --- The table ---------------------------------------------------------------

@@ -1,17 +1,37 @@
 """Reading documents: boundaries, encodings, errors with file and line, streaming."""
 
-import collections
+import io
 import itertools
+import re
+from typing import NamedTuple
+from unittest import mock
 
 import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from albert_zh import corpus
+from albert_zh import corpus, files, generation
 from albert_zh.errors import UserError
+
+BOM = b"\xef\xbb\xbf"
 
 LINES = st.lists(
     st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=6), max_size=30
+)
+_FULL_LINES = st.sampled_from(
+    [b"a", "好".encode(), "\u3000句 \r".encode(), b"\xff", b"x\xe4\xbd", BOM + b"y"]
+    + [b"long" * 12, "好的".encode() * 40]
+)
+_BLANK_LINES = st.sampled_from([b"", b" ", b"\t\r", "\u3000\u2028 \x85".encode()])
+FILES = st.builds(
+    lambda start, lines, newline, end: start + newline.join(lines) + end,
+    start=st.sampled_from([b"", BOM]),
+    lines=st.one_of(
+        st.lists(st.one_of(_FULL_LINES, _BLANK_LINES), max_size=30),
+        st.lists(_FULL_LINES, max_size=30),
+    ),
+    newline=st.sampled_from([b"\n", b"\r\n"]),
+    end=st.sampled_from([b"", b"\n", b"\n\n \n"]),
 )
 
 
@@ -19,6 +39,44 @@ def _write(directory, name, data):
     path = directory / name
     path.write_bytes(data if isinstance(data, bytes) else data.encode("utf-8"))
     return str(path)
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory):
+    """Function that writes a file, always the same one, and returns its path."""
+    directory = tmp_path_factory.mktemp("corpus")
+    return lambda data: _write(directory, "scratch.txt", data)
+
+
+class Reads:
+    """Stands in for `files.open_file`: notes what is read, as (position, bytes)."""
+
+    def __init__(self):
+        self.ranges = []
+
+    def open_file(self, path, mode):
+        assert mode == "rb"
+        reads = self
+
+        class NotingFile(io.FileIO):
+            def read(self, size):
+                position = self.tell()
+                block = super().read(size)
+                reads.ranges.append((position, len(block)))
+                return block
+
+        return NotingFile(path)
+
+    @property
+    def num_bytes(self):
+        return sum(length for _, length in self.ranges)
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    noted = Reads()
+    monkeypatch.setattr(files, "open_file", noted.open_file)
+    return noted
 
 
 def _sentences(*paths, **kwargs):
@@ -45,9 +103,9 @@ def test_a_file_ends_its_last_document(tmp_path):
 
 
 @hypothesis.given(lines=LINES, newline=st.sampled_from(["\n", "\r\n"]))
-def test_every_non_blank_line_is_a_sentence(tmp_path_factory, lines, newline):
+def test_every_non_blank_line_is_a_sentence(scratch, lines, newline):
     data = newline.join(lines).encode("utf-8")
-    path = _write(tmp_path_factory.mktemp("corpus"), "a.txt", data)
+    path = scratch(data)
     expected = [line.strip() for line in lines]
     if lines and lines[0].startswith("\ufeff"):
         expected[0] = lines[0][1:].strip()
@@ -62,45 +120,204 @@ def test_every_non_blank_line_is_a_sentence(tmp_path_factory, lines, newline):
     assert sum(document.num_bytes for document in documents) <= len(data)
 
 
-def test_first_line_and_bytes_are_reported(tmp_path):
+def test_bytes_are_reported(tmp_path):
     path = _write(tmp_path, "a.txt", "\n一\n\n\n二\n三\n")
     documents = list(corpus.read_documents([path]))
-    assert [document.first_line for document in documents] == [2, 5]
-    assert [document.path for document in documents] == [path, path]
     assert [document.num_bytes for document in documents] == [6, 9]
+    assert not any(document.is_cut for document in documents)
 
 
-def test_a_long_document_is_divided(tmp_path, monkeypatch, caplog):
+def test_a_long_document_is_divided(tmp_path, monkeypatch):
     monkeypatch.setattr(corpus, "MAX_DOCUMENT_CHARACTERS", 5)
-    path = _write(tmp_path, "a.txt", "一二\n三四\n五六\n七七七七七七七\n八\n")
-    assert _sentences(path) == [["一二", "三四"], ["五六"], ["七" * 7], ["八"]]
-    assert "a.txt:3: more than 5 characters" in caplog.text
+    path = _write(tmp_path, "a.txt", "一二\n三四\n五六\n七七七七七七七\n\n八\n")
+    documents = list(corpus.read_documents([path]))
+    assert [(document.sentences, document.is_cut) for document in documents] == [
+        (["一二", "三四"], True),
+        (["五六"], True),
+        (["七" * 7], False),
+        (["八"], False),
+    ]
 
 
-def test_documents_are_streamed(tmp_path, monkeypatch):
-    read = collections.Counter()
-
-    class CountingFile:
-        def __init__(self, path):
-            self._file = open(path, "rb")
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *unused_exception):
-            self._file.close()
-
-        def __iter__(self):
-            for line in self._file:
-                read["lines"] += 1
-                yield line
-
-    monkeypatch.setattr(corpus, "_open", CountingFile)
+def test_documents_are_streamed(tmp_path, monkeypatch, reads):
+    monkeypatch.setattr(corpus, "_BLOCK_BYTES", 50)
     path = _write(tmp_path, "a.txt", "句\n\n" * 1000)
     documents = corpus.read_documents([path])
     for _ in range(10):
         next(documents)
-    assert read["lines"] == 20
+    assert reads.num_bytes == 50
+
+
+class _Line(NamedTuple):
+    """A line of a file: its bytes, from `begin` to `end`, and its sentence or ""."""
+
+    begin: int
+    end: int
+    sentence: str
+
+
+def _lines(data):
+    """Splits bytes into lines: the definition that ranges are held to."""
+    lines = []
+    for match in re.finditer(rb"[^\n]*\n|[^\n]+", data):
+        text = match.group()
+        if match.start() == 0 and text.startswith(BOM):
+            text = text[len(BOM) :]
+        sentence = text.decode("utf-8", "replace").strip()
+        lines.append(_Line(match.start(), match.end(), sentence))
+    return lines
+
+
+def _stretches(lines):
+    """Groups lines into documents, lists of `_Line`."""
+    groups = itertools.groupby(lines, lambda line: bool(line.sentence))
+    return [list(group) for is_full, group in groups if is_full]
+
+
+def _borders(path, size, shard_bytes):
+    """Yields (shard, begin, end, is_inside), as data generation finds them."""
+    for shard in generation.plan_shards([path], [size], shard_bytes):
+        begin, is_inside = corpus.document_boundary(path, shard.begin, shard.end)
+        limit = 2 * shard.end - shard.begin
+        end, _ = corpus.document_boundary(path, shard.end, limit)
+        yield shard, begin, end, is_inside
+
+
+@hypothesis.given(
+    data=FILES.filter(bool), shard_bytes=st.integers(1, 80), block=st.integers(1, 50)
+)
+@hypothesis.settings(max_examples=300)
+def test_ranges_partition_a_file(scratch, data, shard_bytes, block):
+    path = scratch(data)
+    with mock.patch.object(corpus, "_BLOCK_BYTES", block):
+        borders = list(_borders(path, len(data), shard_bytes))
+        received = [
+            [d.sentences for d in corpus.read_range(path, begin, end, "replace")]
+            for _, begin, end, _ in borders
+        ]
+    begins = [begin for _, begin, _, _ in borders]
+    ends = [end for _, _, end, _ in borders]
+    assert [0] + ends == begins + [len(data)]
+    assert begins == sorted(begins)
+
+    # Each range holds whole lines, and the documents that they are by themselves.
+    lines = _lines(data)
+    assert set(begins) <= {line.begin for line in lines} | {len(data)}
+    expected = []
+    for begin, end in zip(begins, ends):
+        inside = [line for line in lines if begin <= line.begin < end]
+        stretches = _stretches(inside)
+        expected.append([[line.sentence for line in group] for group in stretches])
+    assert received == expected
+
+    # A document is divided only where it fills a whole shard.
+    extents = [(group[0].begin, group[-1].end) for group in _stretches(lines)]
+    for shard, begin, _, is_inside in borders:
+        for document_begin, document_end in extents:
+            if document_begin < begin < document_end:
+                assert is_inside
+                assert document_begin < shard.begin
+                assert document_end >= shard.end
+
+
+@pytest.mark.parametrize(
+    "offset, limit, expected",
+    [
+        (0, 5, (0, False)),
+        (1, 9, (9, False)),
+        (8, 16, (9, False)),  # a blank line begins at the offset
+        (10, 18, (18, True)),
+        (10, 32, (18, True)),
+        (10, 33, (33, False)),  # one begins just before the limit
+        (27, 28, (27, True)),
+        (33, 99, (36, False)),
+        (36, 99, (36, False)),
+        (99, 200, (36, False)),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "file://"])
+def test_borders_by_hand(tmp_path, prefix, offset, limit, expected):
+    data = b"one\ntwo\n\n" + b"three...\nfour....\nfive\n" + b"\nsix"
+    path = prefix + _write(tmp_path, "a.txt", data)
+    assert corpus.document_boundary(path, offset, limit) == expected
+
+
+@pytest.mark.parametrize("offset", [30000, 59990, 119000])
+def test_a_border_is_found_without_reading_what_lies_before(
+    tmp_path, monkeypatch, reads, offset
+):
+    block = 64
+    monkeypatch.setattr(corpus, "_BLOCK_BYTES", block)
+    document = b"a sentence of it\n" * 6 + b"\n"
+    path = _write(tmp_path, "a.txt", document * (120000 // len(document)))
+    position, is_inside = corpus.document_boundary(path, offset, offset + 5000)
+    assert not is_inside and offset <= position <= offset + len(document)
+    assert min(reads.ranges)[0] == offset - 1
+    assert reads.num_bytes <= position - offset + 2 * block
+
+
+def test_a_border_in_a_file_without_blank_lines_is_not_looked_for_without_end(
+    tmp_path, monkeypatch, reads
+):
+    block = 64
+    monkeypatch.setattr(corpus, "_BLOCK_BYTES", block)
+    path = _write(tmp_path, "a.txt", b"a sentence\n" * 10000)
+    assert corpus.document_boundary(path, 50001, 52000) == (50006, True)
+    assert min(reads.ranges)[0] == 50000
+    assert reads.num_bytes <= 2000 + 2 * block
+
+
+def test_a_range_is_read_without_what_surrounds_it(tmp_path, monkeypatch, reads):
+    monkeypatch.setattr(corpus, "_BLOCK_BYTES", 64)
+    path = _write(tmp_path, "a.txt", b"a sentence\n" * 1000)
+    documents = list(corpus.read_range(path, 1100, 2200))
+    assert [len(document.sentences) for document in documents] == [100]
+    assert sum(document.num_bytes for document in documents) == 1100
+    assert min(reads.ranges)[0] == 1100
+    assert reads.num_bytes == 1100
+
+
+def test_a_file_without_line_ends_is_not_read_whole(tmp_path, monkeypatch, reads):
+    monkeypatch.setattr(corpus, "_BLOCK_BYTES", 32)
+    monkeypatch.setattr(corpus, "MAX_LINE_BYTES", 100)
+    path = _write(tmp_path, "a.txt", b"a" * 100000)
+    for read in (_sentences, lambda path: corpus.document_boundary(path, 5000, 9000)):
+        del reads.ranges[:]
+        with pytest.raises(UserError, match=r"a\.txt:1: a line of more than"):
+            read(path)
+        # Once more, to count the lines before it.
+        assert sum(length for begin, length in reads.ranges if begin >= 4999) <= 132
+        assert sum(length for begin, length in reads.ranges if begin < 4999) <= 5000
+
+
+@pytest.mark.parametrize("block", [7, 100, 101, 1000])
+def test_a_line_may_have_so_many_bytes_and_no_more(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(corpus, "_BLOCK_BYTES", block)
+    monkeypatch.setattr(corpus, "MAX_LINE_BYTES", 100)
+    longest = _write(tmp_path, "longest.txt", "一\n\n" + "b" * 100 + "\n三\n")
+    assert _sentences(longest) == [["一"], ["b" * 100, "三"]]
+    longer = _write(tmp_path, "longer.txt", "一\n\n" + "b" * 101 + "\n三\n")
+    with pytest.raises(UserError, match=r"longer\.txt:3: a line of more than") as error:
+        _sentences(longer)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("prefix", ["", "file://"])
+@pytest.mark.parametrize("shard_bytes", [1, 13, 100, 100000])
+@pytest.mark.parametrize("line_number", [1, 2, 3, 57, 100])
+def test_errors_in_any_range_name_the_line(tmp_path, prefix, shard_bytes, line_number):
+    lines = [b"first", b"", "好的".encode(), b"fourth"] * 25
+    lines[line_number - 1] = "好".encode() + b"\xe4\xbd!"
+    data = b"\n".join(lines)
+    path = prefix + _write(tmp_path, "bad.txt", data)
+    with pytest.raises(UserError) as error:
+        for _, begin, end, _ in _borders(path, len(data), shard_bytes):
+            list(corpus.read_range(path, begin, end))
+    expected = "{}:{}: not valid UTF-8 (byte 0xe4 at column 4)".format(
+        path, line_number
+    )
+    assert str(error.value).startswith(expected)
+    assert "\n" not in str(error.value)
 
 
 def test_invalid_utf8_names_file_and_line(tmp_path):
@@ -126,21 +343,27 @@ def test_replaced_bytes_are_counted(tmp_path):
         _sentences(path, encoding_errors="ignore")
 
 
-def test_unreadable_files_are_user_errors(tmp_path):
-    missing = str(tmp_path / "missing.txt")
-    with pytest.raises(UserError, match=r"missing\.txt: No such file"):
-        _sentences(missing)
-    with pytest.raises(UserError, match=r"missing\.txt: No such file"):
-        corpus.total_bytes([missing])
+@pytest.mark.parametrize("prefix", ["", "file://"])
+def test_unreadable_files_are_user_errors(tmp_path, prefix):
+    missing = prefix + str(tmp_path / "missing.txt")
+    for read in (
+        _sentences,
+        lambda path: corpus.file_sizes([path]),
+        lambda path: corpus.document_boundary(path, 5, 10),
+    ):
+        with pytest.raises(UserError, match=r"missing\.txt: .*No such file") as error:
+            read(missing)
+        assert str(error.value).startswith("cannot read " + missing)
+        assert "\n" not in str(error.value)
 
 
 def test_empty_input_is_a_user_error(tmp_path, caplog):
     empty = _write(tmp_path, "empty.txt", "")
     full = _write(tmp_path, "full.txt", "句\n")
     with pytest.raises(UserError, match=r"empty: .*empty\.txt"):
-        corpus.total_bytes([empty])
+        corpus.file_sizes([empty])
     caplog.clear()
-    assert corpus.total_bytes([empty, full]) == 4
+    assert corpus.file_sizes([empty, full]) == [0, 4]
     assert "empty.txt is empty" in caplog.text
     assert _sentences(empty, full) == [["句"]]
     blank = _write(tmp_path, "blank.txt", "\n \r\n")
@@ -172,20 +395,22 @@ def test_a_pattern_without_a_match_is_a_user_error(tmp_path):
 def test_remote_paths_go_through_tensorflow(tmp_path):
     path = _write(tmp_path, "a.txt", "一\n\n二\n")
     url = "file://" + path
-    assert corpus.expand_input_files("file://" + str(tmp_path) + "/*.txt") in (
-        [url],
-        [path],
-    )
-    assert corpus.total_bytes([url]) == 9
+    pattern = "file://" + str(tmp_path) + "/*.txt"
+    assert corpus.expand_input_files(pattern) == [url]
+    assert corpus.file_sizes([url]) == [9]
     assert _sentences(url) == [["一"], ["二"]]
-    with pytest.raises(UserError, match="missing"):
-        _sentences("file://" + str(tmp_path / "missing"))
 
 
-def test_progress_passes_documents_on(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(corpus, "_LOG_SECONDS", 0)
-    path = _write(tmp_path, "a.txt", "一\n\n二\n")
-    documents = list(corpus.read_documents([path]))
-    with caplog.at_level("INFO"):
-        assert list(corpus.show_progress(iter(documents), 9)) == documents
-    assert caplog.text.count("MB done") == 2
+@pytest.mark.parametrize("shard_bytes", [1, 20, 64, 300])
+def test_remote_ranges_are_those_of_local_files(tmp_path, shard_bytes):
+    data = "\ufeff一二三\r\n四五\n\n六\n \n七八九\n".encode() * 6
+    path = _write(tmp_path, "a.txt", data)
+
+    def read(path):
+        borders = [border[1:] for border in _borders(path, len(data), shard_bytes)]
+        documents = [
+            list(corpus.read_range(path, begin, end)) for begin, end, _ in borders
+        ]
+        return borders, documents
+
+    assert read("file://" + path) == read(path)

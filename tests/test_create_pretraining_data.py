@@ -9,7 +9,7 @@ import tensorflow.compat.v1 as tf
 
 import create_pretraining_data
 import tokenization
-from albert_zh import command_line, records
+from albert_zh import command_line, records, segmentation
 
 SUBJECTS = ["老师", "小明的爷爷", "中华人民共和国", "图书管理员", "iPhone6", "我们"]
 VERBS = ["昨天看见了", "一直喜欢", "正在研究", "终于找到", "从来没有听说过"]
@@ -17,7 +17,7 @@ OBJECTS = ["语言模型", "北京大学的图书馆", "3.14", "résumé", "一�
 LENGTH, PREDICTIONS = 48, 9
 
 # The records of `_corpus` with seed 12345, equal on every supported Python.
-PINNED_SHA256 = "a8b73948acd5d5e2710e7f6ba05efb144238067660bf163bc0be6e4abecabf37"
+PINNED_SHA256 = "b93773e639f4da990cc542dde93be72d61cb6bcbdc16fb8c20aa80d6df60b037"
 
 
 def _corpus():
@@ -114,8 +114,8 @@ def test_a_run_makes_records_and_a_summary(data, tmp_path, capsys):
     assert summary["documents"] == len(_corpus().strip().split("\n\n"))
     assert summary["sentences"] == 150
     assert summary["unk_share"] == 0
-    assert summary["vocab_size"] == len(_vocabulary())
-    assert summary["settings"]["max_seq_length"] == LENGTH
+    assert summary["manifest"]["vocab_size"] == len(_vocabulary())
+    assert summary["manifest"]["max_seq_length"] == LENGTH
     assert summary["dropped_tokens"] == 0
     masked = sum(len(_predictions(example)[0]) for example in examples)
     assert summary["masked_tokens"] == masked
@@ -184,16 +184,20 @@ def test_the_command_as_a_user_runs_it(data, tmp_path, run_command):
     assert "a.tfrecord.summary.json" in result.stdout.splitlines()[-1]
 
 
+def _num_masked_words(summary):
+    lengths = summary["distributions"]["ngram_lengths"]
+    return sum(int(length) * count for length, count in lengths.items())
+
+
 def test_single_tokens_are_masked_on_request(data, tmp_path, monkeypatch):
-    def unexpected():
+    def unexpected(name):
         raise AssertionError("jieba was loaded")
 
-    monkeypatch.setattr(create_pretraining_data.segmentation, "load_jieba", unexpected)
+    monkeypatch.setattr(segmentation, "load_segmenter", unexpected)
     _, summary = _run(data, tmp_path / "a", do_whole_word_mask=False)
-    # With words of one token every n-gram is a token.
-    assert sum(summary["ngram_lengths"].values()) == summary["masked_tokens"]
+    assert _num_masked_words(summary) == summary["masked_tokens"]
     _, summary = _run(data, tmp_path / "b", non_chinese=True)
-    assert sum(summary["ngram_lengths"].values()) < summary["masked_tokens"]
+    assert _num_masked_words(summary) < summary["masked_tokens"]
 
 
 def test_english_with_sentencepiece(tmp_path, train_sentencepiece):
@@ -212,7 +216,7 @@ def test_english_with_sentencepiece(tmp_path, train_sentencepiece):
     )
     assert summary["unk_share"] == 0
     # The words have several pieces each, which are masked together.
-    assert sum(summary["ngram_lengths"].values()) < summary["masked_tokens"]
+    assert _num_masked_words(summary) < summary["masked_tokens"]
     tokenizer = tokenization.FullTokenizer(None, spm_model_file=model_file)
     for example in examples:
         positions, labels = _predictions(example)
@@ -223,6 +227,45 @@ def test_english_with_sentencepiece(tmp_path, train_sentencepiece):
             # A piece of letters without a mark continues the word before it.
             if pieces[after].isalpha() and pieces[before] != "[SEP]":
                 assert (after in positions) == (before in positions)
+
+
+def test_dynamic_records_hold_the_text_and_its_words(data, tmp_path):
+    output = tmp_path / "a.tfrecord"
+    flags = ["--masking=dynamic", "--preview=2"]
+    parser = create_pretraining_data.build_parser()
+    given = _flags(data, output)
+    kept = [f for f in given if "masked_lm" not in f and "predictions" not in f]
+    kept = [flag for flag in kept if "dupe_factor" not in flag]
+    command_line.run(create_pretraining_data.main, parser, kept + flags)
+    examples = _decode([str(output)])
+    with open(str(output) + ".summary.json", encoding="utf-8") as file:
+        summary = json.load(file)
+    assert summary["manifest"]["dupe_factor"] == 1
+    assert summary["instances"] == len(examples) > 30
+    assert "masked_share" not in summary
+    mask_id = tokenization.load_vocab(str(data / "vocab.txt"))["[MASK]"]
+    for example in examples:
+        num_tokens = example["input_mask"].sum()
+        # Every token but the three special ones is in one word.
+        assert example["word_lengths"].sum() == num_tokens - 3
+        assert mask_id not in example["input_ids"]
+    assert records.check_record_files([str(output)], LENGTH, PREDICTIONS)
+
+
+def test_many_output_files_share_the_records(data, tmp_path):
+    output = tmp_path / "a.tfrecord"
+    flags = _flags(data, output, num_output_files=3, shard_bytes=1000)
+    parser = create_pretraining_data.build_parser()
+    command_line.run(create_pretraining_data.main, parser, flags)
+    names = sorted(path.name for path in tmp_path.glob("a-*"))
+    assert names == ["a-0000{}-of-00003.tfrecord".format(i) for i in range(3)]
+    sizes = [len(_decode([str(tmp_path / name)])) for name in names]
+    with open(str(output) + ".summary.json", encoding="utf-8") as file:
+        summary = json.load(file)
+    assert sum(sizes) == summary["instances"]
+    assert max(sizes) - min(sizes) <= 0.2 * max(sizes)
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == names + ["a.tfrecord.summary.json"]
 
 
 def test_undecodable_bytes_are_counted(data, tmp_path):
@@ -261,6 +304,12 @@ def test_a_binding_limit_warns_first(data, tmp_path, caplog):
             ["none of them an input"],
         ),
         ({"encoding_errors": "ignore"}, ["encoding_errors", "ignore"]),
+        ({"masking": "dynamic"}, ["--masked_lm_prob", "run_pretraining.py"]),
+        ({"segmenter": "rjieba", "non_chinese": True}, ["--segmenter", "leave it out"]),
+        ({"output_file": "a,b", "num_output_files": 3}, ["--num_output_files", "a,b"]),
+        ({"spark_master": "local[2]"}, ["--spark_master", "--engine=spark"]),
+        ({"engine": "spark", "num_workers": 2}, ["--num_workers", "--engine=local"]),
+        ({"num_output_files": 10000}, ["10000 output files", "at least one record"]),
     ],
 )
 def test_mistakes_end_in_one_line(data, tmp_path, monkeypatch, capsys, flags, words):

@@ -1,17 +1,20 @@
-"""The record schema: round trips, the reader, checks and whole-or-nothing writing."""
+"""Records in TensorFlow: reading back, both forms, the input pipeline, checks."""
 
-import collections
 import itertools
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from albert_zh import instances, records
+from albert_zh import instances, masking, record_format, records
 from albert_zh.errors import UserError
 
 LENGTH, PREDICTIONS = 16, 4
 VOCAB_SIZE = 1000
+MASK = 103
+MASKS = records.DynamicMasks(
+    masking.MaskSettings(0.3, PREDICTIONS, 2), MASK, np.arange(700, 800, dtype=np.int32)
+)
 
 # Written out anew: what the published BERT and ALBERT scripts parse.
 PUBLISHED_SPEC = {
@@ -25,34 +28,54 @@ PUBLISHED_SPEC = {
 }
 
 
-def _instance(number, swapped=False):
-    """An instance of 8 tokens with 2 masks; its number is its second token."""
-    return instances.Instance(
-        input_ids=np.array([101, number, 103, 102, 7, 103, 9, 102], np.int32),
-        segment_ids=np.array([0, 0, 0, 0, 1, 1, 1, 1], np.int32),
-        masked_lm_positions=np.array([2, 5], np.int32),
-        masked_lm_ids=np.array([6, 8], np.int32),
-        swapped=swapped,
-        replacements=np.zeros(2, np.int8),
-        ngram_lengths=[1, 1],
-        num_truncated=0,
-        capped=False,
-    )
+def _batch(number, length):
+    """A batch of one instance of 12 tokens; its number is the first one's id."""
+    text = np.zeros([1, length], np.int32)
+    text[0, :12] = [101, number, 6, 7, 102, 8, 9, 10, 11, 12, 13, 102]
+    word_lengths = np.zeros([1, length], np.int32)
+    word_lengths[0, :12] = [0, 1, 2, 0, 0, 1, 1, 1, 2, 0, 1, 0]
+    return instances.Batch(text, word_lengths, np.array([5]), np.array([12]))
 
 
 def _record(number, length=LENGTH, predictions=PREDICTIONS):
-    return records.encode_instance(_instance(number), length, predictions)
+    """A record whose words at 2 and 6 are masked."""
+    batch = _batch(number, length)
+    positions, labels = np.zeros([2, 1, predictions], np.int32)
+    positions[0, :3] = [2, 3, 6]
+    labels[0, :3] = batch.input_ids[0, [2, 3, 6]]
+    masked = batch.input_ids.copy()
+    masked[0, [2, 3, 6]] = MASK
+    masks = masking.Masks(
+        masked,
+        positions,
+        labels,
+        np.array([3]),
+        capped=None,
+        replacements=None,
+        ngram_lengths=None,
+    )
+    features = record_format.static_features(batch, masks, np.array([number % 2 == 1]))
+    return record_format.encode_batch(features)[0]
 
 
-def _write(path, numbers, **lengths):
-    records.write_records([_record(n, **lengths) for n in numbers], [str(path)])
+def _dynamic_record(number, length=LENGTH):
+    """The same instance without masks."""
+    features = record_format.dynamic_features(
+        _batch(number, length), np.array([number % 2 == 1])
+    )
+    return record_format.encode_batch(features)[0]
+
+
+def _write(path, numbers, record=_record, **lengths):
+    serialized = [record(number, **lengths) for number in numbers]
+    record_format.write_records(serialized, str(path))
     return str(path)
 
 
-def _read(files, is_training, batch_size, num_batches=None, seed=None):
-    """Runs an input_fn in a graph of its own; returns the batches."""
+def _read(files, is_training, batch_size, num_batches=None, **kwargs):
+    """Runs an input_fn in a graph of its own; returns the batches and their shapes."""
     input_fn = records.input_fn_builder(
-        files, LENGTH, PREDICTIONS, VOCAB_SIZE, is_training, seed=seed
+        files, LENGTH, PREDICTIONS, VOCAB_SIZE, is_training, **kwargs
     )
     with tf.Graph().as_default():
         dataset = input_fn({"batch_size": batch_size})
@@ -68,47 +91,86 @@ def _read(files, is_training, batch_size, num_batches=None, seed=None):
     return batches, shapes
 
 
+def _texts(batches):
+    """Returns the instances with the masked tokens put back, int [num, LENGTH]."""
+    texts = []
+    for batch in batches:
+        text = batch["input_ids"].copy()
+        rows, slots = np.nonzero(batch["masked_lm_weights"])
+        columns = batch["masked_lm_positions"][rows, slots]
+        text[rows, columns] = batch["masked_lm_ids"][rows, slots]
+        texts.append(text)
+    return np.concatenate(texts)
+
+
 def _numbers(batches):
-    return [number for batch in batches for number in batch["input_ids"][:, 1]]
+    return _texts(batches)[:, 1].tolist()
+
+
+def _epochs(batches, num_records):
+    """Returns the numbers of each epoch, a list of lists."""
+    return np.reshape(_numbers(batches), [-1, num_records]).tolist()
 
 
 @pytest.mark.parametrize(
-    "feature,value",
+    "feature, value, is_dynamic",
     [
-        ("input_ids", VOCAB_SIZE),
-        ("input_ids", -1),
-        ("masked_lm_ids", VOCAB_SIZE),
-        ("masked_lm_positions", LENGTH),
-        ("segment_ids", 2),
-        ("next_sentence_labels", 2),
+        ("input_ids", VOCAB_SIZE, False),
+        ("input_ids", -1, False),
+        ("masked_lm_ids", VOCAB_SIZE, False),
+        ("masked_lm_positions", LENGTH, False),
+        ("segment_ids", 2, False),
+        ("next_sentence_labels", 2, False),
+        ("input_ids", VOCAB_SIZE, True),
+        ("word_lengths", LENGTH, True),
+        ("word_lengths", -1, True),
     ],
 )
 @pytest.mark.parametrize("is_training", [False, True])
-def test_a_value_out_of_range_stops_the_run(tmp_path, feature, value, is_training):
+def test_a_value_out_of_range_stops_the_run(
+    tmp_path, feature, value, is_dynamic, is_training
+):
     """A gather on GPU would read zeros for it, a position the next sequence."""
-    features = records.decode_example(_record(5))
-    features[feature][0] = value
+    record = _dynamic_record if is_dynamic else _record
+    example = tf.train.Example.FromString(record(5))
+    example.features.feature[feature].int64_list.value[0] = value
     path = str(tmp_path / "records")
-    right = [_record(number) for number in range(5)]
-    records.write_records(right + [records.encode_example(features)], [path])
+    right = [record(number) for number in range(5)]
+    record_format.write_records(right + [example.SerializeToString()], path)
+    masks = MASKS if is_dynamic else None
     with pytest.raises(tf.errors.InvalidArgumentError, match=feature + ".* is not in"):
-        _read([path], is_training, 2, 4)
+        _read([path], is_training, 2, 4, masks=masks)
 
 
 def test_an_instance_survives_the_round_trip():
-    serialized = records.encode_instance(_instance(5, True), LENGTH, PREDICTIONS)
+    serialized = _record(5)
     features = records.decode_example(serialized)
-    padding = [0] * 8
+    padding = [0] * 4
+    masked = [101, 5, MASK, MASK, 102, 8, MASK, 10, 11, 12, 13, 102]
     assert {name: values.tolist() for name, values in features.items()} == {
-        "input_ids": [101, 5, 103, 102, 7, 103, 9, 102] + padding,
-        "input_mask": [1] * 8 + padding,
-        "segment_ids": [0] * 4 + [1] * 4 + padding,
-        "masked_lm_positions": [2, 5, 0, 0],
-        "masked_lm_ids": [6, 8, 0, 0],
-        "masked_lm_weights": [1.0, 1.0, 0.0, 0.0],
+        "input_ids": masked + padding,
+        "input_mask": [1] * 12 + padding,
+        "segment_ids": [0] * 5 + [1] * 7 + padding,
+        "masked_lm_positions": [2, 3, 6, 0],
+        "masked_lm_ids": [6, 7, 9, 0],
+        "masked_lm_weights": [1.0, 1.0, 1.0, 0.0],
         "next_sentence_labels": [1],
     }
-    assert records.encode_example(features) == serialized
+    assert record_format.encode_example(features) == serialized
+
+
+def test_an_instance_without_masks_survives_the_round_trip():
+    serialized = _dynamic_record(4)
+    features = records.decode_example(serialized)
+    padding = [0] * 4
+    assert {name: values.tolist() for name, values in features.items()} == {
+        "input_ids": [101, 4, 6, 7, 102, 8, 9, 10, 11, 12, 13, 102] + padding,
+        "input_mask": [1] * 12 + padding,
+        "segment_ids": [0] * 5 + [1] * 7 + padding,
+        "word_lengths": [0, 1, 2, 0, 0, 1, 1, 1, 2, 0, 1, 0] + padding,
+        "next_sentence_labels": [0],
+    }
+    assert record_format.encode_example(features) == serialized
 
 
 def test_published_readers_can_parse_the_records():
@@ -127,6 +189,16 @@ def test_bytes_that_are_no_record_are_refused():
         records.decode_example(tf.train.Example().SerializeToString())
 
 
+def test_a_feature_of_another_type_is_refused(tmp_path):
+    example = tf.train.Example.FromString(_record(5))
+    weights = example.features.feature["masked_lm_weights"]
+    weights.int64_list.value.extend([1, 1, 1, 0])
+    path = str(tmp_path / "a")
+    record_format.write_records([example.SerializeToString()], path)
+    with pytest.raises(UserError, match="'masked_lm_weights' .* holds no float32"):
+        records.check_record_files([path], LENGTH, PREDICTIONS)
+
+
 def test_evaluation_reads_every_record_once_in_order(tmp_path):
     files = [
         _write(tmp_path / "a", range(10, 17)),
@@ -140,13 +212,30 @@ def test_evaluation_reads_every_record_once_in_order(tmp_path):
         assert values.dtype == expected
 
 
-def test_training_repeats_whole_epochs_with_static_shapes(tmp_path):
+def test_evaluation_keeps_the_order_even_where_training_does_not(tmp_path):
+    path = _write(tmp_path / "a", range(200, 900))
+    reading = records.Reading(deterministic=False)
+    batches, _ = _read([path], is_training=False, batch_size=1, reading=reading)
+    assert _numbers(batches) == list(range(200, 900))
+
+
+def test_evaluation_can_drop_the_last_batch_for_static_shapes(tmp_path):
+    path = _write(tmp_path / "a", range(7))
+    batches, shapes = _read([path], False, batch_size=4, drop_remainder=True)
+    assert _numbers(batches) == [0, 1, 2, 3]
+    assert shapes["input_ids"] == [4, LENGTH]
+
+
+@pytest.mark.parametrize("is_dynamic", [False, True])
+def test_training_repeats_whole_epochs_with_static_shapes(tmp_path, is_dynamic):
+    record = _dynamic_record if is_dynamic else _record
     files = [
-        _write(tmp_path / "a", range(10, 17)),
-        _write(tmp_path / "b", range(20, 25)),
+        _write(tmp_path / "a", range(10, 17), record),
+        _write(tmp_path / "b", range(20, 25), record),
     ]
-    batches, shapes = _read(files, is_training=True, batch_size=4, num_batches=6)
-    epochs = np.reshape(_numbers(batches), [2, 12]).tolist()
+    masks = MASKS if is_dynamic else None
+    batches, shapes = _read(files, True, batch_size=4, num_batches=6, masks=masks)
+    epochs = _epochs(batches, 12)
     assert [sorted(epoch) for epoch in epochs] == [
         list(range(10, 17)) + list(range(20, 25))
     ] * 2
@@ -165,15 +254,130 @@ def test_a_seed_makes_training_reproducible(tmp_path):
     assert orders[0] == orders[1] != orders[2]
 
 
+def test_order_can_be_given_up_but_no_record(tmp_path):
+    files = [_write(tmp_path / str(n), range(n, n + 10)) for n in (100, 110, 120)]
+    reading = records.Reading(shuffle_records=8, num_threads=3, deterministic=False)
+    batches, _ = _read(files, True, batch_size=10, num_batches=30, reading=reading)
+    numbers, counts = np.unique(_numbers(batches), return_counts=True)
+    assert numbers.tolist() == list(range(100, 130))
+    # Ten epochs; each thread holds at most one batch back while others overtake it.
+    assert 10 - 3 <= counts.min() and counts.max() <= 10 + 3
+
+
+def test_the_reader_can_do_without_shuffling(tmp_path):
+    path = _write(tmp_path / "a", range(12))
+    reading = records.Reading(shuffle_records=1, num_threads=1)
+    batches, _ = _read([path], True, batch_size=4, num_batches=6, reading=reading)
+    assert _epochs(batches, 12) == [list(range(12))] * 2
+
+
+def _assert_masked(batches):
+    """Checks that batches are some of `_batch`, masked in whole words."""
+    for text, number in zip(_texts(batches), _numbers(batches)):
+        assert text.tolist() == _batch(number, LENGTH).input_ids[0].tolist()
+    is_start = _batch(0, LENGTH).word_lengths[0] > 0
+    for batch in batches:
+        for positions, weights in zip(
+            batch["masked_lm_positions"], batch["masked_lm_weights"]
+        ):
+            chosen = set(positions[weights > 0].tolist())
+            assert 1 <= len(chosen) <= PREDICTIONS
+            for begin, inside in ((2, 3), (8, 9)):
+                assert (begin in chosen) == (inside in chosen)
+            assert all(is_start[place] for place in chosen - {3, 9})
+
+
+def _masks(batches):
+    """Returns where the masks of each instance are, sorted by its number."""
+    places = np.concatenate([batch["masked_lm_positions"] for batch in batches])
+    return places[np.argsort(_numbers(batches), kind="stable")].tolist()
+
+
+def test_every_epoch_has_masks_of_its_own(tmp_path):
+    path = _write(tmp_path / "a", range(200, 240), _dynamic_record)
+    batches, _ = _read([path], True, batch_size=8, num_batches=10, seed=1, masks=MASKS)
+    _assert_masked(batches)
+    first, second = batches[:5], batches[5:]
+    assert sorted(_numbers(first)) == sorted(_numbers(second)) == list(range(200, 240))
+    num_equal = sum(a == b for a, b in zip(_masks(first), _masks(second)))
+    assert num_equal < 20
+    # Nor have the batches of one epoch each other's masks.
+    assert len({str(batch["masked_lm_positions"].tolist()) for batch in batches}) == 10
+
+
+def test_a_seed_makes_masks_reproducible(tmp_path):
+    files = [_write(tmp_path / name, range(20), _dynamic_record) for name in "ab"]
+    reading = records.Reading(num_threads=3)
+    streams = []
+    for seed in (1, 1, 2):
+        batches, _ = _read(files, True, 8, 10, seed=seed, masks=MASKS, reading=reading)
+        streams.append(
+            [
+                {name: value.tolist() for name, value in batch.items()}
+                for batch in batches
+            ]
+        )
+    assert streams[0] == streams[1]
+    assert streams[0] != streams[2]
+
+
+def test_every_evaluation_has_the_same_masks(tmp_path):
+    path = _write(tmp_path / "a", range(20), _dynamic_record)
+    evaluations = [
+        _read([path], False, batch_size=8, seed=seed, masks=MASKS)[0]
+        for seed in (None, None, 3)
+    ]
+    _assert_masked(evaluations[0])
+    assert _numbers(evaluations[0]) == list(range(20))
+    assert [len(batch["input_ids"]) for batch in evaluations[0]] == [8, 8, 4]
+    for other in evaluations[1:]:
+        for first_batch, other_batch in zip(evaluations[0], other):
+            for name, values in first_batch.items():
+                assert values.tolist() == other_batch[name].tolist()
+
+
 def test_fitting_record_files_pass(tmp_path):
     files = [_write(tmp_path / "a", [5]), _write(tmp_path / "b", range(10))]
-    assert records.check_record_files(files, LENGTH, PREDICTIONS) is None
+    assert records.check_record_files(files, LENGTH, PREDICTIONS) is False
+    dynamic = [_write(tmp_path / name, [5], _dynamic_record) for name in "cd"]
+    assert records.check_record_files(dynamic, LENGTH, PREDICTIONS) is True
+    # Records without masks have room for any number.
+    assert records.check_record_files(dynamic, LENGTH, 99) is True
+
+
+def test_files_of_two_forms_are_refused(tmp_path):
+    static = _write(tmp_path / "static", [5])
+    dynamic = _write(tmp_path / "dynamic", [5], _dynamic_record)
+    for files in ([static, dynamic], [dynamic, dynamic, static]):
+        with pytest.raises(UserError, match="give files of one kind") as error:
+            records.check_record_files(files, LENGTH, PREDICTIONS)
+        assert str(error.value).startswith("{} and {}: ".format(files[0], files[-1]))
+
+
+@pytest.mark.parametrize("record, largest", [(_record, 102), (_dynamic_record, 102)])
+def test_the_vocabulary_of_records_is_checked(tmp_path, record, largest):
+    path = _write(tmp_path / "a", [5], record)
+    largest = max(largest, MASK) if record is _record else largest
+    records.check_record_files([path], LENGTH, PREDICTIONS, largest + 1)
+    with pytest.raises(
+        UserError, match="id {0}, the config's vocab_size is {0}".format(largest)
+    ):
+        records.check_record_files([path], LENGTH, PREDICTIONS, largest)
+
+
+def test_masked_ids_count_for_the_vocabulary(tmp_path):
+    features = records.decode_example(_record(5))
+    features["masked_lm_ids"][0] = 500
+    path = str(tmp_path / "a")
+    record_format.write_records([record_format.encode_example(features)], path)
+    with pytest.raises(UserError, match="has token id 500"):
+        records.check_record_files([path], LENGTH, PREDICTIONS, 500)
 
 
 @pytest.mark.parametrize(
     "content, message",
     [
-        (None, "not"),
+        (None, "No such file"),
         (b"", "the file is empty"),
         (b"short", "truncated or no TFRecord file"),
         (b"plain text, a line of it\n", "truncated or no TFRecord file"),
@@ -192,22 +396,24 @@ def test_files_that_are_no_records_are_named(tmp_path, content, message):
 
 def test_records_of_something_else_are_refused(tmp_path):
     path = str(tmp_path / "other")
-    records.write_records([tf.train.Example().SerializeToString()], [path])
+    record_format.write_records([tf.train.Example().SerializeToString()], path)
     with pytest.raises(UserError, match="no feature 'input_ids'"):
         records.check_record_files([path], LENGTH, PREDICTIONS)
 
 
 @pytest.mark.parametrize(
-    "lengths, message",
+    "record, lengths, message",
     [
-        ({"length": 32}, "max_seq_length 32, but 16 was given"),
-        ({"predictions": 5}, "max_predictions_per_seq 5, but 4 was given"),
+        (_record, {"length": 32}, "max_seq_length 32, but 16 was given"),
+        (_record, {"predictions": 5}, "max_predictions_per_seq 5, but 4 was given"),
+        (_dynamic_record, {"length": 32}, "max_seq_length 32, but 16 was given"),
     ],
 )
-def test_records_of_other_lengths_are_refused(tmp_path, lengths, message):
-    files = [_write(tmp_path / "good", [5]), _write(tmp_path / "bad", [5], **lengths)]
+def test_records_of_other_lengths_are_refused(tmp_path, record, lengths, message):
+    good = _write(tmp_path / "good", [5], record)
+    bad = _write(tmp_path / "bad", [5], record, **lengths)
     with pytest.raises(UserError, match="bad: .*" + message):
-        records.check_record_files(files, LENGTH, PREDICTIONS)
+        records.check_record_files([good, bad], LENGTH, PREDICTIONS)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "bit flipped"])
@@ -221,104 +427,6 @@ def test_the_corrupt_file_is_found(tmp_path, damage):
         data[len(data) // 2] ^= 1
     (tmp_path / "b").write_bytes(data)
     assert records.find_corrupt_file(files) == files[1]
-
-
-def test_records_are_spread_over_the_files(tmp_path):
-    paths = [str(tmp_path / "new" / name) for name in "abc"]
-    assert records.write_records((_record(n) for n in range(11)), paths) == 11
-    numbers = [_numbers(_read([path], False, batch_size=8)[0]) for path in paths]
-    assert numbers == [[0, 3, 6, 9], [1, 4, 7, 10], [2, 5, 8]]
-    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["a", "b", "c"]
-
-
-def test_a_failure_leaves_what_was_there(tmp_path):
-    (tmp_path / "a").write_bytes(b"old")
-
-    def failing():
-        yield _record(1)
-        yield _record(2)
-        assert len(list(tmp_path.iterdir())) == 3
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        records.write_records(failing(), [str(tmp_path / "a"), str(tmp_path / "b")])
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]
-    assert (tmp_path / "a").read_bytes() == b"old"
-
-
-def test_complete_files_replace_what_was_there(tmp_path):
-    (tmp_path / "a").write_bytes(b"old")
-    path = _write(tmp_path / "a", [3])
-    assert _numbers(_read([path], False, batch_size=8)[0]) == [3]
-
-
-def test_more_files_than_records_are_refused(tmp_path):
-    paths = [str(tmp_path / "a"), str(tmp_path / "b")]
-    with pytest.raises(UserError, match="gives 1 records, but 2 output files"):
-        records.write_records([_record(1)], paths)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_unwritable_place_is_known_before_the_work(tmp_path):
-    (tmp_path / "file").write_bytes(b"")
-
-    def unexpected():
-        raise AssertionError("the records were read")
-        yield
-
-    path = str(tmp_path / "file" / "a")
-    with pytest.raises(UserError, match="cannot write .*file/a"):
-        records.write_records(unexpected(), [path])
-    with pytest.raises(UserError, match="cannot write .*file/a"):
-        records.write_text("text", path)
-
-
-def test_text_is_written_whole(tmp_path):
-    records.write_text("文字\n", str(tmp_path / "a.json"))
-    assert (tmp_path / "a.json").read_text(encoding="utf-8") == "文字\n"
-    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
-
-
-@pytest.mark.parametrize("names", ["", " , ", "a,b,a", "in.txt", "./in.txt,b"])
-def test_unusable_output_names_are_refused(names):
-    with pytest.raises(UserError, match="each of them once and none"):
-        records.expand_output_files(names, ["in.txt"])
-    assert records.expand_output_files(" a ,b,", ["in.txt"]) == ["a", "b"]
-
-
-@pytest.mark.parametrize("buffer_records", [1, 10, 1000])
-def test_shuffling_keeps_every_record(buffer_records):
-    def shuffle(seed):
-        rng = np.random.RandomState(seed)
-        return list(records.shuffle_records(range(100), rng, buffer_records))
-
-    assert sorted(shuffle(0)) == list(range(100))
-    if buffer_records > 1:
-        assert shuffle(0) == shuffle(0) != shuffle(1)
-        assert shuffle(0) != list(range(100))
-
-
-def test_shuffling_holds_no_more_than_its_buffer():
-    read = collections.Counter()
-
-    def stream():
-        for number in range(1000):
-            read["records"] += 1
-            yield number
-
-    shuffled = records.shuffle_records(stream(), np.random.RandomState(0), 50)
-    for number_out, _ in enumerate(itertools.islice(shuffled, 500), 1):
-        assert read["records"] - number_out <= 50
-
-
-def test_a_full_buffer_shuffles_uniformly():
-    counts = np.zeros([4, 4])
-    rng = np.random.RandomState(0)
-    for _ in range(4000):
-        for place, record in enumerate(records.shuffle_records(range(4), rng)):
-            counts[record, place] += 1
-    # 27.9 is the 0.999 quantile of chi-square with nine degrees of freedom.
-    assert ((counts - 1000) ** 2 / 1000).sum() < 27.9
 
 
 def test_hosts_of_a_tpu_pod_share_the_files_out(tmp_path):
@@ -339,10 +447,3 @@ def test_hosts_of_a_tpu_pod_share_the_files_out(tmp_path):
     assert records._files_of_this_host(paths, {"batch_size": 2}) == paths
     with pytest.raises(UserError, match="5 input files for 6 TPU hosts"):
         files(0, 6)
-
-
-def test_text_that_cannot_be_put_in_place_leaves_nothing(tmp_path):
-    (tmp_path / "target").mkdir()
-    with pytest.raises(UserError, match="cannot write"):
-        records.write_text("text", str(tmp_path / "target"))
-    assert [path.name for path in tmp_path.iterdir()] == ["target"]

@@ -4,6 +4,7 @@ import pickle
 import re
 import unicodedata
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -436,6 +437,69 @@ def test_sentencepiece_ids(spm_tokenizer):
     assert spm_tokenizer.convert_tokens_to_ids(tokens) == everything
     tokens = spm_tokenizer.tokenize("中国")
     assert spm_tokenizer.convert_tokens_to_ids(tokens)[-1] == spm_tokenizer.unk_id
+
+
+def _assert_encoded(tokenizer, sentences, begins_word):
+    """Checks `encode_sentences` by `tokenize_with_offsets`, sentence by sentence."""
+    tokens, starts, ends, counts = [], [], [], []
+    offset = 0
+    for sentence in sentences:
+        found = tokenizer.tokenize_with_offsets(sentence)
+        tokens += [token.text for token in found]
+        starts += [offset + token.start for token in found]
+        ends += [offset + token.end for token in found]
+        counts.append(len(found))
+        offset += len(sentence)
+    encoded = tokenizer.encode_sentences(sentences)
+    assert [column.dtype for column in encoded] == [
+        np.int32,
+        np.int64,
+        np.int64,
+        np.bool_,
+        np.int64,
+    ]
+    assert [column.tolist() for column in encoded] == [
+        tokenizer.convert_tokens_to_ids(tokens),
+        starts,
+        ends,
+        list(map(begins_word, tokens)),
+        counts,
+    ]
+
+
+@example(sentences=[])
+@example(sentences=["", ""])
+@example(sentences=HARD_TEXTS)
+@given(sentences=st.lists(_TEXTS, max_size=4))
+@pytest.mark.parametrize("lower", [True, False])
+def test_sentences_are_encoded_one_by_one(tokenizers, lower, sentences):
+    _assert_encoded(
+        tokenizers[lower], sentences, lambda token: not token.startswith("##")
+    )
+
+
+@example(sentences=[])
+@example(sentences=["", " "])
+@example(sentences=["the中国fox 中国", "中", "。the。", "\u2581"])
+@given(sentences=st.lists(_SPM_TEXTS, max_size=4))
+def test_sentences_are_encoded_one_by_one_by_sentencepiece(spm_tokenizer, sentences):
+    def begins_word(piece):
+        is_punctuation = not any(char.isalnum() for char in piece)
+        return piece.startswith("\u2581") or is_punctuation
+
+    _assert_encoded(spm_tokenizer, sentences, begins_word)
+
+
+def test_an_unknown_piece_begins_a_word_as_its_text_says(spm_tokenizer):
+    sentences = ["the中。", "the。", "中"]
+    encoded = spm_tokenizer.encode_sentences(sentences)
+    unknown = encoded.ids == spm_tokenizer.unk_id
+    sources = [
+        "".join(sentences)[start:end]
+        for start, end in zip(encoded.starts[unknown], encoded.ends[unknown])
+    ]
+    assert sources == ["中。", "。", "中"]
+    assert encoded.begins_word[unknown].tolist() == [False, True, False]
 
 
 def test_sentencepiece_errors(

@@ -4,7 +4,7 @@ import json
 import os
 
 import modeling
-from albert_zh import architecture, checkpoints, model_directory, records
+from albert_zh import architecture, checkpoints, files, model_directory
 from albert_zh.errors import UserError, as_user_error
 from albert_zh.interop.model import Model
 from albert_zh.tasks import model_files
@@ -60,17 +60,17 @@ def write(model, directory):
         if content is not None:
             with open(os.path.join(directory, name), "wb") as target:
                 target.write(content)
-    records.write_text(
+    files.write_text(
         model.config.to_json_string(),
         os.path.join(directory, model_directory.CONFIG_FILE),
     )
     if model.vocabulary is not None or model.sentencepiece is not None:
-        records.write_text(
+        files.write_text(
             json.dumps({"do_lower_case": model.do_lower_case}) + "\n",
             os.path.join(directory, model_directory.TOKENIZER_FILE),
         )
     if "task_name" in (model.classifier or {}):
-        records.write_text(
+        files.write_text(
             json.dumps(model.classifier, ensure_ascii=False, indent=2) + "\n",
             os.path.join(directory, model_directory.LABELS_FILE),
         )

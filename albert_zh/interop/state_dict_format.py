@@ -12,7 +12,7 @@ from typing import Callable, NamedTuple
 import numpy as np
 
 import modeling
-from albert_zh import records
+from albert_zh import files
 from albert_zh.errors import UserError, as_user_error
 from albert_zh.interop import names, tokenizer_files, weights_files
 from albert_zh.interop.model import Model
@@ -361,7 +361,7 @@ def write(layouts, model, directory, dtype="float32"):
     """
     layout = layouts[model.config.dialect]
     tokenizer_files.write(model, directory)
-    records.write_text(
+    files.write_text(
         json.dumps(_config_json(model, layout, dtype), ensure_ascii=False, indent=2)
         + "\n",
         os.path.join(directory, _CONFIG),

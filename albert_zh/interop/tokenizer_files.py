@@ -4,7 +4,7 @@ import json
 import logging
 import os
 
-from albert_zh import records
+from albert_zh import files
 from albert_zh.errors import UserError
 from albert_zh.interop.weights_files import read_json
 from albert_zh.model_directory import read_bytes
@@ -95,7 +95,7 @@ def write(model, directory):
         "do_lower_case": model.do_lower_case,
         "model_max_length": model.config.max_position_embeddings,
     }
-    records.write_text(
+    files.write_text(
         json.dumps(settings, indent=2) + "\n",
         os.path.join(directory, _TOKENIZER_CONFIG),
     )

@@ -11,7 +11,7 @@ from typing import List, NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from albert_zh import records
+from albert_zh import record_format
 
 _SEQUENCES = ("input_ids", "input_mask", "segment_ids")
 _SCALARS = ("label_ids", "is_real_example")
@@ -107,24 +107,19 @@ def write_records(path, features, num_padding_examples=0):
         (_serialize(item, is_real_example=1) for item in features),
         (_serialize(padding, is_real_example=0) for _ in range(num_padding_examples)),
     )
-    records.write_records(serialized, [path])
+    record_format.write_records(serialized, path)
 
 
 def _serialize(item, is_real_example):
-    values = {
-        "input_ids": item.input_ids,
-        "input_mask": [1] * len(item.input_ids),
-        "segment_ids": item.segment_ids,
-        "label_ids": [item.label_id],
-        "is_real_example": [is_real_example],
-    }
-    feature = {
-        name: tf.train.Feature(int64_list=tf.train.Int64List(value=value))
-        for name, value in values.items()
-    }
-    return tf.train.Example(
-        features=tf.train.Features(feature=feature)
-    ).SerializeToString()
+    return record_format.encode_example(
+        {
+            "input_ids": item.input_ids,
+            "input_mask": [1] * len(item.input_ids),
+            "segment_ids": item.segment_ids,
+            "label_ids": [item.label_id],
+            "is_real_example": [is_real_example],
+        }
+    )
 
 
 def training_input_fn(path, num_examples, seed, skip_batches=0, padded_length=None):

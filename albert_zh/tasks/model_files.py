@@ -13,7 +13,7 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 import tokenization
-from albert_zh import architecture, checkpoints, estimators, model_directory, records
+from albert_zh import architecture, checkpoints, estimators, files, model_directory
 from albert_zh.errors import UserError, as_user_error
 from albert_zh.tasks.registry import Task, get_task
 
@@ -84,27 +84,27 @@ def check_not_foreign(directory, files):
             )
 
 
-def save(directory, files):
+def save(directory, given):
     """Writes `ClassifierFiles` into a directory, creating it.
 
     Raises:
       UserError: as `check_not_foreign`.
     """
-    check_not_foreign(directory, files)
+    check_not_foreign(directory, given)
     tf.io.gfile.makedirs(directory)
-    records.write_text(
-        files.config.to_json_string(),
+    files.write_text(
+        given.config.to_json_string(),
         os.path.join(directory, model_directory.CONFIG_FILE),
     )
     model_directory.copy_file(
-        files.vocab_file, os.path.join(directory, model_directory.VOCAB_FILE)
+        given.vocab_file, os.path.join(directory, model_directory.VOCAB_FILE)
     )
     model_directory.copy_file(
-        files.spm_model_file, os.path.join(directory, model_directory.SPM_FILE)
+        given.spm_model_file, os.path.join(directory, model_directory.SPM_FILE)
     )
     # Last: its presence says that the others are there.
     path = os.path.join(directory, model_directory.LABELS_FILE)
-    write_json(path, task_settings(files))
+    write_json(path, task_settings(given))
 
 
 def task_settings(files):
@@ -347,4 +347,4 @@ class _Content:
 
 def write_json(path, value):
     """Writes a value as indented JSON; the file appears whole or not at all."""
-    records.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", path)
+    files.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", path)

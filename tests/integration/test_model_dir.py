@@ -12,7 +12,7 @@ import create_pretraining_data
 import modeling
 import run_classifier
 import run_pretraining
-from albert_zh import checkpoints, command_line, records
+from albert_zh import checkpoints, command_line, record_format
 
 CHARACTERS = "天地人山水火土木金石日月星云风雨花草鸟鱼。"
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + list(CHARACTERS)
@@ -255,7 +255,7 @@ def test_records_have_the_models_casing(cased_dir, data_dir, tmp_path):
         summaries[name] = json.loads(
             (tmp_path / (path.name + ".summary.json")).read_text()
         )
-    casing = {name: s["flags"]["do_lower_case"] for name, s in summaries.items()}
+    casing = {name: s["manifest"]["do_lower_case"] for name, s in summaries.items()}
     assert casing == {"model": False, "lower": True, "neither": True}
     written = {
         name: (tmp_path / (name + ".tfrecord")).read_bytes() for name in summaries
@@ -566,8 +566,8 @@ def test_names_and_shapes_of_the_published_tiny_restore_completely(
         "masked_lm_weights": np.ones(PREDICTIONS),
         "next_sentence_labels": np.array([1]),
     }
-    record = records.encode_example(example)
-    records.write_records([record] * 8, [str(tmp_path / "data.tfrecord")])
+    record = record_format.encode_example(example)
+    record_format.write_records([record] * 8, str(tmp_path / "data.tfrecord"))
     pretrain(tmp_path, tmp_path / "out", "--do_eval", "--model_dir", folder)
     assert words in caplog.text
 

@@ -9,7 +9,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import run_pretraining
-from albert_zh import checkpoints, records
+from albert_zh import checkpoints, record_format
 from albert_zh.errors import UserError
 
 LENGTH, PREDICTIONS, VOCABULARY = 16, 3, 40
@@ -22,7 +22,8 @@ def record_files(tmp_path_factory):
     random = np.random.RandomState(0)
     folder = tmp_path_factory.mktemp("records")
     paths = [str(folder / "part{}.tfrecord".format(i)) for i in range(2)]
-    records.write_records([_record(random) for _ in range(64)], paths)
+    for path in paths:
+        record_format.write_records([_record(random) for _ in range(32)], path)
     return paths
 
 
@@ -33,7 +34,7 @@ def _record(random, length=LENGTH):
     positions = np.sort(random.choice([3, 5, 7, 9], PREDICTIONS, replace=False))
     labels = 10 + positions
     ids[positions] = MASK
-    return records.encode_example(
+    return record_format.encode_example(
         {
             "input_ids": ids,
             "input_mask": np.ones(length, np.int64),
@@ -283,7 +284,7 @@ def test_later_record_of_another_length_is_named(record_files, config_file, tmp_
     random = np.random.RandomState(1)
     path = str(tmp_path / "mixed.tfrecord")
     short = _record(random, length=12)
-    records.write_records([_record(random)] * 8 + [short], [path])
+    record_format.write_records([_record(random)] * 8 + [short], path)
     with pytest.raises(UserError, match="mixed.tfrecord: a record has another length"):
         run([path], config_file, tmp_path / "out", train_batch_size=9)
 

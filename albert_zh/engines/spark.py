@@ -1,0 +1,364 @@
+"""Tasks on Apache Spark."""
+
+import atexit
+import concurrent.futures
+import contextlib
+import functools
+import logging
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import uuid
+import zipfile
+
+from albert_zh.engines.common import PROGRESS, USER_ERROR, Engine, ignore
+from albert_zh.errors import UserError
+
+_POLL_SECONDS = 0.2  # between two looks at a job
+
+
+class SparkEngine(Engine):
+    """Runs tasks on Apache Spark, pyspark 3.5 or 4.0.
+
+    The executors get this package, but the packages that it needs must be installed
+    for their Python: that of this process where Spark runs on this machine, elsewhere
+    what PYSPARK_PYTHON or Spark's configuration names.
+    """
+
+    def __init__(self, master=None, python_files=()):
+        """Starts or joins a Spark session.
+
+        Under `spark-submit` its configuration applies. A session that is there already
+        is used, and not stopped at the end.
+
+        Args:
+          master: str, Spark's master URL; None for what Spark is configured to.
+          python_files: paths or addresses of further modules (`.py`, `.zip`) that the
+            executors need, beside those of `pack_own_modules`.
+
+        Raises:
+          UserError: pyspark or Java is missing or too old, or the session cannot be
+            started.
+        """
+        _check_installation()
+        import pyspark
+        from pyspark.sql import SparkSession
+
+        builder = SparkSession.builder.appName("albert_zh")
+        builder = builder.config("spark.ui.showConsoleProgress", "false")
+        if master is not None:
+            builder = builder.master(master)
+        # There is no public way to ask this; the active session is a thread's own.
+        self._is_owner = pyspark.SparkContext._active_spark_context is None
+        self._session = None
+        # Executors fetch from it also when they join later. Someone else's session may
+        # outlive this engine, so for that it stays to the end of the process.
+        self._directory = tempfile.mkdtemp(prefix="albert_zh")
+        atexit.register(shutil.rmtree, self._directory, ignore_errors=True)
+        with self._starting(
+            "start Spark with {}".format(
+                "its own configuration" if master is None else "master " + master
+            ),
+            "a master is local[N], spark://HOST:PORT, yarn or k8s://HOST:PORT, and "
+            "Spark may have said more above",
+        ):
+            with _same_interrupt_handler():
+                self._session = builder.getOrCreate()
+            self._context = self._session.sparkContext
+        if self._is_owner:
+            # Not ERROR: that no executor can be had is a warning.
+            self._context.setLogLevel("WARN")
+            # The connection to Java tells at INFO of every thread that ends.
+            logging.getLogger("py4j").setLevel(logging.WARNING)
+            is_local = self._context.master.startswith("local")
+            if is_local and not os.environ.get("PYSPARK_PYTHON"):
+                self._context.pythonExec = sys.executable
+        for file in pack_own_modules(self._directory) + list(python_files):
+            with self._starting(
+                "give {} to Spark's executors".format(file),
+                "expected a Python file or a zip file of modules",
+            ):
+                self._ship(str(file))
+
+    @contextlib.contextmanager
+    def _starting(self, purpose, advice):
+        """Closes this engine and raises `UserError` when the block fails."""
+        try:
+            yield
+        except Exception as error:
+            reason = _java_message(error).split("\n")[0]
+            self.close()
+            raise UserError(
+                "cannot {}: {}; {}".format(purpose, reason, advice)
+            ) from error
+
+    def _ship(self, file):
+        """Makes a module or a zip file of modules importable in the executors."""
+        # Spark adds its copy here, too, where it would outlive the session.
+        path = list(sys.path)
+        try:
+            self._context.addPyFile(file)
+        finally:
+            sys.path[:] = path
+
+    def close(self):
+        """Stops the session, if it was started by this engine."""
+        if self._is_owner:
+            if self._session is not None:
+                self._session.stop()
+                self._session = None
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+    def run(self, function, tasks, progress=None):
+        """Runs `function` on every task; see `LocalEngine.run`.
+
+        Every task is one partition. Lost executors, repetition and speculation are
+        Spark's. When this raises, Spark has been told to end the other tasks, but they
+        may run on for seconds.
+
+        Args:
+          function: as of `LocalEngine.run`, from a module that executors can import.
+          tasks: picklable tasks.
+          progress: function that is called with the amount a task reported, in bytes,
+            once when it is complete.
+
+        Returns:
+          List of what the function returned, in the order of the tasks.
+
+        Raises:
+          UserError: as raised by the function, which ends the job; or Spark lost one
+            task's executors or workers too often.
+          RuntimeError: the function raised something else as often as Spark tries a
+            task; the message has the executor's traceback.
+        """
+        from pyspark import InheritableThread
+
+        tasks = list(tasks)
+        if not tasks:
+            return []
+        group = "albert_zh-" + uuid.uuid4().hex
+        outcomes = self._context.accumulator([], _Concatenation())
+        rdd = self._context.parallelize(tasks, len(tasks)).map(
+            functools.partial(_run_on_executor, function, outcomes)
+        )
+        future = concurrent.futures.Future()
+
+        def collect():
+            try:
+                # The group is the thread's own: other jobs of the session keep theirs.
+                self._context.setJobGroup(group, "{} tasks".format(len(tasks)))
+                future.set_result(rdd.collect())
+            except Exception as error:
+                future.set_exception(error)
+
+        thread = InheritableThread(target=collect)
+        thread.daemon = True
+        thread.start()
+        try:
+            _follow(future, outcomes, progress or ignore)
+        except BaseException:
+            self._cancel(group, future)
+            raise
+        if future.exception() is not None:
+            raise _job_error(future.exception(), tasks) from future.exception()
+        return future.result()
+
+    def _cancel(self, group, future):
+        """Ends a job."""
+        # The other thread may not have begun the job yet when it is cancelled first.
+        while not future.done():
+            # If Java is dead, the thread knows as well.
+            with contextlib.suppress(Exception):
+                self._context.cancelJobGroup(group)
+            concurrent.futures.wait([future], _POLL_SECONDS)
+
+
+class _Concatenation:
+    """Spark's `AccumulatorParam` for lists, without importing pyspark."""
+
+    def zero(self, value):
+        return []
+
+    def addInPlace(self, value, further):
+        value.extend(further)
+        return value
+
+
+def _run_on_executor(function, outcomes, task):
+    """Runs one task on an executor; the driver sees what is added to `outcomes`.
+
+    A `UserError` makes the task a success for Spark, which would try it again and
+    keep the outcome of a failure to itself.
+    """
+    total = 0
+
+    def report(amount):
+        nonlocal total
+        total += amount
+
+    try:
+        result = function(task, report)
+    except UserError as error:
+        outcomes.add([(USER_ERROR, str(error))])
+        return None
+    outcomes.add([(PROGRESS, total)])
+    return result
+
+
+def _follow(future, outcomes, progress):
+    """Waits for a job's end, and passes on what its tasks add to `outcomes`.
+
+    Raises:
+      UserError: a task raised it.
+    """
+    num_seen = 0
+    is_done = False
+    while not is_done:
+        concurrent.futures.wait([future], _POLL_SECONDS)
+        is_done = future.done()
+        unseen = outcomes.value[num_seen:]
+        num_seen += len(unseen)
+        for kind, content in unseen:
+            if kind == USER_ERROR:
+                raise UserError(content)
+            if content:
+                progress(content)
+
+
+def _job_error(error, tasks):
+    """Returns the exception for a job that failed, in one line but for tracebacks."""
+    message = _java_message(error)
+    index = re.search(r"Task (\d+) in stage", message)
+    name = "task {}".format(tasks[int(index.group(1))]) if index else "a task"
+    # Java's own stack follows, its lines begin with a tab.
+    python_traceback = re.search(
+        r"^.*?(Traceback \(most recent call last\):.*?)\s*(?:\n\tat |\Z)",
+        message,
+        re.DOTALL,
+    )
+    if python_traceback is None:
+        return UserError(
+            "{} failed on Spark: {}; see the executors' logs, and if memory ran out, "
+            "raise spark.executor.memoryOverhead or use smaller shards".format(
+                name, message.split("\n")[0]
+            )
+        )
+    text = python_traceback.group(1)
+    return RuntimeError(
+        "{} failed on Spark: {}\n{}".format(name, text.splitlines()[-1], text)
+    )
+
+
+def _java_message(error):
+    """Returns what an exception says, without the stack of the call into Java."""
+    if hasattr(error, "java_exception"):
+        # It begins with the class, as in "java.io.FileNotFoundException: ".
+        return re.sub(r"^(\w+\.)+\w+: ", "", error.java_exception.toString())
+    return str(error) or type(error).__name__
+
+
+@contextlib.contextmanager
+def _same_interrupt_handler():
+    """Undoes a change of the handler of Ctrl-C in the block.
+
+    pyspark's cancels the jobs of other users of the session, too, and fails with an
+    AttributeError once the session has been stopped.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
+
+
+def pack_own_modules(directory):
+    """Writes the modules of this repository that tasks may import into a zip file.
+
+    Args:
+      directory: str, where to write it.
+
+    Returns:
+      List of str: the path of the file; empty where this package itself is run from
+      a zip file, for `spark-submit --py-files` then gives the same one to executors.
+    """
+    root = pathlib.Path(os.path.abspath(__file__)).parent.parent.parent
+    if not root.is_dir():
+        return []
+    # A name of its own: Spark refuses another file of the same name in a session.
+    path = os.path.join(directory, "albert_zh-{}.zip".format(uuid.uuid4().hex))
+    modules = [root / "tokenization.py"] + sorted((root / "albert_zh").rglob("*.py"))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for module in modules:
+            name = module.relative_to(root).as_posix()
+            # Not `write`, which fails for a file whose time is before 1980.
+            archive.writestr(name, module.read_bytes())
+    return [path]
+
+
+def _check_installation():
+    """Raises `UserError` where Spark cannot run: Python, pyspark or Java is missing."""
+    if sys.version_info < (3, 8):
+        raise UserError(
+            "Spark needs Python 3.8 or newer, this is Python {}.{}; use such a one, or "
+            "local workers instead of Spark".format(*sys.version_info[:2])
+        )
+    try:
+        import pyspark
+    except ImportError as error:
+        raise UserError(
+            "{} has no pyspark; run pip install 'pyspark>=3.5,<4.1'".format(
+                sys.executable
+            )
+        ) from error
+    # Under spark-submit, Java is running already.
+    if "PYSPARK_GATEWAY_PORT" not in os.environ:
+        _check_java(17 if int(pyspark.__version__.split(".")[0]) >= 4 else 8)
+
+
+def _check_java(oldest):
+    """Raises `UserError` where Spark's start script would find no usable Java.
+
+    Args:
+      oldest: int, the oldest version that will do.
+    """
+    advice = (
+        "install Java 17 (Debian's package openjdk-17-jre-headless), or set JAVA_HOME "
+        "to where it is"
+    )
+    home = os.environ.get("JAVA_HOME")
+    java = os.path.join(home, "bin", "java") if home else "java"
+    if shutil.which(java) is None:
+        raise UserError(
+            "Spark needs Java, but {}; {}".format(
+                "JAVA_HOME={} has no bin/java".format(home)
+                if home
+                else "there is no java on the PATH",
+                advice,
+            )
+        )
+    try:
+        answer = subprocess.run(
+            [java, "-version"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ).stdout.decode("utf-8", "replace")
+    except OSError as error:
+        raise UserError(
+            "cannot run {}: {}; {}".format(java, error.strerror, advice)
+        ) from error
+    # Java 8 calls itself 1.8. An unknown answer is left to Spark.
+    version = re.search(r'version "(?:1\.)?(\d+)', answer)
+    if version and int(version.group(1)) < oldest:
+        raise UserError(
+            "Spark needs Java {} or newer, but {} is Java {}; {}".format(
+                oldest, shutil.which(java), version.group(1), advice
+            )
+        )

@@ -1,0 +1,207 @@
+"""Files by path, local or remote, read and written so that none is left half-made.
+
+A path with "://" (`gs://...`, `hdfs://...`) goes through TensorFlow's file layer,
+which knows the file systems that its users have. TensorFlow is imported only then:
+that takes seconds and 400 MB, which a command that handles text does not need.
+"""
+
+import contextlib
+import glob as local_glob
+import os
+import platform
+import shutil
+
+from albert_zh.errors import UserError
+
+
+def is_remote(path):
+    """Whether TensorFlow's file layer is needed for a path."""
+    return "://" in str(path)
+
+
+def open_file(path, mode="rb"):
+    """Opens a file; text is UTF-8 on every system."""
+    if is_remote(path):
+        return _gfile().GFile(path, mode)
+    return open(path, mode, encoding=None if "b" in mode else "utf-8")
+
+
+def exists(path):
+    """Whether there is such a file or directory."""
+    return _gfile().exists(path) if is_remote(path) else os.path.exists(path)
+
+
+def size(path):
+    """Returns the bytes of a file."""
+    return _gfile().stat(path).length if is_remote(path) else os.path.getsize(path)
+
+
+def glob(pattern):
+    """Returns the sorted files that one name or glob stands for, no directories.
+
+    A name that exists is taken as it is, also where it holds a glob character.
+    """
+    if is_remote(pattern):
+        gfile = _gfile()
+        found = [pattern] if gfile.exists(pattern) else sorted(gfile.glob(pattern))
+        return [path for path in found if not gfile.isdir(path)]
+    found = [pattern] if os.path.exists(pattern) else sorted(local_glob.glob(pattern))
+    return [path for path in found if not os.path.isdir(path)]
+
+
+def output_files(names, input_files):
+    """Returns the output files that comma-separated names stand for.
+
+    Args:
+      names: str, file names separated by commas.
+      input_files: every file the command reads, its vocabulary or model included.
+
+    Raises:
+      UserError: there is none, one is named twice, or one is an input file.
+    """
+    paths = [name.strip() for name in names.split(",") if name.strip()]
+    inputs, outputs = (set(map(absolute, some)) for some in (input_files, paths))
+    if not paths or len(outputs) < len(paths) or inputs & outputs:
+        raise UserError(
+            "cannot write to {!r}; expected file names separated by commas, each of "
+            "them once and none of them an input file".format(names)
+        )
+    return paths
+
+
+def absolute(path):
+    """Returns a path that other processes understand, whatever directory is theirs."""
+    return path if is_remote(path) else os.path.abspath(path)
+
+
+def make_directory(path):
+    """Creates a directory and its parents, where absent."""
+    if is_remote(path):
+        _gfile().makedirs(path)
+    else:
+        os.makedirs(path or ".", exist_ok=True)
+
+
+def rename(source, target):
+    """Gives a file its final name, over what may be there: atomic on a local disk."""
+    if is_remote(target):
+        _gfile().rename(source, target, overwrite=True)
+    else:
+        os.replace(source, target)
+
+
+def remove(path):
+    """Removes a file, if there is one."""
+    if not exists(path):
+        return
+    if is_remote(path):
+        _gfile().remove(path)
+    else:
+        os.remove(path)
+
+
+def remove_directory(path):
+    """Removes a directory and all it holds, if there is one."""
+    if not exists(path):
+        return
+    if is_remote(path):
+        _gfile().rmtree(path)
+    else:
+        shutil.rmtree(path)
+
+
+@contextlib.contextmanager
+def whole(path, mode="wb", directory=None):
+    """Opens a new file that gets its name when the block ends without an error.
+
+    It is written under a temporary name and renamed. That name is this process's own,
+    so that two that make the same file do not disturb each other.
+
+    Args:
+      path: the file.
+      mode: as `open_file` takes it, for writing.
+      directory: where the temporary file lies, on the same disk; None for beside the
+        file, where a killed process leaves it.
+
+    Yields:
+      The open file.
+
+    Raises:
+      UserError: it cannot be written; names the file.
+    """
+    beside, name = os.path.split(path)
+    temporary = os.path.join(
+        beside if directory is None else directory,
+        ".{}.{}.partial".format(name, _process_name()),
+    )
+    try:
+        with writing(path):
+            with open_file(temporary, mode) as file:
+                yield file
+            rename(temporary, path)
+    finally:
+        remove(temporary)
+
+
+def read_text(path):
+    """Returns the content of a UTF-8 file."""
+    with reading(path), open_file(path, "r") as file:
+        return file.read()
+
+
+def write_text(text, path):
+    """Writes a UTF-8 text file that appears whole or not at all.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    with whole(path, "w") as file:
+        file.write(text)
+
+
+@contextlib.contextmanager
+def reading(path):
+    """Turns a failure to read into a `UserError` that names the file."""
+    try:
+        yield
+    except _errors(path) as error:
+        raise UserError(
+            "cannot read {}: {}; expected a readable file".format(path, _reason(error))
+        ) from error
+
+
+@contextlib.contextmanager
+def writing(path):
+    """Turns a failure to write into a `UserError` that names the file."""
+    try:
+        yield
+    except _errors(path) as error:
+        raise UserError(
+            "cannot write {}: {}; expected a place with room that can be written "
+            "to".format(path, _reason(error))
+        ) from error
+
+
+def _process_name():
+    """A name that no other process has, not even on a machine that shares the disk."""
+    return "{}-{}".format(platform.node(), os.getpid())
+
+
+def _errors(path):
+    if not is_remote(path):
+        return OSError
+    import tensorflow.compat.v1 as tf
+
+    return (OSError, tf.errors.OpError)
+
+
+def _reason(error):
+    """An error's own message, without number, path or operation."""
+    reason = getattr(error, "strerror", None) or getattr(error, "message", None)
+    return reason or str(error)
+
+
+def _gfile():
+    import tensorflow.compat.v1 as tf
+
+    return tf.io.gfile
