@@ -27,6 +27,7 @@ from albert_zh import (
     segmentation,
     statistics,
 )
+from albert_zh.command_line import positive_int
 from albert_zh.errors import UserError, as_user_error
 
 _LOGGER = logging.getLogger(__name__)
@@ -51,8 +52,15 @@ _SETTINGS = (
 def build_parser():
     """Returns the command's flags; the defaults are the published command's."""
     parser = command_line.ArgumentParser(description=__doc__)
-    add, add_bool = parser.add_argument, parser.add_bool
-    positive_int = command_line.positive_int
+    _add_file_arguments(parser)
+    _add_text_arguments(parser)
+    _add_instance_arguments(parser)
+    _add_work_arguments(parser)
+    return parser
+
+
+def _add_file_arguments(parser):
+    add = parser.add_argument
     add("--input_file", required=True, help="text files or globs, comma-separated")
     add("--output_file", required=True, help="TFRecord files, comma-separated")
     add(
@@ -60,7 +68,13 @@ def build_parser():
         type=positive_int,
         help="make NAME-00000-of-00128.tfrecord and so on of one --output_file",
     )
-    add_bool("--overwrite", False, "replace what another run has left")
+    parser.add_bool("--overwrite", False, "replace what another run has left")
+    add("--preview", type=positive_int, default=0, help="records to show at the end")
+    add("--report", help="folder for pictures of the distributions")
+
+
+def _add_text_arguments(parser):
+    add, add_bool = parser.add_argument, parser.add_bool
     add("--model_dir", help="folder of a model, for vocabulary and casing")
     add("--vocab_file", help="WordPiece vocabulary, one token per line")
     add("--spm_model_file", help="SentencePiece model, in place of a vocabulary")
@@ -76,40 +90,6 @@ def build_parser():
         default="strict",
         help="stop at bytes that are not UTF-8, or replace and count them",
     )
-    add("--max_seq_length", type=positive_int, default=512, help="tokens in a record")
-    add(
-        "--masking",
-        choices=("static", "dynamic"),
-        default="static",
-        help="mask here, or leave it to run_pretraining.py, anew in every epoch",
-    )
-    masks = masking.MaskSettings()
-    add(
-        "--max_predictions_per_seq",
-        type=positive_int,
-        help="masked tokens in a record at most; static masking only; default: "
-        "{}".format(masks.max_predictions_per_seq),
-    )
-    add(
-        "--masked_lm_prob",
-        type=float,
-        help="share of tokens masked; static masking only; default: {}".format(
-            masks.masked_lm_prob
-        ),
-    )
-    add(
-        "--ngram",
-        type=positive_int,
-        help="words masked in a row at most; static masking only; default: {}".format(
-            masks.ngram
-        ),
-    )
-    add("--short_seq_prob", type=float, default=0.1, help="share of short records")
-    add(
-        "--dupe_factor",
-        type=positive_int,
-        help="uses of each document; default: 10, with dynamic masking 1",
-    )
     add_bool("--do_whole_word_mask", True, "mask all tokens of a word together")
     add_bool("--non_chinese", False, "words from the tokenizer's marks alone")
     add(
@@ -117,7 +97,35 @@ def build_parser():
         choices=segmentation.SEGMENTERS,
         help="what finds Chinese words: rjieba is faster; default: jieba",
     )
+
+
+def _add_instance_arguments(parser):
+    add = parser.add_argument
+    add("--max_seq_length", type=positive_int, default=512, help="tokens in a record")
+    add(
+        "--masking",
+        choices=("static", "dynamic"),
+        default="static",
+        help="mask here, or leave it to run_pretraining.py, anew in every epoch",
+    )
+    add(
+        "--max_predictions_per_seq",
+        type=positive_int,
+        help="masked tokens in a record at most, static masking only; default: "
+        "{}".format(masking.MaskSettings().max_predictions_per_seq),
+    )
+    command_line.add_mask_arguments(parser, "static masking only")
+    add("--short_seq_prob", type=float, default=0.1, help="share of short records")
+    add(
+        "--dupe_factor",
+        type=positive_int,
+        help="uses of each document; default: 10, with dynamic masking 1",
+    )
     add("--random_seed", type=command_line.non_negative_int, default=12345, help="seed")
+
+
+def _add_work_arguments(parser):
+    add = parser.add_argument
     add(
         "--shard_bytes",
         type=positive_int,
@@ -127,9 +135,6 @@ def build_parser():
     add("--engine", choices=("local", "spark"), default="local", help="who works")
     add("--num_workers", type=positive_int, help="local processes; default: 1")
     add("--spark_master", help="Spark's master URL; default: spark-submit's")
-    add("--preview", type=positive_int, default=0, help="records to show at the end")
-    add("--report", help="folder for pictures of the distributions")
-    return parser
 
 
 def main(args):
@@ -168,9 +173,7 @@ def main(args):
 
 def _settings(args):
     """Returns the `instances.Settings` of the flags, whose defaults are filled in."""
-    names = masking.MaskSettings._fields
-    masks = {name: getattr(args, name) for name in names}
-    masks = {name: value for name, value in masks.items() if value is not None}
+    masks = command_line.given_mask_settings(args)
     is_static = args.masking == "static"
     if masks and not is_static:
         raise UserError(

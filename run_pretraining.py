@@ -40,6 +40,14 @@ _LOGGER = logging.getLogger(__name__)
 def build_parser():
     """Returns the command's parser."""
     parser = command_line.ArgumentParser(__doc__.split("\n")[0])
+    _add_model_arguments(parser)
+    _add_record_arguments(parser)
+    _add_training_arguments(parser)
+    command_line.add_device_arguments(parser)
+    return parser
+
+
+def _add_model_arguments(parser):
     add = parser.add_argument
     add(
         "--model_dir",
@@ -47,15 +55,17 @@ def build_parser():
         "casing go along into --output_dir",
     )
     add("--albert_config_file", "--bert_config_file", help="model JSON")
-    add("--input_file", required=True, help="TFRecord files or globs, by commas")
     add("--output_dir", required=True, help="where checkpoints and results go")
-    add("--eval_input_file", help="TFRecords for --do_eval; --input_file when absent")
     add("--init_checkpoint", help="checkpoint to start from")
     add("--vocab_file", help="WordPiece vocabulary of the records; goes along")
     add("--spm_model_file", help="SentencePiece model, in place of a vocabulary")
     parser.add_bool("--allow_missing", False, "start heads that it lacks anew")
-    parser.add_bool("--do_train", False, "train")
-    parser.add_bool("--do_eval", False, "evaluate")
+
+
+def _add_record_arguments(parser):
+    add, defaults = parser.add_argument, records.DEFAULT_READING
+    add("--input_file", required=True, help="TFRecord files or globs, by commas")
+    add("--eval_input_file", help="TFRecords for --do_eval; --input_file when absent")
     add("--max_seq_length", type=positive_int, default=512, help="of the records")
     add(
         "--max_predictions_per_seq",
@@ -63,37 +73,30 @@ def build_parser():
         default=51,
         help="of the records; masked tokens at most where they are masked here",
     )
-    masks = masking.MaskSettings()
-    add(
-        "--masked_lm_prob",
-        type=float,
-        help="share of tokens masked, for records of --masking=dynamic; default: "
-        "{}".format(masks.masked_lm_prob),
-    )
-    add(
-        "--ngram",
-        type=positive_int,
-        help="words masked in a row at most, for records of --masking=dynamic; "
-        "default: {}".format(masks.ngram),
-    )
-    reading = records.DEFAULT_READING
+    command_line.add_mask_arguments(parser, "for records of --masking=dynamic only")
     add(
         "--shuffle_buffer_size",
         type=positive_int,
-        default=reading.shuffle_records,
+        default=defaults.shuffle_records,
         help="records held to shuffle them",
     )
     add(
         "--num_input_threads",
         type=positive_int,
-        default=reading.num_threads,
+        default=defaults.num_threads,
         help="files read, and batches parsed, at the same time",
     )
     parser.add_bool(
         "--deterministic_input",
-        reading.deterministic,
-        "the order of records follows from --seed, at some cost with many files",
+        defaults.deterministic,
+        "the order of records follows from --seed; else threads need not wait",
     )
+
+
+def _add_training_arguments(parser):
+    add = parser.add_argument
+    parser.add_bool("--do_train", False, "train")
+    parser.add_bool("--do_eval", False, "evaluate")
     add("--train_batch_size", type=positive_int, default=4096, help="sequences a step")
     add("--eval_batch_size", type=positive_int, default=64, help="sequences a step")
     add(
@@ -119,8 +122,6 @@ def build_parser():
         default=12345,
         help="of initialization and input order",
     )
-    command_line.add_device_arguments(parser)
-    return parser
 
 
 def main(args):
@@ -235,10 +236,8 @@ def _records(args, patterns, config, start):
             "{}: its records are masked here (--masking=dynamic), which needs their "
             "vocabulary: give --vocab_file or --spm_model_file".format(files[0])
         )
-    given = {name: getattr(args, name) for name in masking.MaskSettings._fields}
-    given = {name: value for name, value in given.items() if value is not None}
     with as_user_error(ValueError, OSError, ImportError):
-        settings = masking.MaskSettings(**given)
+        settings = masking.MaskSettings(**command_line.given_mask_settings(args))
         settings.check()
         vocabulary = instances.Vocabulary.from_tokenizer(
             tokenization.FullTokenizer(

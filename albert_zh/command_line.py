@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 
+from albert_zh import masking
 from albert_zh.errors import UserError
 
 EXIT_USER_ERROR = 2
@@ -33,6 +34,15 @@ def _require_tensorflow():
 _require_tensorflow()
 
 
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults, but for flags that have none."""
+
+    def _get_help_string(self, action):
+        if action.default is None:
+            return action.help
+        return super()._get_help_string(action)
+
+
 class ArgumentParser(argparse.ArgumentParser):
     """An `argparse` parser with absl-style booleans and one-line errors.
 
@@ -44,7 +54,7 @@ class ArgumentParser(argparse.ArgumentParser):
         super().__init__(
             description=description,
             allow_abbrev=False,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=_HelpFormatter,
         )
 
     def error(self, message):
@@ -55,6 +65,28 @@ class ArgumentParser(argparse.ArgumentParser):
         self.add_argument(
             name, type=_boolean, nargs="?", const=True, default=default, help=help
         )
+
+
+def add_mask_arguments(parser, condition):
+    """Adds the flags of how masks are drawn, absent where they are not given.
+
+    Args:
+      parser: `ArgumentParser`.
+      condition: str, when they are of use.
+    """
+    defaults = masking.MaskSettings()
+    for name, kind, text in (
+        ("masked_lm_prob", float, "share of tokens masked"),
+        ("ngram", positive_int, "words masked in a row at most"),
+    ):
+        text = "{}, {}; default: {}".format(text, condition, getattr(defaults, name))
+        parser.add_argument("--" + name, type=kind, help=text)
+
+
+def given_mask_settings(args):
+    """Returns the dict of those fields of `masking.MaskSettings` that are given."""
+    values = {name: getattr(args, name) for name in masking.MaskSettings._fields}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def add_device_arguments(parser):

@@ -65,7 +65,7 @@ def run(job, paths, sizes, shard_bytes, settings, engine, summary_file, overwrit
         _leave(job, shards)
         raise
     _require_records(job, statistics, paths)
-    _merge_outputs(job, len(shards), engine)
+    _merge_outputs(job, statistics, len(shards), engine)
     summary = statistics.summary()
     summary["seconds"] = round(time.time() - started, 1)
     summary["output_files"] = {path: files.size(path) for path in job.output_files}
@@ -192,28 +192,36 @@ def _leave(job, shards):
 
 
 def _require_records(job, statistics, paths):
-    """Raises `UserError` where there is not a record for each output file."""
-    if statistics.num_instances >= len(job.output_files):
+    """Raises `UserError` where there is no record."""
+    if statistics.num_instances:
         return
     files.remove_directory(job.work_directory)
     if not statistics.num_sentences:
         raise UserError(corpus.no_sentence_in(paths))
     raise UserError(
-        "the input gives {} records, but {} output files are named; expected at least "
-        "one record for each file".format(
-            statistics.num_instances, len(job.output_files)
+        "the text of {} is too short for a record; one needs two tokens".format(
+            ", ".join(paths)
         )
     )
 
 
-def _merge_outputs(job, num_shards, engine):
+def _merge_outputs(job, statistics, num_shards, engine):
     outputs = range(len(job.output_files))
     todo = [o for o in outputs if not files.exists(job.output_mark(o))]
     sizes = [
-        files.size(job.part(shard, output))
+        sum(files.size(job.part(shard, output)) for shard in range(num_shards))
         for output in todo
-        for shard in range(num_shards)
     ]
+    if 0 in sizes:
+        files.remove_directory(job.work_directory)
+        raise UserError(
+            "the input gives {} records, too few for {} output files: {} would be "
+            "empty".format(
+                statistics.num_instances,
+                len(job.output_files),
+                job.output_files[todo[sizes.index(0)]],
+            )
+        )
     _LOGGER.info("putting %d output files together", len(todo))
     with ByteProgress(sum(sizes)) as progress:
         merge = functools.partial(generation.merge_output, job, num_shards)

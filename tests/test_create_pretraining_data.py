@@ -309,7 +309,10 @@ def test_a_binding_limit_warns_first(data, tmp_path, caplog):
         ({"output_file": "a,b", "num_output_files": 3}, ["--num_output_files", "a,b"]),
         ({"spark_master": "local[2]"}, ["--spark_master", "--engine=spark"]),
         ({"engine": "spark", "num_workers": 2}, ["--num_workers", "--engine=local"]),
-        ({"num_output_files": 10000}, ["10000 output files", "at least one record"]),
+        (
+            {"num_output_files": 10000},
+            ["too few for 10000 output files", "would be empty"],
+        ),
     ],
 )
 def test_mistakes_end_in_one_line(data, tmp_path, monkeypatch, capsys, flags, words):

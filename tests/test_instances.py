@@ -150,7 +150,7 @@ MARKED = UNPUNCTUATED._replace(
 
 
 def _with_marks(text, seed, share):
-    """Gives tokens a mark's id with probability `share`, those between sentences more."""
+    """Gives tokens a mark's id with probability `share`, more at sentence bounds."""
     rng = np.random.RandomState(seed)
     uniform = rng.random_sample(len(text.token_ids))
     uniform[text.sentence_bounds[1:] - 1] **= 4

@@ -293,3 +293,85 @@ def test_user_error_is_one_line_without_traceback(run_command, assert_user_error
     flags = ["--input_file=a", "--output_dir=b", "--do_train"]
     result = run_command("run_pretraining.py", *flags)
     assert_user_error(result, "--albert_config_file is missing", "--model_dir")
+
+
+@pytest.fixture(scope="module")
+def dynamic(tmp_path_factory):
+    """Records without masks, in which a word is one token twice, and the vocabulary."""
+    folder = tmp_path_factory.mktemp("dynamic")
+    random = np.random.RandomState(0)
+    serialized = []
+    for _ in range(64):
+        words = np.repeat(random.randint(5, VOCABULARY, 6), 2)
+        ids = np.concatenate([[2], words[:6], [3], words[6:], [3, 0]])
+        lengths = np.zeros(LENGTH, np.int64)
+        lengths[[1, 3, 5, 8, 10, 12]] = 2
+        serialized.append(
+            record_format.encode_example(
+                {
+                    "input_ids": ids,
+                    "input_mask": ids > 0,
+                    "segment_ids": (ids > 0) & (np.arange(LENGTH) > 7),
+                    "word_lengths": lengths,
+                    "next_sentence_labels": [0],
+                }
+            )
+        )
+    record_format.write_records(serialized, str(folder / "dynamic.tfrecord"))
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokens += ["t{}".format(number) for number in range(len(tokens), VOCABULARY)]
+    (folder / "vocab.txt").write_text("\n".join(tokens))
+    return folder
+
+
+def test_records_without_masks_are_masked_in_training(dynamic, config_file, tmp_path):
+    results = {}
+    for name, flags in (("share", {"masked_lm_prob": 0.5}), ("default", {})):
+        run(
+            [str(dynamic / "dynamic.tfrecord")],
+            config_file,
+            tmp_path / name,
+            do_eval=True,
+            vocab_file=dynamic / "vocab.txt",
+            max_predictions_per_seq=6,
+            num_train_steps=4,
+            **flags,
+        )
+        results[name] = json.loads((tmp_path / name / "eval_results.json").read_text())
+        assert (tmp_path / name / "vocab.txt").exists()
+    assert results["share"]["global_step"] == 4
+    # Other masks, so another loss; the same masks in every evaluation.
+    assert results["share"]["masked_lm_loss"] != results["default"]["masked_lm_loss"]
+    run(
+        [str(dynamic / "dynamic.tfrecord")],
+        config_file,
+        tmp_path / "share",
+        do_train=False,
+        do_eval=True,
+        vocab_file=dynamic / "vocab.txt",
+        max_predictions_per_seq=6,
+        masked_lm_prob=0.5,
+    )
+    again = json.loads((tmp_path / "share" / "eval_results.json").read_text())
+    assert again == results["share"]
+
+
+def test_records_without_masks_need_the_vocabulary(dynamic, config_file, tmp_path):
+    files = [str(dynamic / "dynamic.tfrecord")]
+    with pytest.raises(UserError, match="dynamic.tfrecord: .* give --vocab_file"):
+        run(files, config_file, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("flag, value", [("ngram", 2), ("masked_lm_prob", 0.2)])
+def test_records_with_masks_take_no_others(
+    record_files, config_file, tmp_path, flag, value
+):
+    with pytest.raises(UserError, match="--{}: these records hold".format(flag)):
+        run(record_files, config_file, tmp_path / "out", **{flag: value})
+
+
+def test_records_of_two_kinds_are_refused(dynamic, record_files, config_file, tmp_path):
+    files = [record_files[0], str(dynamic / "dynamic.tfrecord")]
+    with pytest.raises(UserError, match="give files of one kind"):
+        run(files, config_file, tmp_path / "out", vocab_file=dynamic / "vocab.txt")
