@@ -32,20 +32,19 @@ from albert_zh.errors import UserError, as_user_error
 
 _LOGGER = logging.getLogger(__name__)
 
-# Flags that the bytes of the records depend on, with the content of the input and of
-# the vocabulary; a run can go on with any others.
+_MAX_OUTPUT_FILES = 99999  # their numbers have five digits
+_MAX_SHOWN_FILES = 4
+
+# Flags that the records depend on, with the content of the input and the vocabulary,
+# the words and the shards; a run can go on with any others.
 _SETTINGS = (
     "do_lower_case",
     "normalize_punctuation",
-    "encoding_errors",
     "max_seq_length",
     "masking",
     "short_seq_prob",
     "dupe_factor",
-    "do_whole_word_mask",
-    "non_chinese",
     "random_seed",
-    "shard_bytes",
 )
 
 
@@ -68,7 +67,7 @@ def _add_file_arguments(parser):
         type=positive_int,
         help="make NAME-00000-of-00128.tfrecord and so on of one --output_file",
     )
-    parser.add_bool("--overwrite", False, "replace what another run has left")
+    parser.add_bool("--overwrite", False, "remove what is there and begin anew")
     add("--preview", type=positive_int, default=0, help="records to show at the end")
     add("--report", help="folder for pictures of the distributions")
 
@@ -144,10 +143,12 @@ def main(args):
         engine = _engine(args)
         if args.report:
             inspection.require_matplotlib()
+            with files.writing(args.report):
+                files.make_directory(args.report)
         paths = corpus.expand_input_files(args.input_file)
         vocabulary_file, config_file = _model_files(args)
         outputs = _output_files(args, paths + [vocabulary_file])
-        sizes = corpus.file_sizes(paths)
+        corpus.file_sizes(paths)  # raises where all are empty
         job = _job(args, settings, vocabulary_file, outputs)
         tokenizer = _tokenizer(args, config_file)
     for warning in statistics.limit_warnings(settings.masks, settings.max_text_tokens):
@@ -157,7 +158,6 @@ def main(args):
         summary = generation_run.run(
             job,
             paths,
-            sizes,
             args.shard_bytes,
             _manifest_settings(args, job, tokenizer.vocab_size),
             engine,
@@ -168,7 +168,7 @@ def main(args):
         inspection.write_records(outputs[0], tokenizer, args.preview, sys.stdout)
     if args.report:
         inspection.draw_distributions(summary["distributions"], args.report)
-    _show(summary, summary_file)
+    _show(summary, outputs, summary_file)
 
 
 def _settings(args):
@@ -259,7 +259,8 @@ def _tokenizer(args, config_file):
 
 
 def _base_name(args):
-    return args.output_file.split(",")[0].strip()
+    """The first name of --output_file: what else is written is called after it."""
+    return next(name.strip() for name in args.output_file.split(",") if name.strip())
 
 
 def _output_files(args, input_files):
@@ -271,6 +272,12 @@ def _output_files(args, input_files):
         raise UserError(
             "--num_output_files divides one --output_file, received {!r}".format(
                 args.output_file
+            )
+        )
+    if args.num_output_files > _MAX_OUTPUT_FILES:
+        raise UserError(
+            "--num_output_files {}: expected at most {}".format(
+                args.num_output_files, _MAX_OUTPUT_FILES
             )
         )
     stem, extension = os.path.splitext(paths[0])
@@ -285,6 +292,10 @@ def _output_files(args, input_files):
 def _job(args, settings, vocabulary_file, outputs):
     segmenter = args.segmenter or "jieba"
     if args.non_chinese or not args.do_whole_word_mask:
+        if args.non_chinese and not args.do_whole_word_mask:
+            raise UserError(
+                "--non_chinese is of no use without --do_whole_word_mask; leave it out"
+            )
         if args.segmenter:
             raise UserError(
                 "--segmenter is of no use with --non_chinese or without "
@@ -312,7 +323,6 @@ def _manifest_settings(args, job, vocab_size):
     settings = {name: getattr(args, name) for name in _SETTINGS}
     if job.settings.masks is not None:
         settings.update(job.settings.masks._asdict())
-    settings["num_output_files"] = len(job.output_files)
     settings["vocabulary_sha256"] = hashlib.sha256(job.vocabulary).hexdigest()
     settings["vocab_size"] = vocab_size
     settings["segmenter"] = job.segmenter
@@ -321,15 +331,18 @@ def _manifest_settings(args, job, vocab_size):
     return settings
 
 
-def _show(summary, summary_file):
+def _show(summary, outputs, summary_file):
     """Shows the summary, last of all where everything is."""
     for warning in summary["warnings"]:
         sys.stdout.write("warning: {}\n".format(warning))
     for name, value in summary.items():
         if not isinstance(value, (list, dict)):
             sys.stdout.write("{:<28} {}\n".format(name, value))
-    outputs = ", ".join(summary["output_files"])
-    sys.stdout.write("records in {}\nsummary in {}\n".format(outputs, summary_file))
+    if len(outputs) > _MAX_SHOWN_FILES:
+        outputs = ["{} to {}".format(outputs[0], outputs[-1])]
+    sys.stdout.write(
+        "records in {}\nsummary in {}\n".format(", ".join(outputs), summary_file)
+    )
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from albert_zh import masking
 from albert_zh.errors import UserError
 
 EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
 
 # The C++ side of TensorFlow 2.15 logs every start at ERROR level (cuDNN, cuBLAS
 # "factories"); real errors arrive as exceptions. The environment still wins.
@@ -142,7 +143,7 @@ def run(main, parser, argv=None):
       argv: list of arguments, `sys.argv[1:]` when None.
 
     Raises:
-      SystemExit: with code 2 for a user's mistake.
+      SystemExit: with code 2 for a user's mistake, 130 after Ctrl-C.
     """
     args = parser.parse_args(argv)
     logging.basicConfig(
@@ -152,3 +153,5 @@ def run(main, parser, argv=None):
         main(args)
     except UserError as error:
         parser.error(" ".join(str(error).split("\n")))
+    except KeyboardInterrupt:
+        parser.exit(EXIT_INTERRUPTED, "{}: interrupted\n".format(parser.prog))

@@ -10,6 +10,7 @@ import glob as local_glob
 import os
 import platform
 import shutil
+from typing import NamedTuple
 
 from albert_zh.errors import UserError
 
@@ -31,9 +32,41 @@ def exists(path):
     return _gfile().exists(path) if is_remote(path) else os.path.exists(path)
 
 
+def is_directory(path):
+    """Whether there is such a directory."""
+    return _gfile().isdir(path) if is_remote(path) else os.path.isdir(path)
+
+
 def size(path):
     """Returns the bytes of a file."""
     return _gfile().stat(path).length if is_remote(path) else os.path.getsize(path)
+
+
+class Stamp(NamedTuple):
+    """What changes when a file does: its bytes and when it was written, in ns."""
+
+    size: int
+    written: int
+
+
+def stamp(path):
+    """Returns the `Stamp` of a file.
+
+    Raises:
+      UserError: it cannot be examined.
+    """
+    with reading(path):
+        if is_remote(path):
+            status = _gfile().stat(path)
+            return Stamp(status.length, status.mtime_nsec)
+        status = os.stat(path)
+        return Stamp(status.st_size, status.st_mtime_ns)
+
+
+def list_directory(path):
+    """Returns the sorted names of what a directory holds."""
+    names = _gfile().listdir(path) if is_remote(path) else os.listdir(path)
+    return sorted(name.rstrip("/") for name in names)
 
 
 def glob(pattern):
@@ -52,12 +85,15 @@ def glob(pattern):
 def output_files(names, input_files):
     """Returns the output files that comma-separated names stand for.
 
+    Their folders are made where absent.
+
     Args:
       names: str, file names separated by commas.
       input_files: every file the command reads, its vocabulary or model included.
 
     Raises:
-      UserError: there is none, one is named twice, or one is an input file.
+      UserError: there is none, one is named twice, is an input file or a folder, or
+        its folder cannot be made.
     """
     paths = [name.strip() for name in names.split(",") if name.strip()]
     inputs, outputs = (set(map(absolute, some)) for some in (input_files, paths))
@@ -66,6 +102,11 @@ def output_files(names, input_files):
             "cannot write to {!r}; expected file names separated by commas, each of "
             "them once and none of them an input file".format(names)
         )
+    for path in paths:
+        if not os.path.basename(path) or is_directory(path):
+            raise UserError("cannot write to {!r}: it is a folder".format(path))
+        with writing(path):
+            make_directory(os.path.dirname(path))
     return paths
 
 
@@ -104,10 +145,11 @@ def remove_directory(path):
     """Removes a directory and all it holds, if there is one."""
     if not exists(path):
         return
-    if is_remote(path):
-        _gfile().rmtree(path)
-    else:
-        shutil.rmtree(path)
+    with writing(path):
+        if is_remote(path):
+            _gfile().rmtree(path)
+        else:
+            shutil.rmtree(path)
 
 
 @contextlib.contextmanager

@@ -7,8 +7,8 @@ writes an equal part of them for every output file. When all shards are done, ea
 output file is put together from its parts, in an order of its own. So the bytes
 depend on the input, the settings and the seed, not on who makes which shard or when.
 
-A task writes files that appear whole or not at all, its mark last, and does nothing
-where it finds its mark: it can be repeated, also at the same time as itself.
+A task writes files that appear whole or not at all, its mark last: it can be repeated,
+also at the same time as itself.
 `generation_run` runs the tasks.
 """
 
@@ -162,14 +162,11 @@ def make_shard(job, shard, report):
       report: function that is told of bytes that have been done.
 
     Returns:
-      dict, see `Statistics.to_dict`.
+      dict of `Statistics.to_dict`, and "part_bytes": list of the parts' sizes.
 
     Raises:
       UserError: the input cannot be read or the output not be written.
     """
-    mark = job.shard_mark(shard.number)
-    if files.exists(mark):
-        return json.loads(files.read_text(mark))
     statistics = Statistics(job.settings)
     tools = load_tools(job)
     text, num_empty = instances.tokenize(
@@ -185,14 +182,29 @@ def make_shard(job, shard, report):
     records = make_records(text, pairs, job.settings, tools.vocabulary, statistics, rng)
     num_outputs = len(job.output_files)
     bounds = np.arange(num_outputs + 1) * len(pairs.swapped) // num_outputs
+    part_bytes = [0] * num_outputs
     for place, size in enumerate(np.diff(bounds).tolist()):
         # In turn, so that small shards together fill all output files.
         output = (place + shard.number) % num_outputs
         part = itertools.islice(records, size)
-        record_format.write_records(part, job.part(shard.number, output))
-    counted = statistics.to_dict()
-    files.write_text(json.dumps(counted), mark)
-    return counted
+        path = job.part(shard.number, output)
+        part_bytes[output] = record_format.write_records(part, path)
+    made = dict(statistics.to_dict(), part_bytes=part_bytes)
+    files.write_text(json.dumps(made), job.shard_mark(shard.number))
+    return made
+
+
+def is_done(job, shard):
+    """Whether the mark of a shard is there, and every part that is still needed."""
+    try:
+        made = json.loads(files.read_text(job.shard_mark(shard.number)))
+    except ValueError:  # absent or damaged
+        return False
+    return "part_bytes" in made and all(
+        files.exists(job.part(shard.number, output))
+        for output in range(len(job.output_files))
+        if not files.exists(job.output_mark(output))
+    )
 
 
 def make_records(text, pairs, settings, vocabulary, statistics, rng):

@@ -150,12 +150,19 @@ def write_records(records, path):
       records: iterable of bytes.
       path: file, local or remote, replaced where it exists.
 
+    Returns:
+      int, the bytes written.
+
     Raises:
       UserError: it cannot be written.
     """
+    num_bytes = 0
     with files.whole(path) as file:
         for record in records:
-            file.write(frame(record))
+            framed = frame(record)
+            num_bytes += len(framed)
+            file.write(framed)
+    return num_bytes
 
 
 def read_records(path):

@@ -43,7 +43,7 @@ def test_a_lost_executor_leaves_neither_gap_nor_double(
         encoding="utf-8",
     )
     work = tmp_path / "out.tfrecord.work"
-    runs.wait_for(process, lambda: len(list(work.glob("shard-*.json"))) >= 3)
+    runs.wait_for(process, lambda: len(list(work.rglob("shard-*.json"))) >= 3)
     killed = executors_below(process.pid)[:1]
     for pid in killed:
         os.kill(pid, signal.SIGKILL)
