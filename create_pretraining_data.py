@@ -140,7 +140,7 @@ def main(args):
     """Makes the records; see `build_parser` for the arguments."""
     with as_user_error(ValueError, OSError, ImportError):
         settings = _settings(args)
-        engine = _engine(args)
+        _check_engine_flags(args)
         if args.report:
             inspection.require_matplotlib()
             with files.writing(args.report):
@@ -154,12 +154,13 @@ def main(args):
     for warning in statistics.limit_warnings(settings.masks, settings.max_text_tokens):
         _LOGGER.warning("%s", warning)
     summary_file = _base_name(args) + ".summary.json"
-    with engine:
+    manifest = _manifest_settings(args, job, tokenizer.vocab_size)
+    with _engine(args) as engine:
         summary = generation_run.run(
             job,
             paths,
             args.shard_bytes,
-            _manifest_settings(args, job, tokenizer.vocab_size),
+            manifest,
             engine,
             summary_file,
             args.overwrite,
@@ -193,14 +194,18 @@ def _settings(args):
     return settings
 
 
-def _engine(args):
-    """Returns the engine of the flags; see `engines`."""
-    if args.engine == "spark":
-        if args.num_workers is not None:
-            raise UserError("--num_workers is for --engine=local; Spark has its own")
-        return engines.SparkEngine(args.spark_master)
-    if args.spark_master is not None:
+def _check_engine_flags(args):
+    """Raises `UserError` for flags of the other engine."""
+    if args.engine == "spark" and args.num_workers is not None:
+        raise UserError("--num_workers is for --engine=local; Spark has its own")
+    if args.engine == "local" and args.spark_master is not None:
         raise UserError("--spark_master needs --engine=spark")
+
+
+def _engine(args):
+    """Returns the engine of the flags; see `engines`. Spark takes seconds to start."""
+    if args.engine == "spark":
+        return engines.SparkEngine(args.spark_master)
     return engines.LocalEngine(args.num_workers or 1)
 
 

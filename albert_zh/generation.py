@@ -116,13 +116,14 @@ def load_tools(job):
       ValueError: the vocabulary cannot be used.
       ImportError, UserError: a package is missing.
     """
-    with tempfile.NamedTemporaryFile(suffix=".vocabulary") as file:
-        file.write(job.vocabulary)
-        file.flush()
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "vocabulary")
+        with open(path, "wb") as file:
+            file.write(job.vocabulary)
         tokenizer = tokenization.FullTokenizer(
-            None if job.sentencepiece else file.name,
+            None if job.sentencepiece else path,
             job.do_lower_case,
-            spm_model_file=file.name if job.sentencepiece else None,
+            spm_model_file=path if job.sentencepiece else None,
             normalize_punctuation=job.normalize_punctuation,
         )
     boundaries = None

@@ -12,7 +12,6 @@ At the end the manifest goes into the summary and the working directory away.
 """
 
 import contextlib
-import fcntl
 import functools
 import hashlib
 import itertools
@@ -25,6 +24,11 @@ from albert_zh import corpus, files, generation
 from albert_zh.errors import UserError
 from albert_zh.progress import ByteProgress
 from albert_zh.statistics import Statistics
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -132,7 +136,7 @@ def _only_one_run(root):
     """
     with files.writing(root):
         files.make_directory(root)
-    if files.is_remote(root):
+    if files.is_remote(root) or fcntl is None:
         yield
         return
     with files.writing(root):
