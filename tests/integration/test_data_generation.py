@@ -199,6 +199,8 @@ def test_ctrl_c_ends_in_one_line(corpus_dir, undisturbed, tmp_path, num_workers)
         stderr=subprocess.PIPE,
         encoding="utf-8",
         start_new_session=True,
+        # Where this runs in the background of a shell, Ctrl-C may be ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     work = tmp_path / "out.tfrecord.work"
     runs.wait_for(process, lambda: list(work.rglob("shard-*.json")))

@@ -224,7 +224,7 @@ def test_a_seed_fixes_an_epochs_scores_and_a_killed_run_goes_on_at_its_step(
 
     with monkeypatch.context() as patch:
         patch.setattr(estimators.ProgressHook, "after_run", killed)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(SystemExit):
             run(*flags)
     first_epoch = read_json(tmp_path / "out" / "dev_scores.json")
     assert first_epoch == read_json(trained / "dev_scores.json")[:1]
