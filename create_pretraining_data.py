@@ -128,7 +128,7 @@ def _add_work_arguments(parser):
     add(
         "--shard_bytes",
         type=positive_int,
-        default=16 * 2**20,
+        default=8 * 2**20,
         help="text that a worker takes at a time; records are shuffled within it",
     )
     add("--engine", choices=("local", "spark"), default="local", help="who works")

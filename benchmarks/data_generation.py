@@ -151,7 +151,7 @@ def bench_speed(source, work, vocab, segmenters, megabytes):
 
 
 def bench_memory(source, work, vocab, segmenter, sizes):
-    """Small and large text with the default shards, two workers."""
+    """Small and large text, shards of 16 MB, two workers."""
     table = [
         "| text | seconds | instances/s | instances/s a core | | MB of text/s "
         "| peak MB of a process |",
@@ -161,6 +161,7 @@ def bench_memory(source, work, vocab, segmenter, sizes):
         text = work / "memory.txt"
         repeat_text(source, text, megabytes * 10**6)
         flags = ["--segmenter=" + segmenter, "--num_workers=2", "--num_output_files=8"]
+        flags.append("--shard_bytes={}".format(16 * 2**20))
         cost = generate(text, work, vocab, *flags)
         table.append(speed_row("{} MB".format(megabytes), cost))
         shutil.rmtree(str(work / "records"))
