@@ -20,6 +20,7 @@ the standard library, NumPy and TensorFlow.
 """
 
 import collections
+import contextlib
 import copy
 import json
 import math
@@ -238,6 +239,8 @@ class AlbertModel:
         use_one_hot_embeddings=False,
         scope=None,
         compute_dtype=tf.float32,
+        use_xla=False,
+        needed_positions=None,
     ):
         """Builds the graph under variable scope `scope` (default "bert").
 
@@ -253,6 +256,12 @@ class AlbertModel:
           compute_dtype: dtype of the matrix products, `tf.float32` or
             `tf.bfloat16`. Variables, LayerNorm, softmax and all outputs are
             float32 in either case.
+          use_xla: bool; let XLA compile the element-wise parts, each into one
+            kernel, which is the faster the more the shapes stay the same: every
+            new shape is compiled anew. The products stay with TensorFlow.
+          needed_positions: int [B, P] or None; the last layer computes its output
+            for the first token and for these only, which is all that a loss reads
+            and saves most of that layer. None computes every position's.
 
         Raises:
           ValueError: S is larger than `config.max_position_embeddings`.
@@ -264,6 +273,8 @@ class AlbertModel:
                     length, config.max_position_embeddings
                 )
             )
+        self.numerics = Numerics(compute_dtype, use_xla)
+        self._needed_positions = needed_positions
         config = copy.copy(config)
         if not is_training:
             config.hidden_dropout_prob = 0.0
@@ -283,29 +294,68 @@ class AlbertModel:
                     self._word_embeddings,
                     self._projection,
                     use_one_hot_embeddings,
+                    self.numerics,
                 )
             with tf.variable_scope("encoder"):
+                rows = None
+                if needed_positions is not None:
+                    first = tf.zeros([batch, 1], tf.int32)
+                    needed = tf.cast(needed_positions, tf.int32)
+                    rows = _flat_indexes(tf.concat([first, needed], axis=1), length)
                 self._all_encoder_layers = _encode(
-                    config, self._embedding_output, input_mask, compute_dtype
+                    config, self._embedding_output, input_mask, rows, self.numerics
                 )
             with tf.variable_scope("pooler"):
-                first_token = self.get_sequence_output()[:, 0, :]  # [B, H]
+                first_token = self._all_encoder_layers[-1][:, 0, :]  # [B, H]
                 weights = _dense_variables(
                     "dense", config.hidden_size, config.hidden_size, config
                 )
-                self._pooled_output = tf.tanh(_dense(first_token, weights))
+                self._pooled_output = tf.tanh(_dense(first_token, weights, Numerics()))
 
     def get_pooled_output(self):
         """Returns float32 [B, H], the first token's vector through a tanh layer."""
         return self._pooled_output
 
     def get_sequence_output(self):
-        """Returns float32 [B, S, H], the last layer's output."""
-        return self._all_encoder_layers[-1]
+        """Returns float32 [B, S, H], the last layer's output.
+
+        Raises:
+          ValueError: the model was built for `needed_positions` only.
+        """
+        return self.get_all_encoder_layers()[-1]
 
     def get_all_encoder_layers(self):
-        """Returns a list of L float32 tensors [B, S, H], first layer first."""
+        """Returns a list of L float32 tensors [B, S, H], first layer first.
+
+        Raises:
+          ValueError: the model was built for `needed_positions` only.
+        """
+        if self._needed_positions is not None:
+            raise ValueError(
+                "this model's last layer has the outputs of needed_positions only; "
+                "build it without them"
+            )
         return self._all_encoder_layers
+
+    def get_output_at(self, positions):
+        """Picks the last layer's outputs: float32 [B * P, H].
+
+        Args:
+          positions: int [B, P]; the very tensor given as `needed_positions`, if the
+            model was built for such.
+
+        Raises:
+          ValueError: the model was built for other positions.
+        """
+        if self._needed_positions is None:
+            return gather_indexes(self.get_sequence_output(), positions)
+        if positions is not self._needed_positions:
+            raise ValueError(
+                "positions {} are not the needed_positions {} that the model was "
+                "built for".format(positions, self._needed_positions)
+            )
+        outputs = self._all_encoder_layers[-1][:, 1:, :]
+        return tf.reshape(outputs, [-1, get_shape_list(outputs)[-1]])
 
     def get_embedding_output(self):
         """Returns the encoder's input: float32 [B, S, H], google: [B, S, E]."""
@@ -341,27 +391,30 @@ def get_masked_lm_output(config, model, positions, label_ids, label_weights):
       per_example_loss: float32 [B * P].
       logits: float32 [B * P, V].
     """
-    hidden = gather_indexes(model.get_sequence_output(), positions)  # [B*P, H]
+    dtype = model.numerics.compute_dtype
+    hidden = model.get_output_at(positions)  # [B*P, H]
     width = config.embedding_size if config.dialect == "google" else config.hidden_size
     with tf.variable_scope("cls/predictions"):
         with tf.variable_scope("transform"):
             weights = _dense_variables("dense", config.hidden_size, width, config)
-            hidden = get_activation(config.hidden_act)(_dense(hidden, weights))
-            hidden = layer_norm(hidden)
+            hidden = _dense(hidden, weights, model.numerics)
+            hidden = _activate(config, hidden, model.numerics)
+            norm = _norm_variables("LayerNorm", width)
+            (hidden,) = _normalize([hidden], norm, [dtype], model.numerics)
         output_bias = tf.get_variable(
             "output_bias", [config.vocab_size], initializer=tf.zeros_initializer()
         )
-        if model.get_embedding_table_2() is not None:
-            hidden = tf.matmul(hidden, model.get_embedding_table_2(), transpose_b=True)
-        logits = tf.matmul(hidden, model.get_embedding_table(), transpose_b=True)
-        logits = tf.nn.bias_add(logits, output_bias)  # [B*P, V]
+        for table in (model.get_embedding_table_2(), model.get_embedding_table()):
+            if table is not None:
+                hidden = tf.matmul(hidden, tf.cast(table, dtype), transpose_b=True)
+        logits = tf.nn.bias_add(hidden, tf.cast(output_bias, dtype))  # [B*P, V]
 
-        per_example_loss = _cross_entropy(logits, label_ids)
+        per_example_loss = _cross_entropy(logits, label_ids, model.numerics)
         label_weights = tf.reshape(tf.cast(label_weights, tf.float32), [-1])
         loss = tf.reduce_sum(label_weights * per_example_loss) / (
             tf.reduce_sum(label_weights) + _WEIGHT_EPSILON
         )
-    return loss, per_example_loss, logits
+    return loss, per_example_loss, tf.cast(logits, tf.float32)
 
 
 def get_sentence_order_output(config, model, labels):
@@ -389,23 +442,51 @@ def get_sentence_order_output(config, model, labels):
         )
         logits = tf.matmul(model.get_pooled_output(), output_weights, transpose_b=True)
         logits = tf.nn.bias_add(logits, output_bias)
-        per_example_loss = _cross_entropy(logits, labels)
+        per_example_loss = _cross_entropy(logits, labels, model.numerics)
         return tf.reduce_mean(per_example_loss), per_example_loss, logits
 
 
-def _cross_entropy(logits, labels):
+def _cross_entropy(logits, labels, numerics):
     """float32 [n] losses of logits [n, classes] against int labels of any shape."""
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(
-        labels=tf.reshape(labels, [-1]), logits=logits
-    )
+    classes = get_shape_list(logits)[-1]
+    labels = tf.reshape(labels, [-1])
+
+    @tf.custom_gradient
+    def cross_entropy(logits):
+        largest = tf.cast(tf.reduce_max(logits, axis=-1, keepdims=True), tf.float32)
+        with _compiled(numerics):
+            powers = tf.exp(tf.cast(logits, tf.float32) - largest)
+            # What the gradient keeps: as large as the logits.
+            powers = tf.cast(powers, logits.dtype)
+        total = tf.reduce_sum(tf.cast(powers, tf.float32), axis=-1, keepdims=True)
+        right = tf.gather(logits, labels[:, tf.newaxis], batch_dims=1)
+        losses = tf.log(total) + largest - tf.cast(right, tf.float32)
+
+        def gradient(d_losses):
+            scale = d_losses[:, tf.newaxis]
+            share = scale / total
+            with _compiled(numerics):
+                is_right = tf.one_hot(labels, classes)
+                d_logits = tf.cast(powers, tf.float32) * share - is_right * scale
+                return tf.cast(d_logits, logits.dtype)
+
+        return tf.squeeze(losses, axis=-1), gradient
+
+    return cross_entropy(logits)
 
 
 def gather_indexes(sequence, positions):
     """Picks vectors: float [B, S, H] at int positions [B, P] -> [B * P, H]."""
     batch, length, width = get_shape_list(sequence, expected_rank=3)
+    rows = _flat_indexes(tf.cast(positions, tf.int32), length)
+    return tf.gather(tf.reshape(sequence, [batch * length, width]), rows)
+
+
+def _flat_indexes(positions, length):
+    """Rows of [B * S, ...] that int32 positions [B, P] stand for: [B * P]."""
+    batch = get_shape_list(positions)[0]
     offsets = tf.reshape(tf.range(batch, dtype=tf.int32) * length, [-1, 1])
-    flat_positions = tf.reshape(tf.cast(positions, tf.int32) + offsets, [-1])
-    return tf.gather(tf.reshape(sequence, [batch * length, width]), flat_positions)
+    return tf.reshape(positions + offsets, [-1])
 
 
 # --- Embeddings --------------------------------------------------------------
@@ -428,16 +509,19 @@ def _word_tables(config):
     )
 
 
-def _embed(config, input_ids, token_type_ids, table, projection, one_hot):
+def _embed(config, input_ids, token_type_ids, table, projection, one_hot, numerics):
     """Word + segment + position embeddings, LayerNorm, dropout: [B, S, E or H]."""
     batch, length = get_shape_list(input_ids, expected_rank=2)
     flat_ids = tf.reshape(input_ids, [-1])
+    dtype = numerics.compute_dtype
     if one_hot:
-        words = tf.matmul(tf.one_hot(flat_ids, config.vocab_size), table)
+        rows = tf.one_hot(flat_ids, config.vocab_size, dtype=dtype)
+        words = tf.matmul(rows, tf.cast(table, dtype))
     else:
         words = tf.gather(table, flat_ids)  # [B*S, E]
     if projection is not None:
-        words = tf.matmul(words, projection)  # [B*S, H]
+        words = tf.matmul(tf.cast(words, dtype), tf.cast(projection, dtype))  # [.., H]
+    words = tf.cast(words, tf.float32)
     width = get_shape_list(words)[-1]
     initializer = create_initializer(config.initializer_range)
     segment_table = tf.get_variable(
@@ -458,11 +542,20 @@ def _embed(config, input_ids, token_type_ids, table, projection, one_hot):
     )
     embeddings = tf.reshape(words + segments, [batch, length, width])
     embeddings += position_table[:length]
-    return dropout(layer_norm(embeddings), config.hidden_dropout_prob)
+    norm = _norm_variables("LayerNorm", width)
+    (embeddings,) = _normalize([embeddings], norm, [tf.float32], numerics)
+    return dropout(embeddings, config.hidden_dropout_prob)
 
 
 # --- Encoder -----------------------------------------------------------------
 
+# compute_dtype: dtype of the matrix products; use_xla: bool, whether XLA compiles
+# the element-wise parts.
+Numerics = collections.namedtuple("Numerics", ["compute_dtype", "use_xla"])
+Numerics.__new__.__defaults__ = (tf.float32, False)
+# The hidden states, [B*S, H], in float32 and, where a product reads them as they
+# are (post-LN), in the products' dtype too.
+_Stream = collections.namedtuple("_Stream", ["exact", "operand"])
 _Dense = collections.namedtuple("_Dense", ["kernel", "bias"])
 _Norm = collections.namedtuple("_Norm", ["gamma", "beta"])
 _Attention = collections.namedtuple("_Attention", ["qkv", "output", "norm"])
@@ -519,8 +612,19 @@ def _layer_scopes(config, layer, inner):
     )
 
 
-def _encode(config, embeddings, input_mask, compute_dtype):
-    """Runs the L layers; returns their outputs, a list of float32 [B, S, H]."""
+def _encode(config, embeddings, input_mask, rows, numerics):
+    """Runs the L layers.
+
+    Args:
+      config: `AlbertConfig`.
+      embeddings: float32 [B, S, E or H].
+      input_mask: int [B, S].
+      rows: int32 [B*Q] or None; the rows of [B*S, H] that the last layer computes.
+      numerics: `Numerics`.
+
+    Returns:
+      The layers' outputs: a list of float32 [B, S, H], the last one [B, Q, H].
+    """
     batch, length, width = get_shape_list(embeddings, expected_rank=3)
     hidden_size = config.hidden_size
     hidden = tf.reshape(embeddings, [-1, width])  # products are faster in 2-D
@@ -528,117 +632,194 @@ def _encode(config, embeddings, input_mask, compute_dtype):
         projection = _dense_variables(
             "embedding_hidden_mapping_in", width, hidden_size, config
         )
-        hidden = _dense(hidden, projection)
+        hidden = tf.cast(_dense(hidden, projection, numerics), tf.float32)
     # [B, 1, 1, S], added to the scores of every head and query
     score_bias = (1.0 - tf.cast(input_mask, tf.float32)) * _MASKED_SCORE
     score_bias = score_bias[:, tf.newaxis, tf.newaxis, :]
 
-    weights = {}  # scopes -> variables: a name that repeats is a shared layer
+    stream = _Stream(hidden, tf.cast(hidden, numerics.compute_dtype))
+    scopes = [
+        _layer_scopes(config, layer, inner)
+        for layer in range(config.num_hidden_layers)
+        for inner in range(config.inner_group_num)
+    ]
+    weights = _layer_weights(config, scopes, numerics)
     outputs = []
-    for layer in range(config.num_hidden_layers):
-        for inner in range(config.inner_group_num):
-            attention_scopes, ffn_scopes = _layer_scopes(config, layer, inner)
-            if attention_scopes not in weights:
-                weights[attention_scopes] = _attention_variables(
-                    attention_scopes, config, compute_dtype
-                )
-            if ffn_scopes not in weights:
-                weights[ffn_scopes] = _ffn_variables(ffn_scopes, config, compute_dtype)
-            with tf.name_scope("layer_{}".format(layer)):
-                hidden = _transformer_layer(
-                    config,
-                    hidden,
-                    score_bias,
-                    weights[attention_scopes],
-                    weights[ffn_scopes],
-                    [batch, length],
-                )
-        outputs.append(tf.reshape(hidden, [batch, length, hidden_size]))
+    for number, (attention_scopes, ffn_scopes) in enumerate(scopes):
+        layer, inner = divmod(number, config.inner_group_num)
+        with tf.name_scope("layer_{}".format(layer)):
+            stream = _transformer_layer(
+                config,
+                stream,
+                score_bias,
+                weights[attention_scopes].pop(),
+                weights[ffn_scopes].pop(),
+                [batch, length],
+                rows if number == len(scopes) - 1 else None,
+                numerics,
+            )
+        if inner == config.inner_group_num - 1:
+            outputs.append(tf.reshape(stream.exact, [batch, -1, hidden_size]))
     return outputs
 
 
-def _transformer_layer(config, x, score_bias, attention, ffn, batch_shape):
-    """One layer, post-LN or pre-LN: float32 [B*S, H] -> [B*S, H]."""
+def _layer_weights(config, scopes, numerics):
+    """Creates the layers' variables, each once, and shares them out.
+
+    Args:
+      config: `AlbertConfig`.
+      scopes: list of (`_AttentionScopes`, `_FeedForwardScopes`), one a layer: a name
+        that repeats is a shared half.
+      numerics: `Numerics`.
+
+    Returns:
+      dict of the scopes to a list of weights, one for each layer that has them.
+    """
+    weights = {}
+    for halves in scopes:
+        for half, create in zip(halves, (_attention_variables, _ffn_variables)):
+            if half not in weights:
+                uses = sum(half in others for others in scopes)
+                weights[half] = _share(create(half, config, numerics), uses, numerics)
+    return weights
+
+
+def _transformer_layer(
+    config, stream, score_bias, attention, ffn, batch_shape, rows, numerics
+):
+    """One layer, post-LN or pre-LN: `_Stream` -> `_Stream`, of `rows` if given."""
 
     def self_attention(inputs):
-        context = _attend(config, inputs, score_bias, attention.qkv, batch_shape)
-        return dropout(_dense(context, attention.output), config.hidden_dropout_prob)
+        context = _attend(
+            config, inputs, score_bias, attention.qkv, batch_shape, rows, numerics
+        )
+        return _dense(context, attention.output, numerics)
 
     def feed_forward(inputs):
-        inner = get_activation(config.hidden_act)(
-            _dense(inputs, ffn.inner, keep_dtype=True)
-        )
-        return dropout(_dense(inner, ffn.output), config.hidden_dropout_prob)
+        inner = _dense(inputs, ffn.inner, numerics)
+        return _dense(_activate(config, inner, numerics), ffn.output, numerics)
 
-    if config.ln_type == "preln":
-        x += self_attention(_normalize(x, attention.norm))
-        return x + feed_forward(_normalize(x, ffn.norm))
-    x = _normalize(x + self_attention(x), attention.norm)
-    return _normalize(x + feed_forward(x), ffn.norm)
+    for block, norm in ((self_attention, attention.norm), (feed_forward, ffn.norm)):
+        exact, inputs = stream
+        if config.ln_type == "preln":
+            (inputs,) = _normalize([exact], norm, [numerics.compute_dtype], numerics)
+        update = dropout(block(inputs), config.hidden_dropout_prob)
+        if rows is not None and block is self_attention:
+            exact = tf.gather(exact, rows)
+        if config.ln_type == "preln":
+            stream = _Stream(exact + tf.cast(update, tf.float32), None)
+        else:
+            dtypes = [tf.float32, numerics.compute_dtype]
+            stream = _Stream(*_normalize([exact, update], norm, dtypes, numerics))
+    return stream
 
 
-def _attend(config, x, score_bias, qkv, batch_shape):
+def _attend(config, x, score_bias, qkv, batch_shape, rows, numerics):
     """Multi-head self-attention (arXiv:1706.03762, section 3.2).
 
     Args:
       config: `AlbertConfig`.
-      x: float32 [B*S, H].
+      x: [B*S, H].
       score_bias: float32 [B, 1, 1, S], 0 for tokens, -10000 for padding.
-      qkv: `_Dense`, kernel [H, 3H]: query, key and value side by side.
+      qkv: `_Dense`, kernel [H, 3H]: query, already scaled, key and value side by
+        side.
       batch_shape: [B, S].
+      rows: int32 [B*Q], the rows of x that attend, None for all of them.
+      numerics: `Numerics`.
 
     Returns:
-      [B*S, H] in the dtype of the kernel, the heads' contexts side by side.
+      [B*Q, H] in the products' dtype, the heads' contexts side by side.
     """
-    batch, length = batch_shape
-    heads = config.num_attention_heads
-    depth = config.hidden_size // heads
-    projected = _dense(x, qkv, keep_dtype=True)  # [B*S, 3H]
-    projected = tf.reshape(projected, [batch, length, 3, heads, depth])
-    query, key, value = tf.unstack(
-        tf.transpose(projected, [2, 0, 3, 1, 4])  # [3, B, N, S, D]
-    )
-    # Scaling the query costs D per token, scaling the scores S per token.
-    query *= tf.cast(1.0 / math.sqrt(depth), query.dtype)
-    scores = tf.matmul(query, key, transpose_b=True)  # [B, N, S, S]
-    probabilities = tf.nn.softmax(tf.cast(scores, tf.float32) + score_bias)
+    batch, _ = batch_shape
+    heads, size = config.num_attention_heads, config.hidden_size
+
+    def by_head(projected, parts):
+        """[B*S, parts * H] -> parts tensors [B, N, S, D]."""
+        shape = [batch, -1, parts, heads, size // heads]
+        projected = tf.transpose(tf.reshape(projected, shape), [2, 0, 3, 1, 4])
+        return tf.unstack(projected)
+
+    if rows is None:
+        query, key, value = by_head(_dense(x, qkv, numerics), 3)
+    else:
+        own, others = (
+            _Dense(*parts)
+            for parts in zip(
+                *[tf.split(tensor, [size, 2 * size], axis=-1) for tensor in qkv]
+            )
+        )
+        (query,) = by_head(_dense(tf.gather(x, rows), own, numerics), 1)
+        key, value = by_head(_dense(x, others, numerics), 2)
+    scores = tf.matmul(query, key, transpose_b=True)  # [B, N, Q, S]
+    probabilities = _softmax(scores, score_bias, numerics)
     probabilities = dropout(probabilities, config.attention_probs_dropout_prob)
-    context = tf.matmul(tf.cast(probabilities, value.dtype), value)  # [B, N, S, D]
+    context = tf.matmul(probabilities, value)  # [B, N, Q, D]
     context = tf.transpose(context, [0, 2, 1, 3])
-    return tf.reshape(context, [-1, config.hidden_size])
+    return tf.reshape(context, [-1, size])
 
 
-def _attention_variables(scopes, config, compute_dtype):
-    """Variables of the attention half of a layer, cast once to `compute_dtype`."""
+def _attention_variables(scopes, config, numerics):
+    """Variables of the attention half of a layer, cast once for the products."""
     size = config.hidden_size
     with tf.variable_scope(scopes.attention):
         with tf.variable_scope("self"):
-            parts = [
+            query, key, value = (
                 _dense_variables(name, size, size, config)
                 for name in ("query", "key", "value")
-            ]
+            )
+        # Scaling the query's weights costs less than scaling its every score.
+        scale = 1.0 / math.sqrt(size // config.num_attention_heads)
         # One product of three times the width instead of three products.
         qkv = _Dense(
-            tf.concat([part.kernel for part in parts], axis=1),
-            tf.concat([part.bias for part in parts], axis=0),
+            tf.concat([query.kernel * scale, key.kernel, value.kernel], axis=1),
+            tf.concat([query.bias * scale, key.bias, value.bias], axis=0),
         )
         with tf.variable_scope("output"):
             output = _dense_variables("dense", size, size, config)
     norm = _norm_variables(scopes.norm, size)
-    return _Attention(_cast(qkv, compute_dtype), _cast(output, compute_dtype), norm)
+    return _Attention(qkv, output, norm)
 
 
-def _ffn_variables(scopes, config, compute_dtype):
-    """Variables of the feed-forward half of a layer, cast once."""
+def _ffn_variables(scopes, config, numerics):
+    """Variables of the feed-forward half of a layer, cast once for the products."""
     size, inner_size = config.hidden_size, config.intermediate_size
     inner = _dense_variables(scopes.inner, size, inner_size, config)
     output = _dense_variables(scopes.output, inner_size, size, config)
     norm = _norm_variables(scopes.norm, size)
-    return _FeedForward(_cast(inner, compute_dtype), _cast(output, compute_dtype), norm)
+    return _FeedForward(inner, output, norm)
 
 
-def _cast(weights, dtype):
-    return _Dense(*[tf.cast(tensor, dtype) for tensor in weights])
+def _share(half, uses, numerics):
+    """Hands the weights of a layer's half to the layers that share it.
+
+    Args:
+      half: `_Attention` or `_FeedForward` of float32 tensors.
+      uses: int, how many layers have them.
+      numerics: `Numerics`.
+
+    Returns:
+      A list of `uses` halves, the kernels and biases cast to the products' dtype.
+    """
+
+    def copies(tensor):
+        @tf.custom_gradient
+        def share(tensor):
+            cast = tf.cast(tensor, numerics.compute_dtype)
+
+            def gradient(*d_copies):
+                # In float32 and in one pass, unlike the sum that TensorFlow makes.
+                with _compiled(numerics):
+                    return _sum(d_copies)
+
+            return [tf.identity(cast) for _ in range(uses)], gradient
+
+        return share(tensor)
+
+    dense = [[copies(tensor) for tensor in part] for part in half[:2]]
+    return [
+        type(half)(*[_Dense(*(c[use] for c in part)) for part in dense], half.norm)
+        for use in range(uses)
+    ]
 
 
 def _dense_variables(name, input_size, output_size, config):
@@ -655,14 +836,22 @@ def _dense_variables(name, input_size, output_size, config):
     return _Dense(kernel, bias)
 
 
-def _dense(x, weights, keep_dtype=False):
-    """x W + b for x [n, in], computed in the weights' dtype.
+def _dense(x, weights, numerics):
+    """x W + b for x [n, in]: [n, out], all in the products' dtype."""
 
-    Returns [n, out], float32 unless `keep_dtype`.
-    """
-    y = tf.matmul(tf.cast(x, weights.kernel.dtype.base_dtype), weights.kernel)
-    y = tf.nn.bias_add(y, weights.bias)
-    return y if keep_dtype else tf.cast(y, tf.float32)
+    @tf.custom_gradient
+    def dense(x, kernel, bias):
+        def gradient(d_y):
+            d_x = tf.matmul(d_y, kernel, transpose_b=True)
+            d_kernel = tf.matmul(x, d_y, transpose_a=True)
+            # The column sums, too, are fastest as a product.
+            ones = tf.ones([get_shape_list(d_y)[0], 8], d_y.dtype)
+            d_bias = tf.matmul(ones, d_y, transpose_a=True)[0]
+            return d_x, d_kernel, d_bias
+
+        return tf.nn.bias_add(tf.matmul(x, kernel), bias), gradient
+
+    return dense(*[tf.cast(t, numerics.compute_dtype) for t in (x,) + weights])
 
 
 def _norm_variables(name, size):
@@ -672,12 +861,132 @@ def _norm_variables(name, size):
     return _Norm(gamma, beta)
 
 
-def _normalize(x, norm):
-    """Layer normalization (arXiv:1607.06450) over the last axis."""
-    mean, variance = tf.nn.moments(x, axes=[-1], keep_dims=True)
-    return tf.nn.batch_normalization(
-        x, mean, variance, norm.beta, norm.gamma, _LAYER_NORM_EPSILON
-    )
+# --- Element-wise parts, with gradients by hand ------------------------------
+#
+# A gradient that TensorFlow derives goes through the operands several times and
+# keeps what lies between; these keep what the gradient needs and nothing else.
+
+
+def _compiled(numerics):
+    """A context whose operations XLA compiles into one kernel, if wanted."""
+    if not numerics.use_xla:
+        return contextlib.nullcontext()
+    return tf.xla.experimental.jit_scope(compile_ops=True)
+
+
+def _normalize(terms, norm, dtypes, numerics):
+    """Layer normalization (arXiv:1607.06450) of a sum, over the last axis.
+
+    Args:
+      terms: list of tensors [..., size], added up in float32.
+      norm: `_Norm`.
+      dtypes: list of dtypes.
+      numerics: `Numerics`.
+
+    Returns:
+      A list of tensors [..., size]: the result in each of `dtypes`.
+    """
+
+    @tf.custom_gradient
+    def normalize(gamma, beta, *terms):
+        with _compiled(numerics):
+            x = _sum(terms)
+            centered = x - tf.reduce_mean(x, axis=-1, keepdims=True)
+            variance = tf.reduce_mean(tf.square(centered), axis=-1, keepdims=True)
+            inverse = tf.rsqrt(variance + _LAYER_NORM_EPSILON)
+            normalized = centered * inverse
+            y = normalized * gamma + beta
+            outputs = [tf.cast(y, dtype) for dtype in dtypes]
+
+        def gradient(*d_outputs):
+            with _compiled(numerics):
+                # TensorFlow 1.15 has None for a bfloat16 output that nothing reads.
+                d_y = _sum([d for d in d_outputs if d is not None])
+                slope = d_y * gamma
+                mean = tf.reduce_mean(slope, axis=-1, keepdims=True)
+                product = tf.reduce_mean(slope * normalized, axis=-1, keepdims=True)
+                d_x = inverse * (slope - mean - normalized * product)
+                d_terms = [tf.cast(d_x, term.dtype) for term in terms]
+            rows = list(range(len(d_y.shape) - 1))
+            d_gamma = tf.reduce_sum(d_y * normalized, axis=rows)
+            return [d_gamma, tf.reduce_sum(d_y, axis=rows)] + d_terms
+
+        return outputs, gradient
+
+    return normalize(norm.gamma, norm.beta, *terms)
+
+
+def _softmax(scores, bias, numerics):
+    """softmax(scores + bias) over the last axis, in the dtype of `scores`.
+
+    `bias`, float32, is no variable's: it gets no gradient.
+    """
+
+    @tf.custom_gradient
+    def softmax(scores):
+        with _compiled(numerics):
+            probabilities = tf.nn.softmax(tf.cast(scores, tf.float32) + bias)
+            probabilities = tf.cast(probabilities, scores.dtype)
+
+        def gradient(d_probabilities):
+            with _compiled(numerics):
+                p, d_p = (
+                    tf.cast(x, tf.float32) for x in (probabilities, d_probabilities)
+                )
+                mean = tf.reduce_sum(p * d_p, axis=-1, keepdims=True)
+                return tf.cast(p * (d_p - mean), scores.dtype)
+
+        return probabilities, gradient
+
+    return softmax(scores)
+
+
+def _activate(config, x, numerics):
+    """The config's activation of x, any shape, in the dtype of x."""
+    terms = {"gelu": _gelu_terms, "gelu_exact": _gelu_exact_terms}
+    if config.hidden_act not in terms:
+        return get_activation(config.hidden_act)(x)
+    return _with_slope(terms[config.hidden_act], x, numerics)
+
+
+def _with_slope(terms, x, numerics):
+    """f(x), where `terms` gives f(x) and f'(x), element by element, in float32."""
+
+    @tf.custom_gradient
+    def apply(x):
+        with _compiled(numerics):
+            y, slope = (tf.cast(t, x.dtype) for t in terms(tf.cast(x, tf.float32)))
+
+        def gradient(d_y):
+            with _compiled(numerics):
+                return d_y * slope
+
+        return y, gradient
+
+    return apply(x)
+
+
+def _gelu_terms(x):
+    scale = math.sqrt(2.0 / math.pi)
+    square = tf.square(x)
+    tanh = tf.tanh(x * (scale + 0.044715 * scale * square))
+    share = 0.5 + 0.5 * tanh
+    d_inner = scale + 3.0 * 0.044715 * scale * square
+    return x * share, share + 0.5 * x * (1.0 - tf.square(tanh)) * d_inner
+
+
+def _gelu_exact_terms(x):
+    share = 0.5 * (1.0 + tf.math.erf(x / math.sqrt(2.0)))
+    density = tf.exp(-0.5 * tf.square(x)) / math.sqrt(2.0 * math.pi)
+    return x * share, share + x * density
+
+
+def _sum(tensors):
+    """The sum in float32."""
+    total = tf.cast(tensors[0], tf.float32)
+    for tensor in tensors[1:]:
+        total += tf.cast(tensor, tf.float32)
+    return total
 
 
 # --- Functions other projects call by these names ----------------------------
@@ -694,7 +1003,9 @@ def layer_norm(input_tensor, name=None):
       float32 [..., size].
     """
     size = get_shape_list(input_tensor)[-1]
-    return _normalize(input_tensor, _norm_variables(name or "LayerNorm", size))
+    norm = _norm_variables(name or "LayerNorm", size)
+    (output,) = _normalize([input_tensor], norm, [tf.float32], Numerics())
+    return output
 
 
 def dropout(input_tensor, dropout_prob):
@@ -706,13 +1017,12 @@ def dropout(input_tensor, dropout_prob):
 
 def gelu(x):
     """GELU in its tanh form (arXiv:1606.08415, section 2), as the models use it."""
-    inner = math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)
-    return x * (0.5 * (1.0 + tf.tanh(inner)))
+    return _with_slope(_gelu_terms, x, Numerics())
 
 
 def gelu_exact(x):
     """GELU in its exact form, x Phi(x), which PyTorch's models call "gelu"."""
-    return x * (0.5 * (1.0 + tf.math.erf(x / math.sqrt(2.0))))
+    return _with_slope(_gelu_exact_terms, x, Numerics())
 
 
 def get_activation(name):
