@@ -750,10 +750,8 @@ def _attend(config, x, score_bias, qkv, batch_shape, rows, numerics):
         )
         (query,) = by_head(_dense(tf.gather(x, rows), own, numerics), 1)
         key, value = by_head(_dense(x, others, numerics), 2)
-    scores = tf.matmul(query, key, transpose_b=True)  # [B, N, Q, S]
-    probabilities = _softmax(scores, score_bias, numerics)
-    probabilities = dropout(probabilities, config.attention_probs_dropout_prob)
-    context = tf.matmul(probabilities, value)  # [B, N, Q, D]
+    rate = config.attention_probs_dropout_prob
+    context = _weigh_values(query, key, value, score_bias, rate, numerics)
     context = tf.transpose(context, [0, 2, 1, 3])
     return tf.reshape(context, [-1, size])
 
@@ -916,29 +914,50 @@ def _normalize(terms, norm, dtypes, numerics):
     return normalize(norm.gamma, norm.beta, *terms)
 
 
-def _softmax(scores, bias, numerics):
-    """softmax(scores + bias) over the last axis, in the dtype of `scores`.
+def _weigh_values(query, key, value, score_bias, dropout_prob, numerics):
+    """softmax(query key^T + score_bias) value, with dropout of the probabilities.
 
-    `bias`, float32, is no variable's: it gets no gradient.
+    Args:
+      query: [B, N, Q, D].
+      key, value: [B, N, S, D].
+      score_bias: float32 [B, 1, 1, S], no variable's: it gets no gradient.
+      dropout_prob: float.
+      numerics: `Numerics`.
+
+    Returns:
+      [B, N, Q, D], in the dtype of `query`.
     """
 
     @tf.custom_gradient
-    def softmax(scores):
+    def weigh(query, key, value):
+        scores = tf.matmul(query, key, transpose_b=True)  # [B, N, Q, S]
         with _compiled(numerics):
-            probabilities = tf.nn.softmax(tf.cast(scores, tf.float32) + bias)
+            probabilities = tf.nn.softmax(tf.cast(scores, tf.float32) + score_bias)
             probabilities = tf.cast(probabilities, scores.dtype)
+        mask = dropout(tf.ones_like(probabilities), dropout_prob)
+        kept = probabilities * mask if dropout_prob else probabilities
+        context = tf.matmul(kept, value)
 
-        def gradient(d_probabilities):
+        def gradient(d_context):
+            d_value = tf.matmul(kept, d_context, transpose_a=True)
+            d_kept = tf.matmul(d_context, value, transpose_b=True)
+            d_probabilities = d_kept * mask if dropout_prob else d_kept
             with _compiled(numerics):
-                p, d_p = (
-                    tf.cast(x, tf.float32) for x in (probabilities, d_probabilities)
+                # The mean of d_probabilities under the probabilities is that of
+                # d_context and context, which are smaller (arXiv:2205.14135, appendix
+                # B.2).
+                products = tf.cast(context, tf.float32) * tf.cast(d_context, tf.float32)
+                mean = tf.reduce_sum(products, axis=-1, keepdims=True)
+                d_scores = tf.cast(probabilities, tf.float32) * (
+                    tf.cast(d_probabilities, tf.float32) - mean
                 )
-                mean = tf.reduce_sum(p * d_p, axis=-1, keepdims=True)
-                return tf.cast(p * (d_p - mean), scores.dtype)
+                d_scores = tf.cast(d_scores, scores.dtype)
+            d_key = tf.matmul(d_scores, query, transpose_a=True)
+            return tf.matmul(d_scores, key), d_key, d_value
 
-        return probabilities, gradient
+        return context, gradient
 
-    return softmax(scores)
+    return weigh(query, key, value)
 
 
 def _activate(config, x, numerics):
