@@ -94,6 +94,7 @@ def create_training_operation(
     clip_norm=1.0,
     decay_power=1.0,
     bias_correction=False,
+    gradients=None,
 ):
     """Builds the operation of one training step, for all trainable variables.
 
@@ -111,6 +112,8 @@ def create_training_operation(
       clip_norm: float, bound of the gradients' global norm; None for no bound.
       decay_power: float, power of the polynomial decay.
       bias_correction: bool, correct the moments' bias.
+      gradients: the gradients of `loss` where they are known already, a list
+        parallel to `tf.trainable_variables()`; None to derive them.
 
     Returns:
       `TrainingOperation`: train_op, which also increments the global step;
@@ -137,11 +140,13 @@ def create_training_operation(
         bias_correction=bias_correction,
     )
     variables = tf.trainable_variables()
+    if gradients is None:
+        gradients = tf.gradients(loss, variables)
     # Dense: the norm of an embedding's `IndexedSlices` would square the rows of a
     # repeated token before they are summed.
     gradients = [
         None if gradient is None else tf.convert_to_tensor(gradient)
-        for gradient in tf.gradients(loss, variables)
+        for gradient in gradients
     ]
     if use_tpu:
         gradients = _average_over_shards(gradients)

@@ -22,6 +22,7 @@ import tensorflow.compat.v1 as tf
 
 import tokenization
 from albert_zh import (
+    accumulation,
     corpus,
     estimators,
     instances,
@@ -98,6 +99,12 @@ def _add_training_arguments(parser):
     parser.add_bool("--do_train", False, "train")
     parser.add_bool("--do_eval", False, "evaluate")
     add("--train_batch_size", type=positive_int, default=4096, help="sequences a step")
+    add(
+        "--micro_batch_size",
+        type=positive_int,
+        help="sequences that a device computes at a time, to fit the memory; the step "
+        "remains that of --train_batch_size; default: all at once",
+    )
     add("--eval_batch_size", type=positive_int, default=64, help="sequences a step")
     add(
         "--learning_rate",
@@ -168,6 +175,18 @@ def _check_flags(args):
             "--num_warmup_steps {} leaves nothing of --num_train_steps {}; a tenth of "
             "them is usual".format(args.num_warmup_steps, args.num_train_steps)
         )
+    if args.do_train and args.micro_batch_size:
+        num_devices = args.num_tpu_cores if args.use_tpu else 1
+        number = accumulation.count_micro_batches(
+            args.train_batch_size, args.micro_batch_size, num_devices
+        )
+        _LOGGER.info(
+            "%d sequences a step as %d micro-batches of %d%s",
+            args.train_batch_size,
+            number,
+            args.micro_batch_size,
+            " on each of {} devices".format(num_devices) * (num_devices > 1),
+        )
 
 
 def _choose_start(args):
@@ -201,6 +220,7 @@ def _build_estimator(args, config, init_checkpoint, device, seed):
             args.train_batch_size,
             device.use_tpu,
             args.allow_missing,
+            args.micro_batch_size,
         ),
         args.output_dir,
         device,

@@ -270,6 +270,7 @@ def training_spec(
     init_checkpoint,
     use_tpu,
     allow_missing=False,
+    gradients=None,
 ):
     """Completes a model function for training: restore, update, progress, curves.
 
@@ -283,6 +284,7 @@ def training_spec(
       init_checkpoint: path prefix of the checkpoint to start from, or None.
       use_tpu: bool.
       allow_missing: as `start_variables` takes it.
+      gradients: as `optimization.create_training_operation` takes them.
 
     Returns:
       `TPUEstimatorSpec`.
@@ -297,6 +299,7 @@ def training_spec(
         schedule.num_warmup_steps,
         use_tpu,
         optimizer=schedule.optimizer,
+        gradients=gradients,
     )
     curves = dict(
         curves,

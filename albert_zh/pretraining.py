@@ -2,11 +2,12 @@
 
 import logging
 import os
+from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
 import modeling
-from albert_zh import architecture, checkpoints, estimators
+from albert_zh import accumulation, architecture, checkpoints, estimators
 from albert_zh.errors import UserError
 
 _LOGGER = logging.getLogger(__name__)
@@ -20,6 +21,7 @@ def model_fn_builder(
     batch_size,
     use_tpu,
     allow_missing=False,
+    micro_batch_size=None,
 ):
     """Returns a model function for `TPUEstimator`.
 
@@ -31,6 +33,8 @@ def model_fn_builder(
       batch_size: int, sequences a training step, for the progress display.
       use_tpu: bool.
       allow_missing: bool; whether `init_checkpoint` may lack pooler and heads.
+      micro_batch_size: int, sequences that a device computes at a time in training;
+        it divides the device's batch. None computes them all at once.
 
     Returns:
       function (features, labels, mode, params) -> TPUEstimatorSpec. features are
@@ -39,47 +43,32 @@ def model_fn_builder(
       masked_lm_weights [B, P].
     """
 
+    def run_model(features, training):
+        return _run_model(config, features, training, use_tpu)
+
     def model_fn(features, labels, mode, params):
         del labels, params  # part of the interface; all is in `features`
-        training = mode == tf.estimator.ModeKeys.TRAIN
-        model = modeling.AlbertModel(
-            config,
-            training,
-            features["input_ids"],
-            features["input_mask"],
-            features["segment_ids"],
-            use_one_hot_embeddings=use_tpu,
-        )
-        mlm = modeling.get_masked_lm_output(
-            config,
-            model,
-            features["masked_lm_positions"],
-            features["masked_lm_ids"],
-            features["masked_lm_weights"],
-        )
-        sop = modeling.get_sentence_order_output(
-            config, model, features["next_sentence_labels"]
-        )
-        loss = mlm[0] + sop[0]
-        if not training:
+        totals = _totals(features)
+        if mode != tf.estimator.ModeKeys.TRAIN:
+            outputs = run_model(features, training=False)
             return tf.estimator.tpu.TPUEstimatorSpec(
                 mode,
-                loss=loss,
-                eval_metrics=(_metrics, _metric_tensors(features, mlm, sop)),
+                loss=_share_of_loss(outputs, features, totals)[0],
+                eval_metrics=(_metrics, _metric_tensors(features, outputs)),
                 scaffold_fn=estimators.start_variables(
                     output_dir, init_checkpoint, use_tpu, allow_missing
                 ),
             )
-        curves = {
-            "masked_lm_loss": mlm[0],
-            "sentence_order_loss": sop[0],
-            "masked_lm_accuracy": _accuracy(
-                mlm[2], features["masked_lm_ids"], features["masked_lm_weights"]
-            ),
-            "sentence_order_accuracy": _accuracy(
-                sop[2], features["next_sentence_labels"], None
-            ),
-        }
+
+        def compute(part):
+            return _share_of_loss(run_model(part, training=True), part, totals)
+
+        if micro_batch_size is None:
+            (loss, curves), gradients = compute(features), None
+        else:
+            loss, curves, gradients = accumulation.accumulate(
+                compute, features, micro_batch_size
+            )
         return estimators.training_spec(
             loss,
             curves,
@@ -89,9 +78,110 @@ def model_fn_builder(
             init_checkpoint,
             use_tpu,
             allow_missing,
+            gradients,
         )
 
     return model_fn
+
+
+class _Outputs(NamedTuple):
+    """What the heads say of every prediction and every sequence.
+
+    Attributes:
+      mlm_losses, mlm_predictions: float32, int32 [B, P].
+      sop_losses, sop_predictions: float32, int32 [B].
+    """
+
+    mlm_losses: tf.Tensor
+    mlm_predictions: tf.Tensor
+    sop_losses: tf.Tensor
+    sop_predictions: tf.Tensor
+
+
+def _run_model(config, features, training, use_tpu):
+    """Builds the encoder and both heads; returns `_Outputs`."""
+    model = modeling.AlbertModel(
+        config,
+        training,
+        features["input_ids"],
+        features["input_mask"],
+        features["segment_ids"],
+        use_one_hot_embeddings=use_tpu,
+        # By name, as every micro-batch takes the same variables.
+        scope="bert",
+    )
+    _, mlm_losses, mlm_logits = modeling.get_masked_lm_output(
+        config,
+        model,
+        features["masked_lm_positions"],
+        features["masked_lm_ids"],
+        features["masked_lm_weights"],
+    )
+    _, sop_losses, sop_logits = modeling.get_sentence_order_output(
+        config, model, features["next_sentence_labels"]
+    )
+    shape = modeling.get_shape_list(features["masked_lm_ids"])
+    return _Outputs(
+        tf.reshape(mlm_losses, shape),
+        tf.reshape(_predictions(mlm_logits), shape),
+        sop_losses,
+        _predictions(sop_logits),
+    )
+
+
+class _Totals(NamedTuple):
+    """What the sums over a batch are divided by: two float32 scalars.
+
+    Attributes:
+      mlm_weight: the sum of masked_lm_weights.
+      sequences: the number of sequences.
+    """
+
+    mlm_weight: tf.Tensor
+    sequences: tf.Tensor
+
+
+def _totals(features):
+    """Returns the `_Totals` of the whole batch that one step takes."""
+    sequences = modeling.get_shape_list(features["input_ids"])[0]
+    return _Totals(
+        tf.reduce_sum(features["masked_lm_weights"]), tf.cast(sequences, tf.float32)
+    )
+
+
+def _share_of_loss(outputs, features, totals):
+    """The loss and the curves of a batch, or what a part of it adds to them.
+
+    The loss is the weighted mean over all predictions (MLM) plus the mean over all
+    sequences (SOP). The means divide by `totals`, so that the shares of the parts of
+    a batch, and their gradients, add up to those of the batch.
+
+    Args:
+      outputs: `_Outputs`.
+      features: dict of the same sequences' features.
+      totals: `_Totals` of the whole batch.
+
+    Returns:
+      float32 scalar, and a dict of curve name to float32 scalar.
+    """
+    weights = features["masked_lm_weights"]
+    labels = tf.reshape(features["next_sentence_labels"], [-1])
+    mlm_right = tf.equal(outputs.mlm_predictions, features["masked_lm_ids"])
+    sop_right = tf.equal(outputs.sop_predictions, labels)
+
+    def mlm_mean(values):
+        return tf.div_no_nan(tf.reduce_sum(weights * values), totals.mlm_weight)
+
+    def sop_mean(values):
+        return tf.reduce_sum(values) / totals.sequences
+
+    curves = {
+        "masked_lm_loss": mlm_mean(outputs.mlm_losses),
+        "sentence_order_loss": sop_mean(outputs.sop_losses),
+        "masked_lm_accuracy": mlm_mean(tf.cast(mlm_right, tf.float32)),
+        "sentence_order_accuracy": sop_mean(tf.cast(sop_right, tf.float32)),
+    }
+    return curves["masked_lm_loss"] + curves["sentence_order_loss"], curves
 
 
 def check_start(config, output_dir, init_checkpoint, do_train, allow_missing=False):
@@ -164,30 +254,19 @@ def check_checkpoint(config, checkpoint, allow_missing=False):
     checkpoints.check_readable(checkpoint)
 
 
-def _accuracy(logits, labels, weights):
-    """Weighted share of rows of [n, classes] logits whose largest is the label's."""
-    right = tf.equal(_predictions(logits), tf.reshape(labels, [-1]))
-    right = tf.cast(right, tf.float32)
-    if weights is None:
-        return tf.reduce_mean(right)
-    weights = tf.reshape(weights, [-1])
-    return tf.div_no_nan(tf.reduce_sum(weights * right), tf.reduce_sum(weights))
-
-
 def _predictions(logits):
     return tf.argmax(logits, axis=-1, output_type=tf.int32)
 
 
-def _metric_tensors(features, mlm, sop):
+def _metric_tensors(features, outputs):
     """What `_metrics` needs of one batch, every tensor with a batch dimension."""
-    shape = modeling.get_shape_list(features["masked_lm_ids"])
     return [
-        tf.reshape(mlm[1], shape),
-        tf.reshape(_predictions(mlm[2]), shape),
+        outputs.mlm_losses,
+        outputs.mlm_predictions,
         features["masked_lm_ids"],
         features["masked_lm_weights"],
-        sop[1],
-        _predictions(sop[2]),
+        outputs.sop_losses,
+        outputs.sop_predictions,
         features["next_sentence_labels"],
     ]
 
