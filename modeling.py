@@ -310,7 +310,7 @@ class AlbertModel:
                 weights = _dense_variables(
                     "dense", config.hidden_size, config.hidden_size, config
                 )
-                self._pooled_output = tf.tanh(_dense(first_token, weights, Numerics()))
+                self._pooled_output = tf.tanh(_dense(first_token, weights, FLOAT32))
 
     def get_pooled_output(self):
         """Returns float32 [B, H], the first token's vector through a tanh layer."""
@@ -552,7 +552,7 @@ def _embed(config, input_ids, token_type_ids, table, projection, one_hot, numeri
 # compute_dtype: dtype of the matrix products; use_xla: bool, whether XLA compiles
 # the element-wise parts.
 Numerics = collections.namedtuple("Numerics", ["compute_dtype", "use_xla"])
-Numerics.__new__.__defaults__ = (tf.float32, False)
+FLOAT32 = Numerics(tf.float32, False)
 # The hidden states, [B*S, H], in float32 and, where a product reads them as they
 # are (post-LN), in the products' dtype too.
 _Stream = collections.namedtuple("_Stream", ["exact", "operand"])
@@ -1023,7 +1023,7 @@ def layer_norm(input_tensor, name=None):
     """
     size = get_shape_list(input_tensor)[-1]
     norm = _norm_variables(name or "LayerNorm", size)
-    (output,) = _normalize([input_tensor], norm, [tf.float32], Numerics())
+    (output,) = _normalize([input_tensor], norm, [tf.float32], FLOAT32)
     return output
 
 
@@ -1036,12 +1036,12 @@ def dropout(input_tensor, dropout_prob):
 
 def gelu(x):
     """GELU in its tanh form (arXiv:1606.08415, section 2), as the models use it."""
-    return _with_slope(_gelu_terms, x, Numerics())
+    return _with_slope(_gelu_terms, x, FLOAT32)
 
 
 def gelu_exact(x):
     """GELU in its exact form, x Phi(x), which PyTorch's models call "gelu"."""
-    return _with_slope(_gelu_exact_terms, x, Numerics())
+    return _with_slope(_gelu_exact_terms, x, FLOAT32)
 
 
 def get_activation(name):

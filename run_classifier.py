@@ -14,7 +14,7 @@ import logging
 import sys
 
 import optimization
-from albert_zh import classification, estimators, model_directory
+from albert_zh import classification, estimators, model_directory, numerics
 from albert_zh.errors import UserError
 from albert_zh.tasks import TASKS, get_task, metrics, model_files, reading
 from albert_zh.tasks.model_files import ClassifierFiles
@@ -74,6 +74,7 @@ def build_parser():
     add("--save_checkpoints_steps", type=command_line.positive_int, default=1000)
     add("--seed", type=command_line.non_negative_int, default=12345)
     command_line.add_device_arguments(parser)
+    command_line.add_numerics_arguments(parser)
     return parser
 
 
@@ -99,6 +100,7 @@ def main(args):
         args.seed,
         args.eval_batch_size,
         args.predict_batch_size,
+        numerics.choose(args.precision, args.xla, device.use_tpu),
         None if args.do_train else args.model_dir,
     )
     if args.do_train:

@@ -28,6 +28,7 @@ from albert_zh import (
     instances,
     masking,
     model_directory,
+    numerics,
     pretraining,
     records,
     statistics,
@@ -45,6 +46,7 @@ def build_parser():
     _add_record_arguments(parser)
     _add_training_arguments(parser)
     command_line.add_device_arguments(parser)
+    command_line.add_numerics_arguments(parser)
     return parser
 
 
@@ -221,6 +223,9 @@ def _build_estimator(args, config, init_checkpoint, device, seed):
             device.use_tpu,
             args.allow_missing,
             args.micro_batch_size,
+            numerics.choose(
+                args.precision, args.xla, device.use_tpu, static_shapes=True
+            ),
         ),
         args.output_dir,
         device,

@@ -88,13 +88,14 @@ def classification_logits(pooled_output, num_labels, is_training):
     return tf.matmul(pooled_output, weights, transpose_b=True) + bias
 
 
-def model_fn_builder(config, num_labels, use_tpu, training_spec=None):
+def model_fn_builder(config, num_labels, use_tpu, numerics, training_spec=None):
     """Builds the Estimator's `model_fn`.
 
     Args:
       config: the encoder's `modeling.AlbertConfig`.
       num_labels: number of classes.
       use_tpu: whether the graph is for TPU.
+      numerics: `modeling.Numerics`.
       training_spec: function of the mean loss that returns the `TPUEstimatorSpec`
         of a training step; None for a model that only predicts.
 
@@ -107,6 +108,7 @@ def model_fn_builder(config, num_labels, use_tpu, training_spec=None):
     def model_fn(features, labels, mode, params):
         del labels, params  # part of the interface; all is in `features`
         is_training = mode == tf.estimator.ModeKeys.TRAIN
+        batch_size = modeling.get_shape_list(features["input_ids"])[0]
         model = modeling.AlbertModel(
             config,
             is_training,
@@ -114,6 +116,10 @@ def model_fn_builder(config, num_labels, use_tpu, training_spec=None):
             features["input_mask"],
             features["segment_ids"],
             use_one_hot_embeddings=use_tpu,
+            compute_dtype=numerics.compute_dtype,
+            use_xla=numerics.use_xla,
+            # The first token's output is all that is read.
+            needed_positions=tf.zeros([batch_size, 0], tf.int32),
         )
         logits = classification_logits(
             model.get_pooled_output(), num_labels, is_training
@@ -182,6 +188,7 @@ class Classifier:
         seed,
         eval_batch_size,
         predict_batch_size,
+        numerics,
         model_dir=None,
     ):
         """Builds the tokenizer; writes nothing.
@@ -195,6 +202,7 @@ class Classifier:
           seed: of initial weights, dropout and the order of training examples.
           eval_batch_size: examples per step when scoring.
           predict_batch_size: examples per step when predicting.
+          numerics: `modeling.Numerics`.
           model_dir: directory of the fine-tuned model to evaluate or predict with;
             None stands for `output_dir`, where `train` keeps its own.
 
@@ -208,6 +216,7 @@ class Classifier:
         self._seed = seed
         self._eval_batch_size = eval_batch_size
         self._predict_batch_size = predict_batch_size
+        self._numerics = numerics
         self._padded_length = files.max_seq_length if device.use_tpu else None
         self._tokenizer = files.build_tokenizer()
         self._check_vocabulary(exact=False)
@@ -417,7 +426,11 @@ class Classifier:
         files = self.files
         return estimators.build_estimator(
             model_fn_builder(
-                files.config, len(files.labels), self._device.use_tpu, training_spec
+                files.config,
+                len(files.labels),
+                self._device.use_tpu,
+                self._numerics,
+                training_spec,
             ),
             self._output_dir,
             self._device,

@@ -108,6 +108,22 @@ def add_device_arguments(parser):
     )
 
 
+def add_numerics_arguments(parser):
+    """Adds the flags of how a model computes; `numerics.choose` takes them."""
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        help="of the matrix products; default: bfloat16 where the device has products "
+        "of it, else float32",
+    )
+    parser.add_bool(
+        "--xla",
+        None,
+        "let XLA compile the element-wise parts, anew for every new shape; default: "
+        "where it pays",
+    )
+
+
 def _boolean(text):
     values = {"true": True, "t": True, "1": True, "yes": True}
     values.update({"false": False, "f": False, "0": False, "no": False})

@@ -174,6 +174,11 @@ def start_variables(output_dir, init_checkpoint, use_tpu, allow_missing=False):
     )
 
 
+def session_config():
+    """Returns the `ConfigProto` of every session that computes with a model."""
+    return tf.ConfigProto(allow_soft_placement=True)
+
+
 def build_estimator(
     model_fn,
     model_dir,
@@ -212,6 +217,7 @@ def build_estimator(
         save_checkpoints_steps=save_checkpoints_steps,
         keep_checkpoint_max=keep_checkpoint_max,
         tf_random_seed=seed,
+        session_config=session_config(),
         # Progress and summaries come from this module.
         log_step_count_steps=None,
         save_summary_steps=None,

@@ -22,6 +22,7 @@ def model_fn_builder(
     use_tpu,
     allow_missing=False,
     micro_batch_size=None,
+    numerics=modeling.FLOAT32,
 ):
     """Returns a model function for `TPUEstimator`.
 
@@ -35,6 +36,7 @@ def model_fn_builder(
       allow_missing: bool; whether `init_checkpoint` may lack pooler and heads.
       micro_batch_size: int, sequences that a device computes at a time in training;
         it divides the device's batch. None computes them all at once.
+      numerics: `modeling.Numerics`.
 
     Returns:
       function (features, labels, mode, params) -> TPUEstimatorSpec. features are
@@ -44,7 +46,7 @@ def model_fn_builder(
     """
 
     def run_model(features, training):
-        return _run_model(config, features, training, use_tpu)
+        return _run_model(config, features, training, use_tpu, numerics)
 
     def model_fn(features, labels, mode, params):
         del labels, params  # part of the interface; all is in `features`
@@ -98,7 +100,7 @@ class _Outputs(NamedTuple):
     sop_predictions: tf.Tensor
 
 
-def _run_model(config, features, training, use_tpu):
+def _run_model(config, features, training, use_tpu, numerics):
     """Builds the encoder and both heads; returns `_Outputs`."""
     model = modeling.AlbertModel(
         config,
@@ -107,6 +109,9 @@ def _run_model(config, features, training, use_tpu):
         features["input_mask"],
         features["segment_ids"],
         use_one_hot_embeddings=use_tpu,
+        compute_dtype=numerics.compute_dtype,
+        use_xla=numerics.use_xla,
+        needed_positions=features["masked_lm_positions"],
         # By name, as every micro-batch takes the same variables.
         scope="bert",
     )

@@ -99,7 +99,11 @@ def run_model_fn(mode, features=FEATURES):
     config = CONFIG.to_dict()
     config.update(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     model_fn = classification.model_fn_builder(
-        modeling.AlbertConfig.from_dict(config), 3, False, training_spec=lambda x: x
+        modeling.AlbertConfig.from_dict(config),
+        3,
+        False,
+        modeling.FLOAT32,
+        training_spec=lambda x: x,
     )
     with tf.Graph().as_default(), tf.Session() as session:
         tf.set_random_seed(1)
