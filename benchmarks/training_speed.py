@@ -366,7 +366,7 @@ def headline(turns, seconds):
     """albert_tiny beside BERT-base, both here; returns rows for `report`."""
     rows = [("precision", "albert_tiny seq/s", "BERT-base seq/s", "ratio")]
     for precision in PRECISIONS:
-        tiny, bert = [Contestant("here", case, precision) for case in HEADLINE]
+        tiny, bert = (Contestant("here", case, precision) for case in HEADLINE)
         compare([tiny, bert], turns, seconds)
         rates = [c.case.batch / statistics.median(c.times) for c in (tiny, bert)]
         rows.append(
