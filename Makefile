@@ -4,6 +4,7 @@
 #               (options: make test TEST_ARGS='tests/test_corpus.py -x')
 # make lint     style and format
 # make bench-data   speed and memory of data generation (ALBERT_ZH_DATA names the data)
+# make bench-train  speed of training and inference beside Hugging Face transformers
 # make venv     only the Python environment that these use, in .venv
 # make clean    removes the environment, the demo's files and caches
 #
@@ -17,7 +18,7 @@ PYTHON = $(VENV)/bin/python
 INSTALLED = $(VENV)/installed-requirements
 INSTALLED_DEV = $(VENV)/installed-requirements-dev
 
-.PHONY: demo test lint bench-data venv clean
+.PHONY: demo test lint bench-data bench-train venv clean
 
 demo: $(INSTALLED)
 	$(PYTHON) run_demo.py $(DEMO_ARGS)
@@ -32,6 +33,9 @@ lint: $(INSTALLED_DEV)
 bench-data: $(INSTALLED_DEV)
 	$(PYTHON) benchmarks/data_generation.py --data=$(ALBERT_ZH_DATA) \
 	    --work=/tmp/bench_data $(BENCH_ARGS)
+
+bench-train: $(INSTALLED_DEV)
+	$(PYTHON) benchmarks/training_speed.py $(BENCH_ARGS)
 
 venv: $(INSTALLED_DEV)
 

@@ -1,0 +1,239 @@
+"""Gradients that the model takes by hand, and what it leaves out, against oracles."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import modeling
+from tests.test_modeling import GOLDEN_GRAPHS, HERE, arrays, load_weights, run_golden
+
+COMPILED = modeling.Numerics(tf.float32, True)
+NUMERICS = pytest.mark.parametrize("numerics", [modeling.FLOAT32, COMPILED])
+
+
+def random(*shape, seed=0):
+    return np.random.RandomState(seed).normal(0.0, 1.0, shape).astype(np.float32)
+
+
+def gradients(function, inputs, seed=9):
+    """Value of `function(*tensors)` and its gradients, each input's in its order."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        tensors = [tf.constant(value) for value in inputs]
+        y = function(*tensors)
+        weights = random(*y.shape.as_list(), seed=seed)
+        return session.run([y, tf.gradients(tf.reduce_sum(weights * y), tensors)])
+
+
+def assert_same(result, expected, tolerance=2e-5):
+    np.testing.assert_allclose(result[0], expected[0], atol=tolerance)
+    for number, (a, b) in enumerate(zip(result[1], expected[1])):
+        np.testing.assert_allclose(a, b, atol=tolerance, err_msg=str(number))
+
+
+@NUMERICS
+@pytest.mark.parametrize("name", ["gelu", "gelu_exact", "relu", "tanh"])
+def test_activation_and_its_gradient(name, numerics):
+    plain = {
+        "gelu": lambda x: (
+            0.5 * x * (1 + tf.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+        ),
+        "gelu_exact": lambda x: 0.5 * x * (1 + tf.math.erf(x / math.sqrt(2))),
+        "relu": tf.nn.relu,
+        "tanh": tf.tanh,
+    }
+    config = modeling.AlbertConfig(vocab_size=9, hidden_act=name)
+    x = [3 * random(4, 7)]
+    result = gradients(lambda x: modeling._activate(config, x, numerics), x)
+    assert_same(result, gradients(plain[name], x))
+
+
+@NUMERICS
+def test_layer_norm_of_a_sum_and_its_gradients(numerics):
+    def plain(gamma, beta, a, b):
+        mean, variance = tf.nn.moments(a + b, [-1], keep_dims=True)
+        return gamma * (a + b - mean) / tf.sqrt(variance + 1e-12) + beta
+
+    def by_hand(gamma, beta, a, b):
+        norm = modeling._Norm(gamma, beta)
+        dtypes = [tf.float32, tf.float32]
+        return sum(modeling._normalize([a, b], norm, dtypes, numerics)) / 2.0
+
+    inputs = [random(6), random(6, seed=1), random(2, 5, 6), random(2, 5, 6, seed=2)]
+    assert_same(gradients(by_hand, inputs), gradients(plain, inputs))
+
+
+@NUMERICS
+def test_cross_entropy_and_its_gradient(numerics):
+    labels = np.array([[3, 0], [8, 3]], np.int32)
+    logits = [30 * random(4, 9)]  # large ones: exp alone would overflow
+    logits[0][0] += 300.0
+
+    def plain(logits):
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(
+            labels=labels.reshape(-1), logits=logits
+        )
+
+    result = gradients(
+        lambda x: modeling._cross_entropy(x, tf.constant(labels), numerics), logits
+    )
+    assert_same(result, gradients(plain, logits), tolerance=1e-4)
+
+
+@NUMERICS
+def test_dense_and_its_gradients(numerics):
+    inputs = [random(5, 3), random(3, 4, seed=1), random(4, seed=2)]
+    result = gradients(
+        lambda x, *weights: modeling._dense(x, modeling._Dense(*weights), numerics),
+        inputs,
+    )
+    assert_same(result, gradients(lambda x, w, b: tf.matmul(x, w) + b, inputs))
+
+
+@NUMERICS
+def test_attention_and_its_gradients(numerics):
+    bias = np.array([0, 0, 0, 0, -10000], np.float32) * np.ones([2, 1, 1, 1])
+    bias = bias.astype(np.float32)
+    inputs = [random(2, 3, rows, 4, seed=rows) for rows in (2, 5, 5)]
+
+    def plain(query, key, value):
+        scores = tf.matmul(query, key, transpose_b=True) + bias
+        return tf.matmul(tf.nn.softmax(scores), value)
+
+    result = gradients(
+        lambda *qkv: modeling._weigh_values(*qkv, bias, 0.0, numerics), inputs
+    )
+    assert_same(result, gradients(plain, inputs))
+
+
+@NUMERICS
+def test_attention_with_dropout_and_its_gradients(numerics):
+    size, rate = 64, 0.25
+    query, key = random(1, 1, size, size) / 8, random(1, 1, size, size, seed=1) / 8
+    value = np.eye(size, dtype=np.float32)[np.newaxis, np.newaxis]
+    d_context = random(1, 1, size, size, seed=2)
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.set_random_seed(1)
+        inputs = [tf.constant(x) for x in (query, key, value)]
+        context = modeling._weigh_values(*inputs, tf.zeros([1]), rate, numerics)
+        # With the identity as values the context is the kept probabilities.
+        kept, slopes = session.run(
+            [context, tf.gradients(context, inputs, grad_ys=tf.constant(d_context))]
+        )
+    scores = query @ key.swapaxes(-1, -2)
+    powers = np.exp(scores - scores.max(-1, keepdims=True))
+    probabilities = powers / powers.sum(-1, keepdims=True)
+    mask = kept / probabilities
+    assert np.isclose(mask, 0).mean() == pytest.approx(rate, abs=0.03)
+    np.testing.assert_allclose(mask[mask > 0.5], 1 / (1 - rate), rtol=1e-4)
+    d_probabilities = d_context * mask
+    mean = (d_probabilities * probabilities).sum(-1, keepdims=True)
+    d_scores = probabilities * (d_probabilities - mean)
+    expected = d_scores @ key, d_scores.swapaxes(-1, -2) @ query
+    np.testing.assert_allclose(slopes[0], expected[0], atol=1e-5)
+    np.testing.assert_allclose(slopes[1], expected[1], atol=1e-5)
+    np.testing.assert_allclose(slopes[2], kept.swapaxes(-1, -2) @ d_context, atol=1e-5)
+
+
+def test_gradients_of_shared_weights_add_up_in_float32():
+    # Added up in bfloat16, which has 8 bits, the small ones would vanish one by one.
+    numerics = modeling.Numerics(tf.bfloat16, False)
+    slopes = [1.0] + 15 * [2.0**-9]
+    with tf.Graph().as_default(), tf.Session() as session:
+        weight = tf.zeros([2])
+        dense = modeling._Dense(weight, weight)
+        half = modeling._Attention(dense, dense, None)
+        copies = modeling._share(half, len(slopes), numerics)
+        assert copies[0].qkv.kernel.dtype == tf.bfloat16
+        total = sum(
+            tf.cast(copy.qkv.kernel, tf.float32) * slope
+            for copy, slope in zip(copies, slopes)
+        )
+        (gradient,) = session.run(tf.gradients(total, [weight]))
+    np.testing.assert_array_equal(gradient, [sum(slopes)] * 2)
+
+
+@pytest.mark.parametrize("name", GOLDEN_GRAPHS)
+def test_xla_gives_the_published_numbers_too(name):
+    golden = np.load(HERE / "golden" / (name + ".npz"))
+    results = run_golden(golden, use_xla=True)
+    expected = arrays(golden, "output/")
+    norm = expected.pop("grad_norm")
+    assert results.pop("grad_norm") == pytest.approx(norm, rel=1e-4)
+    for key, value in expected.items():
+        np.testing.assert_allclose(results[key], value, rtol=0, atol=1e-5, err_msg=key)
+
+
+@pytest.mark.parametrize("name", GOLDEN_GRAPHS)
+def test_needed_positions_change_neither_losses_nor_gradients(name):
+    golden = np.load(HERE / "golden" / (name + ".npz"))
+    config = modeling.AlbertConfig.from_dict(json.loads(str(golden["config"])))
+    results = []
+    for is_restricted in (False, True):
+        with tf.Graph().as_default(), tf.Session() as session:
+            features = {k: tf.constant(v) for k, v in arrays(golden, "input/").items()}
+            positions = features["masked_lm_positions"]
+            model = modeling.AlbertModel(
+                config,
+                False,
+                features["input_ids"],
+                features["input_mask"],
+                features["segment_ids"],
+                needed_positions=positions if is_restricted else None,
+            )
+            outputs = modeling.get_masked_lm_output(
+                config,
+                model,
+                positions,
+                features["masked_lm_ids"],
+                features["masked_lm_weights"],
+            )
+            outputs += modeling.get_sentence_order_output(
+                config, model, features["next_sentence_labels"]
+            )
+            outputs += (model.get_pooled_output(),)
+            slopes = tf.gradients(outputs[0] + outputs[3], tf.trainable_variables())
+            slopes = [tf.convert_to_tensor(slope) for slope in slopes]
+            session.run(tf.global_variables_initializer())
+            load_weights(session, arrays(golden, "weight/"))
+            results.append(session.run([outputs, slopes]))
+    for expected, actual in zip(*results):
+        for a, b in zip(actual, expected):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_without_predictions_the_first_token_is_left():
+    config = modeling.AlbertConfig(
+        9, 8, 2, 2, 16, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
+    )
+    with tf.Graph().as_default(), tf.Session() as session:
+        ids = tf.constant([[1, 2, 3], [4, 5, 6]])
+        full = modeling.AlbertModel(config, False, ids, scope="bert")
+        with tf.variable_scope("", reuse=True):
+            first = modeling.AlbertModel(
+                config,
+                False,
+                ids,
+                scope="bert",
+                needed_positions=tf.zeros([2, 0], tf.int32),
+            )
+        session.run(tf.global_variables_initializer())
+        a, b = session.run([full.get_pooled_output(), first.get_pooled_output()])
+    np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_outputs_that_were_left_out_are_refused():
+    config = modeling.AlbertConfig(9, 8, 1, 2, 16)
+    with tf.Graph().as_default():
+        positions = tf.constant([[1], [2]])
+        model = modeling.AlbertModel(
+            config, False, tf.zeros([2, 4], tf.int32), needed_positions=positions
+        )
+        for method in (model.get_sequence_output, model.get_all_encoder_layers):
+            with pytest.raises(ValueError, match="build it without them"):
+                method()
+        with pytest.raises(ValueError, match="not the needed_positions"):
+            model.get_output_at(tf.constant([[1], [2]]))
+        assert model.get_output_at(positions).shape.as_list() == [2, 8]
