@@ -136,6 +136,7 @@ def _add_training_arguments(parser):
 def main(args):
     """Trains and evaluates as the flags say."""
     _check_flags(args)
+    _check_micro_batches(args)
     device = estimators.device_from(args)
     start = _choose_start(args)
     config = estimators.load_config(start.config_file, args.max_seq_length)
@@ -177,18 +178,23 @@ def _check_flags(args):
             "--num_warmup_steps {} leaves nothing of --num_train_steps {}; a tenth of "
             "them is usual".format(args.num_warmup_steps, args.num_train_steps)
         )
-    if args.do_train and args.micro_batch_size:
-        num_devices = args.num_tpu_cores if args.use_tpu else 1
-        number = accumulation.count_micro_batches(
-            args.train_batch_size, args.micro_batch_size, num_devices
-        )
-        _LOGGER.info(
-            "%d sequences a step as %d micro-batches of %d%s",
-            args.train_batch_size,
-            number,
-            args.micro_batch_size,
-            " on each of {} devices".format(num_devices) * (num_devices > 1),
-        )
+
+
+def _check_micro_batches(args):
+    """Checks --micro_batch_size and says how it divides a training step."""
+    if not args.do_train or args.micro_batch_size is None:
+        return
+    num_devices = args.num_tpu_cores if args.use_tpu else 1
+    number = accumulation.count_micro_batches(
+        args.train_batch_size, args.micro_batch_size, num_devices
+    )
+    _LOGGER.info(
+        "%d sequences a step as %d micro-batches of %d%s",
+        args.train_batch_size,
+        number,
+        args.micro_batch_size,
+        " on each of {} devices".format(num_devices) * (num_devices > 1),
+    )
 
 
 def _choose_start(args):

@@ -15,6 +15,9 @@ from albert_zh.errors import UserError
 
 # How many records the reader shuffles; the writer has shuffled within its shards.
 SHUFFLE_BUFFER_RECORDS = 10000
+# How many records are parsed in one call at most: it takes twice their final size,
+# and several calls run at the same time.
+_PARSED_TOGETHER = 512
 
 
 class DynamicMasks(NamedTuple):
@@ -153,10 +156,13 @@ def input_fn_builder(
             dataset = dataset.shuffle(reading.shuffle_records, seed=seed).repeat()
         else:
             dataset = dataset.flat_map(tf.data.TFRecordDataset)
-        dataset = dataset.batch(
-            params["batch_size"], drop_remainder=is_training or drop_remainder
-        )
+        batch_size = params["batch_size"]
+        parsed = _largest_divisor(batch_size) if is_training else batch_size
+        dataset = dataset.batch(parsed, drop_remainder=is_training or drop_remainder)
         dataset = dataset.enumerate().map(parse, num_parallel_calls=num_threads)
+        if parsed < batch_size:
+            dataset = dataset.batch(batch_size // parsed, drop_remainder=True)
+            dataset = dataset.map(_join)
         options = tf.data.Options()
         options.experimental_deterministic = reading.deterministic or not is_training
         return dataset.with_options(options).prefetch(tf.data.experimental.AUTOTUNE)
@@ -164,8 +170,21 @@ def input_fn_builder(
     return input_fn
 
 
+def _largest_divisor(batch_size):
+    """The largest part of a batch, of equal ones, that is parsed in one call."""
+    return next(n for n in range(_PARSED_TOGETHER, 0, -1) if batch_size % n == 0)
+
+
+def _join(features):
+    """Makes one batch of features [parts, size, length]: [parts * size, length]."""
+    return {
+        name: tf.reshape(value, [-1, value.shape.as_list()[2]])
+        for name, value in features.items()
+    }
+
+
 def _mask_seed(seed):
-    """The first half of the seeds of masks; the batch's number is the other one."""
+    """The first half of the seeds of masks; the parsed batch's number is the other."""
     return np.random.RandomState(seed).randint(2**31)
 
 

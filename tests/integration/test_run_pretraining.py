@@ -170,6 +170,36 @@ def test_same_seed_same_weights(record_files, config_file, tmp_path):
     assert np.abs(tables[0] - tables[2]).max() > 1e-3
 
 
+def test_micro_batches_leave_the_steps_as_they_are(
+    record_files, config_file, trained, tmp_path, caplog
+):
+    caplog.set_level(logging.INFO)
+    latest = checkpoints.latest_checkpoint(str(trained))
+    start = checkpoints.write_stripped(latest, str(tmp_path / "start.ckpt"))
+    weights = []
+    for name, flags in (("whole", {}), ("parts", {"micro_batch_size": 4})):
+        run(
+            record_files,
+            config_file,
+            tmp_path / name,
+            init_checkpoint=start,
+            num_train_steps=5,
+            **flags,
+        )
+        prefix = checkpoints.latest_checkpoint(str(tmp_path / name))
+        assert tf.train.load_variable(prefix, "global_step") == 5
+        weights.append(
+            {
+                name: tf.train.load_variable(prefix, name)
+                for name, _ in tf.train.list_variables(prefix)
+            }
+        )
+    assert "16 sequences a step as 4 micro-batches of 4" in caplog.text
+    assert set(weights[0]) == set(weights[1])
+    for name, value in weights[0].items():
+        np.testing.assert_allclose(value, weights[1][name], atol=1e-5, err_msg=name)
+
+
 def test_nan_stops_with_advice(record_files, config_file, tmp_path):
     with pytest.raises(UserError, match="became NaN; lower --learning_rate"):
         run(
@@ -206,6 +236,8 @@ def test_truncated_records_are_named(record_files, config_file, tmp_path):
         ({"learning_rate": 0}, "--learning_rate must be positive"),
         ({"learning_rate": "nan"}, "--learning_rate must be positive"),
         ({"num_warmup_steps": 60}, "--num_warmup_steps 60 leaves nothing"),
+        ({"micro_batch_size": 5}, "--train_batch_size 16 .* --micro_batch_size 5$"),
+        ({"micro_batch_size": 32}, "--train_batch_size 16 .* --micro_batch_size 32$"),
         ({"init_checkpoint": "no/model.ckpt"}, "--init_checkpoint: no readable"),
         ({"albert_config_file": "no.json"}, "--albert_config_file=no.json: no such"),
         ({"use_tpu": True}, "--use_tpu needs --tpu_name"),
