@@ -184,6 +184,8 @@ def test_micro_batches_leave_the_steps_as_they_are(
             tmp_path / name,
             init_checkpoint=start,
             num_train_steps=5,
+            learning_rate=0.00176,
+            precision="float32",
             **flags,
         )
         prefix = checkpoints.latest_checkpoint(str(tmp_path / name))
