@@ -4,7 +4,8 @@
 here, anew in every epoch.
 """
 
-from typing import NamedTuple
+import sys
+from typing import List, NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -52,6 +53,21 @@ class Reading(NamedTuple):
 DEFAULT_READING = Reading()
 
 
+class Position(NamedTuple):
+    """Where training begins to read; see `input_position.resume`.
+
+    Attributes:
+      num_seen: records that training has had, on all hosts together.
+      file_sizes: records of each input file; not looked at where none was seen.
+    """
+
+    num_seen: int = 0
+    file_sizes: List[int] = []
+
+
+BEGINNING = Position()
+
+
 def decode_example(serialized):
     """Returns the features of one record, dict of name to 1-D array.
 
@@ -91,13 +107,19 @@ def input_fn_builder(
     drop_remainder=False,
     masks=None,
     reading=DEFAULT_READING,
+    position=BEGINNING,
 ):
     """Makes an `input_fn` for Estimator and TPUEstimator.
 
     Training repeats the records without end, shuffles files and records anew in
-    every epoch, and has full batches only. Evaluation reads every record once, in
-    the order of the files. Masks that are drawn here are other ones in every epoch
-    of training, the same in every evaluation.
+    every epoch, and has full batches only, which go across the border of epochs.
+    Evaluation reads every record once, in the order of the files. Masks that are
+    drawn here are other ones in every epoch of training, the same in every
+    evaluation.
+
+    An epoch's order follows from the seed and the epoch's number alone, the masks of
+    a batch from the seed and the batch's number: training that begins at a position
+    is given what undisturbed training is given from there on.
 
     Args:
       input_files: list of TFRecord files, all of one form.
@@ -113,6 +135,7 @@ def input_fn_builder(
         that shapes are static, as TPUs need them.
       masks: `DynamicMasks` for records that hold none, else None.
       reading: `Reading`.
+      position: `Position` where training begins.
 
     Returns:
       Function of `params`, which has "batch_size", that returns a dataset of dicts
@@ -122,7 +145,7 @@ def input_fn_builder(
     lengths = record_format.feature_lengths(
         form, max_seq_length, max_predictions_per_seq
     )
-    mask_seed = _mask_seed(seed) if is_training else 0
+    stream_seed = _stream_seed(seed) if is_training else 0
 
     def parse(number, serialized):
         features = _parse_batch(serialized, lengths)
@@ -130,7 +153,7 @@ def input_fn_builder(
         if masks:
             features = dynamic_masking.mask_features(
                 features,
-                tf.stack([tf.constant(mask_seed, tf.int64), number]),
+                tf.stack([tf.constant(stream_seed, tf.int64), number]),
                 masks.mask_id,
                 masks.ordinary_ids,
                 masks.settings,
@@ -138,28 +161,20 @@ def input_fn_builder(
         return features
 
     def input_fn(params):
-        files = _files_of_this_host(input_files, params)
-        dataset = tf.data.Dataset.from_tensor_slices(files)
-        num_threads = reading.num_threads
+        host, num_hosts = _host_of(params, len(input_files))
+        files = list(input_files)[host::num_hosts]
+        batch_size, num_seen = params["batch_size"], 0
         if is_training:
-            dataset = dataset.shuffle(len(files), seed=seed)
-            # Remote files are worth reading in parallel. Not by `interleave` with
-            # num_parallel_calls: before `repeat` it lets TensorFlow 1.15 crash when
-            # the session is closed.
-            dataset = dataset.apply(
-                tf.data.experimental.parallel_interleave(
-                    tf.data.TFRecordDataset,
-                    cycle_length=min(num_threads, len(files)),
-                    sloppy=not reading.deterministic,
-                )
-            )
-            dataset = dataset.shuffle(reading.shuffle_records, seed=seed).repeat()
+            # Every host has an equal share of each batch.
+            num_seen = position.num_seen // num_hosts
+            num_records = sum(position.file_sizes[host::num_hosts])
+            epoch, num_skipped = divmod(num_seen, num_records) if num_seen else (0, 0)
+            dataset = _epochs(files, reading, stream_seed, epoch).skip(num_skipped)
         else:
-            dataset = dataset.flat_map(tf.data.TFRecordDataset)
-        batch_size = params["batch_size"]
+            dataset = tf.data.TFRecordDataset(files)
         parsed = _largest_divisor(batch_size) if is_training else batch_size
-        dataset = dataset.batch(parsed, drop_remainder=is_training or drop_remainder)
-        dataset = dataset.enumerate().map(parse, num_parallel_calls=num_threads)
+        dataset = dataset.batch(parsed, is_training or drop_remainder)
+        dataset = dataset.enumerate(num_seen // parsed).map(parse, reading.num_threads)
         if parsed < batch_size:
             dataset = dataset.batch(batch_size // parsed, drop_remainder=True)
             dataset = dataset.map(_join)
@@ -183,31 +198,63 @@ def _join(features):
     }
 
 
-def _mask_seed(seed):
-    """The first half of the seeds of masks; the parsed batch's number is the other."""
-    return np.random.RandomState(seed).randint(2**31)
+def _epochs(files, reading, seed, first_epoch):
+    """Returns records, a dataset of string [], epoch after epoch without end."""
+
+    def records_of(epoch):
+        dataset = tf.data.Dataset.from_tensor_slices(files)
+        dataset = dataset.shuffle(
+            len(files), seed=2 * epoch, reshuffle_each_iteration=False
+        )
+        # Remote files are worth reading in parallel. Not by `interleave` with
+        # num_parallel_calls: before `repeat` it lets TensorFlow 1.15 crash when
+        # the session is closed.
+        dataset = dataset.apply(
+            tf.data.experimental.parallel_interleave(
+                tf.data.TFRecordDataset,
+                cycle_length=min(reading.num_threads, len(files)),
+                sloppy=not reading.deterministic,
+            )
+        )
+        return dataset.shuffle(
+            reading.shuffle_records, seed=2 * epoch + 1, reshuffle_each_iteration=False
+        )
+
+    # Datasets mix the graph's seed, which may differ after a restart, into theirs.
+    graph = tf.get_default_graph()
+    graph_seed, graph.seed = graph.seed, seed
+    try:
+        return tf.data.Dataset.range(first_epoch, sys.maxsize).flat_map(records_of)
+    finally:
+        graph.seed = graph_seed
 
 
-def _files_of_this_host(input_files, params):
-    """The files that this host of a TPU pod reads; all of them elsewhere.
+def _stream_seed(seed):
+    """The first half of the seeds of orders and masks; a number is the other."""
+    # TensorFlow takes 0 and multiples of 2**31 - 1 for no seed.
+    return np.random.RandomState(seed).randint(1, 2**31 - 1)
 
-    TPUEstimator calls the input function once on every host and gives it a
-    `TPUContext`.
+
+def _host_of(params, num_files):
+    """Returns this host's number and how many hosts there are: each file has one.
+
+    TPUEstimator calls the input function once on every host of a pod and gives it a
+    `TPUContext`; elsewhere there is one host.
 
     Raises:
       UserError: there are fewer files than hosts.
     """
     context = params.get("context")
     if context is None:
-        return list(input_files)
+        return 0, 1
     _, host, num_hosts, _ = context.current_input_fn_deployment()
-    if len(input_files) < num_hosts:
+    if num_files < num_hosts:
         raise UserError(
             "{} input files for {} TPU hosts; expected at least one for each".format(
-                len(input_files), num_hosts
+                num_files, num_hosts
             )
         )
-    return list(input_files)[host::num_hosts]
+    return host, num_hosts
 
 
 def check_record_files(files, max_seq_length, max_predictions_per_seq, vocab_size=None):

@@ -72,13 +72,33 @@ def _write(path, numbers, record=_record, **lengths):
     return str(path)
 
 
-def _read(files, is_training, batch_size, num_batches=None, **kwargs):
+class _TpuContext:
+    """What the input function is given of TPUEstimator's `TPUContext`."""
+
+    def __init__(self, host, num_hosts):
+        self._deployment = ("/cpu:0", host, num_hosts, 8)
+
+    def current_input_fn_deployment(self):
+        return self._deployment
+
+
+def _read(
+    files,
+    is_training,
+    batch_size,
+    num_batches=None,
+    graph_seed=None,
+    context=None,
+    **kwargs,
+):
     """Runs an input_fn in a graph of its own; returns the batches and their shapes."""
     input_fn = records.input_fn_builder(
         files, LENGTH, PREDICTIONS, VOCAB_SIZE, is_training, **kwargs
     )
     with tf.Graph().as_default():
-        dataset = input_fn({"batch_size": batch_size})
+        tf.set_random_seed(graph_seed)
+        dataset = input_fn({"batch_size": batch_size, "context": context})
+        assert tf.get_default_graph().seed == graph_seed
         features = tf.data.make_one_shot_iterator(dataset).get_next()
         shapes = {name: value.shape.as_list() for name, value in features.items()}
         batches = []
@@ -430,20 +450,83 @@ def test_the_corrupt_file_is_found(tmp_path, damage):
 
 
 def test_hosts_of_a_tpu_pod_share_the_files_out(tmp_path):
-    paths = [str(tmp_path / "{}.tfrecord".format(i)) for i in range(5)]
+    sizes = [7, 5, 6, 4]
+    files = [
+        _write(tmp_path / str(n), range(10 * n, 10 * n + size))
+        for n, size in enumerate(sizes, 10)
+    ]
 
-    class Context:
-        def __init__(self, host, num_hosts):
-            self._deployment = ("/cpu:0", host, num_hosts, 8)
+    def numbers(host, **kwargs):
+        context = _TpuContext(host, 2)
+        return _numbers(_read(files, True, 1, context=context, seed=1, **kwargs)[0])
 
-        def current_input_fn_deployment(self):
-            return self._deployment
+    epochs = [numbers(0, num_batches=13), numbers(1, num_batches=9)]
+    assert sorted(epochs[0]) == list(range(100, 107)) + list(range(120, 126))
+    assert sorted(epochs[1]) == list(range(110, 115)) + list(range(130, 134))
+    # Each host has had half of what was seen: ten of each, a new epoch for one.
+    position = records.Position(20, sizes)
+    for host in range(2):
+        undisturbed = numbers(host, num_batches=16)
+        assert numbers(host, num_batches=6, position=position) == undisturbed[10:]
+    assert sorted(_numbers(_read(files, False, 1)[0])) == sorted(sum(epochs, []))
+    with pytest.raises(UserError, match="4 input files for 6 TPU hosts"):
+        _read(files, True, 1, context=_TpuContext(0, 6))
 
-    def files(host, num_hosts):
-        params = {"batch_size": 2, "context": Context(host, num_hosts)}
-        return records._files_of_this_host(paths, params)
 
-    assert sorted(files(0, 2) + files(1, 2)) == paths
-    assert records._files_of_this_host(paths, {"batch_size": 2}) == paths
-    with pytest.raises(UserError, match="5 input files for 6 TPU hosts"):
-        files(0, 6)
+def _as_lists(batches):
+    return [{name: value.tolist() for name, value in b.items()} for b in batches]
+
+
+@pytest.mark.parametrize("first", [1, 4, 5, 9, 23])
+@pytest.mark.parametrize(
+    "is_dynamic, sizes, shuffle_records, num_threads",
+    [(True, [7, 1, 14], 5, 2), (False, [22], 100, 1), (True, [3, 2, 9], 1, 4)],
+)
+def test_training_goes_on_from_a_position_as_if_undisturbed(
+    tmp_path, is_dynamic, sizes, shuffle_records, num_threads, first
+):
+    """Batches of 5: none of these epochs, of 22 and 14, is a whole number of them."""
+    record = _dynamic_record if is_dynamic else _record
+    files = [
+        _write(tmp_path / str(n), range(20 * n, 20 * n + size), record)
+        for n, size in enumerate(sizes, 10)
+    ]
+    settings = {
+        "seed": 3,
+        "masks": MASKS if is_dynamic else None,
+        "reading": records.Reading(shuffle_records, num_threads),
+    }
+    undisturbed, _ = _read(files, True, 5, 28, graph_seed=7, **settings)
+    position = records.Position(first * 5, sizes)
+    # A run that goes on has another graph, with another seed.
+    resumed, _ = _read(
+        files, True, 5, 28 - first, graph_seed=8, position=position, **settings
+    )
+    assert _as_lists(resumed) == _as_lists(undisturbed[first:])
+    num_records = sum(sizes)
+    numbers = _numbers(undisturbed[:first] + resumed)
+    for begin in range(0, 140 - num_records, num_records):
+        assert len(set(numbers[begin : begin + num_records])) == num_records
+
+
+def test_training_goes_on_with_another_batch_size(tmp_path):
+    path = _write(tmp_path / "a", range(12))
+    undisturbed = _numbers(_read([path], True, 1, 40, seed=1)[0])
+    position = records.Position(15, [12])
+    resumed = _numbers(_read([path], True, 5, 5, seed=1, position=position)[0])
+    assert resumed == undisturbed[15:]
+
+
+@pytest.mark.parametrize("seed", [0, 2**31 - 1])
+def test_every_seed_shuffles_reproducibly(tmp_path, seed):
+    """TensorFlow takes 0, and 2**31 - 1 as its multiple, for no seed at all."""
+    files = [_write(tmp_path / name, range(20)) for name in "abc"]
+    orders = [_numbers(_read(files, True, 60, 2, seed=seed)[0]) for _ in range(2)]
+    assert orders[0] == orders[1]
+    assert orders[0][:60] != orders[0][60:]
+
+
+def test_an_evaluation_begins_at_the_beginning(tmp_path):
+    path = _write(tmp_path / "a", range(7))
+    position = records.Position(3, [7])
+    assert _numbers(_read([path], False, 4, position=position)[0]) == list(range(7))
