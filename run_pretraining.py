@@ -7,7 +7,11 @@
         --num_train_steps=125000 --num_warmup_steps=12500 --learning_rate=0.00176
 
 A run that was stopped goes on from its last checkpoint when the same command is
-given again. `--model_dir` names a pretrained model to start from, in place of
+given again, with the records that an undisturbed run would have had next. Without
+dropout, as in the published recipe, and with `--deterministic_input` it ends with the
+same weights; with dropout the masks of dropout are other ones after each start.
+SIGTERM ends a run after the present step, with a checkpoint and exit code 0.
+`--model_dir` names a pretrained model to start from, in place of
 `--albert_config_file` and `--init_checkpoint`.
 """
 
@@ -18,13 +22,14 @@ import sys
 from typing import List, NamedTuple, Optional
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 import tokenization
 from albert_zh import (
     accumulation,
+    checkpoints,
     corpus,
     estimators,
+    input_position,
     instances,
     masking,
     model_directory,
@@ -151,12 +156,15 @@ def main(args):
     )
     estimators.prepare_output_dir(args.output_dir, config)
     model_directory.copy_vocabulary(start, args.output_dir)
-    seed = _seed_from(args.seed, latest)
-    estimator = _build_estimator(args, config, start.checkpoint, device, seed)
+    step = checkpoints.read_step(latest) if latest else 0
+    estimator = _build_estimator(
+        args, config, start.checkpoint, device, _graph_seed(args.seed, step)
+    )
     if args.do_train:
+        position = _position(args, train_input.files, step)
         estimators.train(
             estimator,
-            _input_fn(args, train_input, config.vocab_size, True, seed),
+            _input_fn(args, train_input, config.vocab_size, True, position),
             args.num_train_steps,
             train_input.files,
         )
@@ -295,25 +303,38 @@ def _check_mask_flags(args, *inputs):
             )
 
 
-def _seed_from(seed, latest):
-    """A seed of its own for each start, so that a resumed run sees other records."""
-    step = tf.train.load_variable(latest, "global_step") if latest else 0
+def _graph_seed(seed, step):
+    """A seed of its own for each start: the same would repeat masks of dropout."""
     return seed if step == 0 else np.random.RandomState([seed, step]).randint(2**31)
 
 
-def _input_fn(args, given, vocab_size, is_training, seed=None):
+def _position(args, files, step):
+    """Returns the `records.Position` where the input of training goes on."""
+    if step >= args.num_train_steps:
+        return records.BEGINNING  # nothing is left to train
+    flags = ["seed", "shuffle_buffer_size", "num_input_threads", "deterministic_input"]
+    # Each host of a pod, of 8 cores, reads files of its own.
+    flags += ["num_tpu_cores"] if args.use_tpu else []
+    order = {"--" + name: getattr(args, name) for name in flags}
+    return input_position.resume(
+        args.output_dir, step, args.train_batch_size, files, order
+    )
+
+
+def _input_fn(args, given, vocab_size, is_training, position=records.BEGINNING):
     return records.input_fn_builder(
         given.files,
         args.max_seq_length,
         args.max_predictions_per_seq,
         vocab_size,
         is_training,
-        seed=seed,
+        seed=args.seed,
         drop_remainder=args.use_tpu,
         masks=given.masks,
         reading=records.Reading(
             args.shuffle_buffer_size, args.num_input_threads, args.deterministic_input
         ),
+        position=position,
     )
 
 

@@ -476,8 +476,9 @@ class Classifier:
             skip_batches=num_done,
             padded_length=self._padded_length,
         )
-        with estimators.one_line_errors([source.path]):
-            estimator.train(input_fn, max_steps=plan.epochs[epoch][1])
+        estimators.run_steps(
+            estimator, input_fn, plan.epochs[epoch][1], plan.num_steps, [source.path]
+        )
 
     def _is_complete(self, plan, step, history):
         """Whether all is trained and scored; `history` is None without a dev file."""

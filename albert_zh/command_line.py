@@ -11,7 +11,7 @@ import os
 import sys
 
 from albert_zh import masking
-from albert_zh.errors import UserError
+from albert_zh.errors import Stopped, UserError
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -159,7 +159,8 @@ def run(main, parser, argv=None):
       argv: list of arguments, `sys.argv[1:]` when None.
 
     Raises:
-      SystemExit: with code 2 for a user's mistake, 130 after Ctrl-C.
+      SystemExit: with code 2 for a user's mistake, 130 after Ctrl-C, 0 where the run
+        was stopped in good order.
     """
     args = parser.parse_args(argv)
     logging.basicConfig(
@@ -169,5 +170,8 @@ def run(main, parser, argv=None):
         main(args)
     except UserError as error:
         parser.error(" ".join(str(error).split("\n")))
+    except Stopped as stopped:
+        sys.stdout.write("{}\n".format(stopped))
+        parser.exit(0)
     except KeyboardInterrupt:
         parser.exit(EXIT_INTERRUPTED, "{}: interrupted\n".format(parser.prog))

@@ -1,4 +1,4 @@
-"""The one exception for a user's mistake."""
+"""The exceptions that end a command in one line."""
 
 import contextlib
 
@@ -8,6 +8,14 @@ class UserError(ValueError):
 
     The message is one line that says what was received, what was expected and
     what to do; commands print it and nothing else.
+    """
+
+
+class Stopped(Exception):
+    """A run was told to end, has saved what it did, and can go on later.
+
+    The message is one line that says where it stands and how to go on; commands
+    print it and exit with code 0.
     """
 
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 import modeling
 import optimization
-from albert_zh import checkpoints, files, model_directory, records
+from albert_zh import checkpoints, files, model_directory, records, stopping
 from albert_zh.errors import UserError, as_user_error
 
 _LOGGER = logging.getLogger(__name__)
@@ -447,6 +447,7 @@ def train(estimator, input_fn, num_train_steps, input_files):
 
     Raises:
       UserError: as `one_line_errors`.
+      Stopped: as `run_steps`.
     """
     latest = checkpoints.latest_checkpoint(estimator.model_dir)
     if latest:
@@ -461,5 +462,16 @@ def train(estimator, input_fn, num_train_steps, input_files):
             )
             return
         _LOGGER.info("resuming from %s", latest)
-    with one_line_errors(input_files):
-        estimator.train(input_fn=input_fn, max_steps=num_train_steps)
+    run_steps(estimator, input_fn, num_train_steps, num_train_steps, input_files)
+
+
+def run_steps(estimator, input_fn, max_steps, num_train_steps, input_files):
+    """Trains up to global step `max_steps`, of `num_train_steps` in the whole run.
+
+    Raises:
+      UserError: as `one_line_errors`.
+      Stopped: SIGTERM arrived; a checkpoint is saved.
+    """
+    with stopping.SigtermHook() as hook, one_line_errors(input_files):
+        estimator.train(input_fn=input_fn, max_steps=max_steps, hooks=[hook])
+    hook.check(num_train_steps)

@@ -1,0 +1,154 @@
+"""Where the input of a run is that goes on: how many records it has had.
+
+More need not be known, since the order of records follows from the seed and the
+number of the epoch (`records.input_fn_builder`). The checkpoint tells the steps;
+`input_position.json` beside it tells which batch size held from which step on, and
+what the order followed from, so that a change is not passed over in silence. It is
+written before training begins and so cannot be of another step than the checkpoint.
+"""
+
+import json
+import logging
+import os
+
+from albert_zh import files, record_format, records
+from albert_zh.errors import UserError
+
+_LOGGER = logging.getLogger(__name__)
+
+STATE_FILE = "input_position.json"
+
+
+def resume(output_dir, step, batch_size, input_files, order):
+    """Finds the position that training goes on from, and notes how it goes on.
+
+    Args:
+      output_dir: directory of the run's checkpoints.
+      step: int, global step of the newest one; 0 for a run that begins.
+      batch_size: int, sequences a step from now on, over all hosts.
+      input_files: list of TFRecord files.
+      order: dict of flag to value, JSON's, that the order of records follows from.
+
+    Returns:
+      `records.Position`.
+
+    Raises:
+      UserError: a record file is damaged, or the directory's file is or cannot be
+        written.
+    """
+    path = os.path.join(output_dir, STATE_FILE)
+    held = _read(path) if step and files.exists(path) else None
+    if step and held is None:
+        _LOGGER.warning(
+            "%s is missing: the run is taken to have had --train_batch_size=%d up to "
+            "step %d, and this --seed and these files",
+            path,
+            batch_size,
+            step,
+        )
+    if held is None:
+        held = {"batch_sizes": [[0, batch_size]], "order": order, "files": []}
+    described = _describe(input_files, held["files"], counted=step > 0)
+    if held["files"]:
+        _warn_of_changes(held, order, described)
+    # What was noted at this step or later is of a start that came to no checkpoint.
+    batch_sizes = [pair for pair in held["batch_sizes"] if pair[0] < step]
+    if not batch_sizes or batch_sizes[-1][1] != batch_size:
+        batch_sizes.append([step, batch_size])
+    state = {"batch_sizes": batch_sizes, "order": order, "files": described}
+    files.write_text(json.dumps(state, indent=1, sort_keys=True) + "\n", path)
+    if not step:
+        return records.BEGINNING
+    file_sizes = [entry["records"] for entry in described]
+    position = records.Position(_count_seen(batch_sizes, step), file_sizes)
+    _LOGGER.info(
+        "the input goes on after %d records: %.2f epochs of %d",
+        position.num_seen,
+        position.num_seen / sum(file_sizes),
+        sum(file_sizes),
+    )
+    return position
+
+
+def _read(path):
+    """Returns what `resume` has written.
+
+    Raises:
+      UserError: the file cannot be read, or is damaged.
+    """
+    try:
+        state = json.loads(files.read_text(path))
+        for first_step, batch_size in state["batch_sizes"]:
+            _ = first_step + batch_size
+        for entry in state["files"]:
+            _ = [entry[key] for key in ("name", "size", "written", "records")]
+        _ = dict(state["order"])
+    except UserError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            "{}: damaged ({!r}); remove it, and the run goes on as if it had had this "
+            "--train_batch_size, --seed and --input_file before".format(path, error)
+        ) from error
+    return state
+
+
+def _describe(input_files, known, counted):
+    """Returns a dict for each file; its records are None where they are not counted.
+
+    Args:
+      input_files: list of TFRecord files.
+      known: list of such dicts; a file that has not changed is not counted again.
+      counted: bool, whether the records are needed.
+    """
+    counts = {
+        (entry["name"], entry["size"], entry["written"]): entry["records"]
+        for entry in known
+    }
+    described = []
+    for path in input_files:
+        key = (os.path.basename(path),) + tuple(files.stamp(path))
+        num_records = counts.get(key)
+        if counted and num_records is None:
+            _LOGGER.info("counting the records of %s", path)
+            num_records = _count(path)
+        entry = dict(zip(("name", "size", "written"), key), records=num_records)
+        described.append(entry)
+    return described
+
+
+def _count(path):
+    try:
+        return sum(1 for _ in record_format.read_records(path))
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(
+            "{}: truncated or corrupt TFRecord file ({}); make it again".format(
+                path, error
+            )
+        ) from error
+
+
+def _warn_of_changes(held, order, described):
+    """Says in a line each what makes the order another one than the run has had."""
+    effect = (
+        "the order of records is another one from here on, so that this epoch may "
+        "have some records twice and others not at all"
+    )
+    for flag in sorted(order):
+        before = held["order"].get(flag)
+        if before != order[flag]:
+            _LOGGER.warning("%s=%s, but was %s: %s", flag, order[flag], before, effect)
+    before, now = (
+        [(entry["name"], entry["size"]) for entry in entries]
+        for entries in (held["files"], described)
+    )
+    if before != now:
+        _LOGGER.warning("--input_file: other files than before: %s", effect)
+
+
+def _count_seen(batch_sizes, step):
+    """The records of `step` steps; `batch_sizes` are pairs (first step, size)."""
+    ends = [first for first, _ in batch_sizes[1:]] + [step]
+    return sum((end - first) * size for (first, size), end in zip(batch_sizes, ends))

@@ -1,0 +1,54 @@
+"""Training that SIGTERM ends in good order, as machines send it that are taken away."""
+
+import signal
+
+import tensorflow.compat.v1 as tf
+
+from albert_zh.errors import Stopped
+
+
+class SigtermHook(tf.train.SessionRunHook):
+    """Ends a session after the step, on TPU the loop, in which SIGTERM arrives.
+
+    Estimator then saves a checkpoint, as at the end of every training. Give the hook
+    to `Estimator.train` within `with SigtermHook() as hook`, in the main thread: the
+    signal is taken from there to the end of the block. A second one ends the process
+    at once, as usual.
+    """
+
+    def __init__(self):
+        self._is_requested = False
+        self._previous_handler = None
+        self._step = None
+
+    def __enter__(self):
+        self._previous_handler = signal.signal(signal.SIGTERM, self._request)
+        return self
+
+    def __exit__(self, *exception):
+        signal.signal(signal.SIGTERM, self._previous_handler)
+
+    def _request(self, signal_number, frame):
+        del signal_number, frame  # part of the interface
+        self._is_requested = True
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def begin(self):
+        self._global_step = tf.train.get_global_step()
+
+    def after_run(self, run_context, run_values):
+        if self._is_requested:
+            run_context.request_stop()
+
+    def end(self, session):
+        self._step = int(session.run(self._global_step))
+
+    def check(self, num_train_steps):
+        """Raises `Stopped` where the signal has arrived; call it after training."""
+        if self._is_requested:
+            raise Stopped(
+                "stopped by SIGTERM at step {} of {}, which is saved; what comes after "
+                "training was left out; give the same command again to go on".format(
+                    self._step, num_train_steps
+                )
+            )
