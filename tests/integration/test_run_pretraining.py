@@ -81,7 +81,7 @@ def run(record_files, config_file, output_dir, **flags):
         "max_seq_length": LENGTH,
         "max_predictions_per_seq": PREDICTIONS,
         "train_batch_size": 16,
-        "num_train_steps": 60,
+        "num_train_steps": 120,
         "num_warmup_steps": 2,
         "learning_rate": 0.02,
     }
@@ -100,7 +100,7 @@ def trained(record_files, config_file, tmp_path_factory):
 
 def test_both_tasks_are_learnt(trained):
     results = json.loads((trained / "eval_results.json").read_text())
-    assert results["global_step"] == 60
+    assert results["global_step"] == 120
     # Chance: 1/35 and 1/2.
     assert results["masked_lm_accuracy"] > 0.5
     assert results["sentence_order_accuracy"] > 0.9
@@ -108,7 +108,7 @@ def test_both_tasks_are_learnt(trained):
     total = results["masked_lm_loss"] + results["sentence_order_loss"]
     assert results["loss"] == pytest.approx(total, rel=1e-3)
     lines = (trained / "eval_results.txt").read_text().splitlines()
-    assert "global_step = 60" in lines
+    assert "global_step = 120" in lines
 
 
 def test_curves_are_written(trained):
@@ -237,7 +237,7 @@ def test_truncated_records_are_named(record_files, config_file, tmp_path):
         ({"input_file": "no/such*.tfrecord"}, r"no/such\*.tfrecord"),
         ({"learning_rate": 0}, "--learning_rate must be positive"),
         ({"learning_rate": "nan"}, "--learning_rate must be positive"),
-        ({"num_warmup_steps": 60}, "--num_warmup_steps 60 leaves nothing"),
+        ({"num_warmup_steps": 120}, "--num_warmup_steps 120 leaves nothing"),
         ({"micro_batch_size": 5}, "--train_batch_size 16 .* --micro_batch_size 5$"),
         ({"micro_batch_size": 32}, "--train_batch_size 16 .* --micro_batch_size 32$"),
         ({"init_checkpoint": "no/model.ckpt"}, "--init_checkpoint: no readable"),
@@ -302,7 +302,7 @@ def test_checkpoint_without_slots_is_no_run_to_go_on_with(
     checkpoint = checkpoints.latest_checkpoint(str(trained))
     checkpoints.write_stripped(checkpoint, str(tmp_path / "model.ckpt"))
     with pytest.raises(UserError, match="has no fitting .*adam_m.*--init_checkpoint"):
-        run(record_files, config_file, tmp_path, num_train_steps=70)
+        run(record_files, config_file, tmp_path, num_train_steps=130)
 
 
 def test_damaged_checkpoint_is_named(record_files, config_file, trained, tmp_path):
