@@ -110,10 +110,11 @@ def _run_until_saved(repository, data, output_dir, signal_number, **flags):
         stderr=subprocess.DEVNULL,
         encoding="utf-8",
     )
-    saved = output_dir / "model.ckpt-{}.index".format(SAVE_STEPS)
+    # Names the checkpoints that are complete.
+    saved, name = output_dir / "checkpoint", "model.ckpt-{}".format(SAVE_STEPS)
     end = time.monotonic() + TIMEOUT_SECONDS
     try:
-        while not saved.exists():
+        while not (saved.exists() and name in saved.read_text()):
             assert process.poll() is None and time.monotonic() < end
         process.send_signal(signal_number)
         output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
@@ -180,7 +181,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint_to_the_same_weights(
     code, _ = _run_until_saved(repository, data, tmp_path, signal.SIGKILL)
     assert code == -signal.SIGKILL
     step = _last_step(tmp_path)
-    assert step < NUM_STEPS and step % SAVE_STEPS == 0
+    assert 0 < step < NUM_STEPS and step % SAVE_STEPS == 0
     with caplog.at_level("INFO"):
         run(data, tmp_path)
     assert "goes on after {} records".format(step * BATCH) in caplog.text

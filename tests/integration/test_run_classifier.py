@@ -1,7 +1,10 @@
 """`run_classifier.py` end to end, with a model of two layers on 200 easy pairs."""
 
 import json
+import os
+import re
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -234,6 +237,30 @@ def test_a_seed_fixes_an_epochs_scores_and_a_killed_run_goes_on_at_its_step(
     assert "going on after step 18 of 26" in caplog.text
     history = read_json(tmp_path / "out" / "dev_scores.json")
     assert history[:1] == first_epoch
+    assert [entry["step"] for entry in history] == [13, 26]
+
+
+def test_sigterm_ends_a_training_that_goes_on_at_the_next_step(
+    data_dir, model_flags, tmp_path, monkeypatch, capsys, caplog
+):
+    flags = training_flags(data_dir, model_flags, tmp_path / "out", 2)
+
+    def terminated(self, run_context, run_values):
+        if int(run_values.results["step"]) == 16:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(estimators.ProgressHook, "after_run", terminated)
+        with pytest.raises(SystemExit) as end:
+            run(*flags)
+    assert not end.value.code
+    output = capsys.readouterr().out
+    step = int(re.search("^stopped by SIGTERM at step (.*) of 26, ", output).group(1))
+    assert 17 <= step <= 18  # the hook may be shown the step before the update
+    with caplog.at_level("INFO"):
+        run(*flags)
+    assert "going on after step {} of 26".format(step) in caplog.text
+    history = read_json(tmp_path / "out" / "dev_scores.json")
     assert [entry["step"] for entry in history] == [13, 26]
 
 
