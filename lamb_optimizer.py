@@ -70,6 +70,56 @@ class LAMBOptimizer(tf.train.Optimizer):
         self._bias_correction = bias_correction
         self._learning_rate_tensor = None
 
+    def apply_aggregated_gradients(self, grads_and_vars, global_step=None):
+        """`apply_gradients` of gradients that are the same on every replica.
+
+        Under a `tf.distribute` strategy `apply_gradients` sums them over the
+        replicas first, which would send the whole model around once more.
+
+        Args:
+          grads_and_vars: iterable of (gradient, variable), the gradient dense or
+            None.
+          global_step: variable to increment, or None.
+
+        Returns:
+          The operation.
+        """
+        grads_and_vars = [pair for pair in grads_and_vars if pair[0] is not None]
+        if not tf.distribute.has_strategy():
+            return self.apply_gradients(grads_and_vars, global_step)
+        return tf.distribute.get_replica_context().merge_call(
+            self._update_replicas, args=(grads_and_vars, global_step)
+        )
+
+    def _update_replicas(self, strategy, grads_and_vars, global_step):
+        """Lets every replica update its copies of all variables."""
+        with tf.init_scope():
+            self._create_slots([variable for _, variable in grads_and_vars])
+        self._prepare()
+
+        updates = []
+        for gradient, variable in grads_and_vars:
+            updates += self._update_copies(strategy, gradient, variable)
+        update_op = self._finish(updates, self.get_name())
+        if global_step is None:
+            return update_op
+        with tf.control_dependencies([update_op]):
+            return strategy.extended.update(
+                global_step, lambda step: step.assign_add(1).op
+            )
+
+    def _update_copies(self, strategy, gradient, variable):
+        """Operations that update each replica's copy by that replica's gradient."""
+        gradients = strategy.experimental_local_results(gradient)
+        copies = strategy.experimental_local_results(variable)
+
+        def update(copy):
+            # Picked here: TensorFlow 1.15 hands on only what it has reduced itself.
+            index = [other is copy for other in copies].index(True)
+            return self._update(gradients[index], copy)
+
+        return strategy.extended.update(variable, update, group=False)
+
     def _prepare(self):
         self._learning_rate_tensor = tf.convert_to_tensor(
             self._call_if_callable(self._learning_rate), name="learning_rate"

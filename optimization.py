@@ -98,11 +98,12 @@ def create_training_operation(
 ):
     """Builds the operation of one training step, for all trainable variables.
 
-    On TPU the gradients are averaged over the shards before their norm is
-    clipped, so that the clipping is that of the whole batch.
+    On several replicas (TPU shards, or those of a `tf.distribute` strategy) the
+    gradients are averaged before their norm is clipped, so that the clipping is
+    that of the whole batch.
 
     Args:
-      loss: float32 scalar tensor; on TPU, this shard's mean.
+      loss: float32 scalar tensor, whose mean over the replicas is minimized.
       init_lr: float, the peak learning rate.
       num_train_steps: int, the step at which the rate reaches 0.
       num_warmup_steps: int, steps of linear warm-up.
@@ -148,28 +149,59 @@ def create_training_operation(
         None if gradient is None else tf.convert_to_tensor(gradient)
         for gradient in gradients
     ]
-    if use_tpu:
-        gradients = _average_over_shards(gradients)
+    gradients = mean_over_replicas(gradients, use_tpu)
     gradient_norm = tf.global_norm(gradients)
     if clip_norm is not None:
         gradients, _ = tf.clip_by_global_norm(
             gradients, clip_norm, use_norm=gradient_norm
         )
-    train_op = rule.apply_gradients(zip(gradients, variables), global_step=global_step)
+    train_op = rule.apply_aggregated_gradients(zip(gradients, variables), global_step)
     return TrainingOperation(train_op, learning_rate, gradient_norm)
 
 
-def _average_over_shards(gradients):
-    """Means of these gradients over the TPU shards the graph is replicated to."""
+def mean_over_replicas(tensors, use_tpu=False):
+    """Means of tensors over the replicas that share a training step.
+
+    Call it in a model function: every replica contributes and gets the same
+    means. On one device they are the tensors themselves.
+
+    Args:
+      tensors: list of float tensors, or None in a tensor's place.
+      use_tpu: bool, whether the replicas are TPU shards; else they are those of
+        the `tf.distribute` strategy in scope, if there is one.
+
+    Returns:
+      list like `tensors`.
+    """
+    given = [tensor for tensor in tensors if tensor is not None]
+    if use_tpu:
+        means = [_mean_over_shards(tensor) for tensor in given]
+    elif given and tf.distribute.has_strategy():
+        # Not by the replica's `all_reduce`: to be differentiable, which is of no use
+        # here, it looks for the variables of all replicas and fails.
+        replica = tf.distribute.get_replica_context()
+        means = replica.merge_call(_reduce_to_means, args=given)
+    else:
+        means = given
+    means = iter(means)
+    return [None if tensor is None else next(means) for tensor in tensors]
+
+
+def _reduce_to_means(strategy, *tensors):
+    """Means over replicas of tensors, each of them one or a value per replica."""
+    return strategy.extended.batch_reduce_to(
+        tf.distribute.ReduceOp.MEAN,
+        [(t, t.device if isinstance(t, tf.Tensor) else t) for t in tensors],
+    )
+
+
+def _mean_over_shards(tensor):
     # Imported from TensorFlow's own module, as compat.v1 names the reduction but
     # not the shard count.
     from tensorflow.python.tpu import tpu_function
 
     shards = tpu_function.get_tpu_context().number_of_shards or 1
-    return [
-        gradient if gradient is None else tf.tpu.cross_replica_sum(gradient / shards)
-        for gradient in gradients
-    ]
+    return tf.tpu.cross_replica_sum(tensor / shards)
 
 
 def create_optimizer(

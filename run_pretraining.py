@@ -28,6 +28,7 @@ from albert_zh import (
     accumulation,
     checkpoints,
     corpus,
+    distribution,
     estimators,
     input_position,
     instances,
@@ -52,6 +53,7 @@ def build_parser():
     _add_training_arguments(parser)
     command_line.add_device_arguments(parser)
     command_line.add_numerics_arguments(parser)
+    command_line.add_distribution_arguments(parser)
     return parser
 
 
@@ -141,8 +143,10 @@ def _add_training_arguments(parser):
 def main(args):
     """Trains and evaluates as the flags say."""
     _check_flags(args)
-    _check_micro_batches(args)
     device = estimators.device_from(args)
+    spread = distribution.create(args.distribution, args.use_tpu, args.worker_timeout)
+    if args.do_train:
+        _check_batch(args, args.num_tpu_cores if args.use_tpu else spread.num_replicas)
     start = _choose_start(args)
     config = estimators.load_config(start.config_file, args.max_seq_length)
     model_directory.check_vocabulary_of(start, config)
@@ -151,24 +155,28 @@ def main(args):
     if args.eval_input_file:
         eval_input = _records(args, args.eval_input_file, config, start)
     _check_mask_flags(args, train_input, eval_input)
+    distribution.check_enough_files(train_input.files, spread)
     latest = pretraining.check_start(
         config, args.output_dir, start.checkpoint, args.do_train, args.allow_missing
     )
     estimators.prepare_output_dir(args.output_dir, config)
     model_directory.copy_vocabulary(start, args.output_dir)
     step = checkpoints.read_step(latest) if latest else 0
-    estimator = _build_estimator(
-        args, config, start.checkpoint, device, _graph_seed(args.seed, step)
-    )
+    model_fn = _model_fn(args, config, start.checkpoint)
     if args.do_train:
-        position = _position(args, train_input.files, step)
+        position = _position(args, train_input.files, step, spread)
         estimators.train(
-            estimator,
+            _build_estimator(
+                args, model_fn, device, spread, _graph_seed(args.seed, step)
+            ),
             _input_fn(args, train_input, config.vocab_size, True, position),
             args.num_train_steps,
             train_input.files,
+            spread,
         )
-    if args.do_eval:
+    if args.do_eval and spread.is_chief:
+        distribution.leave_cluster()
+        estimator = _build_estimator(args, model_fn, device, distribution.ONE_DEVICE)
         _evaluate(args, estimator, eval_input, config.vocab_size)
     sys.stdout.write("The model lies in {}\n".format(args.output_dir))
 
@@ -188,11 +196,11 @@ def _check_flags(args):
         )
 
 
-def _check_micro_batches(args):
-    """Checks --micro_batch_size and says how it divides a training step."""
-    if not args.do_train or args.micro_batch_size is None:
+def _check_batch(args, num_devices):
+    """Raises `UserError` for a batch that devices or micro-batches cannot share."""
+    distribution.check_divisible(args.train_batch_size, num_devices)
+    if not args.micro_batch_size:
         return
-    num_devices = args.num_tpu_cores if args.use_tpu else 1
     number = accumulation.count_micro_batches(
         args.train_batch_size, args.micro_batch_size, num_devices
     )
@@ -221,33 +229,42 @@ def _choose_start(args):
     return start
 
 
-def _build_estimator(args, config, init_checkpoint, device, seed):
-    return estimators.build_estimator(
-        pretraining.model_fn_builder(
-            config,
-            args.output_dir,
-            init_checkpoint,
-            estimators.Schedule(
-                args.optimizer,
-                args.learning_rate,
-                args.num_train_steps,
-                args.num_warmup_steps,
-            ),
-            args.train_batch_size,
-            device.use_tpu,
-            args.allow_missing,
-            args.micro_batch_size,
-            numerics.choose(
-                args.precision, args.xla, device.use_tpu, static_shapes=True
-            ),
+def _model_fn(args, config, init_checkpoint):
+    return pretraining.model_fn_builder(
+        config,
+        args.output_dir,
+        init_checkpoint,
+        estimators.Schedule(
+            args.optimizer,
+            args.learning_rate,
+            args.num_train_steps,
+            args.num_warmup_steps,
         ),
+        args.train_batch_size,
+        args.use_tpu,
+        args.allow_missing,
+        args.micro_batch_size,
+        numerics.choose(args.precision, args.xla, args.use_tpu, static_shapes=True),
+    )
+
+
+def _build_estimator(args, model_fn, device, spread, seed=None):
+    checkpointing = {
+        "save_checkpoints_steps": args.save_checkpoints_steps,
+        "keep_checkpoint_max": args.keep_checkpoint_max,
+        "seed": seed,
+    }
+    if spread.strategy:
+        return estimators.build_distributed_estimator(
+            model_fn, args.output_dir, spread, args.train_batch_size, **checkpointing
+        )
+    return estimators.build_estimator(
+        model_fn,
         args.output_dir,
         device,
         args.train_batch_size,
         args.eval_batch_size,
-        save_checkpoints_steps=args.save_checkpoints_steps,
-        keep_checkpoint_max=args.keep_checkpoint_max,
-        seed=seed,
+        **checkpointing,
     )
 
 
@@ -308,7 +325,7 @@ def _graph_seed(seed, step):
     return seed if step == 0 else np.random.RandomState([seed, step]).randint(2**31)
 
 
-def _position(args, files, step):
+def _position(args, files, step, spread):
     """Returns the `records.Position` where the input of training goes on."""
     if step >= args.num_train_steps:
         return records.BEGINNING  # nothing is left to train
@@ -316,6 +333,8 @@ def _position(args, files, step):
     # Each host of a pod, of 8 cores, reads files of its own.
     flags += ["num_tpu_cores"] if args.use_tpu else []
     order = {"--" + name: getattr(args, name) for name in flags}
+    if spread.num_workers > 1:
+        order["--distribution, workers"] = spread.num_workers
     return input_position.resume(
         args.output_dir, step, args.train_batch_size, files, order
     )

@@ -124,6 +124,23 @@ def add_numerics_arguments(parser):
     )
 
 
+def add_distribution_arguments(parser):
+    """Adds the flags of training on several devices, as `distribution.create` takes."""
+    parser.add_argument(
+        "--distribution",
+        choices=("none", "mirrored", "multi_worker"),
+        default="none",
+        help="what a batch is spread over: mirrored, the GPUs of this machine; "
+        "multi_worker, the workers that TF_CONFIG names (see launch_workers.py)",
+    )
+    parser.add_argument(
+        "--worker_timeout",
+        type=positive_int,
+        default=300,
+        help="seconds to wait for the other workers, multi_worker only",
+    )
+
+
 def _boolean(text):
     values = {"true": True, "t": True, "1": True, "yes": True}
     values.update({"false": False, "f": False, "0": False, "no": False})

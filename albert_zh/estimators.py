@@ -16,7 +16,14 @@ from tqdm import tqdm
 
 import modeling
 import optimization
-from albert_zh import checkpoints, files, model_directory, records, stopping
+from albert_zh import (
+    checkpoints,
+    distribution,
+    files,
+    model_directory,
+    records,
+    stopping,
+)
 from albert_zh.errors import UserError, as_user_error
 
 _LOGGER = logging.getLogger(__name__)
@@ -239,6 +246,63 @@ def build_estimator(
     )
 
 
+def build_distributed_estimator(
+    model_fn,
+    model_dir,
+    spread,
+    train_batch_size,
+    save_checkpoints_steps=1000,
+    keep_checkpoint_max=5,
+    seed=None,
+):
+    """Builds an `Estimator` that trains on the replicas of a strategy.
+
+    `TPUEstimator`, which serves everything else, takes no strategy.
+
+    Args:
+      model_fn: function (features, labels, mode, params) -> TPUEstimatorSpec.
+      model_dir: directory of the checkpoints and event files, which all workers see.
+      spread: `distribution.Distribution` with a strategy.
+      train_batch_size: int, of the whole step, over all replicas.
+      save_checkpoints_steps: int.
+      keep_checkpoint_max: int, how many checkpoints are kept.
+      seed: int or None, the graph's seed.
+    """
+    tf.logging.set_verbosity(tf.logging.FATAL)
+
+    def replica_model_fn(features, labels, mode, params):
+        spec = model_fn(features, labels, mode, params)
+        if not spread.is_chief:
+            spec = spec._replace(host_call=None, training_hooks=())
+            return spec.as_estimator_spec()
+        if not distribution.is_first_replica():
+            # Only the first one's hooks run, but all have to have as many.
+            spec = spec._replace(host_call=(lambda *given: given, spec.host_call[1]))
+        saver = tf.train.CheckpointSaverHook(
+            model_dir, save_steps=save_checkpoints_steps
+        )
+        return spec.as_estimator_spec()._replace(training_chief_hooks=[saver])
+
+    return tf.estimator.Estimator(
+        replica_model_fn,
+        config=tf.estimator.RunConfig(
+            model_dir=model_dir,
+            train_distribute=spread.strategy,
+            session_config=session_config(),
+            # Estimator would let every worker write checkpoints, and forget them
+            # where no summaries are saved: only the chief has the hook above.
+            save_checkpoints_steps=None,
+            save_checkpoints_secs=None,
+            keep_checkpoint_max=keep_checkpoint_max,
+            # Dropout differs by worker; the variables start from the chief's.
+            tf_random_seed=None if seed is None else seed + spread.rank,
+            log_step_count_steps=None,
+            save_summary_steps=None,
+        ),
+        params={"batch_size": train_batch_size // spread.num_replicas},
+    )
+
+
 def summary_host_call(output_dir, scalars):
     """Builds the host call that writes TensorBoard curves, on every device.
 
@@ -313,20 +377,33 @@ def training_spec(
         learning_rate=operation.learning_rate,
         gradient_norm=operation.gradient_norm,
     )
+    train_op = operation.train_op
+    if not use_tpu:  # whose host call gets every shard's
+        curves = _mean_curves(curves)
+        # A mean over replicas needs all of them: also those that show no curves.
+        train_op = tf.group(train_op, *curves.values())
     # A TPU's tensors are out of the reach of hooks.
     progress = ProgressHook(
-        schedule.num_train_steps, batch_size, None if use_tpu else loss
+        schedule.num_train_steps, batch_size, None if use_tpu else curves["loss"]
     )
     return tf.estimator.tpu.TPUEstimatorSpec(
         tf.estimator.ModeKeys.TRAIN,
         loss=loss,
-        train_op=operation.train_op,
+        train_op=train_op,
         training_hooks=[progress],
         host_call=summary_host_call(output_dir, curves),
         scaffold_fn=start_variables(
             output_dir, init_checkpoint, use_tpu, allow_missing
         ),
     )
+
+
+def _mean_curves(curves):
+    """Means of scalars over the replicas, in one reduction; dict by name."""
+    names = sorted(curves)
+    values = tf.stack([tf.cast(curves[name], tf.float32) for name in names])
+    (means,) = optimization.mean_over_replicas([values])
+    return dict(zip(names, tf.unstack(means)))
 
 
 class ProgressHook(tf.train.SessionRunHook):
@@ -442,11 +519,24 @@ def one_line_errors(input_files):
         ) from error
 
 
-def train(estimator, input_fn, num_train_steps, input_files):
+def train(
+    estimator,
+    input_fn,
+    num_train_steps,
+    input_files,
+    spread=distribution.ONE_DEVICE,
+):
     """Trains up to global step `num_train_steps`, going on where a run stopped.
 
+    Args:
+      estimator: of `build_estimator`, or of `build_distributed_estimator`.
+      input_fn: the input function.
+      num_train_steps: int, the global step to reach.
+      input_files: list of the TFRecord files that the run reads.
+      spread: the estimator's `distribution.Distribution`.
+
     Raises:
-      UserError: as `one_line_errors`.
+      UserError: as `one_line_errors`, or a worker does not answer.
       Stopped: as `run_steps`.
     """
     latest = checkpoints.latest_checkpoint(estimator.model_dir)
@@ -462,16 +552,28 @@ def train(estimator, input_fn, num_train_steps, input_files):
             )
             return
         _LOGGER.info("resuming from %s", latest)
-    run_steps(estimator, input_fn, num_train_steps, num_train_steps, input_files)
+    run_steps(
+        estimator, input_fn, num_train_steps, num_train_steps, input_files, spread
+    )
 
 
-def run_steps(estimator, input_fn, max_steps, num_train_steps, input_files):
+def run_steps(
+    estimator,
+    input_fn,
+    max_steps,
+    num_train_steps,
+    input_files,
+    spread=distribution.ONE_DEVICE,
+):
     """Trains up to global step `max_steps`, of `num_train_steps` in the whole run.
 
     Raises:
-      UserError: as `one_line_errors`.
+      UserError: as `one_line_errors`, or a worker does not answer.
       Stopped: SIGTERM arrived; a checkpoint is saved.
     """
     with stopping.SigtermHook() as hook, one_line_errors(input_files):
-        estimator.train(input_fn=input_fn, max_steps=max_steps, hooks=[hook])
+        if spread.cluster:
+            distribution.train_workers(estimator, input_fn, max_steps, spread, [hook])
+        else:
+            estimator.train(input_fn=input_fn, max_steps=max_steps, hooks=[hook])
     hook.check(num_train_steps)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import tensorflow.compat.v1 as tf
 
 import modeling
+import optimization
 from albert_zh import accumulation, architecture, checkpoints, estimators
 from albert_zh.errors import UserError
 
@@ -61,6 +62,10 @@ def model_fn_builder(
                     output_dir, init_checkpoint, use_tpu, allow_missing
                 ),
             )
+
+        # Every device's share divides by the same, so that the mean of the shares is
+        # the loss of the whole step's batch.
+        totals = _Totals(*optimization.mean_over_replicas(totals, use_tpu))
 
         def compute(part):
             return _share_of_loss(run_model(part, training=True), part, totals)
@@ -147,7 +152,7 @@ class _Totals(NamedTuple):
 
 
 def _totals(features):
-    """Returns the `_Totals` of the whole batch that one step takes."""
+    """Returns the `_Totals` of the batch that this device takes in one step."""
     sequences = modeling.get_shape_list(features["input_ids"])[0]
     return _Totals(
         tf.reduce_sum(features["masked_lm_weights"]), tf.cast(sequences, tf.float32)

@@ -138,8 +138,9 @@ def input_fn_builder(
       position: `Position` where training begins.
 
     Returns:
-      Function of `params`, which has "batch_size", that returns a dataset of dicts
-      of feature name to int32 or float32 [batch_size, length].
+      Function of `params`, which has "batch_size", and of the `input_context` of a
+      `tf.distribute` strategy, that returns a dataset of dicts of feature name to
+      int32 or float32 [batch_size, length].
     """
     form = record_format.DYNAMIC if masks else record_format.STATIC
     lengths = record_format.feature_lengths(
@@ -160,8 +161,8 @@ def input_fn_builder(
             )
         return features
 
-    def input_fn(params):
-        host, num_hosts = _host_of(params, len(input_files))
+    def input_fn(params, input_context=None):
+        host, num_hosts = _host_of(params, input_context, len(input_files))
         files = list(input_files)[host::num_hosts]
         batch_size, num_seen = params["batch_size"], 0
         if is_training:
@@ -235,24 +236,26 @@ def _stream_seed(seed):
     return np.random.RandomState(seed).randint(1, 2**31 - 1)
 
 
-def _host_of(params, num_files):
+def _host_of(params, input_context, num_files):
     """Returns this host's number and how many hosts there are: each file has one.
 
-    TPUEstimator calls the input function once on every host of a pod and gives it a
-    `TPUContext`; elsewhere there is one host.
+    The input function is called once on every host of a TPU pod, where TPUEstimator
+    gives it a `TPUContext`, and once on every worker of a `tf.distribute` strategy,
+    where Estimator gives it a `tf.distribute.InputContext`; elsewhere there is one.
 
     Raises:
       UserError: there are fewer files than hosts.
     """
-    context = params.get("context")
-    if context is None:
-        return 0, 1
-    _, host, num_hosts, _ = context.current_input_fn_deployment()
+    host, num_hosts = 0, 1
+    if params.get("context") is not None:
+        _, host, num_hosts, _ = params["context"].current_input_fn_deployment()
+    elif input_context is not None:
+        host = input_context.input_pipeline_id
+        num_hosts = input_context.num_input_pipelines
     if num_files < num_hosts:
         raise UserError(
-            "{} input files for {} TPU hosts; expected at least one for each".format(
-                num_files, num_hosts
-            )
+            "{} input files for {} hosts or workers; expected at least one for "
+            "each".format(num_files, num_hosts)
         )
     return host, num_hosts
 

@@ -2,8 +2,10 @@
 
 import signal
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 
+import optimization
 from albert_zh.errors import Stopped
 
 
@@ -13,11 +15,13 @@ class SigtermHook(tf.train.SessionRunHook):
     Estimator then saves a checkpoint, as at the end of every training. Give the hook
     to `Estimator.train` within `with SigtermHook() as hook`, in the main thread: the
     signal is taken from there to the end of the block. A second one ends the process
-    at once, as usual.
+    at once, as usual. Workers that train together all end after the step in which one
+    of them has the signal, as none can take a step without the others.
     """
 
     def __init__(self):
-        self._is_requested = False
+        self._is_requested = False  # of this process
+        self._stops = False  # of the session, so of all workers
         self._previous_handler = None
         self._step = None
 
@@ -35,9 +39,29 @@ class SigtermHook(tf.train.SessionRunHook):
 
     def begin(self):
         self._global_step = tf.train.get_global_step()
+        self._share = None
+        if tf.distribute.has_strategy():
+            strategy = tf.distribute.get_strategy()
+            shares = strategy.extended.call_for_each_replica(self._share_requested)
+            self._share = strategy.experimental_local_results(shares)[0]
+
+    def _share_requested(self):
+        """In a replica: the share of all replicas whose process has the signal."""
+        flag = tf.py_func(lambda: np.float32(self._is_requested), [], tf.float32)
+        flag.set_shape([])
+        return optimization.mean_over_replicas([flag])[0]
+
+    def before_run(self, run_context):
+        if self._share is None:
+            return None
+        return tf.train.SessionRunArgs(self._share)
 
     def after_run(self, run_context, run_values):
-        if self._is_requested:
+        if self._share is None:
+            self._stops = self._is_requested
+        else:
+            self._stops = bool(run_values.results > 0)
+        if self._stops:
             run_context.request_stop()
 
     def end(self, session):
@@ -45,7 +69,7 @@ class SigtermHook(tf.train.SessionRunHook):
 
     def check(self, num_train_steps):
         """Raises `Stopped` where the signal has arrived; call it after training."""
-        if self._is_requested:
+        if self._stops or self._is_requested:
             raise Stopped(
                 "stopped by SIGTERM at step {} of {}, which is saved; what comes after "
                 "training was left out; give the same command again to go on".format(

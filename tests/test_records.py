@@ -89,6 +89,7 @@ def _read(
     num_batches=None,
     graph_seed=None,
     context=None,
+    input_context=None,
     **kwargs,
 ):
     """Runs an input_fn in a graph of its own; returns the batches and their shapes."""
@@ -97,7 +98,8 @@ def _read(
     )
     with tf.Graph().as_default():
         tf.set_random_seed(graph_seed)
-        dataset = input_fn({"batch_size": batch_size, "context": context})
+        params = {"batch_size": batch_size, "context": context}
+        dataset = input_fn(params, input_context)
         assert tf.get_default_graph().seed == graph_seed
         features = tf.data.make_one_shot_iterator(dataset).get_next()
         shapes = {name: value.shape.as_list() for name, value in features.items()}
@@ -449,7 +451,16 @@ def test_the_corrupt_file_is_found(tmp_path, damage):
     assert records.find_corrupt_file(files) == files[1]
 
 
-def test_hosts_of_a_tpu_pod_share_the_files_out(tmp_path):
+def _on_tpu(host, num_hosts):
+    return {"context": _TpuContext(host, num_hosts)}
+
+
+def _on_worker(host, num_hosts):
+    return {"input_context": tf.distribute.InputContext(num_hosts, host, num_hosts)}
+
+
+@pytest.mark.parametrize("on_host", [_on_tpu, _on_worker])
+def test_hosts_share_the_files_out(tmp_path, on_host):
     sizes = [7, 5, 6, 4]
     files = [
         _write(tmp_path / str(n), range(10 * n, 10 * n + size))
@@ -457,8 +468,8 @@ def test_hosts_of_a_tpu_pod_share_the_files_out(tmp_path):
     ]
 
     def numbers(host, **kwargs):
-        context = _TpuContext(host, 2)
-        return _numbers(_read(files, True, 1, context=context, seed=1, **kwargs)[0])
+        kwargs.update(on_host(host, 2))
+        return _numbers(_read(files, True, 1, seed=1, **kwargs)[0])
 
     epochs = [numbers(0, num_batches=13), numbers(1, num_batches=9)]
     assert sorted(epochs[0]) == list(range(100, 107)) + list(range(120, 126))
@@ -469,8 +480,8 @@ def test_hosts_of_a_tpu_pod_share_the_files_out(tmp_path):
         undisturbed = numbers(host, num_batches=16)
         assert numbers(host, num_batches=6, position=position) == undisturbed[10:]
     assert sorted(_numbers(_read(files, False, 1)[0])) == sorted(sum(epochs, []))
-    with pytest.raises(UserError, match="4 input files for 6 TPU hosts"):
-        _read(files, True, 1, context=_TpuContext(0, 6))
+    with pytest.raises(UserError, match="4 input files for 6 hosts"):
+        _read(files, True, 1, **on_host(0, 6))
 
 
 def _as_lists(batches):

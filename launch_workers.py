@@ -1,0 +1,43 @@
+"""Starts several workers of one training command on this machine.
+
+    python3 launch_workers.py --num_workers=2 run_pretraining.py \
+        --distribution=multi_worker --input_file='data/*.tfrecord' ...
+
+Every worker is told of the others by TF_CONFIG, on free ports of the loopback
+interface. Their output is shown line by line, each with its worker's number. If one
+fails, all are ended; signals are passed on to all.
+"""
+
+from albert_zh import command_line  # isort: split
+
+import argparse
+import sys
+
+from albert_zh import launcher
+
+
+def build_parser():
+    """Returns the command's parser."""
+    parser = command_line.ArgumentParser(__doc__.split("\n")[0])
+    parser.add_argument(
+        "--num_workers",
+        type=command_line.positive_int,
+        required=True,
+        help="processes to start; --train_batch_size is shared among them",
+    )
+    parser.add_argument(
+        "command",
+        nargs=argparse.REMAINDER,
+        help="a command of this folder with its flags",
+    )
+    return parser
+
+
+def main(args):
+    """Runs the workers and exits with 0, or with the code of the first that failed."""
+    launcher.check_command(args.command)
+    sys.exit(launcher.run_workers([sys.executable] + args.command, args.num_workers))
+
+
+if __name__ == "__main__":
+    command_line.run(main, build_parser())

@@ -1,0 +1,131 @@
+"""The launcher of local workers, by scripts that need no TensorFlow."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from albert_zh import launcher
+
+TIMEOUT_SECONDS = 120
+REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+
+# Runs a worker's code with its rank, like `launch_workers.py` without TensorFlow.
+LAUNCH = """
+import logging, sys
+from albert_zh import launcher
+logging.basicConfig(level=logging.INFO, format="%(message)s")
+launcher.GRACE_SECONDS = 0.5
+sys.exit(launcher.run_workers([sys.executable, "-c", sys.argv[1]], 2))
+"""
+RANK = "import json, os, signal, sys, time\n" + (
+    "rank = json.loads(os.environ['TF_CONFIG'])['task']['index']\n"
+)
+
+
+def start(code):
+    return subprocess.Popen(
+        [sys.executable, "-c", LAUNCH, RANK + textwrap.dedent(code)],
+        cwd=str(REPOSITORY),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+    )
+
+
+def run(code):
+    process = start(code)
+    output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
+    return process.returncode, output
+
+
+def is_running(pid):
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
+
+
+def pids_in(output):
+    return [int(pid) for pid in re.findall(r"is process (\d+)", output)]
+
+
+def test_workers_find_each_other_and_show_who_says_what():
+    code, output = run("print('ready'); print(os.environ['TF_CONFIG'])")
+    assert code == 0
+    configs = []
+    for rank in range(2):
+        prefix = "[worker {}] ".format(rank)
+        lines = [
+            line[len(prefix) :]
+            for line in output.splitlines()
+            if line.startswith(prefix)
+        ]
+        assert lines[0] == "ready"
+        configs.append(json.loads(lines[1]))
+    assert configs[0]["cluster"] == configs[1]["cluster"]
+    assert len(set(configs[0]["cluster"]["worker"])) == 2
+    assert [config["task"]["index"] for config in configs] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "failure, expected",
+    [("sys.exit(3)", 3), ("os.kill(os.getpid(), signal.SIGKILL)", 128 + 9)],
+)
+def test_all_end_when_one_fails(failure, expected):
+    # The other one does not listen to SIGTERM, as one that waits in TensorFlow.
+    code, output = run(
+        """
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if rank == 1:
+            {}
+        while True:
+            time.sleep(1)
+        """.format(failure)
+    )
+    assert code == expected
+    assert "worker 1 ended with code" in output
+    assert len(pids_in(output)) == 2
+    assert not any(map(is_running, pids_in(output)))
+
+
+def test_signals_are_passed_on():
+    process = start(
+        """
+        def stop(number, frame):
+            print("saved")
+            sys.exit(0)
+        signal.signal(signal.SIGTERM, stop)
+        print("listens")
+        while True:
+            time.sleep(1)
+        """
+    )
+    output = ""
+    while output.count("listens") < 2:
+        line = process.stdout.readline()
+        assert line, output
+        output += line
+    process.send_signal(signal.SIGTERM)
+    rest, _ = process.communicate(timeout=TIMEOUT_SECONDS)
+    assert process.returncode == 0
+    assert "[worker 0] saved" in rest and "[worker 1] saved" in rest
+    assert not any(map(is_running, pids_in(output + rest)))
+
+
+@pytest.mark.parametrize("command", [[], ["no_script.py"], ["--input_file=x"]])
+def test_command_without_a_script_is_refused(command):
+    with pytest.raises(ValueError, match="expected a script to start"):
+        launcher.check_command(command)
+
+
+@pytest.mark.parametrize("flags", [["--num_workers=0", "run_pretraining.py"], ["x.py"]])
+def test_bad_flags_are_one_line(run_command, assert_user_error, flags):
+    assert_user_error(run_command("launch_workers.py", *flags), "--num_workers")
