@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import time
+import warnings
 
 import tensorflow.compat.v1 as tf
 import tensorflow.compat.v2 as tf2
@@ -269,6 +270,8 @@ def build_distributed_estimator(
       seed: int or None, the graph's seed.
     """
     tf.logging.set_verbosity(tf.logging.FATAL)
+    # Of Estimator's own way to iterate under a strategy.
+    warnings.filterwarnings("ignore", "To make it possible to preserve tf.data options")
 
     def replica_model_fn(features, labels, mode, params):
         spec = model_fn(features, labels, mode, params)
