@@ -24,6 +24,7 @@ from albert_zh import (
     inspection,
     instances,
     masking,
+    pictures,
     segmentation,
     statistics,
 )
@@ -142,7 +143,7 @@ def main(args):
         settings = _settings(args)
         _check_engine_flags(args)
         if args.report:
-            inspection.require_matplotlib()
+            pictures.require_matplotlib("--report")
             with files.writing(args.report):
                 files.make_directory(args.report)
         paths = corpus.expand_input_files(args.input_file)

@@ -379,6 +379,8 @@ def training_spec(
         loss=loss,
         learning_rate=operation.learning_rate,
         gradient_norm=operation.gradient_norm,
+        # With the times of the points it tells the sequences a second.
+        train_batch_size=tf.constant(batch_size),
     )
     train_op = operation.train_op
     if not use_tpu:  # whose host call gets every shard's

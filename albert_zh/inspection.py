@@ -3,8 +3,7 @@
 import itertools
 import os
 
-from albert_zh import files, record_format
-from albert_zh.errors import UserError
+from albert_zh import files, pictures, record_format
 
 _TITLES = {
     "sequence_lengths": ("sequence length", "tokens, special ones included"),
@@ -78,16 +77,6 @@ def describe(features, tokenizer):
     return rows
 
 
-def require_matplotlib():
-    """Raises `UserError` where no pictures can be drawn."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise UserError(
-            "--report needs matplotlib: run `pip install matplotlib`"
-        ) from error
-
-
 def draw_distributions(distributions, directory):
     """Draws one picture, `NAME.png`, of each distribution.
 
@@ -99,16 +88,12 @@ def draw_distributions(distributions, directory):
     Returns:
       List of the pictures' paths.
     """
-    require_matplotlib()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
+    pictures.require_matplotlib("--report")
     files.make_directory(directory)
     paths = []
     for name, histogram in distributions.items():
         title, label = _TITLES[name]
-        figure = Figure(figsize=(6, 4))
-        FigureCanvasAgg(figure)
+        figure = pictures.new_figure(6, 4)
         axes = figure.add_subplot()
         axes.bar([int(value) for value in histogram], list(histogram.values()), 1.0)
         axes.set_title(title)
@@ -117,7 +102,6 @@ def draw_distributions(distributions, directory):
         axes.set_ylim(bottom=0)
         figure.tight_layout()
         path = os.path.join(directory, name + ".png")
-        with files.whole(path) as file:
-            figure.savefig(file, format="png", dpi=120)
+        pictures.save(figure, path)
         paths.append(path)
     return paths

@@ -9,7 +9,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import run_pretraining
-from albert_zh import checkpoints, record_format
+from albert_zh import checkpoints, record_format, training_curves
 from albert_zh.errors import UserError
 
 LENGTH, PREDICTIONS, VOCABULARY = 16, 3, 40
@@ -124,7 +124,23 @@ def test_curves_are_written(trained):
         "sentence_order_accuracy",
         "learning_rate",
         "gradient_norm",
+        "train_batch_size",
     }
+
+
+def test_curves_are_drawn(trained, run_command):
+    pytest.importorskip("matplotlib")
+    path = trained / "training.png"
+    command = ["plot_training.py", "--run_dir", trained, "--output_file", path]
+    result = run_command(*command)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "The picture lies in {}".format(path)
+    run = training_curves.read_run(str(trained), "trained")
+    assert run.curves["loss"].steps.tolist() == [0, 50]
+    # The peak of 0.02 lies at step 2 of 60.
+    rates = run.curves["learning_rate"].values
+    assert rates == pytest.approx([0.0, 0.02 * (1 - 50 / 60)], rel=1e-5)
+    assert run.curves["sequences_per_second"].steps.tolist() == [50]
 
 
 def test_run_goes_on_and_then_says_that_it_is_finished(
