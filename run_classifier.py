@@ -71,6 +71,7 @@ def build_parser():
     add("--num_train_epochs", type=float, default=3.0, help="may be fractional")
     add("--warmup_proportion", type=float, default=0.1, help="share of the steps")
     add("--optimizer", choices=optimization.OPTIMIZERS, default="adamw")
+    command_line.add_dropout_argument(parser)
     add("--save_checkpoints_steps", type=command_line.positive_int, default=1000)
     add("--seed", type=command_line.non_negative_int, default=12345)
     command_line.add_device_arguments(parser)
@@ -127,6 +128,8 @@ def _check_flags(args, task):
     if args.text if task.is_pair else args.text_pair:
         right = "--text_pair A B" if task.is_pair else "--text A"
         raise UserError("--task_name={} takes {}".format(args.task_name, right))
+    if args.dropout is not None and not args.do_train:
+        raise UserError("--dropout is of use in training only: give --do_train, too")
     for name, is_right, expected in (
         ("learning_rate", args.learning_rate > 0, "more than 0"),
         ("num_train_epochs", args.num_train_epochs > 0, "more than 0"),
@@ -165,7 +168,7 @@ def _classifier_files(args, task, train_data):
     # A model fine-tuned before goes on with its tokenizer's settings.
     before = model_files.load(chosen.directory) if args.model_dir else None
     files = ClassifierFiles(
-        config=estimators.load_config(chosen.config_file, max_seq_length),
+        config=estimators.load_config(chosen.config_file, max_seq_length, args.dropout),
         task=task,
         labels=task.labels or reading.find_labels(train_data),
         vocab_file=chosen.vocab_file,

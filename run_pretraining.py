@@ -129,6 +129,7 @@ def _add_training_arguments(parser):
         help="steps of linear warm-up",
     )
     add("--optimizer", choices=("lamb", "adamw"), default="lamb", help="update rule")
+    command_line.add_dropout_argument(parser)
     add("--save_checkpoints_steps", type=positive_int, default=1000, help="steps")
     add("--keep_checkpoint_max", type=positive_int, default=5, help="checkpoints kept")
     add("--max_eval_steps", type=positive_int, default=100, help="batches at most")
@@ -148,7 +149,9 @@ def main(args):
     if args.do_train:
         _check_batch(args, args.num_tpu_cores if args.use_tpu else spread.num_replicas)
     start = _choose_start(args)
-    config = estimators.load_config(start.config_file, args.max_seq_length)
+    config = estimators.load_config(
+        start.config_file, args.max_seq_length, args.dropout
+    )
     model_directory.check_vocabulary_of(start, config)
     train_input = _records(args, args.input_file, config, start)
     eval_input = train_input

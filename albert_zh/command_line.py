@@ -90,6 +90,16 @@ def given_mask_settings(args):
     return {name: value for name, value in values.items() if value is not None}
 
 
+def add_dropout_argument(parser):
+    """Adds the flag that turns the encoder's dropout on or off."""
+    parser.add_argument(
+        "--dropout",
+        type=_probability,
+        help="share of activations and attention zeroed in training, 0 for none; the "
+        "model's config goes along with it; default: as that config says",
+    )
+
+
 def add_device_arguments(parser):
     """Adds the TPU flags, under the names of the published scripts."""
     parser.add_bool("--use_tpu", False, "train on TPU instead of CPU or one GPU")
@@ -149,6 +159,13 @@ def _boolean(text):
             "expected true or false, received {!r}".format(text)
         )
     return values[text.lower()]
+
+
+def _probability(text):
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError("expected 0 to below 1, received " + text)
+    return value
 
 
 def positive_int(text):

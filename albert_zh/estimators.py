@@ -71,8 +71,13 @@ def device_from(args):
     return device
 
 
-def load_config(path, max_seq_length):
+def load_config(path, max_seq_length, dropout=None):
     """Reads an `AlbertConfig` and holds --max_seq_length against it.
+
+    Args:
+      path: the model's JSON.
+      max_seq_length: int.
+      dropout: float in place of both of the config's dropout probabilities, or None.
 
     Raises:
       UserError: the file is missing or wrong, or the length too large.
@@ -85,6 +90,9 @@ def load_config(path, max_seq_length):
                 max_seq_length, config.max_position_embeddings, path
             )
         )
+    if dropout is not None:
+        config.hidden_dropout_prob = dropout
+        config.attention_probs_dropout_prob = dropout
     return config
 
 

@@ -321,6 +321,7 @@ def test_a_directory_of_another_model_is_refused(
         refused(capsys, *train, "--bert_config_file={}".format(config)),
         refused(capsys, *train, "--vocab_file={}".format(vocab)),
         refused(capsys, *train, "--do_lower_case=false"),
+        refused(capsys, *train, "--dropout=0.1"),
         refused(capsys, *predict_single),
     ):
         assert "holds a different model" in line
@@ -383,6 +384,8 @@ def test_single_texts_with_found_labels_from_a_checkpoint(
         (["--vocab_file=nowhere"], "--vocab_file=nowhere: no such file; `python3 down"),
         (["--bert_config_file=nowhere"], "--albert_config_file=nowhere: no such file"),
         (["--use_tpu"], "--tpu_name"),
+        (["--dropout=1"], "--dropout: expected 0 to below 1, received 1"),
+        (["--do_train=false", "--do_eval", "--dropout=0"], "give --do_train, too"),
         (["--do_train=false", "--do_eval"], "holds no fine-tuned model"),
     ],
 )
