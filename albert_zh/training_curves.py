@@ -184,7 +184,9 @@ def _read_event_file(path):
                     point = _Point(event.step, _scalar(value), event.wall_time, path)
                     found.setdefault(value.tag, []).append(point)
     except ValueError as error:
-        _LOGGER.warning("%s: read up to where it breaks off (%s)", path, error)
+        # A file of a graph and no curves may break off unheard.
+        if found:
+            _LOGGER.warning("%s: read up to where it breaks off (%s)", path, error)
     return found
 
 

@@ -136,11 +136,11 @@ def test_curves_are_drawn(trained, run_command):
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "The picture lies in {}".format(path)
     run = training_curves.read_run(str(trained), "trained")
-    assert run.curves["loss"].steps.tolist() == [0, 50]
-    # The peak of 0.02 lies at step 2 of 60.
-    rates = run.curves["learning_rate"].values
-    assert rates == pytest.approx([0.0, 0.02 * (1 - 50 / 60)], rel=1e-5)
-    assert run.curves["sequences_per_second"].steps.tolist() == [50]
+    assert run.curves["loss"].steps.tolist() == [0, 50, 100]
+    # From 0 in warm-up, then along the line to 0 at step 120.
+    expected = [0.0, 0.02 * (1 - 50 / 120), 0.02 * (1 - 100 / 120)]
+    assert run.curves["learning_rate"].values == pytest.approx(expected, rel=1e-5)
+    assert run.curves["sequences_per_second"].steps.tolist() == [50, 100]
 
 
 def test_run_goes_on_and_then_says_that_it_is_finished(
