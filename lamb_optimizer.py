@@ -1,8 +1,12 @@
 """LAMB, the layer-wise adaptive optimizer for large batches (arXiv:1904.00962)."""
 
+import contextlib
 import re
 
 import tensorflow.compat.v1 as tf
+
+# Elements of a variable from which XLA saves more than starting its kernel costs.
+_LARGE_VARIABLE = 50000
 
 
 class LAMBOptimizer(tf.train.Optimizer):
@@ -36,6 +40,7 @@ class LAMBOptimizer(tf.train.Optimizer):
         exclude_from_weight_decay=None,
         exclude_from_layer_adaptation=None,
         bias_correction=False,
+        use_xla=False,
         use_locking=False,
         name="LAMBOptimizer",
     ):
@@ -52,6 +57,7 @@ class LAMBOptimizer(tf.train.Optimizer):
           exclude_from_layer_adaptation: same for the trust ratio r; None means
             the same list as `exclude_from_weight_decay`.
           bias_correction: bool, divide the moments by 1 - beta^t.
+          use_xla: bool, let XLA compile the element-wise work on large variables.
           use_locking: bool, as in every `tf.train.Optimizer`.
           name: name of the operations.
         """
@@ -68,6 +74,7 @@ class LAMBOptimizer(tf.train.Optimizer):
             else exclude_from_layer_adaptation
         )
         self._bias_correction = bias_correction
+        self._use_xla = use_xla
         self._learning_rate_tensor = None
 
     def apply_aggregated_gradients(self, grads_and_vars, global_step=None):
@@ -155,29 +162,38 @@ class LAMBOptimizer(tf.train.Optimizer):
 
     def _update(self, grad, variable):
         """One step of one variable from its dense gradient, float of its shape."""
-        dtype = variable.dtype.base_dtype
         m, v = self.get_slot(variable, "m"), self.get_slot(variable, "v")
-        next_m = self._beta_1 * m + (1.0 - self._beta_1) * grad
-        next_v = self._beta_2 * v + (1.0 - self._beta_2) * tf.square(grad)
-        m_hat, v_hat = next_m, next_v
-        if self._bias_correction:
-            m_hat = next_m / (1.0 - tf.cast(self._power("beta_1_power"), dtype))
-            v_hat = next_v / (1.0 - tf.cast(self._power("beta_2_power"), dtype))
-        update = m_hat / (tf.sqrt(v_hat) + self._epsilon)
-
-        name = _base_name(variable)
-        if self._weight_decay_rate and not _matches(
-            self._exclude_from_weight_decay, name
-        ):
-            update += self._weight_decay_rate * variable
-        rate = tf.cast(self._learning_rate_tensor, dtype)
-        if not _matches(self._exclude_from_layer_adaptation, name):
+        with self._compiled(variable):
+            next_m = self._beta_1 * m + (1.0 - self._beta_1) * grad
+            next_v = self._beta_2 * v + (1.0 - self._beta_2) * tf.square(grad)
+            update = self._direction(next_m, next_v, variable)
+        rate = tf.cast(self._learning_rate_tensor, variable.dtype.base_dtype)
+        if not _matches(self._exclude_from_layer_adaptation, _base_name(variable)):
             rate *= _trust_ratio(variable, update)
         return tf.group(
             variable.assign_sub(rate * update, use_locking=self._use_locking),
             m.assign(next_m, use_locking=self._use_locking),
             v.assign(next_v, use_locking=self._use_locking),
         )
+
+    def _direction(self, m, v, variable):
+        """The update of a variable before its rate, from its new moments."""
+        if self._bias_correction:
+            dtype = variable.dtype.base_dtype
+            m = m / (1.0 - tf.cast(self._power("beta_1_power"), dtype))
+            v = v / (1.0 - tf.cast(self._power("beta_2_power"), dtype))
+        update = m / (tf.sqrt(v) + self._epsilon)
+        if self._weight_decay_rate and not _matches(
+            self._exclude_from_weight_decay, _base_name(variable)
+        ):
+            update += self._weight_decay_rate * variable
+        return update
+
+    def _compiled(self, variable):
+        """A context whose operations XLA compiles into one kernel, if worth it."""
+        if not self._use_xla or variable.shape.num_elements() < _LARGE_VARIABLE:
+            return contextlib.nullcontext()
+        return tf.xla.experimental.jit_scope(compile_ops=True)
 
     def _apply_dense(self, grad, var):
         return self._update(grad, var)

@@ -942,12 +942,13 @@ def _weigh_values(query, key, value, score_bias, dropout_prob, numerics):
             d_value = tf.matmul(kept, d_context, transpose_a=True)
             d_kept = tf.matmul(d_context, value, transpose_b=True)
             d_probabilities = d_kept * mask if dropout_prob else d_kept
+            # The mean of d_probabilities under the probabilities is that of d_context
+            # and context, which are smaller (arXiv:2205.14135, appendix B.2). A kernel
+            # of its own: in the next one XLA would compute it anew for every score.
             with _compiled(numerics):
-                # The mean of d_probabilities under the probabilities is that of
-                # d_context and context, which are smaller (arXiv:2205.14135, appendix
-                # B.2).
                 products = tf.cast(context, tf.float32) * tf.cast(d_context, tf.float32)
                 mean = tf.reduce_sum(products, axis=-1, keepdims=True)
+            with _compiled(numerics):
                 d_scores = tf.cast(probabilities, tf.float32) * (
                     tf.cast(d_probabilities, tf.float32) - mean
                 )

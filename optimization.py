@@ -32,6 +32,7 @@ class AdamWeightDecayOptimizer(LAMBOptimizer):
         epsilon=1e-6,
         exclude_from_weight_decay=None,
         bias_correction=False,
+        use_xla=False,
         use_locking=False,
         name="AdamWeightDecayOptimizer",
     ):
@@ -45,6 +46,7 @@ class AdamWeightDecayOptimizer(LAMBOptimizer):
             exclude_from_weight_decay=exclude_from_weight_decay,
             exclude_from_layer_adaptation=[".*"],
             bias_correction=bias_correction,
+            use_xla=use_xla,
             use_locking=use_locking,
             name=name,
         )
@@ -95,6 +97,7 @@ def create_training_operation(
     decay_power=1.0,
     bias_correction=False,
     gradients=None,
+    use_xla=False,
 ):
     """Builds the operation of one training step, for all trainable variables.
 
@@ -115,6 +118,7 @@ def create_training_operation(
       bias_correction: bool, correct the moments' bias.
       gradients: the gradients of `loss` where they are known already, a list
         parallel to `tf.trainable_variables()`; None to derive them.
+      use_xla: bool, as `LAMBOptimizer` takes it.
 
     Returns:
       `TrainingOperation`: train_op, which also increments the global step;
@@ -139,6 +143,7 @@ def create_training_operation(
         weight_decay_rate=weight_decay_rate,
         exclude_from_weight_decay=EXCLUDED_FROM_WEIGHT_DECAY,
         bias_correction=bias_correction,
+        use_xla=use_xla,
     )
     variables = tf.trainable_variables()
     if gradients is None:

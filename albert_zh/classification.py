@@ -461,6 +461,7 @@ class Classifier:
                 training.init_checkpoint,
                 self._device.use_tpu,
                 training.allow_missing,
+                use_xla=self._numerics.use_xla,
             )
 
         # Each epoch has a graph of its own: with one seed for all of them, every

@@ -352,6 +352,7 @@ def training_spec(
     use_tpu,
     allow_missing=False,
     gradients=None,
+    use_xla=False,
 ):
     """Completes a model function for training: restore, update, progress, curves.
 
@@ -366,6 +367,7 @@ def training_spec(
       use_tpu: bool.
       allow_missing: as `start_variables` takes it.
       gradients: as `optimization.create_training_operation` takes them.
+      use_xla: likewise.
 
     Returns:
       `TPUEstimatorSpec`.
@@ -381,6 +383,7 @@ def training_spec(
         use_tpu,
         optimizer=schedule.optimizer,
         gradients=gradients,
+        use_xla=use_xla,
     )
     curves = dict(
         curves,

@@ -86,6 +86,7 @@ def model_fn_builder(
             use_tpu,
             allow_missing,
             gradients,
+            numerics.use_xla,
         )
 
     return model_fn

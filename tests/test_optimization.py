@@ -243,3 +243,27 @@ def test_unknown_optimizer_is_named():
         x = tf.get_variable("x", [1])
         with pytest.raises(ValueError, match="lamb, adamw, received 'sgd'"):
             optimization.create_optimizer(x, 0.1, 10, 0, False, optimizer="sgd")
+
+
+@pytest.mark.parametrize("bias_correction", [False, True])
+def test_xla_computes_the_same_steps(bias_correction):
+    start = np.random.RandomState(0).normal(size=[300, 200]).astype(np.float32)
+    results = []
+    for use_xla in (False, True):
+        with tf.Graph().as_default(), tf.Session() as session:
+            variable = tf.get_variable(
+                "kernel", initializer=tf.constant(start), use_resource=True
+            )
+            optimizer = LAMBOptimizer(
+                0.1,
+                weight_decay_rate=0.01,
+                bias_correction=bias_correction,
+                use_xla=use_xla,
+            )
+            step = optimizer.minimize(tf.reduce_sum(tf.sin(variable)))
+            session.run(tf.global_variables_initializer())
+            for _ in range(3):
+                session.run(step)
+            results.append(session.run(tf.global_variables()))
+    for plain, compiled in zip(*results):
+        np.testing.assert_allclose(compiled, plain, rtol=1e-5, atol=1e-6)
