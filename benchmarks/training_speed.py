@@ -5,9 +5,11 @@
 Every contestant is a process of its own that keeps its model; they take turns, a few
 steps each, so that a ratio compares what ran within seconds. A training step is the
 encoder, both heads, the gradients and the update (here LAMB, there AdamW), on random
-token ids, all of them real tokens; inference is the encoder alone. GFLOP/s counts the
-matrix products that a contestant computes and stands beside those of one square
-product of 2048 in TensorFlow, measured in the same turns.
+token ids, all of them real tokens; inference is the encoder alone, here with variables
+frozen to constants, and a single sentence is run on one thread and on all of them, of
+which the faster counts. GFLOP/s counts the matrix products that a contestant computes
+and stands beside those of one square product of 2048 in TensorFlow, measured in the
+same turns.
 """
 
 import argparse
@@ -121,7 +123,7 @@ def random_batch(case, vocab_size):
 # --- Contestants: each returns a function that computes one step --------------
 
 
-def here(case, precision, use_xla=None):
+def here(case, precision, threads):
     """This repository, as `run_pretraining.py` or an importer builds it."""
     import tensorflow.compat.v1 as tf
 
@@ -136,7 +138,8 @@ def here(case, precision, use_xla=None):
         for name, value in batch.items()
     }
     tf.train.get_or_create_global_step()
-    how = numerics.choose(precision, use_xla, static_shapes=True)
+    # A single sentence is done before XLA's kernels have all been called.
+    how = numerics.choose(precision, static_shapes=case.batch > 1)
     if case.predictions:
         schedule = estimators.Schedule("lamb", 1e-4, 10000, 100)
         model_fn = pretraining.model_fn_builder(
@@ -155,16 +158,34 @@ def here(case, precision, use_xla=None):
             use_xla=how.use_xla,
         )
         fetches = [model.get_sequence_output(), model.get_pooled_output()]
-    session = tf.Session(config=estimators.session_config())
+    settings = estimators.session_config()
+    settings.intra_op_parallelism_threads = threads
+    session = tf.Session(config=settings)
     session.run(tf.global_variables_initializer())
+    if not case.predictions:
+        session, fetches = _freeze(session, fetches, settings)
     return session.make_callable(fetches)
 
 
-def transformers(case, precision):
+def _freeze(session, fetches, settings):
+    """A session of the same graph with constants for variables, and its fetches."""
+    import tensorflow.compat.v1 as tf
+
+    graph = tf.graph_util.convert_variables_to_constants(
+        session, session.graph.as_graph_def(), [tensor.op.name for tensor in fetches]
+    )
+    with tf.Graph().as_default():
+        names = [tensor.name for tensor in fetches]
+        frozen = tf.import_graph_def(graph, name="", return_elements=names)
+        return tf.Session(config=settings), frozen
+
+
+def transformers(case, precision, threads):
     """Hugging Face transformers under `torch.autocast`."""
     import torch
     import transformers as library
 
+    torch.set_num_threads(threads)
     settings = load_settings(case.size)
     names = "vocab_size hidden_size num_hidden_layers num_attention_heads".split()
     names += ["intermediate_size", "max_position_embeddings"]
@@ -209,9 +230,9 @@ def transformers(case, precision):
     return train
 
 
-def gemm(case, precision):
+def gemm(case, precision, threads):
     """One product of two square matrices in TensorFlow."""
-    del case  # the same for every one
+    del case, threads  # the same for every one
     import tensorflow.compat.v1 as tf
 
     from albert_zh import estimators
@@ -232,9 +253,9 @@ def gemm(case, precision):
 CONTESTANTS = {function.__name__: function for function in (here, transformers, gemm)}
 
 
-def serve(name, case, precision):
+def serve(name, case, precision, threads):
     """Computes steps as standard input asks for them: seconds in, JSON times out."""
-    step = CONTESTANTS[name](case, precision)
+    step = CONTESTANTS[name](case, precision, threads)
     for _ in range(3):  # start-up, compilation, caches
         step()
     sys.stdout.write("ready\n")
@@ -255,12 +276,13 @@ def serve(name, case, precision):
 class Contestant:
     """One process that computes steps when asked to."""
 
-    def __init__(self, name, case, precision):
-        self.name, self.precision, self.medians, self.times = name, precision, [], []
-        self.case = case
+    def __init__(self, name, case, precision, threads=None):
+        self.name, self.case, self.medians, self.times = name, case, [], []
+        threads = threads or os.cpu_count()
         command = [sys.executable, __file__, "--serve", name, precision]
+        command += [json.dumps(case), str(threads)]
         self._process = subprocess.Popen(
-            command + [json.dumps(case)],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -342,8 +364,7 @@ def beside_transformers(cases, turns, seconds):
     ]
     for case in cases:
         for precision in PRECISIONS:
-            trio = [Contestant(name, case, precision) for name in CONTESTANTS]
-            compare(trio, turns, seconds)
+            trio = _compete(case, precision, turns, seconds)
             ours, theirs, product = trio
             rates = [c.flop() / statistics.median(c.times) / 1e9 for c in trio]
             share = statistics.median(
@@ -360,6 +381,20 @@ def beside_transformers(cases, turns, seconds):
                 + ("{:.0%}".format(share),)
             )
     return rows
+
+
+def _compete(case, precision, turns, seconds):
+    """Lets every contestant run, with the number of threads that suits it best."""
+    choices = (1, os.cpu_count()) if case.batch == 1 else (os.cpu_count(),)
+    fields = {
+        name: [Contestant(name, case, precision, threads) for threads in choices]
+        for name in CONTESTANTS
+    }
+    compare(sum(fields.values(), []), turns, seconds)
+    return [
+        min(field, key=lambda contestant: statistics.median(contestant.times))
+        for field in fields.values()
+    ]
 
 
 def headline(turns, seconds):
@@ -379,13 +414,13 @@ def headline(turns, seconds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--serve", nargs=4, help=argparse.SUPPRESS)
     parser.add_argument("--turns", type=int, default=5, help="of each contestant")
     parser.add_argument("--seconds", type=float, default=TURN_SECONDS, help="of a turn")
     args = parser.parse_args()
     if args.serve:
-        name, precision, case = args.serve
-        serve(name, Case(*json.loads(case)), precision)
+        name, precision, case, threads = args.serve
+        serve(name, Case(*json.loads(case)), precision, int(threads))
         return
     report("Training step", beside_transformers(TRAINING, args.turns, args.seconds))
     report(
