@@ -1,6 +1,7 @@
 """Speed of training and inference beside Hugging Face transformers.
 
     make bench-train
+    python benchmarks/training_speed.py --profile
 
 Every contestant is a process of its own that keeps its model; they take turns, a few
 steps each, so that a ratio compares what ran within seconds. A training step is the
@@ -13,6 +14,7 @@ same turns.
 """
 
 import argparse
+import collections
 import json
 import os
 import pathlib
@@ -32,6 +34,7 @@ PRECISIONS = ("bfloat16", "float32")
 # Seconds that a contestant computes for in one turn.
 TURN_SECONDS = 3.0
 GEMM_SIZE = 2048
+PROFILED_STEPS = 5
 
 
 class Case(NamedTuple):
@@ -125,6 +128,12 @@ def random_batch(case, vocab_size):
 
 def here(case, precision, threads):
     """This repository, as `run_pretraining.py` or an importer builds it."""
+    session, fetches = build_here(case, precision, threads)
+    return session.make_callable(fetches)
+
+
+def build_here(case, precision, threads):
+    """Returns a session, and what a step fetches in it."""
     import tensorflow.compat.v1 as tf
 
     import modeling
@@ -163,8 +172,8 @@ def here(case, precision, threads):
     session = tf.Session(config=settings)
     session.run(tf.global_variables_initializer())
     if not case.predictions:
-        session, fetches = _freeze(session, fetches, settings)
-    return session.make_callable(fetches)
+        return _freeze(session, fetches, settings)
+    return session, fetches
 
 
 def _freeze(session, fetches, settings):
@@ -412,15 +421,55 @@ def headline(turns, seconds):
     return rows
 
 
+def profile(case, precision):
+    """Where a step's time goes here: rows of kernels for `report`, longest first."""
+    import tensorflow.compat.v1 as tf
+
+    seconds, calls = collections.Counter(), collections.Counter()
+    with tf.Graph().as_default():
+        session, fetches = build_here(case, precision, os.cpu_count())
+        for number in range(PROFILED_STEPS + 3):  # the first ones start up
+            metadata = tf.RunMetadata()
+            options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
+            session.run(fetches, options=options, run_metadata=metadata)
+            for device in metadata.step_stats.dev_stats if number >= 3 else []:
+                for node in device.node_stats:
+                    kernel = node.timeline_label.split("=")[-1].split("(")[0].strip()
+                    micros = node.op_end_rel_micros - node.op_start_rel_micros
+                    seconds[kernel] += micros / 1e6 / PROFILED_STEPS
+                    calls[kernel] += 1
+    total = sum(seconds.values())
+    rows = [("kernel", "calls", "ms", "share")]
+    for kernel, time_taken in seconds.most_common(12):
+        rows.append(
+            (
+                kernel,
+                str(calls[kernel] // PROFILED_STEPS),
+                "{:.1f}".format(1000 * time_taken),
+                "{:.1%}".format(time_taken / total),
+            )
+        )
+    return rows + [("all", "", "{:.1f}".format(1000 * total), "")]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--serve", nargs=4, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--profile", action="store_true", help="only show where the time goes here"
+    )
     parser.add_argument("--turns", type=int, default=5, help="of each contestant")
     parser.add_argument("--seconds", type=float, default=TURN_SECONDS, help="of a turn")
     args = parser.parse_args()
     if args.serve:
         name, precision, case, threads = args.serve
         serve(name, Case(*json.loads(case)), precision, int(threads))
+        return
+    if args.profile:
+        for case in TRAINING[:2]:
+            for precision in PRECISIONS:
+                title = "{}, {}".format(case, precision)
+                report(title, profile(case, precision))
         return
     report("Training step", beside_transformers(TRAINING, args.turns, args.seconds))
     report(
