@@ -15,6 +15,7 @@ same turns.
 
 import argparse
 import collections
+import functools
 import json
 import os
 import pathlib
@@ -128,12 +129,13 @@ def random_batch(case, vocab_size):
 
 def here(case, precision, threads):
     """This repository, as `run_pretraining.py` or an importer builds it."""
-    session, fetches = build_here(case, precision, threads)
-    return session.make_callable(fetches)
+    session, fetches, feed = build_here(case, precision, threads)
+    step = session.make_callable(fetches, feed_list=list(feed))
+    return functools.partial(step, *feed.values())
 
 
 def build_here(case, precision, threads):
-    """Returns a session, and what a step fetches in it."""
+    """Returns a session, what a step fetches in it, and what it feeds, by name."""
     import tensorflow.compat.v1 as tf
 
     import modeling
@@ -142,10 +144,12 @@ def build_here(case, precision, threads):
     tf.disable_eager_execution()
     config = modeling.AlbertConfig.from_dict(load_settings(case.size))
     batch = random_batch(case, config.vocab_size)
+    # Fed, as TensorFlow would compute ahead what follows from constants.
     features = {
-        name: tf.placeholder_with_default(value, value.shape)
+        name: tf.placeholder(value.dtype, value.shape, name=name)
         for name, value in batch.items()
     }
+    feed = {features[name].name: value for name, value in batch.items()}
     tf.train.get_or_create_global_step()
     # A single sentence is done before XLA's kernels have all been called.
     how = numerics.choose(precision, static_shapes=case.batch > 1)
@@ -172,8 +176,10 @@ def build_here(case, precision, threads):
     session = tf.Session(config=settings)
     session.run(tf.global_variables_initializer())
     if not case.predictions:
-        return _freeze(session, fetches, settings)
-    return session, fetches
+        inputs = [features["input_" + name].name for name in ("ids", "mask")]
+        feed = {name: feed[name] for name in inputs + [features["segment_ids"].name]}
+        session, fetches = _freeze(session, fetches, settings)
+    return session, fetches, feed
 
 
 def _freeze(session, fetches, settings):
@@ -427,11 +433,11 @@ def profile(case, precision):
 
     seconds, calls = collections.Counter(), collections.Counter()
     with tf.Graph().as_default():
-        session, fetches = build_here(case, precision, os.cpu_count())
+        session, fetches, feed = build_here(case, precision, os.cpu_count())
         for number in range(PROFILED_STEPS + 3):  # the first ones start up
             metadata = tf.RunMetadata()
             options = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
-            session.run(fetches, options=options, run_metadata=metadata)
+            session.run(fetches, feed, options, metadata)
             for device in metadata.step_stats.dev_stats if number >= 3 else []:
                 for node in device.node_stats:
                     kernel = node.timeline_label.split("=")[-1].split("(")[0].strip()
