@@ -438,11 +438,12 @@ class ProgressHook(tf.train.SessionRunHook):
         self._loss = loss
         self._bar = None
         self._start = None  # (seconds, step), after the first step's set-up
+        self._latest = None  # the same, after the latest step
         self._last_line = 0.0
 
     def begin(self):
         self._global_step = tf.train.get_global_step()
-        self._start = None
+        self._start = self._latest = None
 
     def before_run(self, run_context):
         fetches = {"step": self._global_step}
@@ -461,14 +462,19 @@ class ProgressHook(tf.train.SessionRunHook):
                     total=self._total_steps, initial=step, unit="step", leave=True
                 )
             return
-        seconds, steps = now - self._start[0], step - self._start[1]
-        rate = steps / seconds if seconds > 0 else 0.0
+        self._latest = (now, step)
+        rate = self._rate()
         if self._bar is not None:
             self._bar.set_postfix(self._measures(rate, run_values), refresh=False)
             self._bar.update(step - self._bar.n)
         elif now - self._last_line >= _LOG_INTERVAL:
             self._last_line = now
             self._log(step, rate, self._measures(rate, run_values))
+
+    def _rate(self):
+        """Steps a second since the start."""
+        seconds = self._latest[0] - self._start[0]
+        return (self._latest[1] - self._start[1]) / seconds if seconds > 0 else 0.0
 
     def _measures(self, rate, run_values):
         measures = collections.OrderedDict()
@@ -492,8 +498,8 @@ class ProgressHook(tf.train.SessionRunHook):
         if self._bar is not None:
             self._bar.close()
         step = int(session.run(self._global_step))
-        if self._start is not None and step > self._start[1]:
-            rate = (step - self._start[1]) / (time.time() - self._start[0])
+        if self._latest is not None:
+            rate = self._rate()
             self._log(step, rate, {"sequences/s": round(rate * self._batch_size, 1)})
 
 
