@@ -680,7 +680,7 @@ def _layer_weights(config, scopes, numerics):
         for half, create in zip(halves, (_attention_variables, _ffn_variables)):
             if half not in weights:
                 uses = sum(half in others for others in scopes)
-                weights[half] = _share(create(half, config, numerics), uses, numerics)
+                weights[half] = _share(create(half, config), uses, numerics)
     return weights
 
 
@@ -756,8 +756,8 @@ def _attend(config, x, score_bias, qkv, batch_shape, rows, numerics):
     return tf.reshape(context, [-1, size])
 
 
-def _attention_variables(scopes, config, numerics):
-    """Variables of the attention half of a layer, cast once for the products."""
+def _attention_variables(scopes, config):
+    """Variables of the attention half of a layer."""
     size = config.hidden_size
     with tf.variable_scope(scopes.attention):
         with tf.variable_scope("self"):
@@ -778,8 +778,8 @@ def _attention_variables(scopes, config, numerics):
     return _Attention(qkv, output, norm)
 
 
-def _ffn_variables(scopes, config, numerics):
-    """Variables of the feed-forward half of a layer, cast once for the products."""
+def _ffn_variables(scopes, config):
+    """Variables of the feed-forward half of a layer."""
     size, inner_size = config.hidden_size, config.intermediate_size
     inner = _dense_variables(scopes.inner, size, inner_size, config)
     output = _dense_variables(scopes.output, inner_size, size, config)
