@@ -136,10 +136,10 @@ def _warn_of_changes(held, order, described):
         "the order of records is another one from here on, so that this epoch may "
         "have some records twice and others not at all"
     )
-    for flag in sorted(order):
-        before = held["order"].get(flag)
-        if before != order[flag]:
-            _LOGGER.warning("%s=%s, but was %s: %s", flag, order[flag], before, effect)
+    for flag in sorted(set(order) | set(held["order"])):
+        before, now = held["order"].get(flag), order.get(flag)
+        if before != now:
+            _LOGGER.warning("%s=%s, but was %s: %s", flag, now, before, effect)
     before, now = (
         [(entry["name"], entry["size"]) for entry in entries]
         for entries in (held["files"], described)

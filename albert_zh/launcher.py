@@ -49,7 +49,9 @@ def run_workers(command, num_workers):
     workers = []
     previous = {
         number: signal.signal(number, lambda given, _: _signal_all(workers, given))
-        for number in (signal.SIGINT, signal.SIGTERM)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        # As nohup has it
+        if signal.getsignal(number) != signal.SIG_IGN
     }
     try:
         addresses = _free_addresses(num_workers)
@@ -85,9 +87,13 @@ class _Worker:
 
     def _show(self):
         prefix = "[worker {}] ".format(self.rank).encode()
-        for line in self.process.stdout:
-            sys.stdout.buffer.write(prefix + line.rstrip(b"\n") + b"\n")
-            sys.stdout.buffer.flush()
+        with self.process.stdout:  # which ends a worker that nobody reads
+            try:
+                for line in self.process.stdout:
+                    sys.stdout.buffer.write(prefix + line.rstrip(b"\n") + b"\n")
+                    sys.stdout.buffer.flush()
+            except BrokenPipeError:
+                pass
 
     def kill(self):
         """Ends the process, if it still runs, and shows the rest of its output."""
