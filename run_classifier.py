@@ -14,7 +14,13 @@ import logging
 import sys
 
 import optimization
-from albert_zh import classification, estimators, model_directory, numerics
+from albert_zh import (
+    classification,
+    distribution,
+    estimators,
+    model_directory,
+    numerics,
+)
 from albert_zh.errors import UserError
 from albert_zh.tasks import TASKS, get_task, metrics, model_files, reading
 from albert_zh.tasks.model_files import ClassifierFiles
@@ -84,6 +90,8 @@ def main(args):
     task = get_task(args.task_name, args.labels)
     _check_flags(args, task)
     device = estimators.device_from(args)
+    # Estimator would take this process for one of several workers.
+    distribution.leave_cluster()
     splits = ("train", "dev", "test", "predict")
     named_files = {name: getattr(args, name + "_file") for name in splits}
     data = TaskData(task, args.data_dir, named_files, args.ignore_labels)

@@ -145,7 +145,11 @@ def main(args):
     """Trains and evaluates as the flags say."""
     _check_flags(args)
     device = estimators.device_from(args)
-    spread = distribution.create(args.distribution, args.use_tpu, args.worker_timeout)
+    spread = distribution.create(
+        args.distribution,
+        args.use_tpu,
+        args.worker_timeout or distribution.WORKER_TIMEOUT,
+    )
     if args.do_train:
         _check_batch(args, args.num_tpu_cores if args.use_tpu else spread.num_replicas)
     start = _choose_start(args)
@@ -192,10 +196,26 @@ def _check_flags(args):
         raise UserError(
             "--learning_rate must be positive, received {}".format(args.learning_rate)
         )
+    if args.worker_timeout is not None and args.distribution != "multi_worker":
+        raise UserError("--worker_timeout is of use with --distribution=multi_worker")
+    if not args.do_train:
+        _check_training_flags_absent(args)
     if args.do_train and args.num_warmup_steps >= args.num_train_steps:
         raise UserError(
             "--num_warmup_steps {} leaves nothing of --num_train_steps {}; a tenth of "
             "them is usual".format(args.num_warmup_steps, args.num_train_steps)
+        )
+
+
+def _check_training_flags_absent(args):
+    """Raises `UserError` for flags that an evaluation would ignore."""
+    given = [name for name in ("micro_batch_size", "dropout") if getattr(args, name)]
+    if args.distribution != "none":
+        given.append("distribution")
+    if given:
+        raise UserError(
+            "--{} is of use in training only; give --do_train, too, or leave it "
+            "out".format(given[0])
         )
 
 
@@ -336,8 +356,7 @@ def _position(args, files, step, spread):
     # Each host of a pod, of 8 cores, reads files of its own.
     flags += ["num_tpu_cores"] if args.use_tpu else []
     order = {"--" + name: getattr(args, name) for name in flags}
-    if spread.num_workers > 1:
-        order["--distribution, workers"] = spread.num_workers
+    order["the number of workers"] = spread.num_workers
     return input_position.resume(
         args.output_dir, step, args.train_batch_size, files, order
     )

@@ -11,7 +11,14 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import modeling
-from albert_zh import architecture, checkpoints, estimators, files, model_directory
+from albert_zh import (
+    architecture,
+    checkpoints,
+    estimators,
+    files,
+    model_directory,
+    stopping,
+)
 from albert_zh.errors import UserError
 from albert_zh.tasks import features, metrics, model_files, training_settings
 
@@ -271,7 +278,9 @@ class Classifier:
                     )
                     step = end
                 if dev_data and step == end:
-                    self._score_epoch(dev_data, dev_records, epoch, end, history)
+                    with stopping.SigtermHook() as hook:
+                        self._score_epoch(dev_data, dev_records, epoch, end, history)
+                    hook.check(plan.num_steps, step)
         if not dev_data:
             _LOGGER.warning("no dev file: the last checkpoint is kept as the best")
             self._save_best(checkpoints.latest_checkpoint(self._output_dir))

@@ -146,8 +146,7 @@ def add_distribution_arguments(parser):
     parser.add_argument(
         "--worker_timeout",
         type=positive_int,
-        default=300,
-        help="seconds to wait for the other workers, multi_worker only",
+        help="seconds to wait for the other workers, multi_worker only; default: 300",
     )
 
 

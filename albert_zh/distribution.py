@@ -19,6 +19,8 @@ from albert_zh.errors import UserError
 _LOGGER = logging.getLogger(__name__)
 
 KINDS = ("none", "mirrored", "multi_worker")
+# Seconds to wait for the other workers where nothing else is said.
+WORKER_TIMEOUT = 300
 # Seconds between two attempts to reach a worker, and for one attempt.
 _RETRY_SECONDS = 1.0
 # Seconds between two looks at the workers while this one waits for them.
@@ -55,7 +57,7 @@ class Distribution(NamedTuple):
 
     strategy: Any = None
     cluster: Optional[Cluster] = None
-    worker_timeout: int = 300
+    worker_timeout: int = WORKER_TIMEOUT
 
     @property
     def num_replicas(self):

@@ -327,7 +327,8 @@ def summary_host_call(output_dir, scalars):
     names = sorted(scalars)
 
     def write(step, *values):
-        writer = tf2.summary.create_file_writer(output_dir)
+        # What is not written yet a killed run loses.
+        writer = tf2.summary.create_file_writer(output_dir, flush_millis=10000)
         step = step[0]
         with writer.as_default(), tf2.summary.record_if(
             tf.equal(step % SUMMARY_STEPS, 0)

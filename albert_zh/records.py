@@ -175,7 +175,11 @@ def input_fn_builder(
             dataset = tf.data.TFRecordDataset(files)
         parsed = _largest_divisor(batch_size) if is_training else batch_size
         dataset = dataset.batch(parsed, is_training or drop_remainder)
-        dataset = dataset.enumerate(num_seen // parsed).map(parse, reading.num_threads)
+        dataset = dataset.enumerate(num_seen // parsed).map(
+            # Hosts draw masks of their own.
+            lambda number, records: parse(number * num_hosts + host, records),
+            reading.num_threads,
+        )
         if parsed < batch_size:
             dataset = dataset.batch(batch_size // parsed, drop_remainder=True)
             dataset = dataset.map(_join)

@@ -1,6 +1,8 @@
 """Training that SIGTERM ends in good order, as machines send it that are taken away."""
 
+import os
 import signal
+import time
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -8,19 +10,24 @@ import tensorflow.compat.v1 as tf
 import optimization
 from albert_zh.errors import Stopped
 
+# Seconds within which another signal is the same one: a scheduler may send it to a
+# launcher and to the processes that the launcher passes it on to.
+_REPEAT_SECONDS = 5.0
+
 
 class SigtermHook(tf.train.SessionRunHook):
     """Ends a session after the step, on TPU the loop, in which SIGTERM arrives.
 
     Estimator then saves a checkpoint, as at the end of every training. Give the hook
     to `Estimator.train` within `with SigtermHook() as hook`, in the main thread: the
-    signal is taken from there to the end of the block. A second one ends the process
-    at once, as usual. Workers that train together all end after the step in which one
-    of them has the signal, as none can take a step without the others.
+    signal is taken from there to the end of the block. Another one, some seconds
+    later, ends the process as usual, as soon as Python can handle it: between two
+    steps. Workers that train together all end after the step in which one of them has
+    the signal, as none can take a step without the others.
     """
 
     def __init__(self):
-        self._is_requested = False  # of this process
+        self._requested_at = None  # seconds, when this process had the signal
         self._stops = False  # of the session, so of all workers
         self._previous_handler = None
         self._step = None
@@ -34,8 +41,17 @@ class SigtermHook(tf.train.SessionRunHook):
 
     def _request(self, signal_number, frame):
         del signal_number, frame  # part of the interface
-        self._is_requested = True
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        now = time.monotonic()
+        if self._requested_at is None:
+            self._requested_at = now
+        elif now - self._requested_at > _REPEAT_SECONDS:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    @property
+    def is_requested(self):
+        """Whether this process has the signal."""
+        return self._requested_at is not None
 
     def begin(self):
         self._global_step = tf.train.get_global_step()
@@ -47,7 +63,7 @@ class SigtermHook(tf.train.SessionRunHook):
 
     def _share_requested(self):
         """In a replica: the share of all replicas whose process has the signal."""
-        flag = tf.py_func(lambda: np.float32(self._is_requested), [], tf.float32)
+        flag = tf.py_func(lambda: np.float32(self.is_requested), [], tf.float32)
         flag.set_shape([])
         return optimization.mean_over_replicas([flag])[0]
 
@@ -58,7 +74,7 @@ class SigtermHook(tf.train.SessionRunHook):
 
     def after_run(self, run_context, run_values):
         if self._share is None:
-            self._stops = self._is_requested
+            self._stops = self.is_requested
         else:
             self._stops = bool(run_values.results > 0)
         if self._stops:
@@ -67,12 +83,17 @@ class SigtermHook(tf.train.SessionRunHook):
     def end(self, session):
         self._step = int(session.run(self._global_step))
 
-    def check(self, num_train_steps):
-        """Raises `Stopped` where the signal has arrived; call it after training."""
-        if self._stops or self._is_requested:
+    def check(self, num_train_steps, step=None):
+        """Raises `Stopped` where the signal has arrived; call it after training.
+
+        Args:
+          num_train_steps: int, of the whole training.
+          step: int, the step that is saved; by default the session's last.
+        """
+        if self._stops or self.is_requested:
             raise Stopped(
                 "stopped by SIGTERM at step {} of {}, which is saved; what comes after "
                 "training was left out; give the same command again to go on".format(
-                    self._step, num_train_steps
+                    self._step if step is None else step, num_train_steps
                 )
             )

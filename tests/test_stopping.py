@@ -29,11 +29,28 @@ def test_a_session_ends_after_the_step_after_the_signal():
     with stopping.SigtermHook() as hook:
         # It came when step 3 had ended.
         assert _train(hook, 10, step_of_signal=3) == 4
-        # A second signal would end the process.
-        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        # Sent through a launcher, too: the same one.
+        os.kill(os.getpid(), signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) == before
     with pytest.raises(Stopped, match="by SIGTERM at step 4 of 20, .* to go on"):
         hook.check(20)
+
+
+def test_another_signal_later_ends_the_process(monkeypatch):
+    monkeypatch.setattr(stopping, "_REPEAT_SECONDS", -1.0)
+    taken = []
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with stopping.SigtermHook():
+            monkeypatch.setattr(stopping.os, "kill", lambda *given: taken.append(given))
+            handler = signal.getsignal(signal.SIGTERM)
+            handler(signal.SIGTERM, None)
+            assert not taken
+            handler(signal.SIGTERM, None)
+            assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        assert taken == [(os.getpid(), signal.SIGTERM)]
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_session_without_the_signal_goes_to_its_end():
