@@ -7,6 +7,7 @@ Every replica computes the gradient of its share of the batch;
 import json
 import logging
 import os
+import re
 import socket
 import threading
 import time
@@ -107,8 +108,10 @@ def create(kind, use_tpu, worker_timeout):
     if kind == "multi_worker":
         if cluster is None:
             raise UserError(
-                "--distribution=multi_worker: TF_CONFIG is not set; expected {} or "
-                "the like, or start the workers by launch_workers.py".format(_EXAMPLE)
+                "--distribution=multi_worker: TF_CONFIG {}; expected {} or the like, "
+                "or start the workers by launch_workers.py".format(
+                    "has no cluster" if text else "is not set", _EXAMPLE
+                )
             )
         _check_port(cluster.addresses[cluster.rank])
         return Distribution(_multi_worker_strategy(), cluster, worker_timeout)
@@ -153,17 +156,22 @@ def _multi_worker_strategy():
 def parse_tf_config(text):
     """Returns the `Cluster` of a TF_CONFIG, JSON of workers and this task.
 
+    None where it has no cluster: some schedulers set such a one for a single process.
+
     Raises:
-      UserError: it is no JSON, names no workers, others than workers, or no worker
-        for this task.
+      UserError: it is no JSON, names others than workers, or no worker for this task.
     """
     try:
         config = json.loads(text)
     except ValueError as error:
         raise _config_error("is not JSON ({})".format(error), text) from error
-    cluster = config.get("cluster") if isinstance(config, dict) else None
-    if not isinstance(cluster, dict) or not cluster:
-        raise _config_error("has no cluster", text)
+    if not isinstance(config, dict):
+        raise _config_error("is not a JSON object", text)
+    cluster = config.get("cluster")
+    if not cluster:
+        return None
+    if not isinstance(cluster, dict):
+        raise _config_error("has a cluster that is not a JSON object", text)
     others = sorted(set(cluster) - {"chief", "worker"})
     if others:
         raise _config_error(
@@ -184,9 +192,9 @@ def parse_tf_config(text):
     task = task if isinstance(task, dict) else {}
     kind, index = task.get("type"), task.get("index")
     if (
-        kind not in cluster
-        or isinstance(index, bool)
-        or not str(index).isdigit()
+        not isinstance(kind, str)
+        or kind not in cluster
+        or not re.fullmatch("[0-9]{1,9}", str(index))
         or int(index) >= len(cluster[kind])
     ):
         raise _config_error(
@@ -197,13 +205,13 @@ def parse_tf_config(text):
 
 
 def _split_address(address, text):
-    """Returns (host, port) of "host:port"."""
-    host, _, port = str(address).rpartition(":")
-    if not (host and port.isdigit() and 0 < int(port) < 65536):
+    """Returns (host, port) of "host:port", where brackets enclose an IPv6 host."""
+    parts = re.fullmatch(r"(\[[^\[\]]+\]|[^:\[\]]+):([0-9]{1,5})", str(address))
+    if not (parts and 0 < int(parts.group(2)) < 65536):
         raise _config_error(
             "has the address {!r}, expected host:port".format(address), text
         )
-    return host.strip("[]"), int(port)
+    return parts.group(1).strip("[]"), int(parts.group(2))
 
 
 def _config_error(problem, text):

@@ -35,8 +35,8 @@ def run_workers(command, num_workers):
 
     Each finds the others in TF_CONFIG; the first is the chief. Their standard output
     and error are written to this process's standard output, line by line. If one
-    fails, the others are ended: by SIGTERM, then by force. SIGINT and SIGTERM are
-    passed on to all workers.
+    fails, the others are ended: by SIGTERM, then by force. SIGINT, SIGTERM and
+    SIGHUP are passed on to all workers.
 
     Args:
       command: list of str, program and arguments.
@@ -46,9 +46,10 @@ def run_workers(command, num_workers):
       0 if every worker succeeded; else the code of the first that failed, 128 plus
       the number of the signal that ended it.
     """
-    workers = []
+    workers, received = [], []
     previous = {
-        number: signal.signal(number, lambda given, _: _signal_all(workers, given))
+        # Only noted, since it may come before all workers have been started.
+        number: signal.signal(number, lambda given, _: received.append(given))
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         # As nohup has it
         if signal.getsignal(number) != signal.SIG_IGN
@@ -57,7 +58,7 @@ def run_workers(command, num_workers):
         addresses = _free_addresses(num_workers)
         for rank in range(num_workers):
             workers.append(_Worker(command, addresses, rank))
-        return _wait(workers)
+        return _wait(workers, received)
     finally:
         for worker in workers:
             worker.kill()
@@ -121,10 +122,17 @@ def _signal_all(workers, number):
             worker.process.send_signal(number)
 
 
-def _wait(workers):
-    """Waits for all workers, or for the first that fails; returns the exit code."""
+def _wait(workers, received):
+    """Waits for all workers, or for the first that fails; returns the exit code.
+
+    Args:
+      workers: list of `_Worker`.
+      received: list of int, to which the handler adds signals to pass on.
+    """
     running = list(workers)
     while running:
+        while received:
+            _signal_all(running, received.pop(0))
         for worker in list(running):
             code = worker.process.poll()
             if code is not None:

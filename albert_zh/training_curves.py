@@ -130,6 +130,8 @@ def draw(runs, path):
 def smooth(values):
     """Moving average over an odd number of neighbours, fewer towards the ends.
 
+    It is not finite just where one of them is not.
+
     Args:
       values: float64 [N].
 
@@ -141,8 +143,9 @@ def smooth(values):
     index = np.arange(count)
     # As many on either side, so that a slope is not bent at the ends.
     reach = np.minimum(window // 2, np.minimum(index, index[::-1]))
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    return (sums[index + reach + 1] - sums[index - reach]) / (2 * reach + 1)
+    with np.errstate(invalid="ignore"):  # both infinities in one window
+        means = [np.mean(values[i - r : i + r + 1]) for i, r in zip(index, reach)]
+    return np.array(means, np.float64)
 
 
 class _Point(NamedTuple):

@@ -326,6 +326,18 @@ def test_encrypted_and_unusual_zips_are_refused(sandbox):
         (make_tar([]), "holds no file"),
         (make_zip([("folder/", b"")]), "holds no file"),
     ],
+    # Not by the bytes: compressed ones hold the time.
+    ids=[
+        "empty",
+        "page",
+        "zip cut",
+        "gzip cut",
+        "gzip wrong",
+        "gzip of text",
+        "empty zip",
+        "empty tar",
+        "folder only",
+    ],
 )
 def test_what_is_no_archive_is_said(content, words, sandbox):
     assert words in sandbox.refuse(content)

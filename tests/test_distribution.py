@@ -40,12 +40,14 @@ def test_cluster_is_read_with_the_chief_first(text, expected):
     "text, words",
     [
         ("{'cluster'", "is not JSON"),
-        ("[]", "has no cluster"),
-        ('{"task": {"type": "worker", "index": 0}}', "has no cluster"),
+        ("[]", "is not a JSON object"),
+        (config(["a:1"]), "has a cluster that is not a JSON object"),
         (config({"ps": ["a:1"], "worker": ["b:2"]}), "names the job 'ps'"),
         (config({"worker": "a:1"}), "has no list of addr"),
         (config({"worker": ["a"]}), "has the address 'a', expected host:port"),
         (config({"worker": ["a:99999"]}), "has the address 'a:99999'"),
+        (config({"worker": ["a:²"]}), "has the address 'a:²'"),
+        (config({"worker": ["::1:22"]}), "has the address '::1:22'"),
         (config({"worker": ["a:1", "a:1"]}), "names an address twice"),
         (config({"chief": ["a:1", "b:2"]}, "chief"), "names 2 chiefs"),
         (
@@ -53,6 +55,10 @@ def test_cluster_is_read_with_the_chief_first(text, expected):
             "names no worker for this task .type 'worker', index 2",
         ),
         (config(WORKERS, index=-1), "names no worker for this task"),
+        (config(WORKERS, index="²"), "names no worker for this task"),
+        (config(WORKERS, index="9" * 5000), "names no worker for this task"),
+        (config(WORKERS, index=True), "names no worker for this task"),
+        (config(WORKERS, kind=[]), "names no worker for this task .type \\[\\]"),
         (config(WORKERS, index=None), "names no worker for this task"),
         (config(WORKERS, "chief"), "names no worker for this task .type 'chief'"),
         ('{"cluster": {"worker": ["a:1"]}}', "names no worker for this task"),
@@ -85,6 +91,27 @@ def test_multi_worker_needs_tf_config_and_its_port(monkeypatch):
         monkeypatch.setenv("TF_CONFIG", config({"worker": [address, "b:2"]}))
         with pytest.raises(UserError, match="{} cannot be used".format(address)):
             distribution.create("multi_worker", False, 1)
+
+
+NO_CLUSTERS = [
+    "{}",
+    '{"task": {"type": "worker", "index": 0}}',
+    config({}),
+    config(None),
+]
+
+
+@pytest.mark.parametrize("text", NO_CLUSTERS)
+def test_tf_config_without_a_cluster_counts_as_none(text, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", text)
+    words = "--distribution=multi_worker: TF_CONFIG has no cluster; expected"
+    with pytest.raises(UserError, match=words):
+        distribution.create("multi_worker", False, 1)
+    assert distribution.create("none", False, 1) == distribution.ONE_DEVICE
+    tf.estimator.RunConfig()
+    monkeypatch.setenv("TF_CONFIG", text)
+    mirrored = distribution.create("mirrored", False, 1)
+    assert mirrored.strategy and not mirrored.cluster
 
 
 def test_batch_that_devices_cannot_share_is_refused():

@@ -29,9 +29,9 @@ RANK = "import json, os, signal, sys, time\n" + (
 )
 
 
-def start(code):
+def start(code, launch=LAUNCH):
     return subprocess.Popen(
-        [sys.executable, "-c", LAUNCH, RANK + textwrap.dedent(code)],
+        [sys.executable, "-c", launch, RANK + textwrap.dedent(code)],
         cwd=str(REPOSITORY),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -39,8 +39,8 @@ def start(code):
     )
 
 
-def run(code):
-    process = start(code)
+def run(code, launch=LAUNCH):
+    process = start(code, launch)
     output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
     return process.returncode, output
 
@@ -118,6 +118,52 @@ def test_signals_are_passed_on():
     assert process.returncode == 0
     assert "[worker 0] saved" in rest and "[worker 1] saved" in rest
     assert not any(map(is_running, pids_in(output + rest)))
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_before_the_first_start_is_passed_on(name):
+    launch = """
+import os, signal
+from albert_zh import launcher
+find = launcher._free_addresses
+def interrupted(number):
+    os.kill(os.getpid(), signal.{})
+    return find(number)
+launcher._free_addresses = interrupted
+""".format(name)
+    # Once it has been passed on, a worker that does not handle it yet ends.
+    code, output = run("while True: time.sleep(1)", launch + LAUNCH)
+    # Python itself turns SIGINT into an exception once it has started.
+    expected = [128 + getattr(signal, name)] + [1] * (name == "SIGINT")
+    assert code in expected, output
+    assert len(pids_in(output)) == 2
+    assert not any(map(is_running, pids_in(output)))
+
+
+def test_sighup_ends_workers_that_do_not_handle_it():
+    process = start("print('ready')\nwhile True: time.sleep(1)")
+    output = ""
+    while output.count("ready") < 2:
+        line = process.stdout.readline()
+        assert line, output
+        output += line
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=TIMEOUT_SECONDS)
+    assert process.returncode == 128 + signal.SIGHUP
+    assert len(pids_in(output)) == 2
+    assert not any(map(is_running, pids_in(output)))
+
+
+def test_a_closed_output_ends_all():
+    process = start("while True: print('x' * 1000)")
+    output = ""
+    while len(pids_in(output)) < 2:
+        line = process.stdout.readline()
+        assert line, output
+        output += line
+    process.stdout.close()
+    assert process.wait(TIMEOUT_SECONDS) != 0
+    assert not any(map(is_running, pids_in(output)))
 
 
 @pytest.mark.parametrize("command", [[], ["no_script.py"], ["--input_file=x"]])

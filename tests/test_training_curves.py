@@ -7,7 +7,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import plot_training
-from albert_zh import record_format, training_curves
+from albert_zh import pictures, record_format, training_curves
 from albert_zh.errors import UserError
 
 
@@ -151,6 +151,29 @@ def test_smoothing_keeps_lines_and_lessens_noise():
     assert np.std(training_curves.smooth(noise)) < 0.2
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.filterwarnings("error")
+def test_smoothing_keeps_a_bad_value_to_its_neighbours(bad):
+    line = 3.0 - 0.5 * np.arange(40)
+    values = line.copy()
+    values[20] = bad
+    expected = line.copy()
+    expected[18:23] = bad
+    np.testing.assert_allclose(training_curves.smooth(values), expected)
+    values[21] = -np.inf
+    assert np.isfinite(training_curves.smooth(values)).sum() == 34
+
+
+@pytest.mark.filterwarnings("error")
+def test_picture_of_a_run_that_diverged(tmp_path):
+    pytest.importorskip("matplotlib")
+    losses = [3.0, 2.0, np.inf, 5.0, -np.inf, np.nan, 1.0, 1.0]
+    events = [event(i, 10.0 * i, loss=loss) for i, loss in enumerate(losses)]
+    write(tmp_path / "run", "1.v2", events)
+    command(run_dir=tmp_path / "run", output_file=tmp_path / "a.png")
+    assert (tmp_path / "a.png").exists()
+
+
 def command(**flags):
     argv = ["--{}={}".format(name, value) for name, value in flags.items()]
     plot_training.main(plot_training.build_parser().parse_args(argv))
@@ -208,6 +231,30 @@ def test_labels_name_the_runs(run_dir, tmp_path, drawn):
     assert titles[1] == ["loss", "MLM accuracy", "learning rate", "steps per second"]
     rate = drawn[0].axes[2].lines[0]
     assert rate.get_ydata().tolist() == [0.25 * i for i in range(11)]
+
+
+def test_chinese_labels_without_a_font_give_one_line_of_advice(
+    run_dir, tmp_path, monkeypatch, caplog, recwarn
+):
+    matplotlib = pytest.importorskip("matplotlib")
+    monkeypatch.setattr(pictures, "_CHINESE_FONTS", ("no such font",))
+    with matplotlib.rc_context():
+        command(run_dir=run_dir, output_file=tmp_path / "a.png", label="基线模型")
+        (record,) = caplog.records
+        assert "型基模线" in record.getMessage() and "install" in record.getMessage()
+        caplog.clear()
+        command(run_dir=run_dir, output_file=tmp_path / "a.png", label="baseline")
+    assert not caplog.records
+    assert not [warning for warning in recwarn if "lyph" in str(warning.message)]
+
+
+def test_the_first_chinese_font_that_is_installed_is_used(monkeypatch):
+    matplotlib = pytest.importorskip("matplotlib")
+    fonts = ("no such font", "STIXGeneral", "cmr10")  # matplotlib brings these two
+    monkeypatch.setattr(pictures, "_CHINESE_FONTS", fonts)
+    with matplotlib.rc_context():
+        text = pictures.new_figure(1, 1).text(0, 0, "a")
+        assert text.get_fontfamily() == ["STIXGeneral", "DejaVu Sans"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ The batch is all records, so that their order within it does not matter. The two
 have different numbers of predictions: a mean of the workers' means would be wrong.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -133,17 +134,26 @@ def finish(process, log):
         pytest.fail(log.read_text())
     finally:
         if process.poll() is None:
-            end(process)
+            end(process, log)
 
 
-def end(process):
-    """Ends a launcher, which then ends its workers."""
+def end(process, log):
+    """Ends a launcher, which then ends its workers; by force if it does not."""
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(30)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+        # They have sessions of their own and outlive it.
+        for pid in worker_pids(log):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def worker_pids(log):
+    """The workers' processes by rank, as a launcher names them in its log."""
+    return [int(pid) for pid in re.findall(r"is process (\d+)", log.read_text())]
 
 
 def assert_equal(actual, expected, names=None):
@@ -165,12 +175,11 @@ def killed(folder, init_checkpoint):
     try:
         saved = output / "model.ckpt-20.index"
         wait_until(saved.exists, process, log)
-        pid = re.search(r"worker 1 is process (\d+)", log.read_text()).group(1)
-        os.kill(int(pid), signal.SIGKILL)
+        os.kill(worker_pids(log)[1], signal.SIGKILL)
         code = finish(process, log)
     finally:
         if process.poll() is None:
-            end(process)
+            end(process, log)
     assert code == 128 + signal.SIGKILL
     assert "worker 1 ended with code -9; ending all" in log.read_text()
     return output, log.read_text()
@@ -220,7 +229,7 @@ def test_sigterm_saves_the_same_step_on_all_workers(folder, tmp_path):
         assert finish(process, log) == 0, log.read_text()
     finally:
         if process.poll() is None:
-            end(process)
+            end(process, log)
     text = log.read_text()
     steps = re.findall(r"worker (\d)\] stopped by SIGTERM at step (\d+)", text)
     assert sorted(rank for rank, _ in steps) == ["0", "1"], text

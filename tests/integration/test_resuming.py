@@ -16,7 +16,9 @@ import run_pretraining
 from albert_zh import checkpoints, command_line, record_format
 
 LENGTH, PREDICTIONS, VOCABULARY = 16, 4, 40
-NUM_STEPS, SAVE_STEPS = 60, 10
+# Many steps, so that a process is still far from the end when its first checkpoint is
+# seen.
+NUM_STEPS, SAVE_STEPS = 400, 20
 BATCH = 8
 SIZES = [17, 40]  # an epoch is no whole number of batches
 # For the process to reach its first checkpoint.
@@ -116,6 +118,7 @@ def _run_until_saved(repository, data, output_dir, signal_number, **flags):
     try:
         while not (saved.exists() and name in saved.read_text()):
             assert process.poll() is None and time.monotonic() < end
+            time.sleep(0.01)
         process.send_signal(signal_number)
         output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
     finally:
