@@ -301,7 +301,7 @@ class AlbertModel:
                 if needed_positions is not None:
                     first = tf.zeros([batch, 1], tf.int32)
                     needed = tf.cast(needed_positions, tf.int32)
-                    rows = _flat_indexes(tf.concat([first, needed], axis=1), length)
+                    rows = _row_indexes(tf.concat([first, needed], axis=1), length)
                 self._all_encoder_layers = _encode(
                     config, self._embedding_output, input_mask, rows, self.numerics
                 )
@@ -452,7 +452,7 @@ def _cross_entropy(logits, labels, numerics):
     labels = tf.reshape(labels, [-1])
 
     @tf.custom_gradient
-    def cross_entropy(logits):
+    def cross_entropy(logits, labels):
         largest = tf.cast(tf.reduce_max(logits, axis=-1, keepdims=True), tf.float32)
         with _compiled(numerics):
             powers = tf.exp(tf.cast(logits, tf.float32) - largest)
@@ -468,25 +468,26 @@ def _cross_entropy(logits, labels, numerics):
             with _compiled(numerics):
                 is_right = tf.one_hot(labels, classes)
                 d_logits = tf.cast(powers, tf.float32) * share - is_right * scale
-                return tf.cast(d_logits, logits.dtype)
+                return tf.cast(d_logits, logits.dtype), None
 
         return tf.squeeze(losses, axis=-1), gradient
 
-    return cross_entropy(logits)
+    return cross_entropy(logits, labels)
 
 
 def gather_indexes(sequence, positions):
     """Picks vectors: float [B, S, H] at int positions [B, P] -> [B * P, H]."""
     batch, length, width = get_shape_list(sequence, expected_rank=3)
-    rows = _flat_indexes(tf.cast(positions, tf.int32), length)
-    return tf.gather(tf.reshape(sequence, [batch * length, width]), rows)
+    rows = _row_indexes(tf.cast(positions, tf.int32), length)
+    sequence = tf.reshape(sequence, [batch * length, width])
+    return tf.gather(sequence, tf.reshape(rows, [-1]))
 
 
-def _flat_indexes(positions, length):
-    """Rows of [B * S, ...] that int32 positions [B, P] stand for: [B * P]."""
+def _row_indexes(positions, length):
+    """Rows of [B * S, ...] that int32 positions [B, P] stand for: int32 [B, P]."""
     batch = get_shape_list(positions)[0]
     offsets = tf.reshape(tf.range(batch, dtype=tf.int32) * length, [-1, 1])
-    return tf.reshape(positions + offsets, [-1])
+    return positions + offsets
 
 
 # --- Embeddings --------------------------------------------------------------
@@ -619,7 +620,7 @@ def _encode(config, embeddings, input_mask, rows, numerics):
       config: `AlbertConfig`.
       embeddings: float32 [B, S, E or H].
       input_mask: int [B, S].
-      rows: int32 [B*Q] or None; the rows of [B*S, H] that the last layer computes.
+      rows: int32 [B, Q] or None; the rows of [B*S, H] that the last layer computes.
       numerics: `Numerics`.
 
     Returns:
@@ -659,8 +660,14 @@ def _encode(config, embeddings, input_mask, rows, numerics):
                 numerics,
             )
         if inner == config.inner_group_num - 1:
-            outputs.append(tf.reshape(stream.exact, [batch, -1, hidden_size]))
-    return outputs
+            outputs.append(stream.exact)
+    lengths = [length] * len(outputs)
+    if rows is not None:
+        lengths[-1] = get_shape_list(rows)[1]
+    return [
+        tf.reshape(output, [batch, size, hidden_size])
+        for output, size in zip(outputs, lengths)
+    ]
 
 
 def _layer_weights(config, scopes, numerics):
@@ -703,9 +710,12 @@ def _transformer_layer(
         exact, inputs = stream
         if config.ln_type == "preln":
             (inputs,) = _normalize([exact], norm, [numerics.compute_dtype], numerics)
-        update = dropout(block(inputs), config.hidden_dropout_prob)
+        update = block(inputs)
+        if config.hidden_dropout_prob:  # bfloat16 would draw and scale too coarsely
+            update = tf.cast(update, tf.float32)
+            update = dropout(update, config.hidden_dropout_prob)
         if rows is not None and block is self_attention:
-            exact = tf.gather(exact, rows)
+            exact = tf.gather(exact, tf.reshape(rows, [-1]))
         if config.ln_type == "preln":
             stream = _Stream(exact + tf.cast(update, tf.float32), None)
         else:
@@ -724,23 +734,23 @@ def _attend(config, x, score_bias, qkv, batch_shape, rows, numerics):
       qkv: `_Dense`, kernel [H, 3H]: query, already scaled, key and value side by
         side.
       batch_shape: [B, S].
-      rows: int32 [B*Q], the rows of x that attend, None for all of them.
+      rows: int32 [B, Q], the rows of x that attend, None for all of them.
       numerics: `Numerics`.
 
     Returns:
       [B*Q, H] in the products' dtype, the heads' contexts side by side.
     """
-    batch, _ = batch_shape
+    batch, length = batch_shape
     heads, size = config.num_attention_heads, config.hidden_size
 
-    def by_head(projected, parts):
+    def by_head(projected, parts, length):
         """[B*S, parts * H] -> parts tensors [B, N, S, D]."""
-        shape = [batch, -1, parts, heads, size // heads]
+        shape = [batch, length, parts, heads, size // heads]
         projected = tf.transpose(tf.reshape(projected, shape), [2, 0, 3, 1, 4])
         return tf.unstack(projected)
 
     if rows is None:
-        query, key, value = by_head(_dense(x, qkv, numerics), 3)
+        query, key, value = by_head(_dense(x, qkv, numerics), 3, length)
     else:
         own, others = (
             _Dense(*parts)
@@ -748,8 +758,9 @@ def _attend(config, x, score_bias, qkv, batch_shape, rows, numerics):
                 *[tf.split(tensor, [size, 2 * size], axis=-1) for tensor in qkv]
             )
         )
-        (query,) = by_head(_dense(tf.gather(x, rows), own, numerics), 1)
-        key, value = by_head(_dense(x, others, numerics), 2)
+        attending = _dense(tf.gather(x, tf.reshape(rows, [-1])), own, numerics)
+        (query,) = by_head(attending, 1, get_shape_list(rows)[1])
+        key, value = by_head(_dense(x, others, numerics), 2, length)
     rate = config.attention_probs_dropout_prob
     context = _weigh_values(query, key, value, score_bias, rate, numerics)
     context = tf.transpose(context, [0, 2, 1, 3])
@@ -867,7 +878,7 @@ def _norm_variables(name, size):
 
 def _compiled(numerics):
     """A context whose operations XLA compiles into one kernel, if wanted."""
-    if not numerics.use_xla:
+    if not numerics.use_xla or tf.executing_eagerly():
         return contextlib.nullcontext()
     return tf.xla.experimental.jit_scope(compile_ops=True)
 
@@ -898,8 +909,7 @@ def _normalize(terms, norm, dtypes, numerics):
 
         def gradient(*d_outputs):
             with _compiled(numerics):
-                # TensorFlow 1.15 has None for a bfloat16 output that nothing reads.
-                d_y = _sum([d for d in d_outputs if d is not None])
+                d_y = _sum(d_outputs)
                 slope = d_y * gamma
                 mean = tf.reduce_mean(slope, axis=-1, keepdims=True)
                 product = tf.reduce_mean(slope * normalized, axis=-1, keepdims=True)
@@ -920,7 +930,7 @@ def _weigh_values(query, key, value, score_bias, dropout_prob, numerics):
     Args:
       query: [B, N, Q, D].
       key, value: [B, N, S, D].
-      score_bias: float32 [B, 1, 1, S], no variable's: it gets no gradient.
+      score_bias: float32 [B, 1, 1, S].
       dropout_prob: float.
       numerics: `Numerics`.
 
@@ -928,20 +938,27 @@ def _weigh_values(query, key, value, score_bias, dropout_prob, numerics):
       [B, N, Q, D], in the dtype of `query`.
     """
 
+    def keep(x, is_kept):
+        return tf.where(is_kept, x / (1.0 - dropout_prob), tf.zeros_like(x))
+
     @tf.custom_gradient
-    def weigh(query, key, value):
+    def weigh(query, key, value, score_bias):
         scores = tf.matmul(query, key, transpose_b=True)  # [B, N, Q, S]
         with _compiled(numerics):
-            probabilities = tf.nn.softmax(tf.cast(scores, tf.float32) + score_bias)
-            probabilities = tf.cast(probabilities, scores.dtype)
-        mask = dropout(tf.ones_like(probabilities), dropout_prob)
-        kept = probabilities * mask if dropout_prob else probabilities
+            exact = tf.nn.softmax(tf.cast(scores, tf.float32) + score_bias)
+            probabilities = tf.cast(exact, scores.dtype)
+        kept = probabilities
+        if dropout_prob:
+            is_kept = tf.random_uniform(get_shape_list(scores)) >= dropout_prob
+            kept = tf.cast(keep(exact, is_kept), scores.dtype)
         context = tf.matmul(kept, value)
 
         def gradient(d_context):
             d_value = tf.matmul(kept, d_context, transpose_a=True)
-            d_kept = tf.matmul(d_context, value, transpose_b=True)
-            d_probabilities = d_kept * mask if dropout_prob else d_kept
+            d_probabilities = tf.matmul(d_context, value, transpose_b=True)
+            if dropout_prob:
+                d_probabilities = tf.cast(d_probabilities, tf.float32)
+                d_probabilities = keep(d_probabilities, is_kept)
             # The mean of d_probabilities under the probabilities is that of d_context
             # and context, which are smaller (arXiv:2205.14135, appendix B.2). A kernel
             # of its own: in the next one XLA would compute it anew for every score.
@@ -954,11 +971,12 @@ def _weigh_values(query, key, value, score_bias, dropout_prob, numerics):
                 )
                 d_scores = tf.cast(d_scores, scores.dtype)
             d_key = tf.matmul(d_scores, query, transpose_a=True)
-            return tf.matmul(d_scores, key), d_key, d_value
+            d_bias = tf.reduce_sum(tf.cast(d_scores, tf.float32), [1, 2], keepdims=True)
+            return tf.matmul(d_scores, key), d_key, d_value, d_bias
 
         return context, gradient
 
-    return weigh(query, key, value)
+    return weigh(query, key, value, score_bias)
 
 
 def _activate(config, x, numerics):
@@ -970,12 +988,16 @@ def _activate(config, x, numerics):
 
 
 def _with_slope(terms, x, numerics):
-    """f(x), where `terms` gives f(x) and f'(x), element by element, in float32."""
+    """f(x), where `terms` gives f(x) and f'(x), element by element, in float32.
+
+    float64 is computed as it is.
+    """
 
     @tf.custom_gradient
     def apply(x):
         with _compiled(numerics):
-            y, slope = (tf.cast(t, x.dtype) for t in terms(tf.cast(x, tf.float32)))
+            wide = x if x.dtype == tf.float64 else tf.cast(x, tf.float32)
+            y, slope = (tf.cast(term, x.dtype) for term in terms(wide))
 
         def gradient(d_y):
             with _compiled(numerics):
@@ -1003,6 +1025,9 @@ def _gelu_exact_terms(x):
 
 def _sum(tensors):
     """The sum in float32."""
+    # TensorFlow 1.15 has None for a bfloat16 output that nothing reads, and rows alone
+    # (`IndexedSlices`) where a gather reads it.
+    tensors = [tf.convert_to_tensor(t) for t in tensors if t is not None]
     total = tf.cast(tensors[0], tf.float32)
     for tensor in tensors[1:]:
         total += tf.cast(tensor, tf.float32)

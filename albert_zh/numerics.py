@@ -5,6 +5,7 @@ import logging
 import tensorflow.compat.v1 as tf
 
 import modeling
+from albert_zh.errors import UserError
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -30,7 +31,15 @@ def choose(precision=None, use_xla=None, use_tpu=False, static_shapes=False):
     Returns:
       `modeling.Numerics`. bfloat16 falls back to float32 where this TensorFlow has no
       kernels for it.
+
+    Raises:
+      UserError: `use_xla` on TPU.
     """
+    if use_tpu and use_xla:
+        raise UserError(
+            "--xla with --use_tpu: a TPU's whole step is compiled by XLA in any case; "
+            "leave --xla out"
+        )
     has_kernels = use_tpu or _major_version() >= 2
     if precision == "bfloat16" and not has_kernels:
         _LOGGER.warning(
@@ -46,9 +55,11 @@ def choose(precision=None, use_xla=None, use_tpu=False, static_shapes=False):
         use_xla = (
             static_shapes
             and precision == "bfloat16"
-            and not use_tpu  # where all is XLA's in any case
+            and not use_tpu
             and not tf.config.experimental.list_physical_devices("GPU")
         )
+    elif use_xla and not static_shapes:
+        _LOGGER.warning("--xla: compiling anew for every length of a batch takes time")
     _LOGGER.info(
         "computing in %s%s", precision, ", element-wise parts by XLA" if use_xla else ""
     )

@@ -117,7 +117,9 @@ def test_attention_with_dropout_and_its_gradients(numerics):
     with tf.Graph().as_default(), tf.Session() as session:
         tf.set_random_seed(1)
         inputs = [tf.constant(x) for x in (query, key, value)]
-        context = modeling._weigh_values(*inputs, tf.zeros([1]), rate, numerics)
+        context = modeling._weigh_values(
+            *inputs, tf.zeros([1, 1, 1, size]), rate, numerics
+        )
         # With the identity as values the context is the kept probabilities.
         kept, slopes = session.run(
             [context, tf.gradients(context, inputs, grad_ys=tf.constant(d_context))]
@@ -237,3 +239,67 @@ def test_outputs_that_were_left_out_are_refused():
         with pytest.raises(ValueError, match="not the needed_positions"):
             model.get_output_at(tf.constant([[1], [2]]))
         assert model.get_output_at(positions).shape.as_list() == [2, 8]
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.3])
+def test_dropout_of_bfloat16_is_not_coarser(rate):
+    # bfloat16 itself has steps of 1/128 below 1: a share of 0.01 would become 0.016.
+    numerics = modeling.Numerics(tf.bfloat16, False)
+    size = 256
+    with tf.Graph().as_default(), tf.Session() as session:
+        tf.set_random_seed(1)
+        zeros = tf.zeros([2, 2, size, size], tf.bfloat16)
+        identity = tf.eye(size, batch_shape=[2, 2], dtype=tf.float32)
+        context = modeling._weigh_values(
+            zeros,
+            zeros,
+            tf.cast(identity, tf.bfloat16),
+            tf.zeros([2, 1, 1, size]),
+            rate,
+            numerics,
+        )
+        kept = session.run(tf.cast(context, tf.float32)) * size
+    # 262144 draws: a standard deviation of rate 0.01 is 0.0002.
+    assert (kept == 0).mean() == pytest.approx(rate, abs=0.005)
+    np.testing.assert_allclose(kept[kept > 0], 1 / (1 - rate), rtol=2.0**-8)
+
+
+def small_model(**arguments):
+    config = modeling.AlbertConfig(
+        9, 8, 3, 2, 16, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
+    )
+    return modeling.AlbertModel(config, True, **arguments)
+
+
+def test_a_static_length_stays_static_where_the_batch_is_not():
+    with tf.Graph().as_default(), tf.Session() as session:
+        ids = tf.placeholder(tf.int32, [None, 5])
+        output = small_model(input_ids=ids).get_sequence_output()
+        assert output.shape.as_list() == [None, 5, 8]
+        session.run(tf.global_variables_initializer())
+        assert session.run(output, {ids: np.zeros([0, 5])}).shape == (0, 5, 8)
+
+
+def test_a_soft_mask_gets_its_gradient():
+    with tf.Graph().as_default(), tf.Session() as session:
+        logits = tf.get_variable("mask", initializer=tf.zeros([2, 4]))
+        model = small_model(
+            input_ids=tf.ones([2, 4], tf.int32) * tf.range(4),
+            input_mask=tf.sigmoid(logits),
+        )
+        loss = tf.reduce_sum(model.get_sequence_output()[:, :, 0])
+        (slope,) = tf.gradients(loss, [logits])
+        session.run(tf.global_variables_initializer())
+        assert np.isfinite(session.run(slope)).all()
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
+def test_a_loss_may_read_an_earlier_layer(dtype):
+    with tf.Graph().as_default(), tf.Session() as session:
+        model = small_model(input_ids=tf.ones([1, 4], tf.int32), compute_dtype=dtype)
+        layer = model.get_all_encoder_layers()[0]
+        loss = tf.reduce_sum(tf.gather(tf.reshape(layer, [-1, 8]), [1]) ** 3)
+        slopes = tf.gradients(loss, tf.trainable_variables("bert/embeddings"))
+        session.run(tf.global_variables_initializer())
+        slope = session.run(tf.convert_to_tensor(slopes[0]))
+        assert np.isfinite(slope).all() and np.abs(slope).max() > 0

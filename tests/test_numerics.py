@@ -6,6 +6,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from albert_zh import numerics
+from albert_zh.errors import UserError
 
 
 @pytest.fixture
@@ -87,3 +88,13 @@ def test_xla_is_chosen_where_it_pays(machine, caplog, device, given, expected):
     machine(**device)
     assert numerics.choose(**dict({"static_shapes": True}, **given)).use_xla == expected
     assert ("by XLA" in caplog.text) == expected
+
+
+def test_xla_by_flag_is_refused_on_tpu_and_warned_of_for_changing_shapes(
+    machine, caplog
+):
+    machine()
+    with pytest.raises(UserError, match="--xla with --use_tpu"):
+        numerics.choose(use_xla=True, use_tpu=True)
+    numerics.choose(use_xla=True)
+    assert "--xla: compiling anew for every length" in caplog.text
