@@ -78,13 +78,14 @@ def load_settings(size):
     return settings
 
 
-def count_flop(case, last_layer_rows, head_rows):
+def count_flop(case, last_layer_rows, head_rows, head_transform):
     """Floating-point operations of the products of one step.
 
     Args:
       case: `Case`.
       last_layer_rows: of each sequence, the positions that the last layer computes.
       head_rows: of each sequence, the positions whose vocabulary scores are computed.
+      head_transform: weights of the head's layer before those scores.
     """
     settings = load_settings(case.size)
     width, inner = settings["hidden_size"], settings["intermediate_size"]
@@ -100,7 +101,7 @@ def count_flop(case, last_layer_rows, head_rows):
     if embedding != width:
         total += length * embedding * width
     if case.predictions:
-        head = width**2 + embedding * width + embedding * settings["vocab_size"]
+        head = head_transform + embedding * settings["vocab_size"]
         total += head_rows * head
         total *= 3  # forward, and backward twice as much
     return 2.0 * total * case.batch
@@ -324,9 +325,14 @@ class Contestant:
         case = self.case
         if self.name == "gemm":
             return 2.0 * GEMM_SIZE**3
+        settings = load_settings(case.size)
+        width = settings["hidden_size"]
+        narrow = width * settings.get("embedding_size", width)
         if self.name == "transformers" or not case.predictions:
-            return count_flop(case, case.length, case.length)
-        return count_flop(case, case.predictions + 1, case.predictions)
+            return count_flop(case, case.length, case.length, narrow)
+        # The head keeps the width before it projects (albert_zh's dialect).
+        full = narrow + width**2
+        return count_flop(case, case.predictions + 1, case.predictions, full)
 
 
 def compare(contestants, turns, seconds):
