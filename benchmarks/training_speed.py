@@ -36,6 +36,11 @@ PRECISIONS = ("bfloat16", "float32")
 TURN_SECONDS = 3.0
 GEMM_SIZE = 2048
 PROFILED_STEPS = 5
+TITLES = {
+    "training": "Training step",
+    "inference": "Inference, encoder",
+    "headline": "albert_tiny and BERT-base",
+}
 
 
 class Case(NamedTuple):
@@ -473,6 +478,7 @@ def main():
     parser.add_argument(
         "--profile", action="store_true", help="only show where the time goes here"
     )
+    parser.add_argument("--parts", default=",".join(TITLES), help="what to measure")
     parser.add_argument("--turns", type=int, default=5, help="of each contestant")
     parser.add_argument("--seconds", type=float, default=TURN_SECONDS, help="of a turn")
     args = parser.parse_args()
@@ -486,11 +492,13 @@ def main():
                 title = "{}, {}".format(case, precision)
                 report(title, profile(case, precision))
         return
-    report("Training step", beside_transformers(TRAINING, args.turns, args.seconds))
-    report(
-        "Inference, encoder", beside_transformers(INFERENCE, args.turns, args.seconds)
-    )
-    report("albert_tiny and BERT-base", headline(args.turns, args.seconds))
+    parts = {
+        "training": lambda: beside_transformers(TRAINING, args.turns, args.seconds),
+        "inference": lambda: beside_transformers(INFERENCE, args.turns, args.seconds),
+        "headline": lambda: headline(args.turns, args.seconds),
+    }
+    for part in args.parts.split(","):
+        report(TITLES[part], parts[part]())
 
 
 if __name__ == "__main__":
