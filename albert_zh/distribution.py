@@ -15,7 +15,7 @@ from typing import Any, List, NamedTuple, Optional
 
 import tensorflow.compat.v1 as tf
 
-from albert_zh.errors import UserError
+from albert_zh.errors import Stopped, UserError
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -265,7 +265,7 @@ def check_enough_files(files, distribution):
         )
 
 
-def train_workers(estimator, input_fn, max_steps, distribution, hooks):
+def train_workers(estimator, input_fn, max_steps, distribution, sigterm):
     """Trains as one of several workers, by Estimator's way for them.
 
     Args:
@@ -273,14 +273,19 @@ def train_workers(estimator, input_fn, max_steps, distribution, hooks):
       input_fn: the input function.
       max_steps: int, the global step to reach.
       distribution: `Distribution` with a `Cluster`.
-      hooks: list of further `tf.train.SessionRunHook`, the same on every worker.
+      sigterm: `stopping.SigtermHook`, in force.
 
     Raises:
       UserError: another worker does not answer in time, or was lost.
+      Stopped: SIGTERM arrived while this one waited for another.
     """
-    workers = WorkersHook(distribution.cluster, distribution.worker_timeout)
+    workers = WorkersHook(
+        distribution.cluster,
+        distribution.worker_timeout,
+        is_stopped=lambda: sigterm.is_requested,
+    )
     training = tf.estimator.TrainSpec(
-        input_fn, max_steps=max_steps, hooks=[workers] + hooks
+        input_fn, max_steps=max_steps, hooks=[workers, sigterm]
     )
     # Without a task for it in TF_CONFIG nothing is evaluated.
     evaluation = tf.estimator.EvalSpec(input_fn)
@@ -313,7 +318,7 @@ class WorkersHook(tf.train.SessionRunHook):
     ended cannot rejoin: all have to begin again from the last checkpoint.
     """
 
-    def __init__(self, cluster, timeout, end_process=None):
+    def __init__(self, cluster, timeout, end_process=None, is_stopped=lambda: False):
         """Creates the hook.
 
         Args:
@@ -321,6 +326,7 @@ class WorkersHook(tf.train.SessionRunHook):
           timeout: int, seconds that a worker may be out of reach.
           end_process: function of the message where a worker is lost; ends the
             process when None, as nothing else ends the step that waits for it.
+          is_stopped: function; whether to wait for no worker any longer.
         """
         self._others = {
             address: rank
@@ -329,6 +335,7 @@ class WorkersHook(tf.train.SessionRunHook):
         }
         self._timeout = timeout
         self._end_process = end_process or _end_process
+        self._is_stopped = is_stopped
         self._is_waiting = True  # for a session or a step, that is, for the others
         self._num_steps = 0
         self._stopped = threading.Event()
@@ -342,6 +349,13 @@ class WorkersHook(tf.train.SessionRunHook):
                 if not is_announced:
                     _LOGGER.info("waiting for worker %d at %s", rank, address)
                     is_announced = True
+                if self._is_stopped():
+                    raise Stopped(
+                        "stopped by SIGTERM while worker {} at {} did not answer, "
+                        "before any step; give the same command again to go on".format(
+                            rank, address
+                        )
+                    )
                 if time.monotonic() >= deadline:
                     raise UserError(
                         "worker {} does not answer at {} within --worker_timeout={} "

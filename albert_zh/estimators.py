@@ -596,7 +596,7 @@ def run_steps(
     """
     with stopping.SigtermHook() as hook, one_line_errors(input_files):
         if spread.cluster:
-            distribution.train_workers(estimator, input_fn, max_steps, spread, [hook])
+            distribution.train_workers(estimator, input_fn, max_steps, spread, hook)
         else:
             estimator.train(input_fn=input_fn, max_steps=max_steps, hooks=[hook])
     hook.check(num_train_steps)

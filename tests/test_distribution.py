@@ -10,7 +10,7 @@ import tensorflow.compat.v1 as tf
 
 from albert_zh import distribution
 from albert_zh.distribution import Cluster
-from albert_zh.errors import UserError
+from albert_zh.errors import Stopped, UserError
 
 WAIT_SECONDS = 60
 
@@ -162,6 +162,17 @@ def test_worker_that_does_not_start_is_named(monkeypatch):
         )
         with pytest.raises(UserError, match=words):
             hook.begin()
+
+
+def test_waiting_for_a_worker_ends_with_sigterm(monkeypatch):
+    monkeypatch.setattr(distribution, "_RETRY_SECONDS", 0.01)
+    cluster = Cluster([free_address(), "127.0.0.1:1"], 1)
+    answers = iter([False, False, True])
+    hook = distribution.WorkersHook(
+        cluster, timeout=600, is_stopped=lambda: next(answers)
+    )
+    with pytest.raises(Stopped, match="SIGTERM while worker 0 at 127.0.0.1"):
+        hook.begin()
 
 
 def watch(monkeypatch, timeout):
