@@ -853,14 +853,17 @@ def _dense(x, weights, numerics):
         def gradient(d_y):
             d_x = tf.matmul(d_y, kernel, transpose_b=True)
             d_kernel = tf.matmul(x, d_y, transpose_a=True)
-            # The column sums, too, are fastest as a product.
-            ones = tf.ones([get_shape_list(d_y)[0], 8], d_y.dtype)
-            d_bias = tf.matmul(ones, d_y, transpose_a=True)[0]
-            return d_x, d_kernel, d_bias
+            return d_x, d_kernel, _column_sums(d_y)
 
         return tf.nn.bias_add(tf.matmul(x, kernel), bias), gradient
 
     return dense(*[tf.cast(t, numerics.compute_dtype) for t in (x,) + weights])
+
+
+def _column_sums(x):
+    """Sums of [n, size] over n: [size]. They, too, are fastest as a product."""
+    ones = tf.ones([get_shape_list(x)[0], 8], x.dtype)
+    return tf.matmul(ones, x, transpose_a=True)[0]
 
 
 def _norm_variables(name, size):
@@ -915,9 +918,12 @@ def _normalize(terms, norm, dtypes, numerics):
                 product = tf.reduce_mean(slope * normalized, axis=-1, keepdims=True)
                 d_x = inverse * (slope - mean - normalized * product)
                 d_terms = [tf.cast(d_x, term.dtype) for term in terms]
-            rows = list(range(len(d_y.shape) - 1))
-            d_gamma = tf.reduce_sum(d_y * normalized, axis=rows)
-            return [d_gamma, tf.reduce_sum(d_y, axis=rows)] + d_terms
+                d_norm = [
+                    tf.cast(d, numerics.compute_dtype) for d in (d_y * normalized, d_y)
+                ]
+            size = get_shape_list(gamma)[0]
+            sums = [_column_sums(tf.reshape(d, [-1, size])) for d in d_norm]
+            return [tf.cast(total, tf.float32) for total in sums] + d_terms
 
         return outputs, gradient
 
@@ -1028,10 +1034,9 @@ def _sum(tensors):
     # TensorFlow 1.15 has None for a bfloat16 output that nothing reads, and rows alone
     # (`IndexedSlices`) where a gather reads it.
     tensors = [tf.convert_to_tensor(t) for t in tensors if t is not None]
-    total = tf.cast(tensors[0], tf.float32)
-    for tensor in tensors[1:]:
-        total += tf.cast(tensor, tf.float32)
-    return total
+    # Not by `+`: TensorFlow would rewrite such a chain, which takes it out of XLA's
+    # kernel.
+    return tf.add_n([tf.cast(tensor, tf.float32) for tensor in tensors])
 
 
 # --- Functions other projects call by these names ----------------------------
