@@ -211,8 +211,10 @@ class LAMBOptimizer(tf.train.Optimizer):
 
 def _trust_ratio(variable, update):
     """|variable| / |update|, or 1 where either of them is 0: a scalar."""
-    variable_norm = tf.norm(variable)
-    update_norm = tf.norm(update)
+    # Unlike `tf.norm` this does not write the squares down.
+    variable_norm, update_norm = (
+        tf.sqrt(2.0 * tf.nn.l2_loss(tensor)) for tensor in (variable, update)
+    )
     ratio = tf.div_no_nan(variable_norm, update_norm)
     return tf.where(ratio > 0, ratio, tf.ones_like(ratio))
 

@@ -407,7 +407,7 @@ def get_masked_lm_output(config, model, positions, label_ids, label_weights):
         for table in (model.get_embedding_table_2(), model.get_embedding_table()):
             if table is not None:
                 hidden = tf.matmul(hidden, tf.cast(table, dtype), transpose_b=True)
-        logits = tf.nn.bias_add(hidden, tf.cast(output_bias, dtype))  # [B*P, V]
+        logits = _add_bias(hidden, tf.cast(output_bias, dtype))  # [B*P, V]
 
         per_example_loss = _cross_entropy(logits, label_ids, model.numerics)
         label_weights = tf.reshape(tf.cast(label_weights, tf.float32), [-1])
@@ -847,23 +847,20 @@ def _dense_variables(name, input_size, output_size, config):
 
 def _dense(x, weights, numerics):
     """x W + b for x [n, in]: [n, out], all in the products' dtype."""
+    x, kernel, bias = (tf.cast(t, numerics.compute_dtype) for t in (x,) + weights)
+    return _add_bias(tf.matmul(x, kernel), bias)
 
-    @tf.custom_gradient
-    def dense(x, kernel, bias):
-        def gradient(d_y):
-            d_x = tf.matmul(d_y, kernel, transpose_b=True)
-            d_kernel = tf.matmul(x, d_y, transpose_a=True)
-            return d_x, d_kernel, _column_sums(d_y)
 
-        return tf.nn.bias_add(tf.matmul(x, kernel), bias), gradient
-
-    return dense(*[tf.cast(t, numerics.compute_dtype) for t in (x,) + weights])
+@tf.custom_gradient
+def _add_bias(x, bias):
+    """x + bias for x [n, size] and bias [size]."""
+    return tf.nn.bias_add(x, bias), lambda d_y: (d_y, _column_sums(d_y))
 
 
 def _column_sums(x):
-    """Sums of [n, size] over n: [size]. They, too, are fastest as a product."""
-    ones = tf.ones([get_shape_list(x)[0], 8], x.dtype)
-    return tf.matmul(ones, x, transpose_a=True)[0]
+    """Sums of [n, size] over n: [size]. A product is the fastest way to them."""
+    ones = tf.ones([1, get_shape_list(x)[0]], x.dtype)
+    return tf.matmul(ones, x)[0]
 
 
 def _norm_variables(name, size):
