@@ -917,10 +917,12 @@ def _normalize(terms, norm, dtypes, numerics):
             normalized = centered * inverse
             y = normalized * gamma + beta
             outputs = [tf.cast(y, dtype) for dtype in dtypes]
+            kept = tf.cast(normalized, numerics.compute_dtype)  # half the memory
 
         def gradient(*d_outputs):
             with _compiled(numerics):
                 d_y = _sum(d_outputs)
+                normalized = tf.cast(kept, tf.float32)
                 slope = d_y * gamma
                 mean = tf.reduce_mean(slope, axis=-1, keepdims=True)
                 product = tf.reduce_mean(slope * normalized, axis=-1, keepdims=True)
