@@ -407,8 +407,7 @@ def get_masked_lm_output(config, model, positions, label_ids, label_weights):
         for table in (model.get_embedding_table_2(), model.get_embedding_table()):
             if table is not None:
                 hidden = tf.matmul(hidden, tf.cast(table, dtype), transpose_b=True)
-        bias = tf.cast(output_bias, dtype)
-        logits = _add_bias(hidden, bias, model.numerics)  # [B*P, V]
+        logits = _add_bias(hidden, tf.cast(output_bias, dtype))  # [B*P, V]
 
         per_example_loss = _cross_entropy(logits, label_ids, model.numerics)
         label_weights = tf.reshape(tf.cast(label_weights, tf.float32), [-1])
@@ -849,29 +848,19 @@ def _dense_variables(name, input_size, output_size, config):
 def _dense(x, weights, numerics):
     """x W + b for x [n, in]: [n, out], all in the products' dtype."""
     x, kernel, bias = (tf.cast(t, numerics.compute_dtype) for t in (x,) + weights)
-    return _add_bias(tf.matmul(x, kernel), bias, numerics)
+    return _add_bias(tf.matmul(x, kernel), bias)
 
 
-def _add_bias(x, bias, numerics):
+@tf.custom_gradient
+def _add_bias(x, bias):
     """x + bias for x [n, size] and bias [size]."""
-
-    @tf.custom_gradient
-    def add(x, bias):
-        return tf.nn.bias_add(x, bias), lambda d: (d, _column_sums(d, numerics))
-
-    return add(x, bias)
+    return tf.nn.bias_add(x, bias), lambda d_y: (d_y, _column_sums(d_y))
 
 
-def _column_sums(x, numerics):
-    """Sums of [n, size] over n: [size], in the dtype of x."""
-    rows = get_shape_list(x)[0]
-    # The processor averages bfloat16 (in float32) in half a product's time.
-    if numerics.use_xla and x.dtype == tf.bfloat16 and isinstance(rows, int):
-        window = [1, rows, 1, 1]
-        image = x[tf.newaxis, :, tf.newaxis, :]
-        return rows * tf.nn.avg_pool2d(image, window, window, "VALID")[0, 0, 0]
-    # Elsewhere a product is the fastest way.
-    return tf.matmul(tf.ones([1, rows], x.dtype), x)[0]
+def _column_sums(x):
+    """Sums of [n, size] over n: [size]. A product is the fastest way to them."""
+    ones = tf.ones([1, get_shape_list(x)[0]], x.dtype)
+    return tf.matmul(ones, x)[0]
 
 
 def _norm_variables(name, size):
@@ -932,7 +921,7 @@ def _normalize(terms, norm, dtypes, numerics):
                     tf.cast(d, numerics.compute_dtype) for d in (d_y * normalized, d_y)
                 ]
             size = get_shape_list(gamma)[0]
-            sums = [_column_sums(tf.reshape(d, [-1, size]), numerics) for d in d_norm]
+            sums = [_column_sums(tf.reshape(d, [-1, size])) for d in d_norm]
             return [tf.cast(total, tf.float32) for total in sums] + d_terms
 
         return outputs, gradient

@@ -21,10 +21,13 @@ def random(*shape, seed=0):
 def gradients(function, inputs, seed=9):
     """Value of `function(*tensors)` and its gradients, each input's in its order."""
     with tf.Graph().as_default(), tf.Session() as session:
-        tensors = [tf.constant(value) for value in inputs]
+        # Fed, as TensorFlow computes ahead, by other kernels, what constants are for.
+        tensors = [tf.placeholder(value.dtype, value.shape) for value in inputs]
         y = function(*tensors)
-        weights = random(*y.shape.as_list(), seed=seed)
-        return session.run([y, tf.gradients(tf.reduce_sum(weights * y), tensors)])
+        d_y = tf.placeholder(tf.float32, y.shape)
+        results = [y, tf.gradients(y, tensors, grad_ys=d_y)]
+        slopes = random(*y.shape.as_list(), seed=seed)
+        return session.run(results, dict(zip(tensors + [d_y], inputs + [slopes])))
 
 
 def assert_same(result, expected, tolerance=2e-5):
@@ -90,6 +93,40 @@ def test_dense_and_its_gradients(numerics):
         inputs,
     )
     assert_same(result, gradients(lambda x, w, b: tf.matmul(x, w) + b, inputs))
+
+
+@pytest.mark.parametrize("rows", [1, 8, 257, 1023])
+def test_bias_gradient_in_bfloat16_is_added_up_wider(rows):
+    # Numbers of bfloat16, so that nothing but the sums is rounded, to 8 bits.
+    slopes = np.random.RandomState(rows).randint(0, 2**7, [rows, 24]) / 16.0
+    with tf.Graph().as_default(), tf.Session() as session:
+        bias = tf.placeholder(tf.bfloat16, [24])
+        d_y = tf.placeholder(tf.float32, slopes.shape)
+        y = modeling._add_bias(tf.zeros(slopes.shape, tf.bfloat16), bias)
+        (gradient,) = tf.gradients(y, bias, grad_ys=tf.cast(d_y, tf.bfloat16))
+        result = session.run(
+            tf.cast(gradient, tf.float32), {d_y: slopes, bias: np.zeros(24)}
+        )
+    np.testing.assert_allclose(result, slopes.sum(0), rtol=2.0**-7)
+
+
+@pytest.mark.parametrize("use_xla", [False, True])
+def test_layer_norm_gradients_beside_products_in_bfloat16(use_xla):
+    numerics = modeling.Numerics(tf.bfloat16, use_xla)
+
+    def by_hand(numerics):
+        def normalize(gamma, beta, x):
+            norm = modeling._Norm(gamma, beta)
+            return modeling._normalize([x], norm, [tf.float32], numerics)[0]
+
+        inputs = [random(64), random(64, seed=1), random(96, 64, seed=2)]
+        return gradients(normalize, inputs)
+
+    result, expected = by_hand(numerics), by_hand(modeling.FLOAT32)
+    np.testing.assert_allclose(result[0], expected[0], atol=2e-5)
+    for gradient, exact in zip(result[1], expected[1]):
+        error = np.linalg.norm(gradient - exact) / np.linalg.norm(exact)
+        assert error < 2.0**-7
 
 
 @NUMERICS
