@@ -255,7 +255,8 @@ class AlbertModel:
           scope: variable scope name.
           compute_dtype: dtype of the matrix products, `tf.float32` or
             `tf.bfloat16`. Variables, LayerNorm, softmax and all outputs are
-            float32 in either case.
+            float32 in either case; what is kept for gradients, and the sums that
+            are those of biases and of LayerNorm's parameters, is of this dtype.
           use_xla: bool; let XLA compile the element-wise parts, each into one
             kernel, which is the faster the more the shapes stay the same: every
             new shape is compiled anew. The products stay with TensorFlow.
@@ -854,7 +855,12 @@ def _dense(x, weights, numerics):
 @tf.custom_gradient
 def _add_bias(x, bias):
     """x + bias for x [n, size] and bias [size]."""
-    return tf.nn.bias_add(x, bias), lambda d_y: (d_y, _column_sums(d_y))
+
+    def gradient(d_y):
+        d_y = tf.convert_to_tensor(d_y)  # rows alone, where only a gather reads the sum
+        return d_y, _column_sums(d_y)
+
+    return tf.nn.bias_add(x, bias), gradient
 
 
 def _column_sums(x):
@@ -906,7 +912,8 @@ def _normalize(terms, norm, dtypes, numerics):
             normalized = centered * inverse
             y = normalized * gamma + beta
             outputs = [tf.cast(y, dtype) for dtype in dtypes]
-            kept = tf.cast(normalized, numerics.compute_dtype)  # half the memory
+            # For the gradient only, as all that is kept: half the memory in bfloat16.
+            kept = tf.cast(normalized, numerics.compute_dtype)
 
         def gradient(*d_outputs):
             with _compiled(numerics):

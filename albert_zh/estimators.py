@@ -592,7 +592,7 @@ def run_steps(
 
     Raises:
       UserError: as `one_line_errors`, or a worker does not answer.
-      Stopped: SIGTERM arrived; a checkpoint is saved.
+      Stopped: SIGTERM arrived; a checkpoint is saved if a step was taken.
     """
     with stopping.SigtermHook() as hook, one_line_errors(input_files):
         if spread.cluster:

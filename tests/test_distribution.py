@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import signal
 import socket
 import threading
 
@@ -11,6 +13,7 @@ import tensorflow.compat.v1 as tf
 from albert_zh import distribution
 from albert_zh.distribution import Cluster
 from albert_zh.errors import Stopped, UserError
+from albert_zh.stopping import SigtermHook
 
 WAIT_SECONDS = 60
 
@@ -173,6 +176,20 @@ def test_waiting_for_a_worker_ends_with_sigterm(monkeypatch):
     )
     with pytest.raises(Stopped, match="SIGTERM while worker 0 at 127.0.0.1"):
         hook.begin()
+
+
+def test_sigterm_ends_the_wait_of_a_training(monkeypatch):
+    cluster = Cluster([free_address(), "127.0.0.1:1"], 1)
+    spread = distribution.Distribution(cluster=cluster, worker_timeout=600)
+
+    def train_and_evaluate(_, training, __):
+        os.kill(os.getpid(), signal.SIGTERM)
+        for hook in training.hooks:
+            hook.begin()
+
+    monkeypatch.setattr(tf.estimator, "train_and_evaluate", train_and_evaluate)
+    with SigtermHook() as sigterm, pytest.raises(Stopped, match="did not answer"):
+        distribution.train_workers(None, lambda: None, 1, spread, sigterm)
 
 
 def watch(monkeypatch, timeout):
