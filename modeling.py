@@ -924,12 +924,15 @@ def _normalize(terms, norm, dtypes, numerics):
                 product = tf.reduce_mean(slope * normalized, axis=-1, keepdims=True)
                 d_x = inverse * (slope - mean - normalized * product)
                 d_terms = [tf.cast(d_x, term.dtype) for term in terms]
-                d_norm = [
-                    tf.cast(d, numerics.compute_dtype) for d in (d_y * normalized, d_y)
-                ]
+                d_scaled = tf.cast(d_y * normalized, numerics.compute_dtype)
             size = get_shape_list(gamma)[0]
-            sums = [_column_sums(tf.reshape(d, [-1, size])) for d in d_norm]
-            return [tf.cast(total, tf.float32) for total in sums] + d_terms
+            # Not of d_y, which nothing else needs written down.
+            given = [tf.convert_to_tensor(d) for d in d_outputs if d is not None]
+            d_gamma, *d_betas = (
+                tf.cast(_column_sums(tf.reshape(d, [-1, size])), tf.float32)
+                for d in [d_scaled] + given
+            )
+            return [d_gamma, tf.add_n(d_betas)] + d_terms
 
         return outputs, gradient
 
