@@ -819,7 +819,7 @@ def _share(half, uses, numerics):
             def gradient(*d_copies):
                 # In float32 and in one pass, unlike the sum that TensorFlow makes.
                 with _compiled(numerics):
-                    return _sum(d_copies)
+                    return _sum(_given(d_copies))
 
             return [tf.identity(cast) for _ in range(uses)], gradient
 
@@ -857,7 +857,7 @@ def _add_bias(x, bias):
     """x + bias for x [n, size] and bias [size]."""
 
     def gradient(d_y):
-        d_y = tf.convert_to_tensor(d_y)  # rows alone, where only a gather reads the sum
+        (d_y,) = _given([d_y])
         return d_y, _column_sums(d_y)
 
     return tf.nn.bias_add(x, bias), gradient
@@ -916,8 +916,9 @@ def _normalize(terms, norm, dtypes, numerics):
             kept = tf.cast(normalized, numerics.compute_dtype)
 
         def gradient(*d_outputs):
+            given = _given(d_outputs)
             with _compiled(numerics):
-                d_y = _sum(d_outputs)
+                d_y = _sum(given)
                 normalized = tf.cast(kept, tf.float32)
                 slope = d_y * gamma
                 mean = tf.reduce_mean(slope, axis=-1, keepdims=True)
@@ -927,7 +928,6 @@ def _normalize(terms, norm, dtypes, numerics):
                 d_scaled = tf.cast(d_y * normalized, numerics.compute_dtype)
             size = get_shape_list(gamma)[0]
             # Not of d_y, which nothing else needs written down.
-            given = [tf.convert_to_tensor(d) for d in d_outputs if d is not None]
             d_gamma, *d_betas = (
                 tf.cast(_column_sums(tf.reshape(d, [-1, size])), tf.float32)
                 for d in [d_scaled] + given
@@ -1040,12 +1040,16 @@ def _gelu_exact_terms(x):
 
 def _sum(tensors):
     """The sum in float32."""
-    # TensorFlow 1.15 has None for a bfloat16 output that nothing reads, and rows alone
-    # (`IndexedSlices`) where a gather reads it.
-    tensors = [tf.convert_to_tensor(t) for t in tensors if t is not None]
     # Not by `+`: TensorFlow would rewrite such a chain, which takes it out of XLA's
     # kernel.
     return tf.add_n([tf.cast(tensor, tf.float32) for tensor in tensors])
+
+
+def _given(d_outputs):
+    """The gradients that a custom gradient is given, as dense tensors."""
+    # TensorFlow 1.15 has None for a bfloat16 output that nothing reads, and rows alone
+    # (`IndexedSlices`) where a gather reads it.
+    return [tf.convert_to_tensor(d_y) for d_y in d_outputs if d_y is not None]
 
 
 # --- Functions other projects call by these names ----------------------------

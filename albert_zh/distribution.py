@@ -282,7 +282,7 @@ def train_workers(estimator, input_fn, max_steps, distribution, sigterm):
     workers = WorkersHook(
         distribution.cluster,
         distribution.worker_timeout,
-        is_stopped=lambda: sigterm.is_requested,
+        is_stop_requested=lambda: sigterm.is_requested,
     )
     training = tf.estimator.TrainSpec(
         input_fn, max_steps=max_steps, hooks=[workers, sigterm]
@@ -318,7 +318,9 @@ class WorkersHook(tf.train.SessionRunHook):
     ended cannot rejoin: all have to begin again from the last checkpoint.
     """
 
-    def __init__(self, cluster, timeout, end_process=None, is_stopped=lambda: False):
+    def __init__(
+        self, cluster, timeout, end_process=None, is_stop_requested=lambda: False
+    ):
         """Creates the hook.
 
         Args:
@@ -326,7 +328,7 @@ class WorkersHook(tf.train.SessionRunHook):
           timeout: int, seconds that a worker may be out of reach.
           end_process: function of the message where a worker is lost; ends the
             process when None, as nothing else ends the step that waits for it.
-          is_stopped: function; whether to wait for no worker any longer.
+          is_stop_requested: function; whether to give up waiting for the start.
         """
         self._others = {
             address: rank
@@ -335,7 +337,7 @@ class WorkersHook(tf.train.SessionRunHook):
         }
         self._timeout = timeout
         self._end_process = end_process or _end_process
-        self._is_stopped = is_stopped
+        self._is_stop_requested = is_stop_requested
         self._is_waiting = True  # for a session or a step, that is, for the others
         self._num_steps = 0
         self._stopped = threading.Event()
@@ -349,7 +351,7 @@ class WorkersHook(tf.train.SessionRunHook):
                 if not is_announced:
                     _LOGGER.info("waiting for worker %d at %s", rank, address)
                     is_announced = True
-                if self._is_stopped():
+                if self._is_stop_requested():
                     raise Stopped(
                         "stopped by SIGTERM while worker {} at {} did not answer, "
                         "before any step; give the same command again to go on".format(

@@ -172,7 +172,7 @@ def test_waiting_for_a_worker_ends_with_sigterm(monkeypatch):
     cluster = Cluster([free_address(), "127.0.0.1:1"], 1)
     answers = iter([False, False, True])
     hook = distribution.WorkersHook(
-        cluster, timeout=600, is_stopped=lambda: next(answers)
+        cluster, timeout=600, is_stop_requested=lambda: next(answers)
     )
     with pytest.raises(Stopped, match="SIGTERM while worker 0 at 127.0.0.1"):
         hook.begin()

@@ -39,6 +39,16 @@ def start(code, launch=LAUNCH):
     )
 
 
+def read_until_two(process, count):
+    """What it prints up to the line with which `count` of all that is 2."""
+    output = ""
+    while count(output) < 2:
+        line = process.stdout.readline()
+        assert line, output
+        output += line
+    return output
+
+
 def run(code, launch=LAUNCH):
     process = start(code, launch)
     output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
@@ -108,11 +118,7 @@ def test_signals_are_passed_on():
             time.sleep(1)
         """
     )
-    output = ""
-    while output.count("listens") < 2:
-        line = process.stdout.readline()
-        assert line, output
-        output += line
+    output = read_until_two(process, lambda text: text.count("listens"))
     process.send_signal(signal.SIGTERM)
     rest, _ = process.communicate(timeout=TIMEOUT_SECONDS)
     assert process.returncode == 0
@@ -142,11 +148,7 @@ launcher._free_addresses = interrupted
 
 def test_sighup_ends_workers_that_do_not_handle_it():
     process = start("print('ready')\nwhile True: time.sleep(1)")
-    output = ""
-    while output.count("ready") < 2:
-        line = process.stdout.readline()
-        assert line, output
-        output += line
+    output = read_until_two(process, lambda text: text.count("ready"))
     process.send_signal(signal.SIGHUP)
     process.communicate(timeout=TIMEOUT_SECONDS)
     assert process.returncode == 128 + signal.SIGHUP
@@ -156,11 +158,7 @@ def test_sighup_ends_workers_that_do_not_handle_it():
 
 def test_a_closed_output_ends_all():
     process = start("while True: print('x' * 1000)")
-    output = ""
-    while len(pids_in(output)) < 2:
-        line = process.stdout.readline()
-        assert line, output
-        output += line
+    output = read_until_two(process, lambda text: len(pids_in(text)))
     process.stdout.close()
     assert process.wait(TIMEOUT_SECONDS) != 0
     assert not any(map(is_running, pids_in(output)))
