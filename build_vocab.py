@@ -9,14 +9,13 @@ An existing output file is overwritten, but only by a complete one.
 """
 
 import os
-import sys
 
 from albert_zh import command_line  # isort: split
 
 import tensorflow.compat.v1 as tf
 
 import tokenization
-from albert_zh import corpus, files, progress, vocabulary
+from albert_zh import console, corpus, files, progress, vocabulary
 from albert_zh.errors import UserError, as_user_error
 
 
@@ -73,7 +72,7 @@ def main(args):
     files.write_text("".join(entry + "\n" for entry in entries), output_file)
     tokenizer = tokenization.FullTokenizer(output_file, args.do_lower_case)
     share = vocabulary.coverage(read_lines(), tokenizer)
-    sys.stdout.write(
+    console.show(
         "{} entries, {} of them [unused], cover {:.4%} of the corpus's tokens: "
         "{}\n".format(
             len(entries),

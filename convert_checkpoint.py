@@ -11,8 +11,7 @@ albert_pytorch's bright variant reads. `huggingface` exchanges with `google` and
 
 from albert_zh import command_line  # isort: split
 
-import sys
-
+from albert_zh import console
 from albert_zh.errors import UserError
 from albert_zh.interop import conversion
 from albert_zh.tasks import get_task
@@ -63,7 +62,7 @@ def main(args):
     model = conversion.convert(
         args.source_format, args.target_format, args.input, args.output, options
     )
-    sys.stdout.write(
+    console.show(
         "{} tensors, {:,} parameters, heads: {}\nThe model lies in {}\n".format(
             len(model.weights),
             model.num_parameters(),

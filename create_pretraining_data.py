@@ -12,10 +12,10 @@ from albert_zh import command_line  # isort: split
 import hashlib
 import logging
 import os
-import sys
 
 import tokenization
 from albert_zh import (
+    console,
     corpus,
     engines,
     files,
@@ -167,7 +167,7 @@ def main(args):
             args.overwrite,
         )
     if args.preview:
-        inspection.write_records(outputs[0], tokenizer, args.preview, sys.stdout)
+        inspection.show_records(outputs[0], tokenizer, args.preview)
     if args.report:
         inspection.draw_distributions(summary["distributions"], args.report)
     _show(summary, outputs, summary_file)
@@ -340,13 +340,13 @@ def _manifest_settings(args, job, vocab_size):
 def _show(summary, outputs, summary_file):
     """Shows the summary, last of all where everything is."""
     for warning in summary["warnings"]:
-        sys.stdout.write("warning: {}\n".format(warning))
+        console.show("warning: {}\n".format(warning))
     for name, value in summary.items():
         if not isinstance(value, (list, dict)):
-            sys.stdout.write("{:<28} {}\n".format(name, value))
+            console.show("{:<28} {}\n".format(name, value))
     if len(outputs) > _MAX_SHOWN_FILES:
         outputs = ["{} to {}".format(outputs[0], outputs[-1])]
-    sys.stdout.write(
+    console.show(
         "records in {}\nsummary in {}\n".format(", ".join(outputs), summary_file)
     )
 

@@ -18,9 +18,8 @@ import argparse
 import functools
 import logging
 import re
-import sys
 
-from albert_zh import catalogue, downloads, installation
+from albert_zh import catalogue, console, downloads, installation
 from albert_zh.errors import UserError
 
 _LOGGER = logging.getLogger(__name__)
@@ -72,7 +71,7 @@ def main(args):
     if args.list:
         if args.name:
             raise UserError("give NAME or --list, not both")
-        sys.stdout.write("\n".join(catalogue.table()) + "\n")
+        console.show("\n".join(catalogue.table()) + "\n")
         return
     if not args.name:
         raise UserError("give the NAME of what to download; --list shows them")
@@ -90,7 +89,7 @@ def main(args):
     origin = installation.Origin(fetch, args.base_url, args.from_file)
     if not installation.install(entry, directory, origin):
         _LOGGER.info("nothing to download: it is there, complete and undamaged")
-    sys.stdout.write(_summary(entry, directory))
+    console.show(_summary(entry, directory))
 
 
 def _summary(entry, directory):

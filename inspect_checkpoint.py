@@ -11,12 +11,11 @@ from albert_zh import command_line  # isort: split
 
 import glob
 import os
-import sys
 
 import tensorflow.compat.v1 as tf
 
 import modeling
-from albert_zh import architecture, checkpoints, model_directory
+from albert_zh import architecture, checkpoints, console, model_directory
 from albert_zh.errors import UserError
 
 REPOSITORY = os.path.dirname(os.path.abspath(__file__))
@@ -41,9 +40,9 @@ def main(args):
     shapes = checkpoints.read_shapes(checkpoint, "PATH")
     if args.variables:
         for name in sorted(shapes):
-            sys.stdout.write("{}\t{}\n".format(name, _join(shapes[name])))
+            console.show("{}\t{}\n".format(name, _join(shapes[name])))
     for title, text in report(checkpoint, shapes):
-        sys.stdout.write("{:<26}{}\n".format(title, text))
+        console.show("{:<26}{}\n".format(title, text))
 
 
 def find_checkpoint(path):

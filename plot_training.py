@@ -10,9 +10,8 @@ It can be called while they train. Needs matplotlib.
 from albert_zh import command_line  # isort: split
 
 import os
-import sys
 
-from albert_zh import files, pictures, training_curves
+from albert_zh import console, files, pictures, training_curves
 from albert_zh.errors import UserError
 
 
@@ -42,7 +41,7 @@ def main(args):
     output_file = _output_file(args.output_file)
     runs = [training_curves.read_run(*run) for run in zip(directories, labels)]
     training_curves.draw(runs, output_file)
-    sys.stdout.write("The picture lies in {}\n".format(output_file))
+    console.show("The picture lies in {}\n".format(output_file))
 
 
 def _split(names):

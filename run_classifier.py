@@ -11,11 +11,11 @@ one.
 from albert_zh import command_line  # isort: split
 
 import logging
-import sys
 
 import optimization
 from albert_zh import (
     classification,
+    console,
     distribution,
     estimators,
     model_directory,
@@ -116,13 +116,13 @@ def main(args):
         classifier.train(train_data, dev_data, _training(args, init_checkpoint))
     if scored:
         for name, scores in classifier.write_scores(scored).items():
-            sys.stdout.write(metrics.format_report(name, scores))
+            console.show(metrics.format_report(name, scores))
     if predict_data:
         path = classifier.write_predictions(predict_data)
-        sys.stdout.write("The predictions lie in {}\n".format(path))
+        console.show("The predictions lie in {}\n".format(path))
     if args.text or args.text_pair:
         _judge_texts(args, classifier)
-    sys.stdout.write("The model lies in {}\n".format(classifier.best_dir))
+    console.show("The model lies in {}\n".format(classifier.best_dir))
 
 
 def _check_flags(args, task):
@@ -236,7 +236,7 @@ def _judge_texts(args, classifier):
     for example, row in zip(examples, probabilities):
         label = classifier.files.labels[row.argmax()]
         shown = "  |  ".join(filter(None, example))
-        sys.stdout.write("{}  {:.4f}  {}\n".format(label, row.max(), shown))
+        console.show("{}  {:.4f}  {}\n".format(label, row.max(), shown))
 
 
 if __name__ == "__main__":

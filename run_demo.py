@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 
-from albert_zh import corpus
+from albert_zh import console, corpus
 from albert_zh.errors import UserError, as_user_error
 
 REPOSITORY = os.path.dirname(os.path.abspath(__file__))
@@ -70,7 +70,7 @@ def main(args):
         split_corpus(CORPUS, directory)
     steps = pretraining_steps(args, directory) + classification_steps(args, directory)
     seconds = [run_step(step) for step in steps]
-    sys.stdout.write("\n" + report(steps, seconds, directory))
+    console.show("\n" + report(steps, seconds, directory))
 
 
 def prepare_output_dir(directory):
@@ -202,8 +202,7 @@ def run_step(step):
     """
     arguments = command_arguments(step)
     shown = " ".join(shlex.quote(argument) for argument in arguments)
-    sys.stdout.write("\n== {}\n$ python3 {}\n".format(step.title, shown))
-    sys.stdout.flush()
+    console.show("\n== {}\n$ python3 {}\n".format(step.title, shown))
     started = time.time()
     code = subprocess.call([sys.executable] + arguments)
     if code:

@@ -18,7 +18,6 @@ SIGTERM ends a run after the present step, with a checkpoint and exit code 0.
 from albert_zh import command_line  # isort: split
 
 import logging
-import sys
 from typing import List, NamedTuple, Optional
 
 import numpy as np
@@ -27,6 +26,7 @@ import tokenization
 from albert_zh import (
     accumulation,
     checkpoints,
+    console,
     corpus,
     distribution,
     estimators,
@@ -185,7 +185,7 @@ def main(args):
         distribution.leave_cluster()
         estimator = _build_estimator(args, model_fn, device, distribution.ONE_DEVICE)
         _evaluate(args, estimator, eval_input, config.vocab_size)
-    sys.stdout.write("The model lies in {}\n".format(args.output_dir))
+    console.show("The model lies in {}\n".format(args.output_dir))
 
 
 def _check_flags(args):

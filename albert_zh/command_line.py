@@ -6,11 +6,10 @@ interpreter without it is told so in one line instead of by a traceback.
 
 import argparse
 import importlib.util
-import logging
 import os
 import sys
 
-from albert_zh import masking
+from albert_zh import console, masking
 from albert_zh.errors import Stopped, UserError
 
 EXIT_USER_ERROR = 2
@@ -59,6 +58,7 @@ class ArgumentParser(argparse.ArgumentParser):
         )
 
     def error(self, message):
+        message = console.printable_lines(message)
         self.exit(EXIT_USER_ERROR, "{}: error: {}\n".format(self.prog, message))
 
     def add_bool(self, name, default, help):
@@ -196,15 +196,13 @@ def run(main, parser, argv=None):
         was stopped in good order.
     """
     args = parser.parse_args(argv)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
-    )
+    console.set_up()
     try:
         main(args)
     except UserError as error:
         parser.error(" ".join(str(error).split("\n")))
     except Stopped as stopped:
-        sys.stdout.write("{}\n".format(stopped))
+        console.show("{}\n".format(stopped))
         parser.exit(0)
     except KeyboardInterrupt:
         parser.exit(EXIT_INTERRUPTED, "{}: interrupted\n".format(parser.prog))

@@ -8,8 +8,11 @@ that takes seconds and 400 MB, which a command that handles text does not need.
 import contextlib
 import glob as local_glob
 import os
-import platform
+import re
 import shutil
+import stat
+import tempfile
+import uuid
 from typing import NamedTuple
 
 from albert_zh.errors import UserError
@@ -21,9 +24,12 @@ def is_remote(path):
 
 
 def open_file(path, mode="rb"):
-    """Opens a file; text is UTF-8 on every system."""
+    """Opens a file; text is UTF-8 on every system.
+
+    A new local file ("x" or "xb") is never one that a symbolic link leads to.
+    """
     if is_remote(path):
-        return _gfile().GFile(path, mode)
+        return _gfile().GFile(path, mode.replace("x", "w"))
     return open(path, mode, encoding=None if "b" in mode else "utf-8")
 
 
@@ -142,10 +148,14 @@ def remove(path):
 
 
 def remove_directory(path):
-    """Removes a directory and all it holds, if there is one."""
+    """Removes a directory and all it holds, if there is one.
+
+    Raises:
+      UserError: it cannot be removed.
+    """
     if not exists(path):
         return
-    with writing(path):
+    with removing(path):
         if is_remote(path):
             _gfile().rmtree(path)
         else:
@@ -153,17 +163,36 @@ def remove_directory(path):
 
 
 @contextlib.contextmanager
+def temporary_directory():
+    """Makes a local directory that is removed with all it holds.
+
+    Yields:
+      Its path.
+
+    Raises:
+      UserError: there is no room for it.
+    """
+    with writing(tempfile.gettempdir()):
+        path = tempfile.mkdtemp(prefix="albert_zh.")
+    try:
+        yield path
+    finally:
+        remove_directory(path)
+
+
+@contextlib.contextmanager
 def whole(path, mode="wb", directory=None):
     """Opens a new file that gets its name when the block ends without an error.
 
-    It is written under a temporary name and renamed. That name is this process's own,
-    so that two that make the same file do not disturb each other.
+    It is written under a temporary name that nobody can foresee, so that two that
+    make the same file do not disturb each other and no symbolic link can lie in wait.
+    When it has its name, its content is on the disk.
 
     Args:
       path: the file.
-      mode: as `open_file` takes it, for writing.
+      mode: "wb" or "w".
       directory: where the temporary file lies, on the same disk; None for beside the
-        file, where a killed process leaves it.
+        file, where a killed process leaves it (see `remove_leftovers`).
 
     Yields:
       The open file.
@@ -174,15 +203,77 @@ def whole(path, mode="wb", directory=None):
     beside, name = os.path.split(path)
     temporary = os.path.join(
         beside if directory is None else directory,
-        ".{}.{}.partial".format(name, _process_name()),
+        ".{}.{}.partial".format(name, uuid.uuid4().hex),
     )
     try:
         with writing(path):
-            with open_file(temporary, mode) as file:
+            with open_file(temporary, mode.replace("w", "x")) as file:
                 yield file
+                _flush_to_disk(file, temporary)
             rename(temporary, path)
+            sync_directory(beside)
     finally:
-        remove(temporary)
+        with removing(temporary):
+            remove(temporary)
+
+
+def remove_leftovers(path):
+    """Removes temporary files that killed processes left when making a file.
+
+    Call it only while nobody else can be making that file.
+
+    Args:
+      path: the file, local or remote.
+
+    Returns:
+      int, the number of files removed.
+    """
+    beside, name = os.path.split(path)
+    if not is_directory(beside or "."):
+        return 0
+    pattern = re.compile(r"\.{}\.[0-9a-f]{{32}}\.partial".format(re.escape(name)))
+    leftovers = [
+        os.path.join(beside, found)
+        for found in list_directory(beside or ".")
+        if pattern.fullmatch(found)
+    ]
+    for leftover in leftovers:
+        with removing(leftover):
+            remove(leftover)
+    return len(leftovers)
+
+
+def _flush_to_disk(file, path):
+    file.flush()
+    if not is_remote(path):
+        os.fsync(file.fileno())
+
+
+def sync_directory(path):
+    """Makes the names in a local directory outlive a power failure."""
+    if is_remote(path) or not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def require_regular(path):
+    """Raises `UserError` for a local path that is no ordinary file.
+
+    Reading a pipe or a device may wait for ever, and not give the same bytes twice.
+    """
+    if is_remote(path):
+        return
+    with reading(path):
+        mode = os.stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        raise UserError(
+            "cannot read {}: it is no ordinary file (a pipe or a device?); expected a "
+            "file that can be read more than once".format(path)
+        )
 
 
 def read_text(path):
@@ -224,9 +315,15 @@ def writing(path):
         ) from error
 
 
-def _process_name():
-    """A name that no other process has, not even on a machine that shares the disk."""
-    return "{}-{}".format(platform.node(), os.getpid())
+@contextlib.contextmanager
+def removing(path):
+    """Turns a failure to remove into a `UserError` that names the file or directory."""
+    try:
+        yield
+    except _errors(path) as error:
+        raise UserError(
+            "cannot remove {}: {}; remove it by hand".format(path, _reason(error))
+        ) from error
 
 
 def _errors(path):

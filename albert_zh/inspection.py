@@ -3,7 +3,7 @@
 import itertools
 import os
 
-from albert_zh import files, pictures, record_format
+from albert_zh import console, files, pictures, record_format
 
 _TITLES = {
     "sequence_lengths": ("sequence length", "tokens, special ones included"),
@@ -13,8 +13,8 @@ _TITLES = {
 }
 
 
-def write_records(path, tokenizer, number, stream):
-    """Writes the first records of a file readably.
+def show_records(path, tokenizer, number):
+    """Shows the first records of a file readably.
 
     `[是->MASK]` is a masked token and what stands in its place. In records that are
     masked in training a stroke stands before each word.
@@ -23,16 +23,15 @@ def write_records(path, tokenizer, number, stream):
       path: TFRecord file.
       tokenizer: the `tokenization.FullTokenizer` it was made with.
       number: how many records.
-      stream: text file to write to.
     """
     from albert_zh import records  # TensorFlow's Example is needed for this alone
 
     serialized = itertools.islice(record_format.read_records(path), number)
     for place, record in enumerate(serialized):
         features = records.decode_example(record)
-        stream.write("record {} of {}\n".format(place, path))
+        console.show("record {} of {}\n".format(place, path))
         for name, text in describe(features, tokenizer):
-            stream.write("  {:<9} {}\n".format(name, text))
+            console.show("  {:<9} {}\n".format(name, text))
 
 
 def describe(features, tokenizer):

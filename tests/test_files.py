@@ -2,9 +2,11 @@
 
 import contextlib
 import os
+import pathlib
 import resource
 import subprocess
 import sys
+import uuid
 
 import pytest
 
@@ -174,17 +176,71 @@ def test_two_writers_of_one_file_do_not_disturb_each_other(tmp_path, repository)
     assert _names(tmp_path) == ["target"]
 
 
-def test_machines_that_share_a_disk_have_temporary_files_of_their_own(
-    tmp_path, monkeypatch
-):
+def test_writers_of_one_file_within_a_process_do_not_disturb_each_other(tmp_path):
     target = tmp_path / "target"
     with files.whole(str(target)) as file:
         file.write(b"first")
-        monkeypatch.setattr(files.platform, "node", lambda: "another-machine")
         with files.whole(str(target)) as other_file:
             other_file.write(b"second")
         assert target.read_bytes() == b"second"
     assert target.read_bytes() == b"first"
+
+
+def test_a_symbolic_link_under_the_temporary_name_is_not_followed(
+    tmp_path, monkeypatch
+):
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    known = uuid.UUID(int=7)
+    monkeypatch.setattr(files.uuid, "uuid4", lambda: known)
+    (tmp_path / ".target.{}.partial".format(known.hex)).symlink_to(victim)
+    with pytest.raises(UserError, match="cannot write .*File exists"):
+        files.write_text("text", str(tmp_path / "target"))
+    assert victim.read_bytes() == b"precious"
+
+
+def test_content_and_name_are_on_the_disk_when_a_file_is_there(tmp_path, monkeypatch):
+    synced = []
+    sync = os.fsync
+
+    def note(descriptor):
+        path = pathlib.Path(os.readlink("/proc/self/fd/{}".format(descriptor)))
+        synced.append((path.is_dir(), (tmp_path / "target").exists()))
+        sync(descriptor)
+
+    monkeypatch.setattr(files.os, "fsync", note)
+    files.write_text("text", str(tmp_path / "target"))
+    assert synced == [(False, False), (True, True)]
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path):
+    leftover = ".a.tsv.{}.partial".format("0123456789abcdef" * 2)
+    others = ["a.tsv", ".a.tsv.partial", ".a.tsv.mine.partial", ".b" + leftover[2:]]
+    for name in [leftover] + others:
+        (tmp_path / name).write_bytes(b"")
+    assert files.remove_leftovers(str(tmp_path / "a.tsv")) == 1
+    assert _names(tmp_path) == sorted(others)
+    assert files.remove_leftovers(str(tmp_path / "nowhere" / "a.tsv")) == 0
+
+
+def test_a_pipe_or_device_is_no_ordinary_file(tmp_path):
+    os.mkfifo(str(tmp_path / "pipe"))
+    (tmp_path / "file").write_bytes(b"")
+    files.require_regular(str(tmp_path / "file"))
+    for path in (str(tmp_path / "pipe"), "/dev/null"):
+        with pytest.raises(UserError, match="no ordinary file"):
+            files.require_regular(path)
+
+
+def test_a_temporary_directory_goes_away(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.tempfile, "tempdir", str(tmp_path))
+    with files.temporary_directory() as directory:
+        assert os.path.dirname(directory) == str(tmp_path)
+        files.write_text("text", os.path.join(directory, "a"))
+    assert _names(tmp_path) == []
+    monkeypatch.setattr(files.tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(UserError, match="cannot write"), files.temporary_directory():
+        raise AssertionError("there is no such directory")
 
 
 def test_text_is_utf8(tmp_path, place):

@@ -1,6 +1,5 @@
 """Records as text, distributions as pictures."""
 
-import io
 import sys
 
 import numpy as np
@@ -23,7 +22,7 @@ def tokenizer(tmp_path_factory):
 
 
 @pytest.fixture
-def show(tmp_path, tokenizer):
+def show(tmp_path, tokenizer, capsys):
     """Function that writes records to a file and returns what is shown of them.
 
     A record is a dict: "tokens", str that spaces divide, the second [SEP] its last;
@@ -35,9 +34,8 @@ def show(tmp_path, tokenizer):
         path = str(tmp_path / "a.tfrecord")
         serialized = [_serialize(record, tokenizer) for record in records]
         record_format.write_records(serialized, path)
-        stream = io.StringIO()
-        inspection.write_records(path, tokenizer, number, stream)
-        return stream.getvalue().replace(path, "FILE")
+        inspection.show_records(path, tokenizer, number)
+        return capsys.readouterr().out.replace(path, "FILE")
 
     return show
 
