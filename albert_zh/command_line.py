@@ -195,8 +195,8 @@ def run(main, parser, argv=None):
       SystemExit: with code 2 for a user's mistake, 130 after Ctrl-C, 0 where the run
         was stopped in good order.
     """
-    args = parser.parse_args(argv)
     console.set_up()
+    args = parser.parse_args(argv)
     try:
         main(args)
     except UserError as error:

@@ -52,8 +52,6 @@ def show(text):
     Raises:
       UserError: standard output cannot take them, as on a full disk.
     """
-    if sys.stdout is None:
-        return
     try:
         sys.stdout.write(printable_lines(text))
         sys.stdout.flush()
@@ -76,11 +74,13 @@ def _drop_output():
 
 def set_up():
     """Makes log lines and standard output safe for whatever is shown on them."""
-    if sys.stdout is not None:
-        # A terminal that cannot show a character gets its escape, not a traceback.
-        sys.stdout.reconfigure(errors="backslashreplace")
+    # Python has None for what the parent process has closed.
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")
     if sys.stderr is None:
-        return
+        sys.stderr = open(os.devnull, "w")
+    # A terminal that cannot show a character gets its escape, not a traceback.
+    sys.stdout.reconfigure(errors="backslashreplace")
     handler = logging.StreamHandler()
     handler.setFormatter(_Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
