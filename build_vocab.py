@@ -8,15 +8,11 @@ entries, [unused] ones fill up, so that the file fits a config of that `vocab_si
 An existing output file is overwritten, but only by a complete one.
 """
 
-import os
-
 from albert_zh import command_line  # isort: split
-
-import tensorflow.compat.v1 as tf
 
 import tokenization
 from albert_zh import console, corpus, files, progress, vocabulary
-from albert_zh.errors import UserError, as_user_error
+from albert_zh.errors import UserError
 
 
 def build_parser():
@@ -57,18 +53,19 @@ def main(args):
         raise UserError("--output_file={}; expected one name".format(args.output_file))
     output_file = output_files[0]
     num_bytes = sum(corpus.file_sizes(paths))
+    stamps = list(map(files.stamp, paths))
 
     def read_lines():
         documents = corpus.read_documents(paths, args.encoding_errors)
         for document in progress.show(documents, num_bytes):
             yield from document.sentences
 
-    with as_user_error(tf.errors.OpError):
-        tf.io.gfile.makedirs(os.path.dirname(output_file) or ".")
     entries = vocabulary.build_vocabulary(
         read_lines, args.vocab_size, args.min_count, args.do_lower_case
     )
     entries += vocabulary.filling(args.vocab_size - len(entries))
+    # It is read three times: the counts must be those of one text.
+    corpus.require_unchanged(paths, stamps)
     files.write_text("".join(entry + "\n" for entry in entries), output_file)
     tokenizer = tokenization.FullTokenizer(output_file, args.do_lower_case)
     share = vocabulary.coverage(read_lines(), tokenizer)

@@ -11,7 +11,6 @@ from albert_zh import command_line  # isort: split
 
 import hashlib
 import logging
-import os
 
 import tokenization
 from albert_zh import (
@@ -24,6 +23,7 @@ from albert_zh import (
     inspection,
     instances,
     masking,
+    output_names,
     pictures,
     segmentation,
     statistics,
@@ -33,7 +33,6 @@ from albert_zh.errors import UserError, as_user_error
 
 _LOGGER = logging.getLogger(__name__)
 
-_MAX_OUTPUT_FILES = 99999  # their numbers have five digits
 _MAX_SHOWN_FILES = 4
 
 # Flags that the records depend on, with the content of the input and the vocabulary,
@@ -144,17 +143,15 @@ def main(args):
         _check_engine_flags(args)
         if args.report:
             pictures.require_matplotlib("--report")
-            with files.writing(args.report):
-                files.make_directory(args.report)
         paths = corpus.expand_input_files(args.input_file)
         vocabulary_file, config_file = _model_files(args)
-        outputs = _output_files(args, paths + [vocabulary_file])
         corpus.file_sizes(paths)  # raises where all are empty
+        inputs = paths + [vocabulary_file] + [config_file] * bool(config_file)
+        outputs = _output_files(args, inputs)
         job = _job(args, settings, vocabulary_file, outputs)
         tokenizer = _tokenizer(args, config_file)
     for warning in statistics.limit_warnings(settings.masks, settings.max_text_tokens):
         _LOGGER.warning("%s", warning)
-    summary_file = _base_name(args) + ".summary.json"
     manifest = _manifest_settings(args, job, tokenizer.vocab_size)
     with _engine(args) as engine:
         summary = generation_run.run(
@@ -163,14 +160,14 @@ def main(args):
             args.shard_bytes,
             manifest,
             engine,
-            summary_file,
+            _base_name(args),
             args.overwrite,
         )
     if args.preview:
         inspection.show_records(outputs[0], tokenizer, args.preview)
     if args.report:
         inspection.draw_distributions(summary["distributions"], args.report)
-    _show(summary, outputs, summary_file)
+    _show(summary, outputs, output_names.summary_file(_base_name(args)))
 
 
 def _settings(args):
@@ -240,6 +237,7 @@ def _model_files(args):
         raise UserError("--vocab_file is missing; give it or --model_dir" + hint)
     if not files.exists(path):
         raise UserError("{}: no such vocabulary{}".format(path, hint))
+    files.require_regular(path)
     return path, config_file
 
 
@@ -266,33 +264,43 @@ def _tokenizer(args, config_file):
 
 def _base_name(args):
     """The first name of --output_file: what else is written is called after it."""
-    return next(name.strip() for name in args.output_file.split(",") if name.strip())
+    return files.split_names(args.output_file)[0]
 
 
 def _output_files(args, input_files):
-    """Returns the list of the output files."""
-    paths = files.output_files(args.output_file, input_files)
+    """Returns the list of the output files; makes the folders of all that is written.
+
+    Raises:
+      UserError: flags or paths are at odds.
+    """
+    outputs, base = _output_names(args), _base_name(args)
+    written = outputs + [output_names.summary_file(base)]
+    if args.report:
+        written += inspection.picture_files(args.report)
+    working = [output_names.work_directory(base)]
+    files.require_separate(args.output_file, written, input_files, working)
+    files.make_folders(written)
+    return outputs
+
+
+def _output_names(args):
+    """Returns the output files' names."""
+    names = files.split_names(args.output_file)
     if args.num_output_files is None:
-        return paths
-    if len(paths) != 1:
+        return names
+    if len(names) != 1:
         raise UserError(
             "--num_output_files divides one --output_file, received {!r}".format(
                 args.output_file
             )
         )
-    if args.num_output_files > _MAX_OUTPUT_FILES:
+    if args.num_output_files > output_names.MAX_OUTPUT_FILES:
         raise UserError(
             "--num_output_files {}: expected at most {}".format(
-                args.num_output_files, _MAX_OUTPUT_FILES
+                args.num_output_files, output_names.MAX_OUTPUT_FILES
             )
         )
-    stem, extension = os.path.splitext(paths[0])
-    return [
-        "{}-{:05d}-of-{:05d}{}".format(
-            stem, number, args.num_output_files, extension or ".tfrecord"
-        )
-        for number in range(args.num_output_files)
-    ]
+    return output_names.divided(names[0], args.num_output_files)
 
 
 def _job(args, settings, vocabulary_file, outputs):
@@ -308,7 +316,7 @@ def _job(args, settings, vocabulary_file, outputs):
                 "--do_whole_word_mask; leave it out"
             )
         segmenter = "" if args.do_whole_word_mask else None
-    with files.reading(vocabulary_file), files.open_file(vocabulary_file) as file:
+    with files.reading(vocabulary_file), files.open_input(vocabulary_file) as file:
         vocabulary = file.read()
     return generation.Job(
         settings,
@@ -320,7 +328,7 @@ def _job(args, settings, vocabulary_file, outputs):
         args.encoding_errors,
         args.random_seed,
         tuple(map(files.absolute, outputs)),
-        files.absolute(_base_name(args)) + ".work",
+        output_names.work_directory(files.absolute(_base_name(args))),
     )
 
 

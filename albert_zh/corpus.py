@@ -12,7 +12,7 @@ found without reading what lies before them (`document_boundary`).
 import logging
 from typing import List, NamedTuple
 
-from albert_zh import files
+from albert_zh import checksums, files
 from albert_zh.errors import UserError
 
 _LOGGER = logging.getLogger(__name__)
@@ -60,7 +60,8 @@ def expand_input_files(patterns):
       List of str; the files of one pattern in sorted order, every file once.
 
     Raises:
-      UserError: a pattern matches no file, or nothing is given at all.
+      UserError: a pattern matches no file, one that is no ordinary file, or nothing is
+        given at all.
     """
     paths = []
     for pattern in filter(None, (part.strip() for part in patterns.split(","))):
@@ -71,6 +72,8 @@ def expand_input_files(patterns):
                 "no input file matches {!r}; expected an existing file or a glob "
                 "that matches at least one file".format(pattern)
             )
+        for path in matches:
+            files.require_regular(path)
         paths.extend(matches)
     if not paths:
         raise UserError(
@@ -107,6 +110,21 @@ def file_sizes(paths):
     return sizes
 
 
+def require_unchanged(paths, stamps):
+    """Checks that files are still what they were.
+
+    Args:
+      paths: list of files.
+      stamps: list of their `files.Stamp`s at the beginning.
+
+    Raises:
+      UserError: one was written since.
+    """
+    for path, before in zip(paths, stamps):
+        if files.stamp(path) != before:
+            raise checksums.changed(path)
+
+
 def read_documents(paths, encoding_errors="strict"):
     """Streams the documents of text files.
 
@@ -137,7 +155,7 @@ def no_sentence_in(paths):
     )
 
 
-def read_range(path, begin, end, encoding_errors="strict"):
+def read_range(path, begin, end, encoding_errors="strict", content=None):
     """Streams the documents of a part of a file.
 
     Args:
@@ -146,13 +164,15 @@ def read_range(path, begin, end, encoding_errors="strict"):
       end: byte after the last line, None for the end of the file.
       encoding_errors: "strict" stops at bytes that are not UTF-8, "replace" reads
         them as U+FFFD and counts them.
+      content: `checksums.Content` that the file must have, None to take it as it is.
 
     Yields:
       `Document`s, none without a sentence.
 
     Raises:
-      UserError: the file cannot be read, has a line longer than `MAX_LINE_BYTES`,
-        or, with "strict", one that is not valid UTF-8; names file and line.
+      UserError: the file cannot be read, has another content, a line longer than
+        `MAX_LINE_BYTES`, or, with "strict", one that is not valid UTF-8; names file
+        and line.
     """
     if encoding_errors not in ENCODING_ERRORS:
         raise ValueError(
@@ -162,7 +182,7 @@ def read_range(path, begin, end, encoding_errors="strict"):
         )
     sentences = []
     num_characters = num_bytes = num_replaced = 0
-    for offset, line in _lines(path, begin, end):
+    for offset, line in _lines(path, begin, end, content):
         text, replaced = _decode(line, path, offset, encoding_errors)
         num_bytes += len(line)
         num_replaced += replaced
@@ -178,7 +198,7 @@ def read_range(path, begin, end, encoding_errors="strict"):
         yield Document(sentences, num_bytes, num_replaced, False)
 
 
-def document_boundary(path, offset, limit):
+def document_boundary(path, offset, limit, content=None):
     """Finds where a file can be divided.
 
     A place is a function of the file, `offset` and `limit` alone, so that whoever
@@ -188,6 +208,7 @@ def document_boundary(path, offset, limit):
       path: file.
       offset: byte from which on to look.
       limit: byte before which to look for the end of a document.
+      content: as of `read_range`.
 
     Returns:
       (position, is_inside): the byte after the first blank line that begins between
@@ -195,16 +216,19 @@ def document_boundary(path, offset, limit):
       middle of a document, and whether it is that.
 
     Raises:
-      UserError: the file cannot be read.
+      UserError: the file cannot be read or has another content.
     """
-    with files.reading(path):
-        size = files.size(path)
+    if content is None:
+        with files.reading(path):
+            size = files.size(path)
+    else:
+        size = content.size
     if offset == 0 or offset >= size:  # a remote file has no place beyond its end
         return min(offset, size), False
     first_line = None
     # The line that holds the byte before the offset is whole only from there on, so
     # it is not asked whether it is blank.
-    for begin, line in _lines(path, offset - 1, None):
+    for begin, line in _lines(path, offset - 1, None, content):
         position = begin + len(line)
         if first_line is None:
             first_line = position
@@ -215,9 +239,22 @@ def document_boundary(path, offset, limit):
     return size, False
 
 
-def _lines(path, begin, end):
+def reach(begin, end):
+    """Returns the bytes of a file that its documents between two bytes depend on.
+
+    Args:
+      begin, end: int, `offset` and `limit` of `document_boundary`.
+
+    Returns:
+      (int, int): the first byte that may be read, and the one after the last.
+    """
+    return begin - 1, end + MAX_LINE_BYTES + 2 * _BLOCK_BYTES
+
+
+def _lines(path, begin, end, content):
     """Yields (offset, bytes) of the lines between two bytes, line ends included."""
-    with files.reading(path), files.open_file(path, "rb") as file:
+    open_input = files.open_input if content is None else content.open
+    with files.reading(path), open_input(path) as file:
         file.seek(begin)
         offset, rest = begin, b""
         while True:
@@ -273,7 +310,7 @@ def _decode(line, path, offset, encoding_errors):
 def _line_number(path, offset):
     """Counts the lines before a byte: only a message needs them."""
     number = 1
-    with files.open_file(path, "rb") as file:
+    with files.open_input(path) as file:
         while offset > 0:
             block = file.read(min(offset, _BLOCK_BYTES))
             if not block:

@@ -5,8 +5,11 @@ which knows the file systems that its users have. TensorFlow is imported only th
 that takes seconds and 400 MB, which a command that handles text does not need.
 """
 
+import collections
 import contextlib
+import functools
 import glob as local_glob
+import logging
 import os
 import re
 import shutil
@@ -16,6 +19,14 @@ import uuid
 from typing import NamedTuple
 
 from albert_zh.errors import UserError
+
+_LOGGER = logging.getLogger(__name__)
+
+_EXPECTED_OUTPUTS = (
+    "expected file names separated by commas, each of them once and none of them an "
+    "input file or inside another one"
+)
+_TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{32}\.partial", re.DOTALL)
 
 
 def is_remote(path):
@@ -33,9 +44,47 @@ def open_file(path, mode="rb"):
     return open(path, mode, encoding=None if "b" in mode else "utf-8")
 
 
+def open_input(path):
+    """Opens a file of bytes to read, but no pipe or device, which may never answer.
+
+    Raises:
+      UserError: it is no ordinary file.
+    """
+    if is_remote(path):
+        return open_file(path)
+    # A pipe is opened without waiting for somebody to write to it.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    file = os.fdopen(os.open(path, flags), "rb")
+    try:
+        _require_regular_mode(path, os.fstat(file.fileno()).st_mode)
+    except UserError:
+        file.close()
+        raise
+    return file
+
+
 def exists(path):
     """Whether there is such a file or directory."""
     return _gfile().exists(path) if is_remote(path) else os.path.exists(path)
+
+
+def lexists(path):
+    """Like `exists`; a symbolic link is there, too, wherever it leads."""
+    return _gfile().exists(path) if is_remote(path) else os.path.lexists(path)
+
+
+def is_link(path):
+    """Whether there is a symbolic link of that name."""
+    return not is_remote(path) and os.path.islink(path)
+
+
+def is_regular(path):
+    """Whether there is an ordinary file of that name, not a pipe or a device."""
+    return (
+        exists(path) and not is_directory(path)
+        if is_remote(path)
+        else (os.path.isfile(path))
+    )
 
 
 def is_directory(path):
@@ -98,22 +147,112 @@ def output_files(names, input_files):
       input_files: every file the command reads, its vocabulary or model included.
 
     Raises:
-      UserError: there is none, one is named twice, is an input file or a folder, or
-        its folder cannot be made.
+      UserError: as `split_names`, `require_separate` and `make_folders`.
+    """
+    paths = split_names(names)
+    require_separate(names, paths, input_files)
+    make_folders(paths)
+    return paths
+
+
+def split_names(names):
+    """Returns the list of comma-separated names of output files.
+
+    Raises:
+      UserError: there is none.
     """
     paths = [name.strip() for name in names.split(",") if name.strip()]
-    inputs, outputs = (set(map(absolute, some)) for some in (input_files, paths))
-    if not paths or len(outputs) < len(paths) or inputs & outputs:
+    if not paths:
+        raise UserError("cannot write to {!r}; {}".format(names, _EXPECTED_OUTPUTS))
+    return paths
+
+
+def require_separate(names, outputs, inputs, directories=()):
+    """Checks that what a command writes and what it reads do not get mixed up.
+
+    Two paths of one file are found also where they differ: through a linked folder,
+    a symbolic or a hard link. Nothing is made.
+
+    Args:
+      names: str, the output files as they were given, for the message.
+      outputs: list of paths of files to be written.
+      inputs: list of paths of files that are read.
+      directories: list of folders in which nobody else may write or read.
+
+    Raises:
+      UserError: an output is an input file or another output, an output or input lies
+        within the path of an output or in one of the directories, or is one of them.
+    """
+
+    def refuse(path, relation, other):
         raise UserError(
-            "cannot write to {!r}; expected file names separated by commas, each of "
-            "them once and none of them an input file".format(names)
+            "cannot write to {!r}: {} is {} {}; {}".format(
+                names, path, relation, other, _EXPECTED_OUTPUTS
+            )
         )
+
+    real_folder = functools.lru_cache(maxsize=None)(os.path.realpath)
+    taken = {}  # what identifies a file -> what it is
+    for path in inputs:
+        for key in _keys(path, real_folder):
+            taken[key] = ("the input file", path)
+    folders = {_real(path, real_folder): path for path in directories}
+    for path in outputs:
+        for key in _keys(path, real_folder):
+            if key in taken:
+                refuse(path, *taken[key])
+        for key in _keys(path, real_folder):
+            taken[key] = ("the same file as", path)
+    for path in directories:
+        if _real(path, real_folder) in taken:
+            refuse(path, *taken[_real(path, real_folder)])
+    folders.update((_real(path, real_folder), path) for path in outputs)
+    for path in list(outputs) + list(inputs):
+        for parent in _parents(_real(path, real_folder)):
+            if parent in folders:
+                refuse(path, "inside", folders[parent])
+
+
+def _keys(path, real_folder):
+    """What identifies a file: its path without links and, if it is there, its node."""
+    keys = {_real(path, real_folder)}
+    if not is_remote(path) and os.path.isfile(path):
+        status = os.stat(path)
+        keys.add((status.st_dev, status.st_ino))
+    return keys
+
+
+def _real(path, real_folder):
+    """A path without links; those of one folder ask for it once."""
+    if is_remote(path):
+        return str(path)
+    if os.path.islink(path):
+        return os.path.realpath(path)
+    folder, name = os.path.split(os.path.abspath(path))
+    return os.path.join(real_folder(folder), name)
+
+
+def _parents(path):
+    """Yields the folders that a path lies in."""
+    parent = os.path.dirname(path)
+    while parent != path:
+        yield parent
+        path, parent = parent, os.path.dirname(parent)
+
+
+def make_folders(paths):
+    """Makes the folders that files are to be written to, where absent.
+
+    Raises:
+      UserError: one cannot be made, or a path is that of a folder.
+    """
+    for path in paths:
+        if os.path.basename(path):
+            with writing(path):
+                make_directory(os.path.dirname(path))
     for path in paths:
         if not os.path.basename(path) or is_directory(path):
             raise UserError("cannot write to {!r}: it is a folder".format(path))
-        with writing(path):
-            make_directory(os.path.dirname(path))
-    return paths
 
 
 def absolute(path):
@@ -138,13 +277,19 @@ def rename(source, target):
 
 
 def remove(path):
-    """Removes a file, if there is one."""
-    if not exists(path):
-        return
-    if is_remote(path):
-        _gfile().remove(path)
-    else:
-        os.remove(path)
+    """Removes a file, if there is one.
+
+    Of a symbolic link only the link is removed.
+
+    Raises:
+      UserError: it cannot be removed.
+    """
+    with removing(path):
+        if is_remote(path):
+            if exists(path):
+                _gfile().remove(path)
+        elif os.path.lexists(path):
+            os.remove(path)
 
 
 def remove_directory(path):
@@ -162,6 +307,19 @@ def remove_directory(path):
             shutil.rmtree(path)
 
 
+def remove_empty_directory(path):
+    """Removes a directory that holds nothing.
+
+    Raises:
+      UserError: it cannot be removed, as it holds something or is not there.
+    """
+    with removing(path):
+        if not is_remote(path):
+            os.rmdir(path)
+        elif not list_directory(path):
+            _gfile().rmtree(path)
+
+
 @contextlib.contextmanager
 def temporary_directory():
     """Makes a local directory that is removed with all it holds.
@@ -172,16 +330,41 @@ def temporary_directory():
     Raises:
       UserError: there is no room for it.
     """
-    with writing(tempfile.gettempdir()):
-        path = tempfile.mkdtemp(prefix="albert_zh.")
-    try:
+    path = make_temporary_directory()
+    with _removed_at_end(remove_directory, path):
         yield path
-    finally:
         remove_directory(path)
 
 
+def make_temporary_directory():
+    """Makes a local directory of a random name, which the caller removes.
+
+    Returns:
+      Its path.
+
+    Raises:
+      UserError: there is no room for it.
+    """
+    # Where no directory will do, it is asking for its name that fails.
+    with writing("a temporary directory (TMPDIR names where)"):
+        return tempfile.mkdtemp(prefix="albert_zh.")
+
+
 @contextlib.contextmanager
-def whole(path, mode="wb", directory=None):
+def _removed_at_end(remove_it, path):
+    """Removes something after an error in the block, which stays the one to be seen."""
+    try:
+        yield
+    except BaseException:
+        try:
+            remove_it(path)
+        except UserError as error:
+            _LOGGER.warning("%s", error)
+        raise
+
+
+@contextlib.contextmanager
+def whole(path, mode="wb", directory=None, syncs_name=True):
     """Opens a new file that gets its name when the block ends without an error.
 
     It is written under a temporary name that nobody can foresee, so that two that
@@ -193,6 +376,8 @@ def whole(path, mode="wb", directory=None):
       mode: "wb" or "w".
       directory: where the temporary file lies, on the same disk; None for beside the
         file, where a killed process leaves it (see `remove_leftovers`).
+      syncs_name: whether the name is on the disk, too, when the block has ended; else
+        the caller does that for many files at once, by `sync_directory`.
 
     Yields:
       The open file.
@@ -205,41 +390,52 @@ def whole(path, mode="wb", directory=None):
         beside if directory is None else directory,
         ".{}.{}.partial".format(name, uuid.uuid4().hex),
     )
-    try:
-        with writing(path):
-            with open_file(temporary, mode.replace("w", "x")) as file:
-                yield file
-                _flush_to_disk(file, temporary)
-            rename(temporary, path)
+    with _removed_at_end(remove, temporary), writing(path):
+        with open_file(temporary, mode.replace("w", "x")) as file:
+            yield file
+            _flush_to_disk(file, temporary)
+        rename(temporary, path)
+        if syncs_name:
             sync_directory(beside)
-    finally:
-        with removing(temporary):
-            remove(temporary)
 
 
-def remove_leftovers(path):
-    """Removes temporary files that killed processes left when making a file.
-
-    Call it only while nobody else can be making that file.
+def whole_name(name):
+    """Returns the name of the file that `whole` made under a temporary name.
 
     Args:
-      path: the file, local or remote.
+      name: str, name of any file, without its directory.
+
+    Returns:
+      str; None where it is no such temporary name.
+    """
+    match = _TEMPORARY.fullmatch(name)
+    return match and match.group(1)
+
+
+def remove_leftovers(*paths):
+    """Removes temporary files that killed processes left when making files.
+
+    Call it only while nobody else can be making those files.
+
+    Args:
+      *paths: the files, local or remote.
 
     Returns:
       int, the number of files removed.
     """
-    beside, name = os.path.split(path)
-    if not is_directory(beside or "."):
-        return 0
-    pattern = re.compile(r"\.{}\.[0-9a-f]{{32}}\.partial".format(re.escape(name)))
+    names = collections.defaultdict(set)  # by directory, which is listed once
+    for path in paths:
+        beside, name = os.path.split(path)
+        names[beside].add(name)
     leftovers = [
         os.path.join(beside, found)
+        for beside in names
+        if is_directory(beside or ".")
         for found in list_directory(beside or ".")
-        if pattern.fullmatch(found)
+        if whole_name(found) in names[beside]
     ]
     for leftover in leftovers:
-        with removing(leftover):
-            remove(leftover)
+        remove(leftover)
     return len(leftovers)
 
 
@@ -269,6 +465,10 @@ def require_regular(path):
         return
     with reading(path):
         mode = os.stat(path).st_mode
+    _require_regular_mode(path, mode)
+
+
+def _require_regular_mode(path, mode):
     if not stat.S_ISREG(mode):
         raise UserError(
             "cannot read {}: it is no ordinary file (a pipe or a device?); expected a "

@@ -8,26 +8,32 @@ output file is put together from its parts, in an order of its own. So the bytes
 depend on the input, the settings and the seed, not on who makes which shard or when.
 
 A task writes files that appear whole or not at all, its mark last: it can be repeated,
-also at the same time as itself.
+also at the same time as itself. A mark says of what bytes of the input the parts were
+made, and what their own checksums are: parts that are no longer so do not count.
 `generation_run` runs the tasks.
 """
 
 import functools
-import hashlib
 import itertools
 import json
 import os
-import tempfile
 from typing import NamedTuple, Optional, Tuple
 
 import numpy as np
 
 import tokenization
-from albert_zh import corpus, files, instances, masking, record_format, segmentation
+from albert_zh import (
+    checksums,
+    corpus,
+    files,
+    instances,
+    masking,
+    record_format,
+    segmentation,
+)
+from albert_zh.checksums import Checksum
 from albert_zh.errors import UserError
 from albert_zh.statistics import Statistics
-
-_COPY_BYTES = 4 * 2**20
 
 
 class Job(NamedTuple):
@@ -83,6 +89,7 @@ class Shard(NamedTuple):
         documents from `begin` on and end at the first from `end` on, which may lie
         beyond the file.
       num_bytes: int, bytes of the file between the two.
+      content: `checksums.Content` of all that the documents depend on.
     """
 
     number: int
@@ -90,11 +97,27 @@ class Shard(NamedTuple):
     begin: int
     end: int
     num_bytes: int
+    content: checksums.Content
 
     def __str__(self):
         return "shard {} ({}, bytes {} to {})".format(
             self.number, self.path, self.begin, self.begin + self.num_bytes
         )
+
+
+class Output(NamedTuple):
+    """An output file to be put together.
+
+    Attributes:
+      number: int, its place among the output files.
+      parts: by shard, the `Checksum` of its part for this file.
+    """
+
+    number: int
+    parts: Tuple[Checksum, ...]
+
+    def __str__(self):
+        return "output file {}".format(self.number)
 
 
 class Tools(NamedTuple):
@@ -116,9 +139,9 @@ def load_tools(job):
       ValueError: the vocabulary cannot be used.
       ImportError, UserError: a package is missing.
     """
-    with tempfile.TemporaryDirectory() as directory:
+    with files.temporary_directory() as directory:
         path = os.path.join(directory, "vocabulary")
-        with open(path, "wb") as file:
+        with files.writing(path), open(path, "wb") as file:
             file.write(job.vocabulary)
         tokenizer = tokenization.FullTokenizer(
             None if job.sentencepiece else path,
@@ -134,23 +157,25 @@ def load_tools(job):
     return Tools(tokenizer, boundaries, vocabulary)
 
 
-def plan_shards(paths, sizes, shard_bytes):
+def plan_shards(paths, contents, shard_bytes):
     """Divides files into shards, without reading them.
 
     Args:
       paths: list of files.
-      sizes: list of their sizes in bytes.
+      contents: list of their `checksums.Content`s.
       shard_bytes: int.
 
     Returns:
       List of `Shard`.
     """
     shards = []
-    for path, size in zip(paths, sizes):
-        for begin in range(0, size, shard_bytes):
-            num_bytes = min(shard_bytes, size - begin)
+    for path, content in zip(paths, contents):
+        for begin in range(0, content.size, shard_bytes):
+            num_bytes = min(shard_bytes, content.size - begin)
             end = begin + shard_bytes
-            shards.append(Shard(len(shards), path, begin, end, num_bytes))
+            first, last = corpus.reach(begin, end + shard_bytes)
+            known = content.range(first, last)
+            shards.append(Shard(len(shards), path, begin, end, num_bytes, known))
     return shards
 
 
@@ -163,10 +188,11 @@ def make_shard(job, shard, report):
       report: function that is told of bytes that have been done.
 
     Returns:
-      dict of `Statistics.to_dict`, and "part_bytes": list of the parts' sizes.
+      dict, the content of the shard's mark (see `mark_schema`).
 
     Raises:
-      UserError: the input cannot be read or the output not be written.
+      UserError: the input cannot be read or has changed, or the output cannot be
+        written.
     """
     statistics = Statistics(job.settings)
     tools = load_tools(job)
@@ -183,29 +209,52 @@ def make_shard(job, shard, report):
     records = make_records(text, pairs, job.settings, tools.vocabulary, statistics, rng)
     num_outputs = len(job.output_files)
     bounds = np.arange(num_outputs + 1) * len(pairs.swapped) // num_outputs
-    part_bytes = [0] * num_outputs
+    written = [None] * num_outputs
     for place, size in enumerate(np.diff(bounds).tolist()):
         # In turn, so that small shards together fill all output files.
         output = (place + shard.number) % num_outputs
         part = itertools.islice(records, size)
         path = job.part(shard.number, output)
-        part_bytes[output] = record_format.write_records(part, path)
-    made = dict(statistics.to_dict(), part_bytes=part_bytes)
+        written[output] = record_format.write_records(part, path, syncs_name=False)
+    with files.writing(job.work_directory):
+        files.sync_directory(job.work_directory)
+    made = dict(
+        statistics.to_dict(),
+        input_crc32c=shard.content.checksums,
+        part_bytes=[checksum.size for checksum in written],
+        part_crc32c=[checksum.crc32c for checksum in written],
+    )
+    # The parts and their names are on the disk by now.
     files.write_text(json.dumps(made), job.shard_mark(shard.number))
     return made
 
 
-def is_done(job, shard):
-    """Whether the mark of a shard is there, and every part that is still needed."""
-    try:
-        made = json.loads(files.read_text(job.shard_mark(shard.number)))
-    except ValueError:  # absent or damaged
-        return False
-    return "part_bytes" in made and all(
-        files.exists(job.part(shard.number, output))
-        for output in range(len(job.output_files))
-        if not files.exists(job.output_mark(output))
-    )
+def mark_schema(job):
+    """Returns the JSON Schema of a shard's mark, a dict.
+
+    That is the dict of `Statistics.to_dict`, the checksums of the input's blocks
+    (`Shard.content`), and size and checksum of the part for each output file.
+    """
+    # A histogram of another length, or a number beyond int64, could not be added up.
+    count = {"type": "integer", "minimum": 0, "maximum": 2**53}
+
+    def numbers(length):
+        return {"type": "array", "items": count, "minItems": length, "maxItems": length}
+
+    histograms = Statistics(job.settings).to_dict()["histograms"]
+    properties = {
+        "counts": {"type": "object", "additionalProperties": count},
+        "histograms": {
+            "type": "object",
+            "properties": {name: numbers(len(h)) for name, h in histograms.items()},
+            "required": sorted(histograms),
+            "additionalProperties": False,
+        },
+        "input_crc32c": {"type": "array", "items": count},
+        "part_bytes": numbers(len(job.output_files)),
+        "part_crc32c": numbers(len(job.output_files)),
+    }
+    return {"type": "object", "properties": properties, "required": sorted(properties)}
 
 
 def make_records(text, pairs, settings, vocabulary, statistics, rng):
@@ -244,67 +293,102 @@ def make_records(text, pairs, settings, vocabulary, statistics, rng):
         yield from record_format.encode_batch(features)
 
 
-def merge_output(job, num_shards, output, report):
+def merge_output(job, output, report):
     """Puts one output file together from its parts, and removes them.
 
     Args:
       job: `Job`.
-      num_shards: int.
-      output: index of the output file.
+      output: `Output`.
       report: as in `make_shard`.
 
     Raises:
-      UserError: a part cannot be read or the output not be written.
+      UserError: a part cannot be read or is not as it was made, the output cannot be
+        written, or something else has its name.
     """
-    mark = job.output_mark(output)
+    mark = job.output_mark(output.number)
     if files.exists(mark):
         return
     # Another stretch of the corpus comes first in every file.
-    rng = np.random.RandomState([job.random_seed, output, 1])
-    parts = [job.part(shard, output) for shard in rng.permutation(num_shards)]
-    path = job.output_files[output]
-    # In the working directory, which goes away, if that is on the same disk.
-    is_near = os.path.dirname(path) == os.path.dirname(job.work_directory)
-    directory = job.work_directory if is_near else None
+    rng = np.random.RandomState([job.random_seed, output.number, 1])
+    parts = [
+        (job.part(shard, output.number), output.parts[shard])
+        for shard in rng.permutation(len(output.parts)).tolist()
+    ]
+    path = job.output_files[output.number]
     try:
-        with files.whole(path, directory=directory) as target:
-            for part in parts:
-                with files.reading(part), files.open_file(part) as source:
-                    for block in iter(lambda: source.read(_COPY_BYTES), b""):
-                        target.write(block)
-                        report(len(block))
+        if files.lexists(path):
+            made = _require_made_of(path, parts)
+        else:
+            made = _write_output(job, path, parts, report)
     except UserError:
         # Another try at the same task may have been faster, parts and all.
         if not files.exists(mark):
             raise
         return
-    files.write_text("{}\n", mark)
-    for part in parts:
+    files.write_text(json.dumps(made._asdict()) + "\n", mark)
+    for part, _ in parts:
         files.remove(part)
 
 
-def fingerprint(path, report):
-    """Returns the SHA-256 of a file, in hexadecimal digits.
+def _write_output(job, path, parts, report):
+    """Writes an output file; returns its `Checksum`."""
+    # In the working directory, which goes away, if that is on the same disk.
+    is_near = os.path.dirname(path) == os.path.dirname(
+        os.path.dirname(job.work_directory)
+    )
+    made = checksums.NOTHING
+    with files.whole(path, directory=job.work_directory if is_near else None) as file:
+        for block in _checked_blocks(parts):
+            file.write(block)
+            made = made.extended(block)
+            report(len(block))
+    return made
+
+
+def _require_made_of(path, parts):
+    """Returns the `Checksum` of a file that a run wrote just before it was stopped.
 
     Raises:
-      UserError: it cannot be read.
+      UserError: the file is not made of these parts.
     """
-    digest = hashlib.sha256()
-    with files.reading(path), files.open_file(path) as file:
-        for block in iter(lambda: file.read(_COPY_BYTES), b""):
-            digest.update(block)
-            report(len(block))
-    return digest.hexdigest()
+    made = checksums.NOTHING
+    for block in _checked_blocks(parts):
+        made = made.extended(block)
+    if checksums.of_file(path, lambda num_bytes: None) != made:
+        raise UserError(
+            "{} is there already, and this run has not made it; move it away and give "
+            "the same command again, or give another --output_file".format(path)
+        )
+    return made
+
+
+def _checked_blocks(parts):
+    """Yields the bytes of all parts: pairs of a path and its `Checksum`.
+
+    Raises:
+      UserError: a part cannot be read, or is found at its end to be another.
+    """
+    for path, expected in parts:
+        found = checksums.NOTHING
+        for block in checksums.blocks(path):
+            found = found.extended(block)
+            yield block
+        if found != expected:
+            raise UserError(
+                "{} is not as it was made; give the same command again, which makes it "
+                "anew".format(path)
+            )
 
 
 def _read_shard(job, shard, statistics, report):
     """Yields the sentences of each document of a shard."""
-    begin, is_inside = corpus.document_boundary(shard.path, shard.begin, shard.end)
+    path, content = shard.path, shard.content
+    begin, is_inside = corpus.document_boundary(path, shard.begin, shard.end, content)
     limit = 2 * shard.end - shard.begin
-    end, _ = corpus.document_boundary(shard.path, shard.end, limit)
+    end, _ = corpus.document_boundary(path, shard.end, limit, content)
     if is_inside and begin < end:
         statistics.add_cut_document()
-    for document in corpus.read_range(shard.path, begin, end, job.encoding_errors):
+    for document in corpus.read_range(path, begin, end, job.encoding_errors, content):
         statistics.add_document(document)
         yield document.sentences
         report(document.num_bytes)

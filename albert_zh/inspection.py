@@ -76,6 +76,11 @@ def describe(features, tokenizer):
     return rows
 
 
+def picture_files(directory):
+    """Returns the paths of all pictures that `draw_distributions` may write."""
+    return [os.path.join(directory, name + ".png") for name in _TITLES]
+
+
 def draw_distributions(distributions, directory):
     """Draws one picture, `NAME.png`, of each distribution.
 

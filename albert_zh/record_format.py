@@ -29,7 +29,7 @@ from typing import NamedTuple
 import google_crc32c
 import numpy as np
 
-from albert_zh import files
+from albert_zh import checksums, files
 
 _HEADER_BYTES = 12  # a length and its checksum
 
@@ -143,26 +143,27 @@ def frame(record):
     return _frame_header(len(record)) + record + _checksum(record)
 
 
-def write_records(records, path):
+def write_records(records, path, syncs_name=True):
     """Writes a TFRecord file that appears whole or not at all.
 
     Args:
       records: iterable of bytes.
       path: file, local or remote, replaced where it exists.
+      syncs_name: as of `files.whole`.
 
     Returns:
-      int, the bytes written.
+      `checksums.Checksum` of what was written.
 
     Raises:
       UserError: it cannot be written.
     """
-    num_bytes = 0
-    with files.whole(path) as file:
+    written = checksums.NOTHING
+    with files.whole(path, syncs_name=syncs_name) as file:
         for record in records:
             framed = frame(record)
-            num_bytes += len(framed)
+            written = written.extended(framed)
             file.write(framed)
-    return num_bytes
+    return written
 
 
 def read_records(path):

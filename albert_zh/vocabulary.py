@@ -94,7 +94,7 @@ def coverage(lines, tokenizer):
     """Returns the share of the corpus's tokens that are not [UNK], in [0, 1].
 
     Args:
-      lines: iterable of str with at least one token.
+      lines: iterable of str; without any token the share is 0.
       tokenizer: `tokenization.FullTokenizer` of a WordPiece vocabulary.
     """
     num_tokens = num_unknown = 0
@@ -102,7 +102,7 @@ def coverage(lines, tokenizer):
         tokens = tokenizer.tokenize(line)
         num_tokens += len(tokens)
         num_unknown += tokens.count("[UNK]")
-    return 1.0 - num_unknown / num_tokens
+    return 1.0 - num_unknown / num_tokens if num_tokens else 0.0
 
 
 def _characters(tokenizer, lines, min_count, known):

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import os
 import re
 from typing import NamedTuple
 from unittest import mock
@@ -10,7 +11,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from albert_zh import corpus, files, generation
+from albert_zh import checksums, corpus, files, generation
 from albert_zh.errors import UserError
 
 BOM = b"\xef\xbb\xbf"
@@ -49,13 +50,12 @@ def scratch(tmp_path_factory):
 
 
 class Reads:
-    """Stands in for `files.open_file`: notes what is read, as (position, bytes)."""
+    """Stands in for `files.open_input`: notes what is read, as (position, bytes)."""
 
     def __init__(self):
         self.ranges = []
 
-    def open_file(self, path, mode):
-        assert mode == "rb"
+    def open_input(self, path):
         reads = self
 
         class NotingFile(io.FileIO):
@@ -75,7 +75,7 @@ class Reads:
 @pytest.fixture
 def reads(monkeypatch):
     noted = Reads()
-    monkeypatch.setattr(files, "open_file", noted.open_file)
+    monkeypatch.setattr(files, "open_input", noted.open_input)
     return noted
 
 
@@ -176,10 +176,21 @@ def _stretches(lines):
 
 def _borders(path, size, shard_bytes):
     """Yields (shard, begin, end, is_inside), as data generation finds them."""
-    for shard in generation.plan_shards([path], [size], shard_bytes):
+    _, content = checksums.fingerprint(path, lambda num_bytes: None)
+    assert content.size == size
+    for shard in generation.plan_shards([path], [content], shard_bytes):
         begin, is_inside = corpus.document_boundary(path, shard.begin, shard.end)
         limit = 2 * shard.end - shard.begin
         end, _ = corpus.document_boundary(path, shard.end, limit)
+        # The checksums that the shard has of its blocks are enough, and change nothing.
+        for known in (content, shard.content):
+            assert (begin, is_inside) == corpus.document_boundary(
+                path, shard.begin, shard.end, known
+            )
+            assert end == corpus.document_boundary(path, shard.end, limit, known)[0]
+            assert list(corpus.read_range(path, begin, end, "replace", known)) == list(
+                corpus.read_range(path, begin, end, "replace")
+            )
         yield shard, begin, end, is_inside
 
 
@@ -189,7 +200,9 @@ def _borders(path, size, shard_bytes):
 @hypothesis.settings(max_examples=300)
 def test_ranges_partition_a_file(scratch, data, shard_bytes, block):
     path = scratch(data)
-    with mock.patch.object(corpus, "_BLOCK_BYTES", block):
+    with mock.patch.object(corpus, "_BLOCK_BYTES", block), mock.patch.object(
+        checksums, "BLOCK_BYTES", 2 * block
+    ):
         borders = list(_borders(path, len(data), shard_bytes))
         received = [
             [d.sentences for d in corpus.read_range(path, begin, end, "replace")]
@@ -218,6 +231,22 @@ def test_ranges_partition_a_file(scratch, data, shard_bytes, block):
                 assert is_inside
                 assert document_begin < shard.begin
                 assert document_end >= shard.end
+
+
+@pytest.mark.parametrize("shard_bytes", [1, 7, 50, 400])
+def test_a_shard_has_the_checksums_of_all_that_is_read_for_it(
+    tmp_path, monkeypatch, shard_bytes
+):
+    """Lines of any length up to the greatest, few of them blank."""
+    monkeypatch.setattr(corpus, "_BLOCK_BYTES", 8)
+    monkeypatch.setattr(corpus, "MAX_LINE_BYTES", 40)
+    monkeypatch.setattr(checksums, "BLOCK_BYTES", 8)
+    lines = [b"a" * (number % 41) for number in range(0, 1000, 3)]
+    data = b"\n".join(lines)
+    borders = list(_borders(_write(tmp_path, "a.txt", data), len(data), shard_bytes))
+    assert borders[-1][2] == len(data)
+    known = max(len(border[0].content.checksums) for border in borders)
+    assert known <= (2 * shard_bytes + 40) // 8 + 5
 
 
 @pytest.mark.parametrize(
@@ -380,6 +409,19 @@ def test_globs_and_lists_are_expanded(tmp_path, caplog):
     assert corpus.expand_input_files(str(tmp_path / "*.txt")) == [a, b, c]
     assert corpus.expand_input_files(b + "," + pattern) == [b, a]
     assert "more than once" in caplog.text
+
+
+def test_a_pipe_or_device_is_no_input(tmp_path):
+    os.mkfifo(str(tmp_path / "pipe.txt"))
+    for pattern in (str(tmp_path / "*.txt"), "/dev/zero"):
+        with pytest.raises(UserError, match="no ordinary file"):
+            corpus.expand_input_files(pattern)
+
+
+def test_a_file_that_has_become_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(str(tmp_path / "pipe.txt"))
+    with pytest.raises(UserError, match="no ordinary file"):
+        _sentences(str(tmp_path / "pipe.txt"))
 
 
 def test_a_pattern_without_a_match_is_a_user_error(tmp_path):

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all, local ones and those of TensorFlow."""
 
 import contextlib
+import errno
 import os
 import pathlib
 import resource
@@ -117,6 +118,22 @@ def test_an_error_leaves_what_was_there(tmp_path, place, error):
     assert (tmp_path / "old").read_bytes() == b"old"
 
 
+def test_a_failing_removal_does_not_hide_the_error(tmp_path, monkeypatch, caplog):
+    def refuse(path):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(files.os, "remove", refuse)
+    with pytest.raises(KeyError, match="mine"):
+        with files.whole(str(tmp_path / "a")):
+            raise KeyError("mine")
+    assert "cannot remove" in caplog.text and "Read-only" in caplog.text
+    monkeypatch.setattr(files.shutil, "rmtree", refuse)
+    with pytest.raises(KeyError, match="mine"), files.temporary_directory() as path:
+        raise KeyError("mine")
+    monkeypatch.undo()
+    files.remove_directory(path)
+
+
 @pytest.mark.parametrize("num_bytes", [2000, 100000], ids=["at close", "at write"])
 def test_a_full_disk_is_a_user_error(tmp_path, place, num_bytes):
     (tmp_path / "old").write_bytes(b"old")
@@ -221,6 +238,11 @@ def test_what_a_killed_writer_left_is_removed(tmp_path):
     assert files.remove_leftovers(str(tmp_path / "a.tsv")) == 1
     assert _names(tmp_path) == sorted(others)
     assert files.remove_leftovers(str(tmp_path / "nowhere" / "a.tsv")) == 0
+    for name in "ab":
+        (tmp_path / (".{}.{}.partial".format(name, "0" * 32))).write_bytes(b"")
+    assert files.remove_leftovers(*(str(tmp_path / name) for name in "abc")) == 2
+    assert files.whole_name(".a.{}.partial".format("0" * 32)) == "a"
+    assert files.whole_name(".a.partial") is None
 
 
 def test_a_pipe_or_device_is_no_ordinary_file(tmp_path):
@@ -230,6 +252,11 @@ def test_a_pipe_or_device_is_no_ordinary_file(tmp_path):
     for path in (str(tmp_path / "pipe"), "/dev/null"):
         with pytest.raises(UserError, match="no ordinary file"):
             files.require_regular(path)
+        # Nobody writes to the pipe, which nobody waits for.
+        with pytest.raises(UserError, match="no ordinary file"):
+            files.open_input(path)
+    with files.open_input(str(tmp_path / "file")) as file:
+        assert file.read(1) == b""
 
 
 def test_a_temporary_directory_goes_away(tmp_path, monkeypatch):
@@ -240,6 +267,15 @@ def test_a_temporary_directory_goes_away(tmp_path, monkeypatch):
     assert _names(tmp_path) == []
     monkeypatch.setattr(files.tempfile, "tempdir", str(tmp_path / "missing"))
     with pytest.raises(UserError, match="cannot write"), files.temporary_directory():
+        raise AssertionError("there is no such directory")
+
+
+def test_no_place_at_all_for_temporary_files_is_a_user_error(monkeypatch):
+    def fail():
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(files.tempfile, "gettempdir", fail)
+    with pytest.raises(UserError, match="No usable"), files.temporary_directory():
         raise AssertionError("there is no such directory")
 
 
@@ -272,6 +308,42 @@ def test_unusable_output_names_are_refused(names):
     with pytest.raises(UserError, match="each of them once and none") as error:
         files.output_files(names, ["in.txt"])
     assert repr(names) in str(error.value)
+
+
+def test_one_file_under_two_paths_is_found(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "in.txt").write_bytes(b"")
+    (tmp_path / "linked").symlink_to("folder")
+    (tmp_path / "in_link").symlink_to("folder/in.txt")
+    os.link("folder/in.txt", "hard")
+    for names in (
+        "linked/in.txt",
+        "in_link",
+        "hard",
+        "folder/a,linked/a",
+        "folder/new/../in.txt",
+    ):
+        with pytest.raises(UserError, match="is (the input file|the same file as)"):
+            files.output_files(names, ["folder/in.txt"])
+    assert _names(tmp_path) == ["folder", "hard", "in_link", "linked"]
+
+
+def test_an_output_file_within_another_path_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for names in ("a,a/b", "a/b,a", "b/c/d,b"):
+        with pytest.raises(UserError, match="is inside"):
+            files.output_files(names, [])
+    for outputs, inputs in (
+        (["a", "work/b"], []),
+        (["a"], ["work/in"]),
+        (["work"], []),
+        (["a"], ["work"]),
+    ):
+        with pytest.raises(UserError, match="is (inside|the same file|the input)"):
+            files.require_separate("a", outputs, inputs, ["work"])
+    files.require_separate("a", ["a", "works/b"], ["wor"], ["work"])
+    assert _names(tmp_path) == []
 
 
 def test_output_names_are_split(tmp_path):

@@ -12,11 +12,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import uuid
 import zipfile
 
+from albert_zh import files
 from albert_zh.engines.common import PROGRESS, USER_ERROR, Engine, ignore
 from albert_zh.errors import UserError
 
@@ -59,7 +59,7 @@ class SparkEngine(Engine):
         self._session = None
         # Executors fetch from it also when they join later. Someone else's session may
         # outlive this engine, so for that it stays to the end of the process.
-        self._directory = tempfile.mkdtemp(prefix="albert_zh")
+        self._directory = files.make_temporary_directory()
         atexit.register(shutil.rmtree, self._directory, ignore_errors=True)
         with self._starting(
             "start Spark with {}".format(
@@ -79,7 +79,9 @@ class SparkEngine(Engine):
             is_local = self._context.master.startswith("local")
             if is_local and not os.environ.get("PYSPARK_PYTHON"):
                 self._context.pythonExec = sys.executable
-        for file in pack_own_modules(self._directory) + list(python_files):
+        with self._starting("pack modules for Spark's executors", "make room for them"):
+            own_files = pack_own_modules(self._directory)
+        for file in own_files + list(python_files):
             with self._starting(
                 "give {} to Spark's executors".format(file),
                 "expected a Python file or a zip file of modules",
