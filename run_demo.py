@@ -11,13 +11,12 @@ import collections
 import json
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 import time
 
-from albert_zh import console, corpus
-from albert_zh.errors import UserError, as_user_error
+from albert_zh import console, corpus, files
+from albert_zh.errors import UserError
 
 REPOSITORY = os.path.dirname(os.path.abspath(__file__))
 CORPUS = os.path.join("resources", "sample_corpus.txt")
@@ -25,6 +24,12 @@ PAIRS = os.path.join("resources", "sample_pairs")
 CONFIG = os.path.join("albert_config", "albert_config_nano.json")
 # Marks a directory that may be emptied, as the demo made it.
 MARKER = ".made_by_run_demo"
+# Everything that the demo's commands leave in it; nothing else is removed.
+OWN_NAMES = {MARKER, "vocab.txt", "pretrained", "classifier"} | {
+    part + ending
+    for part in ("train", "heldout")
+    for ending in (".txt", ".tfrecord", ".tfrecord.summary.json", ".tfrecord.work")
+}
 
 HELD_OUT_SHARE = 0.1
 # From the task's test file: one question put twice, and two questions on one topic.
@@ -65,9 +70,8 @@ def main(args):
     """Runs the demo; see `build_parser` for the arguments."""
     directory = os.path.relpath(args.output_dir, REPOSITORY)
     os.chdir(REPOSITORY)
-    with as_user_error(OSError):
-        prepare_output_dir(directory)
-        split_corpus(CORPUS, directory)
+    prepare_output_dir(directory)
+    split_corpus(CORPUS, directory)
     steps = pretraining_steps(args, directory) + classification_steps(args, directory)
     seconds = [run_step(step) for step in steps]
     console.show("\n" + report(steps, seconds, directory))
@@ -77,20 +81,32 @@ def prepare_output_dir(directory):
     """Makes the directory anew, if it is empty or an earlier demo's.
 
     Raises:
-      UserError: it holds something else, or is a file.
+      UserError: it holds something else, is no directory, or cannot be emptied.
     """
-    if os.path.isfile(directory):
-        raise UserError("--output_dir {} is a file; name a directory".format(directory))
-    if os.path.isdir(directory) and os.listdir(directory):
-        if not os.path.exists(os.path.join(directory, MARKER)):
-            raise UserError(
-                "--output_dir {} holds files that no demo has made; name a new "
-                "directory".format(directory)
-            )
-        shutil.rmtree(directory)
-    os.makedirs(directory, exist_ok=True)
-    with open(os.path.join(directory, MARKER), "w"):
-        pass
+    if os.path.islink(directory) or (
+        os.path.lexists(directory) and not os.path.isdir(directory)
+    ):
+        raise UserError(
+            "--output_dir {} is a file or a link; name a directory".format(directory)
+        )
+    with files.writing(directory):
+        files.make_directory(directory)
+        names = os.listdir(directory)
+    is_own = MARKER in names and not os.path.islink(os.path.join(directory, MARKER))
+    foreign = sorted(set(names) - OWN_NAMES if is_own else names)
+    if foreign:
+        raise UserError(
+            "--output_dir {} holds {!r}, which no demo has made; name a new "
+            "directory".format(directory, foreign[0])
+        )
+    # The mark goes last: what is left when this is interrupted is still the demo's.
+    for name in sorted(names, key=MARKER.__eq__):
+        path = os.path.join(directory, name)
+        if os.path.isdir(path) and not os.path.islink(path):
+            files.remove_directory(path)
+        else:
+            files.remove(path)
+    files.write_text("", os.path.join(directory, MARKER))
 
 
 def split_corpus(corpus_file, directory):
@@ -100,9 +116,8 @@ def split_corpus(corpus_file, directory):
     parts = {"train": documents[:num_train], "heldout": documents[num_train:]}
     for name, part in parts.items():
         path = os.path.join(directory, name + ".txt")
-        with open(path, "w", encoding="utf-8") as output:
-            texts = ["\n".join(document.sentences) + "\n" for document in part]
-            output.write("\n".join(texts))
+        texts = ["\n".join(document.sentences) + "\n" for document in part]
+        files.write_text("\n".join(texts), path)
 
 
 def pretraining_steps(args, directory):

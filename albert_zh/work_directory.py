@@ -36,7 +36,8 @@ _RUN_FILE = re.compile(
 def hold(root):
     """Makes the working directory or takes it over, and keeps other runs out of it.
 
-    It is removed at the end if no run is in it any more.
+    It is removed at the end if there is no run in it, one that has its manifest, to go
+    on with.
 
     Args:
       root: its path.
@@ -51,22 +52,35 @@ def hold(root):
         "{}: another run is at work there; wait for it, or give another "
         "--output_file".format(root)
     )
-    with locks.hold(os.path.join(root, _LOCK), message):
-        _require_own(root)
-        mark = os.path.join(root, MARK)
-        files.remove_leftovers(mark)
-        files.write_text("", mark)
-        with files.writing(root):
-            files.sync_directory(os.path.dirname(root))
-        try:
-            yield
-        finally:
-            if not set(_list(root)) - {MARK, _LOCK}:
-                files.remove(mark)
-    if not _list(root):
+    try:
+        with locks.hold(os.path.join(root, _LOCK), message):
+            _require_own(root)
+            mark = os.path.join(root, MARK)
+            files.remove_leftovers(mark)
+            files.write_text("", mark)
+            with files.writing(root):
+                files.sync_directory(os.path.dirname(root))
+            try:
+                yield
+            finally:
+                _tidy(root)
+    finally:
         # Another run may be making itself at home in it.
         with contextlib.suppress(UserError):
-            files.remove_empty_directory(root)
+            if not _list(root):
+                files.remove_empty_directory(root)
+
+
+def _tidy(root):
+    """Removes what is of no use to anybody; a failure hides no other one."""
+    try:
+        manifests = [os.path.join(run, MANIFEST) for run in runs(root)]
+        if not any(map(files.exists, manifests)):
+            clear(root)
+        if not set(_list(root)) - {MARK, _LOCK}:
+            files.remove(os.path.join(root, MARK))
+    except UserError as error:
+        _LOGGER.warning("%s", error)
 
 
 def runs(root):

@@ -1,5 +1,7 @@
 """The demo's own part: its directory, the split, what it does when a command fails."""
 
+import os
+
 import pytest
 
 import run_demo
@@ -37,6 +39,43 @@ def test_leaves_a_foreign_directory_alone(tmp_path):
     with pytest.raises(UserError, match="no demo has made"):
         run_demo.prepare_output_dir(str(tmp_path))
     assert thesis.exists()
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "linked mark", "link", "pipe"])
+def test_removes_only_what_a_demo_has_made(tmp_path, kind):
+    directory = tmp_path / "demo"
+    run_demo.prepare_output_dir(str(directory))
+    (directory / "train.txt").write_text("", encoding="utf-8")
+    precious = directory / "thesis"
+    if kind == "folder":
+        precious.mkdir()
+        precious = precious / "thesis.txt"
+    if kind == "linked mark":
+        (directory / run_demo.MARKER).rename(tmp_path / "mark")
+        (directory / run_demo.MARKER).symlink_to(tmp_path / "mark")
+        precious = directory / "train.txt"
+    if kind == "link":
+        directory.rename(tmp_path / "real")
+        directory.symlink_to(tmp_path / "real")
+        precious = directory / "train.txt"
+    if kind == "pipe":
+        directory = tmp_path / "pipe"
+        os.mkfifo(str(directory))
+    precious.write_text("十年心血", encoding="utf-8")
+    with pytest.raises(UserError, match="no demo has made|a file or a link"):
+        run_demo.prepare_output_dir(str(directory))
+    assert precious.read_text(encoding="utf-8") == "十年心血"
+
+
+def test_a_link_in_its_directory_is_not_followed(tmp_path):
+    directory = tmp_path / "demo"
+    run_demo.prepare_output_dir(str(directory))
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.txt").write_text("十年心血", encoding="utf-8")
+    (directory / "pretrained").symlink_to(tmp_path / "precious")
+    run_demo.prepare_output_dir(str(directory))
+    assert (tmp_path / "precious" / "thesis.txt").exists()
+    assert not (directory / "pretrained").exists()
 
 
 def test_stops_with_the_exit_code_of_a_command_that_fails(capfd):

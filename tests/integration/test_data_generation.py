@@ -138,7 +138,7 @@ def test_damaged_files_are_named_and_can_be_overwritten(
     content = manifest.read_text()
     for damaged in ("{}", content[:50]):
         manifest.write_text(damaged)
-        assert_user_error(runs.run(tmp_path, *flags), "manifest.json is damaged")
+        assert_user_error(runs.run(tmp_path, *flags), "manifest.json: damaged")
     manifest.write_text(content)
     # A shard whose mark or part is gone is made again.
     marks = list(manifest.parent.glob("shard-*.json"))
@@ -150,7 +150,7 @@ def test_damaged_files_are_named_and_can_be_overwritten(
 
     summary = tmp_path / "out.tfrecord.summary.json"
     summary.write_text(summary.read_text()[:100])
-    assert_user_error(runs.run(tmp_path, *flags), "without a summary")
+    assert_user_error(runs.run(tmp_path, *flags), "summary.json: damaged")
     (tmp_path / "out-00001-of-00003.tfrecord").write_bytes(b"damaged")
     assert runs.run(tmp_path, *flags, "--overwrite").returncode == 0
     assert runs.digests(tmp_path) == undisturbed
