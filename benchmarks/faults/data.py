@@ -1,0 +1,451 @@
+"""Data generation: folders and links in the way, input and parts that change, kills."""
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+from albert_zh import corpus, files, generation, generation_run, instances, masking
+from albert_zh.engines import LocalEngine
+from albert_zh.errors import UserError
+from benchmarks.faults.common import REPOSITORY, Fault, not_done, not_refused, run
+
+SCRIPT = "create_pretraining_data.py"
+NUM_OUTPUTS = 3
+NUM_KILLS = 8
+SUMMARY = "out.tfrecord.summary.json"
+PRECIOUS = "ten years of work"
+# Short ones, of which nothing is learned: a few shards, done in half a second.
+_TEXT = "".join(
+    "今天天气很好{}。\n我们去公园玩。\n他喜欢读书。\n\n".format("啊" * (number % 9))
+    for number in range(120)
+)
+_SHARD_BYTES = 3000
+
+
+def _prepare(work, text=_TEXT):
+    """Makes a fresh folder with the input and the vocabulary; returns it."""
+    place = work / "place"
+    shutil.rmtree(str(place), ignore_errors=True)
+    place.mkdir()
+    (work / "in.txt").write_text(text, encoding="utf-8")
+    entries = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *sorted(set(_TEXT))]
+    vocabulary = "\n".join(entry for entry in entries if entry.strip())
+    (work / "vocab.txt").write_text(vocabulary, encoding="utf-8")
+    (work / "precious").write_text(PRECIOUS, encoding="utf-8")
+    return place
+
+
+def _is_lost(path):
+    """Says that somebody's file is lost; None where it is not."""
+    with contextlib.suppress(OSError):
+        if path.read_text(encoding="utf-8") == PRECIOUS:
+            return None
+    return "{} is lost".format(path.name)
+
+
+# ---- the command, as a user runs it
+
+
+def _flags(work, **changed):
+    given = dict(
+        input_file=work / "in.txt",
+        vocab_file=work / "vocab.txt",
+        output_file="out.tfrecord",
+        num_output_files=NUM_OUTPUTS,
+        max_seq_length=32,
+        max_predictions_per_seq=5,
+        dupe_factor=2,
+        non_chinese=True,
+        shard_bytes=_SHARD_BYTES,
+    )
+    given.update(changed)
+    return ["--{}={}".format(*item) for item in given.items() if item[1] is not None]
+
+
+def _paths_that_collide(work):
+    place = _prepare(work)
+    (place / "linked").symlink_to(place)
+    (place / "in_link").symlink_to(work / "in.txt")
+    os.link(str(work / "in.txt"), str(place / "hard"))
+    before = sorted(os.listdir(str(place)))
+    for flags in (
+        dict(output_file="a,a.summary.json"),
+        dict(output_file="a,a.work/b"),
+        dict(output_file="a,linked/a"),
+        dict(output_file="in_link"),
+        dict(output_file="hard"),
+        dict(output_file="a", report="a.work/pictures"),
+    ):
+        done = run(SCRIPT, *_flags(work, num_output_files=None, **flags), cwd=place)
+        problem = not_refused(done, "cannot write to")
+        if not problem and sorted(os.listdir(str(place))) != before:
+            problem = "something was made"
+        yield str(flags), problem
+
+
+def _pipes(work):
+    place = _prepare(work)
+    os.mkfifo(str(work / "pipe"))
+    for flag in ("input_file", "vocab_file"):
+        for path in (work / "pipe", "/dev/zero"):
+            flags = _flags(work, **{flag: path})
+            done = run(SCRIPT, *flags, cwd=place, timeout=60)
+            yield "{}={}".format(flag, path), not_refused(done, "no ordinary file")
+
+
+def _kills(work):
+    """kill -9 at random moments, with input blanked or a part cut in between."""
+    place = _prepare(work)
+    done = run(SCRIPT, *_flags(work), cwd=place)
+    problem = not_done(done)
+    expected = _digests(place)
+    place = _prepare(work)
+    rng, text = random.Random(0), (work / "in.txt").read_bytes()
+    for number in range(NUM_KILLS):
+        process = subprocess.Popen(
+            [sys.executable, str(REPOSITORY / SCRIPT), *_flags(work, num_workers=2)],
+            cwd=str(place),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        wanted = _num_files(place) + rng.randint(1, 15)
+        while process.poll() is None and _num_files(place) < wanted:
+            time.sleep(0.002)
+        if number % 2:
+            (work / "in.txt").write_bytes(b"\n" * len(text))
+            time.sleep(0.05)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        (work / "in.txt").write_bytes(text)
+        for part in sorted(place.rglob("*.part"))[:1]:
+            part.write_bytes(part.read_bytes()[:-1])
+        wrong = [n for n, d in _digests(place).items() if d != expected[n]]
+        yield "kill {}".format(number), problem or (wrong and "wrong: {}".format(wrong))
+    done = run(SCRIPT, *_flags(work), cwd=place)
+    problem = not_done(done)
+    if not problem and _digests(place) != expected:
+        problem = "other records"
+    if not problem and (
+        list(place.rglob(".*")) or (place / "out.tfrecord.work").exists()
+    ):
+        problem = "something is left"
+    yield "resumed at last", problem
+
+
+def _num_files(place):
+    return sum(len(names) for _, _, names in os.walk(str(place)))
+
+
+# ---- the library, in this process
+
+
+def _job(place):
+    settings = instances.Settings(32, 0.1, 2, masking.MaskSettings(0.15, 5))
+    return generation.Job(
+        settings=settings,
+        vocabulary=(place.parent / "vocab.txt").read_bytes(),
+        sentencepiece=False,
+        do_lower_case=True,
+        normalize_punctuation=False,
+        segmenter=None,
+        encoding_errors="strict",
+        random_seed=1,
+        output_files=tuple(
+            str(place / "out-{:05d}-of-{:05d}.tfrecord".format(number, NUM_OUTPUTS))
+            for number in range(NUM_OUTPUTS)
+        ),
+        work_directory=str(place / "out.tfrecord.work"),
+    )
+
+
+def _generate(place, overwrite=False):
+    """Makes the records; returns the message of the `UserError` or None."""
+    generation.load_tools.cache_clear()
+    try:
+        generation_run.run(
+            _job(place),
+            corpus.expand_input_files(str(place.parent / "in.txt")),
+            _SHARD_BYTES,
+            {"random_seed": 1},
+            LocalEngine(1),
+            str(place / "out.tfrecord"),
+            overwrite,
+        )
+    except UserError as error:
+        return "several lines" if "\n" in str(error) else str(error)
+    return None
+
+
+class _Stop(BaseException):
+    """Ends a run as a signal does."""
+
+
+@contextlib.contextmanager
+def _stopped_before(task, number, do=None):
+    """Within the block, ends a run before a task's call of a number.
+
+    Args:
+      task: name of a function of `generation`.
+      number: int, from 0.
+      do: function without arguments called instead, after which the run goes on.
+    """
+    original, calls = getattr(generation, task), []
+
+    def stopping(*arguments):
+        calls.append(None)
+        if len(calls) == number + 1:
+            if do is None:
+                raise _Stop
+            do()
+        return original(*arguments)
+
+    setattr(generation, task, stopping)
+    try:
+        with contextlib.suppress(_Stop):
+            yield
+    finally:
+        setattr(generation, task, original)
+
+
+def _digests(place):
+    return {path.name: path.read_bytes() for path in place.glob("out*.tfrecord")}
+
+
+def _undisturbed(work):
+    place = _prepare(work)
+    assert _generate(place) is None
+    return _digests(place)
+
+
+def _unlike(place, expected, error=None):
+    """Says where a run did not make what it should; None where it did."""
+    if error:
+        return error
+    if _digests(place) != expected:
+        return "other records"
+    left = [path.name for path in place.rglob("*") if path.name.endswith(".partial")]
+    return "left: {}".format(left) if left else None
+
+
+def _listed_files(work):
+    """--overwrite of a run whose summary lists what is somebody else's."""
+    for name in ("../precious", str(work / "precious"), "mine", "linked/precious"):
+        place = _prepare(work)
+        assert _generate(place) is None
+        (place / "mine").write_text(PRECIOUS, encoding="utf-8")
+        (place / "linked").symlink_to(work)
+        summary = json.loads((place / SUMMARY).read_text(encoding="utf-8"))
+        for whole in (True, False):
+            listed = dict(summary["output_files"], **{name: 1})
+            content = dict(summary, output_files=listed)
+            content = content if whole else {"output_files": listed, "manifest": {}}
+            (place / SUMMARY).write_text(json.dumps(content), encoding="utf-8")
+            error = _generate(place, overwrite=True)
+            problem = _is_lost(work / "precious") or _is_lost(place / "mine")
+            if not problem and "which is no output file" not in str(error):
+                problem = error or "not refused"
+            yield "{} {}".format(name, whole), problem
+
+
+def _foreign_folders(work):
+    for name in ("thesis", "lock", "0123456789abcdef/thesis", "a/b/c"):
+        for is_marked in (False, True):
+            for overwrite in (False, True):
+                place = _prepare(work)
+                if is_marked:
+                    with _stopped_before("make_shard", 1):
+                        _generate(place)
+                path = place / "out.tfrecord.work" / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(PRECIOUS, encoding="utf-8")
+                error = _generate(place, overwrite)
+                is_own = is_marked and name == "lock"
+                problem = None if is_own else _is_lost(path)
+                if not problem and not is_own and not error:
+                    problem = "not refused"
+                yield "{} {} {}".format(name, is_marked, overwrite), problem
+
+
+def _links(work):
+    """Links under every name that a run writes, foreseeable or not."""
+    names = ["out-00000-of-00003.tfrecord", SUMMARY, "out.tfrecord.work"]
+    names += ["out.tfrecord.work/lock", "out.tfrecord.work/" + "0" * 16]
+    for name in names:
+        for is_marked in (False, True):
+            for overwrite in (False, True):
+                place = _prepare(work)
+                if is_marked:
+                    with _stopped_before("make_shard", 1):
+                        _generate(place)
+                link = place / name
+                link.parent.mkdir(exist_ok=True)
+                if link.is_dir():
+                    shutil.rmtree(str(link))
+                link.symlink_to(work / "precious")
+                _generate(place, overwrite)
+                yield (
+                    "{} {} {}".format(name, is_marked, overwrite),
+                    _is_lost(work / "precious"),
+                )
+
+
+def _changed_input(work):
+    """Another content, and the old time, before a shard; restored after the run."""
+    expected, text = _undisturbed(work), _TEXT.encode("utf-8")
+    middle = len(text) // 2
+    changes = {
+        "blank": b"\n" * len(text),
+        "cut": text[:middle],
+        "empty": b"",
+        "longer": text * 2,
+        "one byte": text[:middle] + b"\n" + text[middle + 1 :],
+    }
+    for name, content in changes.items():
+        for number in (0, 1, 3):
+            place = _prepare(work)
+            path = work / "in.txt"
+            status = os.stat(str(path))
+
+            def disturb(path=path, content=content, status=status):
+                path.write_bytes(content)
+                times = (status.st_atime_ns, status.st_mtime_ns)
+                os.utime(str(path), ns=times)
+
+            with _stopped_before("make_shard", number, disturb):
+                error = _generate(place)
+            problem = None if "has changed" in str(error) else error or "not refused"
+            path.write_bytes(text)
+            problem = problem or _unlike(place, expected, _generate(place))
+            yield "{} before shard {}".format(name, number), problem
+
+
+def _damage(path, how):
+    content = path.read_bytes()
+    path.unlink()
+    if how == "other":
+        path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    elif how != "gone":
+        path.write_bytes(
+            {"cut": content[:-1], "empty": b"", "longer": content * 2}[how]
+        )
+
+
+def _damaged_parts(work):
+    """A part or a mark that is damaged between two runs, or while parts are merged."""
+    expected = _undisturbed(work)
+    for how in ("gone", "cut", "empty", "longer", "other"):
+        for name in ("shard-00001-of-00002.part", "shard-00002.json"):
+            for task, number in (("make_shard", 3), ("merge_output", 2)):
+                place = _prepare(work)
+                with _stopped_before(task, number):
+                    _generate(place)
+                (path,) = place.rglob(name)
+                _damage(path, how)
+                error = _generate(place)
+                yield (
+                    "{} {} {}".format(name, how, task),
+                    _unlike(place, expected, error),
+                )
+        place = _prepare(work)
+
+        def disturb(place=place, how=how):
+            (path,) = place.rglob("shard-00001-of-00002.part")
+            _damage(path, how)
+
+        with _stopped_before("merge_output", 1, disturb):
+            error = _generate(place)
+        problem = None if error and "part" in error else "merged"
+        problem = problem or _unlike(place, expected, _generate(place))
+        yield "while merging {}".format(how), problem
+
+
+def _damaged_outputs(work):
+    """An output file that is damaged after it was complete, or before all are."""
+    expected = _undisturbed(work)
+    for how in ("cut", "empty", "longer", "other"):
+        for number in (1, None):
+            place = _prepare(work)
+            with _stopped_before("merge_output", NUM_OUTPUTS if number is None else 1):
+                _generate(place)
+            _damage(place / "out-00000-of-00003.tfrecord", how)
+            error = _generate(place)
+            is_named = "is not as it was made" in str(error)
+            problem = None if is_named else error or "taken for whole"
+            error = _generate(place, overwrite=True)
+            yield (
+                "{} {}".format(how, number),
+                problem or _unlike(place, expected, error),
+            )
+
+
+def _damaged_json(work):
+    """The manifest or the summary is no longer what it was; --overwrite leads out."""
+    expected = _undisturbed(work)
+    contents = [b"", b"{", b"[]", b"{}", b"\xff", b"[" * 10**5, b'{"input": 1e999}']
+    contents += [b'{"input": [3], "output": []}', b'{"output_files": 7}', b"NaN"]
+    for content in contents:
+        for name in ("manifest.json", SUMMARY):
+            place = _prepare(work)
+            with _stopped_before("make_shard", 2 if name != SUMMARY else 10**6):
+                _generate(place)
+            (path,) = place.rglob(name)
+            path.write_bytes(content)
+            error = _generate(place)
+            problem = None if name in str(error) else error or "taken for whole"
+            error = _generate(place, overwrite=True)
+            yield (
+                "{} {!r:.30}".format(name, content),
+                problem or _unlike(place, expected, error),
+            )
+
+
+def _full_disks(work):
+    """The disk is full at a random write."""
+    expected = _undisturbed(work)
+    write, rng = files.open_file, np.random.RandomState(0)
+    for number in rng.randint(0, 40, 12):
+        place, calls = _prepare(work), []
+
+        def full(path, mode="rb", number=number, calls=calls):
+            calls.append(None)
+            if "x" in mode and len(calls) > number:
+                raise OSError(28, "No space left on device")
+            return write(path, mode)
+
+        files.open_file = full
+        try:
+            error = _generate(place)
+        finally:
+            files.open_file = write
+        problem = None
+        if error and not error.startswith("cannot write"):
+            problem = error
+        yield (
+            "write {}".format(number),
+            problem or _unlike(place, expected, error and _generate(place)),
+        )
+
+
+FAULTS = [
+    Fault("--overwrite of files of others that the summary lists", _listed_files),
+    Fault("a working directory or files in it that no run made", _foreign_folders),
+    Fault("symbolic links under names that a run writes", _links),
+    Fault("input changed while shards are made, then restored", _changed_input),
+    Fault("parts and marks damaged before they are merged", _damaged_parts),
+    Fault("output files damaged", _damaged_outputs),
+    Fault("manifest or summary damaged", _damaged_json),
+    Fault("no room on the disk", _full_disks),
+    Fault("output paths that collide", _paths_that_collide),
+    Fault("pipes and devices in the place of files", _pipes),
+    Fault("kill -9, with input blanked and parts cut meanwhile", _kills),
+]
