@@ -149,6 +149,7 @@ def main(args):
         args.distribution,
         args.use_tpu,
         args.worker_timeout or distribution.WORKER_TIMEOUT,
+        args.allow_open_ports,
     )
     if args.do_train:
         _check_batch(args, args.num_tpu_cores if args.use_tpu else spread.num_replicas)
@@ -198,6 +199,8 @@ def _check_flags(args):
         )
     if args.worker_timeout is not None and args.distribution != "multi_worker":
         raise UserError("--worker_timeout is of use with --distribution=multi_worker")
+    if args.allow_open_ports and args.distribution != "multi_worker":
+        raise UserError("--allow_open_ports requires --distribution=multi_worker")
     if not args.do_train:
         _check_training_flags_absent(args)
     if args.do_train and args.num_warmup_steps >= args.num_train_steps:

@@ -148,6 +148,12 @@ def add_distribution_arguments(parser):
         type=positive_int,
         help="seconds to wait for the other workers, multi_worker only; default: 300",
     )
+    parser.add_bool(
+        "--allow_open_ports",
+        False,
+        "let workers that are all on this machine open their ports to the network: "
+        "whoever reaches them can read and write files as you; multi_worker only",
+    )
 
 
 def _boolean(text):

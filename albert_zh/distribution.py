@@ -15,6 +15,7 @@ from typing import Any, List, NamedTuple, Optional
 
 import tensorflow.compat.v1 as tf
 
+from albert_zh import network
 from albert_zh.errors import Stopped, UserError
 
 _LOGGER = logging.getLogger(__name__)
@@ -84,17 +85,19 @@ class Distribution(NamedTuple):
 ONE_DEVICE = Distribution()
 
 
-def create(kind, use_tpu, worker_timeout):
+def create(kind, use_tpu, worker_timeout, allow_open_ports=False):
     """Builds the `Distribution` that a command's flags ask for.
 
     Args:
       kind: one of `KINDS`; "multi_worker" reads the environment's TF_CONFIG.
       use_tpu: bool, whether the run is on TPU.
       worker_timeout: int, seconds to wait for the other workers.
+      allow_open_ports: bool, whether workers that are all on this machine may be
+        reached from others, too.
 
     Raises:
       UserError: `kind` does not go with TPU or with TF_CONFIG, which is missing or
-        wrong, or this worker's port is in use.
+        wrong, or this worker's port is in use or would be open to the network.
     """
     if use_tpu:
         if kind != "none":
@@ -114,6 +117,7 @@ def create(kind, use_tpu, worker_timeout):
                 )
             )
         _check_port(cluster.addresses[cluster.rank])
+        _check_who_reaches(cluster, allow_open_ports)
         return Distribution(_multi_worker_strategy(), cluster, worker_timeout)
     if cluster and len(cluster.addresses) > 1:
         raise UserError(
@@ -236,6 +240,42 @@ def _check_port(address):
                     address, error.strerror
                 )
             ) from error
+
+
+def _check_who_reaches(cluster, allow_open_ports):
+    """Sees to it that this worker's port is open to others only where that is wanted.
+
+    TensorFlow listens on all interfaces, whatever address it is given.
+
+    Raises:
+      UserError: all workers are on this machine, but others could reach them; or
+        the flag is given for workers that are not.
+    """
+    own = cluster.addresses[cluster.rank]
+    hosts = [_split_address(address, address)[0] for address in cluster.addresses]
+    is_local = all(map(network.is_loopback, hosts))
+    interfaces = network.open_interfaces()
+    if allow_open_ports and not is_local:
+        raise UserError(
+            "--allow_open_ports is for workers that are all on this machine, but "
+            "TF_CONFIG names others, whose ports are open anyway; leave the flag out"
+        )
+    if is_local and interfaces and not allow_open_ports:
+        raise UserError(
+            "TF_CONFIG: TensorFlow would open the port of this worker, {}, on {} as "
+            "well, without authentication; start the workers by launch_workers.py, "
+            "which gives them a private network, or give --allow_open_ports".format(
+                own, ", ".join(interfaces)
+            )
+        )
+    if interfaces:
+        _LOGGER.warning(
+            "port %d of this machine is open by %s: whoever reaches it can read and "
+            "write files as this user, without authentication or encryption; see "
+            "docs/security.md for what to put around it",
+            _split_address(own, own)[1],
+            ", ".join(interfaces),
+        )
 
 
 def is_first_replica():

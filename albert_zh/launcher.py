@@ -1,8 +1,15 @@
-"""Workers of one training run as processes of this machine."""
+"""Workers of one training run as processes of this machine.
 
+A worker's port lets everybody who reaches it read and write files as this user, and
+TensorFlow opens it on all interfaces, whatever address it is given. So the workers
+get a private network (`network.PrivateNetwork`), which nobody else reaches.
+"""
+
+import contextlib
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -10,6 +17,7 @@ import sys
 import threading
 import time
 
+from albert_zh import network
 from albert_zh.errors import UserError
 
 _LOGGER = logging.getLogger(__name__)
@@ -19,18 +27,24 @@ _LOGGER = logging.getLogger(__name__)
 GRACE_SECONDS = 10.0
 _POLL_SECONDS = 0.2
 _HOST = "127.0.0.1"
+_ALLOW_OPEN_PORTS = "--allow_open_ports"
 
 
 def check_command(command):
-    """Raises `UserError` unless `command`, a list, begins with a Python script."""
+    """Raises `UserError` unless `command`, a list, is a Python script and its flags."""
     if not command or not os.path.isfile(command[0]):
         raise UserError(
             "expected a script to start, such as run_pretraining.py, and its flags "
             "after --num_workers; received {!r}".format(" ".join(command))
         )
+    if any(flag.split("=")[0] == _ALLOW_OPEN_PORTS for flag in command):
+        raise UserError(
+            "{} after {}: give it before, as launch_workers.py makes the workers' "
+            "network".format(_ALLOW_OPEN_PORTS, command[0])
+        )
 
 
-def run_workers(command, num_workers):
+def run_workers(command, num_workers, allow_open_ports=False):
     """Runs a command as several workers that train together; returns the exit code.
 
     Each finds the others in TF_CONFIG; the first is the chief. Their standard output
@@ -38,13 +52,20 @@ def run_workers(command, num_workers):
     fails, the others are ended: by SIGTERM, then by force. SIGINT, SIGTERM and
     SIGHUP are passed on to all workers.
 
+    Their network is a private one, in which they reach nobody but each other.
+
     Args:
-      command: list of str, program and arguments.
+      command: list of str, the path of a program and its arguments.
       num_workers: int.
+      allow_open_ports: bool, whether to start them in this machine's network, where
+        others may reach their ports; the command is told by a flag of that name.
 
     Returns:
       0 if every worker succeeded; else the code of the first that failed, 128 plus
       the number of the signal that ended it.
+
+    Raises:
+      UserError: their ports would be open, or they would lack a network they need.
     """
     workers, received = [], []
     previous = {
@@ -55,10 +76,15 @@ def run_workers(command, num_workers):
         if signal.getsignal(number) != signal.SIG_IGN
     }
     try:
-        addresses = _free_addresses(num_workers)
-        for rank in range(num_workers):
-            workers.append(_Worker(command, addresses, rank))
-        return _wait(workers, received)
+        with contextlib.ExitStack() as stack:
+            if allow_open_ports:
+                command, start = command + [_ALLOW_OPEN_PORTS], subprocess.Popen
+            else:
+                start = _start_on_loopback(command, stack)
+            addresses = _free_addresses(num_workers)
+            for rank in range(num_workers):
+                workers.append(_Worker(start, command, addresses, rank))
+            return _wait(workers, received)
     finally:
         for worker in workers:
             worker.kill()
@@ -66,14 +92,57 @@ def run_workers(command, num_workers):
             signal.signal(number, handler)
 
 
+def _start_on_loopback(command, stack):
+    """Returns the function that starts workers which others do not reach.
+
+    Args:
+      command: list of str, what is to be started.
+      stack: `contextlib.ExitStack` that closes their network.
+
+    Returns:
+      A function like `subprocess.Popen`.
+
+    Raises:
+      UserError: there is none, or the command names remote files.
+    """
+    try:
+        private = stack.enter_context(contextlib.closing(network.PrivateNetwork()))
+    except OSError as error:
+        names = network.open_interfaces()
+        if not names:
+            return subprocess.Popen
+        raise UserError(
+            "cannot make a private network for the workers ({}), and their ports would "
+            "be open to everybody who reaches this machine by {}, who could read and "
+            "write files as you; give {} before {} to accept that".format(
+                error, ", ".join(names), _ALLOW_OPEN_PORTS, command[1]
+            )
+        ) from error
+    remote = [argument for argument in command if _is_remote(argument)]
+    if remote:
+        raise UserError(
+            "{}: the workers' private network leads nowhere but to each other; copy "
+            "those files to this machine, or give {} before {}, which opens the "
+            "workers' ports to the network".format(
+                remote[0], _ALLOW_OPEN_PORTS, command[1]
+            )
+        )
+    return private.start
+
+
+def _is_remote(argument):
+    """Whether an argument names files of another machine, as in "gs://"."""
+    return bool(set(re.findall(r"([A-Za-z][\w+.-]*)://", argument)) - {"file"})
+
+
 class _Worker:
     """One process and the thread that shows its output."""
 
-    def __init__(self, command, addresses, rank):
+    def __init__(self, start, command, addresses, rank):
         task = {"type": "worker", "index": rank}
         config = {"cluster": {"worker": addresses}, "task": task}
         self.rank = rank
-        self.process = subprocess.Popen(
+        self.process = start(
             command,
             env=dict(os.environ, TF_CONFIG=json.dumps(config), PYTHONUNBUFFERED="1"),
             stdin=subprocess.DEVNULL,

@@ -139,3 +139,16 @@ def train_sentencepiece():
         return str(directory / "spiece.model")
 
     return train
+
+
+@pytest.fixture
+def private_network():
+    """A `network.PrivateNetwork`; skips where this system has none or forbids it."""
+    from albert_zh import network
+
+    try:
+        private = network.PrivateNetwork()
+    except OSError as error:
+        pytest.skip("no private network can be made here: {}".format(error))
+    yield private
+    private.close()

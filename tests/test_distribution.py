@@ -10,7 +10,7 @@ import threading
 import pytest
 import tensorflow.compat.v1 as tf
 
-from albert_zh import distribution
+from albert_zh import distribution, network
 from albert_zh.distribution import Cluster
 from albert_zh.errors import Stopped, UserError
 from albert_zh.stopping import SigtermHook
@@ -94,6 +94,49 @@ def test_multi_worker_needs_tf_config_and_its_port(monkeypatch):
         monkeypatch.setenv("TF_CONFIG", config({"worker": [address, "b:2"]}))
         with pytest.raises(UserError, match="{} cannot be used".format(address)):
             distribution.create("multi_worker", False, 1)
+
+
+LOOPBACK = ["127.0.0.1:23456", "[::1]:23457", "localhost:23458"]
+
+
+@pytest.mark.parametrize("addresses", [LOOPBACK, LOOPBACK[:1]])
+def test_local_workers_on_open_ports_are_refused(monkeypatch, addresses):
+    monkeypatch.setenv("TF_CONFIG", config({"worker": addresses}))
+    monkeypatch.setattr(network, "open_interfaces", lambda: ["eth0", "wlan0"])
+    words = "127.0.0.1:23456, on eth0, wlan0 as well.*launch_workers.py.*--allow_open"
+    with pytest.raises(UserError, match=words):
+        distribution.create("multi_worker", False, 1)
+
+
+def check_warning(monkeypatch, caplog, addresses, interfaces, allow_open_ports):
+    """The warnings of a worker that is let through."""
+    monkeypatch.setenv("TF_CONFIG", config({"worker": addresses}))
+    monkeypatch.setattr(network, "open_interfaces", lambda: interfaces)
+    monkeypatch.setattr(distribution, "_multi_worker_strategy", lambda: "strategy")
+    created = distribution.create("multi_worker", False, 1, allow_open_ports)
+    assert created.strategy == "strategy"
+    return [record.getMessage() for record in caplog.records]
+
+
+@pytest.mark.parametrize(
+    "addresses, allow", [(LOOPBACK, True), (["host0:23456", "host1:23457"], False)]
+)
+def test_open_ports_are_told(monkeypatch, caplog, addresses, allow):
+    (warning,) = check_warning(monkeypatch, caplog, addresses, ["eth0"], allow)
+    assert "port 23456 of this machine is open by eth0" in warning
+    assert "can read and write files as this user" in warning
+    assert "docs/security.md" in warning
+
+
+@pytest.mark.parametrize("allow", [False, True])
+def test_ports_that_only_this_machine_reaches_need_no_word(monkeypatch, caplog, allow):
+    assert not check_warning(monkeypatch, caplog, LOOPBACK, [], allow)
+
+
+def test_ports_of_a_real_cluster_need_no_flag(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", config({"worker": LOOPBACK[:1] + ["host1:23457"]}))
+    with pytest.raises(UserError, match="--allow_open_ports is for workers that"):
+        distribution.create("multi_worker", False, 1, True)
 
 
 NO_CLUSTERS = [

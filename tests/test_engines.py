@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 import uuid
 import zipfile
 
@@ -21,6 +22,7 @@ from spark_support import executors_below, process_status, require_spark
 
 from albert_zh import engines
 from albert_zh.engines import LocalEngine, SparkEngine
+from albert_zh.engines import spark as spark_engine
 from albert_zh.errors import UserError
 
 WAIT_SECONDS = 120  # for something that must happen; far more than it takes
@@ -589,3 +591,56 @@ def test_spark_in_one_process(tmp_path):
     assert "memory" in seen["death"]
     assert "\n" not in seen["bad file"] + seen["death"]
     assert seen["stopped"] and not seen["left"] and seen["same handler"]
+
+
+class _SparkConf(dict):
+    """What Spark is configured to, as its `SparkConf` tells."""
+
+    contains = dict.__contains__
+
+
+ON_LOOPBACK = {
+    "spark.ui.enabled": "false",
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+}
+WITHOUT_PAGES = {"spark.ui.enabled": "false"}
+
+
+@pytest.mark.parametrize(
+    "master, configured, address, expected",
+    [
+        ("local[2]", {}, None, ON_LOOPBACK),
+        (None, {"spark.master": "local[*]"}, None, ON_LOOPBACK),
+        (None, {"spark.master": "yarn"}, None, {}),
+        (None, {}, None, {}),
+        ("spark://host:7077", {"spark.master": "local[*]"}, None, {}),
+        ("local[2]", {}, "10.0.0.1", WITHOUT_PAGES),
+        ("local[2]", {"spark.driver.host": "host0"}, None, WITHOUT_PAGES),
+        ("local[2]", {"spark.driver.bindAddress": "0.0.0.0"}, None, WITHOUT_PAGES),
+        (
+            "local[2]",
+            {"spark.ui.enabled": "true"},
+            None,
+            {k: v for k, v in ON_LOOPBACK.items() if k not in WITHOUT_PAGES},
+        ),
+    ],
+)
+def test_local_spark_is_kept_to_loopback_unless_told_otherwise(
+    monkeypatch, master, configured, address, expected
+):
+    seen = []
+    java = types.SimpleNamespace(
+        _ensure_initialized=lambda: seen.append(os.environ.get("SPARK_LOCAL_IP"))
+    )
+    pyspark = types.SimpleNamespace(
+        SparkConf=lambda: _SparkConf(configured), SparkContext=java
+    )
+    monkeypatch.setitem(sys.modules, "pyspark", pyspark)
+    monkeypatch.delenv("SPARK_LOCAL_IP", raising=False)
+    if address:
+        monkeypatch.setenv("SPARK_LOCAL_IP", address)
+    assert spark_engine._settings_of_loopback(master) == expected
+    is_local = (master or "").startswith("local")
+    assert seen == [address or ("127.0.0.1" if is_local else None)]
+    assert os.environ.get("SPARK_LOCAL_IP") == address

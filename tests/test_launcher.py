@@ -11,19 +11,24 @@ import textwrap
 
 import pytest
 
-from albert_zh import launcher
+from albert_zh import launcher, network
+from albert_zh.errors import UserError
+from benchmarks.faults import ports
 
 TIMEOUT_SECONDS = 120
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 
 # Runs a worker's code with its rank, like `launch_workers.py` without TensorFlow.
-LAUNCH = """
+_LAUNCH = """
 import logging, sys
 from albert_zh import launcher
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 launcher.GRACE_SECONDS = 0.5
-sys.exit(launcher.run_workers([sys.executable, "-c", sys.argv[1]], 2))
+sys.exit(launcher.run_workers([sys.executable, "-c", sys.argv[1]], 2, {}))
 """
+LAUNCH_PRIVATELY, LAUNCH_OPENLY = _LAUNCH.format(False), _LAUNCH.format(True)
+# As users do; where the system forbids it, openly: these workers open no port.
+LAUNCH = LAUNCH_PRIVATELY if ports.has_private_networks() else LAUNCH_OPENLY
 RANK = "import json, os, signal, sys, time\n" + (
     "rank = json.loads(os.environ['TF_CONFIG'])['task']['index']\n"
 )
@@ -104,6 +109,86 @@ def test_all_end_when_one_fails(failure, expected):
     assert "worker 1 ended with code" in output
     assert len(pids_in(output)) == 2
     assert not any(map(is_running, pids_in(output)))
+
+
+def test_workers_are_in_one_private_network(private_network):
+    code = "print('network', os.readlink('/proc/self/ns/net'), sys.argv[1:])"
+    status, output = run(code, LAUNCH_PRIVATELY)
+    assert status == 0, output
+    networks = re.findall(r"network (\S+) \[\]", output)
+    assert len(networks) == 2 and len(set(networks)) == 1
+    assert networks[0] != os.readlink("/proc/self/ns/net")
+
+
+def test_allowed_workers_are_in_this_network_and_told_so():
+    code = "print('network', os.readlink('/proc/self/ns/net'), sys.argv[1:])"
+    status, output = run(code, LAUNCH_OPENLY)
+    assert status == 0, output
+    own = os.readlink("/proc/self/ns/net")
+    assert output.count("network {} ['--allow_open_ports']".format(own)) == 2
+
+
+def refuse(*_):
+    raise OSError("Operation not permitted: 'unshare'")
+
+
+def test_workers_on_open_ports_are_refused(monkeypatch):
+    monkeypatch.setattr(network, "PrivateNetwork", refuse)
+    monkeypatch.setattr(network, "open_interfaces", lambda: ["eth0", "wlan0"])
+    words = r"Operation not permitted: 'unshare'.*by eth0, wlan0, .*" + (
+        "give --allow_open_ports before run_pretraining.py"
+    )
+    with pytest.raises(UserError, match=words):
+        launcher.run_workers([sys.executable, "run_pretraining.py"], 2)
+
+
+def test_workers_need_no_private_network_where_there_is_no_other(monkeypatch, capfd):
+    monkeypatch.setattr(network, "PrivateNetwork", refuse)
+    monkeypatch.setattr(network, "open_interfaces", list)
+    command = [sys.executable, "-c", "import sys; print(sys.argv)"]
+    assert launcher.run_workers(command, 2) == 0
+    assert capfd.readouterr().out.count("['-c']") == 2
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["--input_file=a,gs://b/c"], ["--input_file=a,gs://b/c", "private network"]),
+        (["--output_dir", "hdfs://b/c"], ["hdfs://b/c", "--allow_open_ports before"]),
+        (["--allow_open_ports"], ["--allow_open_ports after listener.py"]),
+        (["--allow_open_ports=True"], ["give it before"]),
+    ],
+)
+def test_flags_that_a_private_network_forbids_are_one_line(
+    run_command, assert_user_error, private_network, tmp_path, flags, words
+):
+    (tmp_path / "listener.py").write_text("raise SystemExit('ran')")
+    arguments = ["--num_workers=2", "listener.py"] + flags
+    assert_user_error(run_command("launch_workers.py", *arguments), *words)
+
+
+def test_local_addresses_of_files_are_not_remote():
+    assert not launcher._is_remote("--input_file=file:///a,/b//c")
+    assert launcher._is_remote("--input_file=file:///a,s3://b")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of Linux")
+def test_a_system_without_private_networks_is_one_line(tmp_path, assert_user_error):
+    if not network.open_interfaces():
+        pytest.skip("this machine has no open interface")
+    (tmp_path / "listener.py").write_text("raise SystemExit('ran')")
+    command = [str(REPOSITORY / "launch_workers.py"), "--num_workers=2", "listener.py"]
+    try:
+        result = subprocess.run(
+            [sys.executable] + command,
+            cwd=str(tmp_path),
+            preexec_fn=ports.forbid_networks,
+            capture_output=True,
+            encoding="utf-8",
+        )
+    except subprocess.SubprocessError:
+        pytest.skip("this system forbids namespaces of users")
+    assert_user_error(result, "cannot make a private network", "--allow_open_ports")
 
 
 def test_signals_are_passed_on():

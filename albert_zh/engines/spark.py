@@ -21,6 +21,7 @@ from albert_zh.engines.common import PROGRESS, USER_ERROR, Engine, ignore
 from albert_zh.errors import UserError
 
 _POLL_SECONDS = 0.2  # between two looks at a job
+_LOOPBACK = "127.0.0.1"
 
 
 class SparkEngine(Engine):
@@ -29,6 +30,9 @@ class SparkEngine(Engine):
     The executors get this package, but the packages that it needs must be installed
     for their Python: that of this process where Spark runs on this machine, elsewhere
     what PYSPARK_PYTHON or Spark's configuration names.
+
+    Where Spark runs on this machine alone, only this machine reaches its ports,
+    unless its configuration or SPARK_LOCAL_IP says otherwise.
     """
 
     def __init__(self, master=None, python_files=()):
@@ -69,6 +73,9 @@ class SparkEngine(Engine):
             "Spark may have said more above",
         ):
             with _same_interrupt_handler():
+                if self._is_owner:
+                    for item in _settings_of_loopback(master).items():
+                        builder = builder.config(*item)
                 self._session = builder.getOrCreate()
             self._context = self._session.sparkContext
         if self._is_owner:
@@ -179,6 +186,51 @@ class SparkEngine(Engine):
             with contextlib.suppress(Exception):
                 self._context.cancelJobGroup(group)
             concurrent.futures.wait([future], _POLL_SECONDS)
+
+
+def _settings_of_loopback(master):
+    """Starts Java; returns the settings with which a local Spark uses loopback alone.
+
+    By default it binds its ports, which take tasks from everybody, to the address of
+    this machine, and its web pages to all addresses.
+
+    Args:
+      master: as of `SparkEngine`.
+
+    Returns:
+      dict name -> value; empty where Spark runs on other machines, too, or where the
+      user has chosen what it binds.
+    """
+    from pyspark import SparkConf, SparkContext
+
+    with _local_address_in_environment(master):
+        # Not public, but without Java, Spark's configuration files are not read.
+        SparkContext._ensure_initialized()
+    configured = SparkConf()
+    if not (master or configured.get("spark.master", "")).startswith("local"):
+        return {}
+    settings = {"spark.ui.enabled": "false"}
+    addresses = ["spark.driver.host", "spark.driver.bindAddress"]
+    is_chosen = "SPARK_LOCAL_IP" in os.environ
+    if not is_chosen and not any(map(configured.contains, addresses)):
+        settings.update(dict.fromkeys(addresses, _LOOPBACK))
+    return {k: v for k, v in settings.items() if not configured.contains(k)}
+
+
+@contextlib.contextmanager
+def _local_address_in_environment(master):
+    """Has Java, if it is started in the block, bind what no setting reaches.
+
+    The ports of local-cluster's master and workers are such.
+    """
+    if not (master or "").startswith("local") or "SPARK_LOCAL_IP" in os.environ:
+        yield
+        return
+    os.environ["SPARK_LOCAL_IP"] = _LOOPBACK
+    try:
+        yield
+    finally:
+        del os.environ["SPARK_LOCAL_IP"]
 
 
 class _Concatenation:

@@ -22,6 +22,7 @@ import tensorflow.compat.v1 as tf
 import run_pretraining
 from albert_zh import checkpoints, record_format
 from albert_zh.errors import UserError
+from benchmarks.faults import ports
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent.parent
 TIMEOUT_SECONDS = 300
@@ -105,7 +106,9 @@ def init_checkpoint(folder):
 
 def launch(log, *arguments, **changes):
     """Starts two workers; their output goes to the path `log`."""
-    command = ["launch_workers.py", "--num_workers=2", "run_pretraining.py"]
+    command = ["launch_workers.py", "--num_workers=2"]
+    command += ["--allow_open_ports"] * (not ports.has_private_networks())
+    command += ["run_pretraining.py"]
     with open(str(log), "wb") as output:
         return subprocess.Popen(
             [sys.executable]
@@ -169,12 +172,17 @@ def assert_equal(actual, expected, names=None):
 
 @pytest.fixture(scope="module")
 def killed(folder, init_checkpoint):
-    """Output folder of two workers of which one was killed, and the log."""
+    """What is left of two workers of which one was killed.
+
+    Returns:
+      Output folder, log, and what `ports.not_private` said as they trained.
+    """
     output, log = folder / "workers", folder / "killed.log"
     process = launch(log, folder, output, init_checkpoint=init_checkpoint)
     try:
         saved = output / "model.ckpt-20.index"
         wait_until(saved.exists, process, log)
+        problem = ports.not_private(worker_pids(log))
         os.kill(worker_pids(log)[1], signal.SIGKILL)
         code = finish(process, log)
     finally:
@@ -182,11 +190,15 @@ def killed(folder, init_checkpoint):
             end(process, log)
     assert code == 128 + signal.SIGKILL
     assert "worker 1 ended with code -9; ending all" in log.read_text()
-    return output, log.read_text()
+    return output, log.read_text(), problem
+
+
+def test_nobody_else_reaches_workers_that_train(killed, private_network):
+    assert killed[2] is None
 
 
 def test_workers_start_from_the_initial_checkpoint(killed, init_checkpoint):
-    output, log = killed
+    output, log, _ = killed
     report = "{}: .* 0 missing, 0 unused".format(init_checkpoint)
     assert len(re.findall(report, log)) == 2
     start = str(output / "model.ckpt-0")
@@ -328,6 +340,7 @@ TWO_WORKERS = json.dumps(
         ("{", {"distribution": "multi_worker"}, "TF_CONFIG is not JSON"),
         (TWO_WORKERS, {}, "--distribution=none: TF_CONFIG names 2 workers"),
         (None, {"distribution": "mirrored", "use_tpu": True}, "with --use_tpu"),
+        (None, {"allow_open_ports": True}, "requires --distribution=multi_worker"),
     ],
 )
 def test_bad_flags_stop_before_the_work(
@@ -363,6 +376,7 @@ def test_a_worker_s_run_stops_with_one_line(
         tmp_path / "out",
         distribution="multi_worker",
         worker_timeout=1,
+        allow_open_ports=True,  # they open none
         **changes,
     )
     result = run_command("run_pretraining.py", *arguments, cwd=folder)

@@ -12,6 +12,8 @@ import generation_runs as runs
 import pytest
 from spark_support import executors_below, require_spark
 
+from benchmarks.faults import ports
+
 MASTER = "local-cluster[2,1,1024]"
 
 
@@ -92,6 +94,11 @@ def test_spark_submit_with_an_archive(corpus_dir, undisturbed, tmp_path, reposit
     )
     assert result.returncode == 0, result.stderr[-3000:]
     assert runs.digests(tmp_path / "work") == undisturbed
+
+
+@pytest.mark.parametrize("master", ["local[2]", None])
+def test_local_spark_opens_no_port_to_the_network(master):
+    assert ports.not_on_loopback(master) is None
 
 
 def test_without_java_one_line_says_what_to_install(
