@@ -5,7 +5,7 @@ import re
 
 import tensorflow.compat.v1 as tf
 
-# Elements of a variable from which XLA saves more than starting its kernel costs.
+# For variables with fewer elements, starting an XLA kernel costs more than it saves.
 _LARGE_VARIABLE = 50000
 
 
@@ -19,13 +19,13 @@ class LAMBOptimizer(tf.train.Optimizer):
       u = m / (sqrt(v) + epsilon) + weight_decay_rate x
       x = x - lr r u        with r = |x| / |u|, or 1 where either norm is 0
 
-    The paper's algorithm divides m and v by 1 - beta^t; the published BERT and
-    ALBERT code does not, and its recipes are tuned without, so that correction
-    is an option here.
+    The paper also divides m and v by 1 - beta^t. The published BERT and ALBERT code
+    does not, and its recipes are tuned without, so `bias_correction` is off by
+    default.
 
-    A sparse gradient (`tf.IndexedSlices`) has the effect of the dense one it
-    stands for: rows without a gradient still decay and keep their momentum, as
-    the norms of the whole variable are needed in any case.
+    A sparse gradient (`tf.IndexedSlices`) acts like the dense one: rows without a
+    gradient still decay and keep their momentum. The trust ratio needs the norm of
+    the whole variable anyway.
 
     The slots are named `adam_m` and `adam_v` as in published checkpoints.
     """
@@ -52,10 +52,10 @@ class LAMBOptimizer(tf.train.Optimizer):
           beta_1: float, decay of the first moment per step.
           beta_2: float, decay of the second moment per step.
           epsilon: float, added to the root of the second moment.
-          exclude_from_weight_decay: regular expressions; a variable whose name
-            one of them finds does not decay.
-          exclude_from_layer_adaptation: same for the trust ratio r; None means
-            the same list as `exclude_from_weight_decay`.
+          exclude_from_weight_decay: list of regular expressions; variables whose
+            name one of them finds (`re.search`) do not decay.
+          exclude_from_layer_adaptation: list of regular expressions; these variables
+            have r = 1. None means the same list as `exclude_from_weight_decay`.
           bias_correction: bool, divide the moments by 1 - beta^t.
           use_xla: bool, let XLA compile the element-wise work on large variables.
           use_locking: bool, as in every `tf.train.Optimizer`.
@@ -78,13 +78,13 @@ class LAMBOptimizer(tf.train.Optimizer):
         self._learning_rate_tensor = None
 
     def apply_aggregated_gradients(self, grads_and_vars, global_step=None):
-        """`apply_gradients` of gradients that are the same on every replica.
+        """Applies gradients that are the same on every replica already.
 
-        Under a `tf.distribute` strategy `apply_gradients` sums them over the
-        replicas first, which would send the whole model around once more.
+        Under a `tf.distribute` strategy `apply_gradients` would sum them over the
+        replicas first, and so send all of them over the network once more.
 
         Args:
-          grads_and_vars: iterable of (gradient, variable), the gradient dense or
+          grads_and_vars: iterable of (gradient, variable); gradients are dense or
             None.
           global_step: variable to increment, or None.
 
@@ -121,7 +121,8 @@ class LAMBOptimizer(tf.train.Optimizer):
         copies = strategy.experimental_local_results(variable)
 
         def update(copy):
-            # Picked here: TensorFlow 1.15 hands on only what it has reduced itself.
+            # By index: TensorFlow 1.15 passes a replica its own value only of tensors
+            # that it has reduced itself.
             index = [other is copy for other in copies].index(True)
             return self._update(gradients[index], copy)
 
@@ -177,7 +178,7 @@ class LAMBOptimizer(tf.train.Optimizer):
         )
 
     def _direction(self, m, v, variable):
-        """The update of a variable before its rate, from its new moments."""
+        """u in the class docstring, from the new moments m and v."""
         if self._bias_correction:
             dtype = variable.dtype.base_dtype
             m = m / (1.0 - tf.cast(self._power("beta_1_power"), dtype))
@@ -211,7 +212,7 @@ class LAMBOptimizer(tf.train.Optimizer):
 
 def _trust_ratio(variable, update):
     """|variable| / |update|, or 1 where either of them is 0: a scalar."""
-    # Unlike `tf.norm` this does not write the squares down.
+    # Unlike `tf.norm`, `l2_loss` does not store the squares.
     variable_norm, update_norm = (
         tf.sqrt(2.0 * tf.nn.l2_loss(tensor)) for tensor in (variable, update)
     )

@@ -58,8 +58,8 @@ def learning_rate_schedule(
     """Linear warm-up, then polynomial decay to 0, as published.
 
     The rate at step t is init_lr t / warm-up while t < warm-up, and
-    init_lr (1 - t / T)^power afterwards; the decay counts from step 0, so the
-    peak lies a little below `init_lr`.
+    init_lr (1 - t / T)^power afterwards. The decay counts from step 0, so the
+    peak is a little below `init_lr`.
 
     Args:
       init_lr: float, the peak rate.
@@ -102,8 +102,7 @@ def create_training_operation(
     """Builds the operation of one training step, for all trainable variables.
 
     On several replicas (TPU shards, or those of a `tf.distribute` strategy) the
-    gradients are averaged before their norm is clipped, so that the clipping is
-    that of the whole batch.
+    gradients are averaged first, then clipped by the norm of the average.
 
     Args:
       loss: float32 scalar tensor, whose mean over the replicas is minimized.
@@ -113,12 +112,12 @@ def create_training_operation(
       use_tpu: bool, whether the graph is built for TPU shards.
       optimizer: "lamb" or "adamw".
       weight_decay_rate: float, for all but LayerNorm and biases.
-      clip_norm: float, bound of the gradients' global norm; None for no bound.
+      clip_norm: float, largest global norm of the gradients; None turns clipping off.
       decay_power: float, power of the polynomial decay.
-      bias_correction: bool, correct the moments' bias.
-      gradients: the gradients of `loss` where they are known already, a list
-        parallel to `tf.trainable_variables()`; None to derive them.
-      use_xla: bool, as `LAMBOptimizer` takes it.
+      bias_correction: bool, divide the moments by 1 - beta^t.
+      gradients: list parallel to `tf.trainable_variables()`, if the caller has
+        computed the gradients of `loss` already; None derives them here.
+      use_xla: bool, let XLA compile the element-wise work on large variables.
 
     Returns:
       `TrainingOperation`: train_op, which also increments the global step;
@@ -165,25 +164,25 @@ def create_training_operation(
 
 
 def mean_over_replicas(tensors, use_tpu=False):
-    """Means of tensors over the replicas that share a training step.
+    """Averages tensors over the replicas of a training step.
 
-    Call it in a model function: every replica contributes and gets the same
-    means. On one device they are the tensors themselves.
+    Call it in a model function. Every replica gets the same means; a single device
+    gets its own tensors back.
 
     Args:
-      tensors: list of float tensors, or None in a tensor's place.
-      use_tpu: bool, whether the replicas are TPU shards; else they are those of
-        the `tf.distribute` strategy in scope, if there is one.
+      tensors: list of float tensors and None.
+      use_tpu: bool; True if the replicas are TPU shards, False if they are those of
+        the current `tf.distribute` strategy (or there is only one).
 
     Returns:
-      list like `tensors`.
+      list parallel to `tensors`, None where they are None.
     """
     given = [tensor for tensor in tensors if tensor is not None]
     if use_tpu:
         means = [_mean_over_shards(tensor) for tensor in given]
     elif given and tf.distribute.has_strategy():
-        # Not by the replica's `all_reduce`: to be differentiable, which is of no use
-        # here, it looks for the variables of all replicas and fails.
+        # Not the replica's `all_reduce`: it is differentiable, and therefore looks up
+        # the variables of all replicas, which fails here.
         replica = tf.distribute.get_replica_context()
         means = replica.merge_call(_reduce_to_means, args=given)
     else:
@@ -193,7 +192,7 @@ def mean_over_replicas(tensors, use_tpu=False):
 
 
 def _reduce_to_means(strategy, *tensors):
-    """Means over replicas of tensors, each of them one or a value per replica."""
+    """Averages over the replicas; each argument is a tensor or a per-replica value."""
     return strategy.extended.batch_reduce_to(
         tf.distribute.ReduceOp.MEAN,
         [(t, t.device if isinstance(t, tf.Tensor) else t) for t in tensors],
@@ -201,8 +200,7 @@ def _reduce_to_means(strategy, *tensors):
 
 
 def _mean_over_shards(tensor):
-    # Imported from TensorFlow's own module, as compat.v1 names the reduction but
-    # not the shard count.
+    # compat.v1 exports the reduction but not the shard count.
     from tensorflow.python.tpu import tpu_function
 
     shards = tpu_function.get_tpu_context().number_of_shards or 1
