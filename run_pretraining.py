@@ -17,6 +17,7 @@ SIGTERM ends a run after the present step, with a checkpoint and exit code 0.
 
 from albert_zh import command_line  # isort: split
 
+import contextlib
 import logging
 from typing import List, NamedTuple, Optional
 
@@ -25,7 +26,6 @@ import numpy as np
 import tokenization
 from albert_zh import (
     accumulation,
-    checkpoints,
     console,
     corpus,
     distribution,
@@ -164,12 +164,22 @@ def main(args):
         eval_input = _records(args, args.eval_input_file, config, start)
     _check_mask_flags(args, train_input, eval_input)
     distribution.check_enough_files(train_input.files, spread)
-    latest = pretraining.check_start(
+    with contextlib.ExitStack() as stack:
+        if args.do_train and spread.is_chief:
+            stack.enter_context(estimators.training_in(args.output_dir))
+        _train_and_evaluate(
+            args, config, start, device, spread, train_input, eval_input
+        )
+    console.show("The model lies in {}\n".format(args.output_dir))
+
+
+def _train_and_evaluate(args, config, start, device, spread, train_input, eval_input):
+    """Does what the flags say in --output_dir, where nobody else trains."""
+    step = pretraining.check_start(
         config, args.output_dir, start.checkpoint, args.do_train, args.allow_missing
     )
     estimators.prepare_output_dir(args.output_dir, config)
     model_directory.copy_vocabulary(start, args.output_dir)
-    step = checkpoints.read_step(latest) if latest else 0
     model_fn = _model_fn(args, config, start.checkpoint)
     if args.do_train:
         position = _position(args, train_input.files, step, spread)
@@ -186,7 +196,6 @@ def main(args):
         distribution.leave_cluster()
         estimator = _build_estimator(args, model_fn, device, distribution.ONE_DEVICE)
         _evaluate(args, estimator, eval_input, config.vocab_size)
-    console.show("The model lies in {}\n".format(args.output_dir))
 
 
 def _check_flags(args):
@@ -348,7 +357,9 @@ def _check_mask_flags(args, *inputs):
 
 def _graph_seed(seed, step):
     """A seed of its own for each start: the same would repeat masks of dropout."""
-    return seed if step == 0 else np.random.RandomState([seed, step]).randint(2**31)
+    if step == 0:
+        return seed
+    return np.random.RandomState([seed, step % 2**32]).randint(2**31)
 
 
 def _position(args, files, step, spread):

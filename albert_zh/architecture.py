@@ -207,6 +207,13 @@ def _google_layers(names):
     return _Layers("all", None, num_attentions, num_inner)
 
 
+def _check_types(variables, scope, source):
+    """Raises `UserError` where a variable of the model is not float32."""
+    model, _, _ = _sort_out(variables, scope)
+    for name, held in sorted(model.items()):
+        checkpoints.check_type(source, name, held.dtype)
+
+
 def differences(architecture, config):
     """Holds a config against what a checkpoint shows.
 
@@ -258,7 +265,9 @@ def check(checkpoint, config, flag="--init_checkpoint"):
       UserError: it is of another model, or of none.
     """
     source = "{}: {}".format(flag, checkpoint)
-    found = infer(checkpoints.read_shapes(checkpoint, flag), source)
+    variables = checkpoints.read_variables(checkpoint, flag)
+    found = infer({name: held.shape for name, held in variables.items()}, source)
+    _check_types(variables, found.scope, source)
     if found.scope != "bert":
         raise UserError(
             "{}: its encoder is in the variable scope {}, expected bert; convert it to "

@@ -239,9 +239,13 @@ class Classifier:
           training: a `Training`.
 
         Raises:
-          UserError: the directory holds another model or training, the pretrained
-            checkpoint does not fit, or the loss is NaN.
+          UserError: the directory holds another model or training, another process
+            trains there, the pretrained checkpoint does not fit, or the loss is NaN.
         """
+        with estimators.training_in(self._output_dir):
+            self._train(train_data, dev_data, training)
+
+    def _train(self, train_data, dev_data, training):
         plan = EpochPlan(
             len(train_data.examples),
             training.batch_size,
@@ -350,8 +354,10 @@ class Classifier:
                 "checkpoint; choose another directory (and name the checkpoint with "
                 "--init_checkpoint to start from it)".format(self._output_dir, latest)
             )
+        step = 0
         if latest is not None:
             training_settings.check_same_training(self._output_dir, settings)
+            step = checkpoints.resume_step(latest, self._output_dir)
         elif training.init_checkpoint:
             self._check_init_checkpoint(training)
         for directory in (self._output_dir, self.best_dir):
@@ -360,7 +366,7 @@ class Classifier:
         model_files.save(self._output_dir, self.files)
         if latest is None:
             training_settings.save(self._output_dir, settings)
-        return _step_of(latest) if latest else 0
+        return step
 
     def _check_vocabulary(self, exact):
         model_directory.check_vocabulary(
@@ -494,9 +500,16 @@ class Classifier:
         if step < plan.num_steps:
             return False
         if history is None:
-            best = checkpoints.latest_checkpoint(self.best_dir)
-            return best is not None and _step_of(best) == step
+            return self._best_step() == step
         return step > plan.num_steps or any(entry["step"] == step for entry in history)
+
+    def _best_step(self):
+        """The step of the model in `best/`; None where there is none, or not whole."""
+        try:
+            best = checkpoints.latest_checkpoint(self.best_dir)
+            return best and checkpoints.resume_step(best, self.best_dir)
+        except UserError:
+            return None
 
     def _read_history(self, step):
         """Dev scores of the epochs up to `step`; later ones are a deleted run's."""
@@ -590,10 +603,6 @@ def format_predictions(labels, probabilities, header):
         values = ["{:.6f}".format(value) for value in row]
         lines.append("\t".join([labels[int(np.argmax(row))]] + values))
     return "\n".join(lines) + "\n"
-
-
-def _step_of(checkpoint):
-    return int(tf.train.load_variable(checkpoint, "global_step"))
 
 
 def _rank(scores):

@@ -21,6 +21,7 @@ from albert_zh import (
     checkpoints,
     distribution,
     files,
+    locks,
     model_directory,
     records,
     stopping,
@@ -33,6 +34,9 @@ _LOGGER = logging.getLogger(__name__)
 _LOG_INTERVAL = 30.0
 # Steps between two points of the TensorBoard curves.
 SUMMARY_STEPS = 50
+
+# Held by the process that trains in an --output_dir.
+LOCK_FILE = ".lock"
 
 Schedule = collections.namedtuple(
     "Schedule",
@@ -96,18 +100,59 @@ def load_config(path, max_seq_length, dropout=None):
     return config
 
 
-def prepare_output_dir(output_dir, config):
-    """Creates the directory and keeps the model's config in it.
+@contextlib.contextmanager
+def training_in(output_dir):
+    """Keeps other trainings out of an --output_dir for as long as the block runs.
+
+    The directory is made where absent, and removed again if nothing came of it.
 
     Raises:
-      UserError: the directory holds a model of another config.
+      UserError: another process trains there, or the directory cannot be made.
     """
+    made = _absent_directories(output_dir)
+    _make_output_dir(output_dir)
+    lock = os.path.join(output_dir, LOCK_FILE)
+    message = (
+        "--output_dir {}: another process trains there (it holds {}); wait for its end "
+        "or choose another --output_dir".format(output_dir, lock)
+    )
+    try:
+        with locks.hold(lock, message):
+            yield
+    finally:
+        for directory in made:
+            # Those with anything in them stay.
+            with contextlib.suppress(OSError):
+                os.rmdir(directory)
+
+
+def _absent_directories(path):
+    """The local directories that making one makes, the innermost first."""
+    if files.is_remote(path):
+        return []
+    absent, path = [], os.path.abspath(path)
+    while not os.path.lexists(path):
+        absent.append(path)
+        path = os.path.dirname(path)
+    return absent
+
+
+def _make_output_dir(output_dir):
     try:
         tf.io.gfile.makedirs(output_dir)
     except tf.errors.OpError as error:
         raise UserError(
             "--output_dir {}: cannot be made ({})".format(output_dir, error.message)
         ) from error
+
+
+def prepare_output_dir(output_dir, config):
+    """Creates the directory and keeps the model's config in it.
+
+    Raises:
+      UserError: the directory holds a model of another config.
+    """
+    _make_output_dir(output_dir)
     path = os.path.join(output_dir, model_directory.CONFIG_FILE)
     if tf.io.gfile.exists(path):
         check_same_config(output_dir, path, config)
@@ -564,7 +609,7 @@ def train(
     """
     latest = checkpoints.latest_checkpoint(estimator.model_dir)
     if latest:
-        step = tf.train.load_variable(latest, "global_step")
+        step = checkpoints.read_step(latest, "--output_dir")
         if step >= num_train_steps:
             _LOGGER.info(
                 "%s is at step %d of %d already: nothing left to train; raise the "

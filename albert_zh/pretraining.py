@@ -205,16 +205,14 @@ def check_start(config, output_dir, init_checkpoint, do_train, allow_missing=Fal
       allow_missing: as `check_checkpoint` takes it for `init_checkpoint`.
 
     Returns:
-      Path prefix of the newest checkpoint in `output_dir`, or None.
+      int, the step that the run in `output_dir` is at; 0 where it begins.
 
     Raises:
       UserError: one of them is missing, damaged or does not fit, `output_dir`'s has
         no step, or an evaluation has none, or two different ones.
     """
     latest = checkpoints.latest_checkpoint(output_dir)
-    if latest:
-        _check_step(latest, output_dir)
-        checkpoints.check_readable(latest, "--output_dir")
+    step = checkpoints.resume_step(latest, output_dir) if latest else 0
     if init_checkpoint:
         check_checkpoint(config, init_checkpoint, allow_missing)
     if latest and init_checkpoint:
@@ -230,17 +228,7 @@ def check_start(config, output_dir, init_checkpoint, do_train, allow_missing=Fal
             "--do_eval without --do_train: --output_dir {} has no checkpoint and "
             "neither --init_checkpoint nor --model_dir is given".format(output_dir)
         )
-    return latest
-
-
-def _check_step(latest, output_dir):
-    """Raises `UserError` where no run can go on from the newest checkpoint."""
-    if checkpoints.STEP not in checkpoints.read_shapes(latest, "--output_dir"):
-        raise UserError(
-            "--output_dir {}: {} has no global_step: it is a model to start from, no "
-            "run to go on with; name it with --model_dir or --init_checkpoint and "
-            "choose another --output_dir".format(output_dir, latest)
-        )
+    return step
 
 
 def check_checkpoint(config, checkpoint, allow_missing=False):

@@ -1,5 +1,7 @@
 """Restore reports, stripping of slots, and what a checkpoint may not be."""
 
+import os
+
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
@@ -170,6 +172,98 @@ def test_latest_checkpoint_of_an_empty_or_broken_directory(tmp_path):
     assert checkpoints.latest_checkpoint(str(tmp_path)) is None
     (tmp_path / "checkpoint").write_text('model_checkpoint_path: "gone-1"\n')
     with pytest.raises(UserError, match="which is not there"):
+        checkpoints.latest_checkpoint(str(tmp_path))
+
+
+def write(prefix, tensors):
+    """Writes tensors as they are; returns the prefix."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        for name, value in tensors.items():
+            tf.get_variable(name, initializer=value, use_resource=False)
+        session.run(tf.global_variables_initializer())
+        return tf.train.Saver().save(session, str(prefix))
+
+
+@pytest.mark.parametrize(
+    "step, words",
+    [
+        (np.int64(-1), "its global_step is -1, expected"),
+        (np.float32(5), r"float32 of shape \[\], expected"),
+        (np.array([5, 6]), r"int64 of shape \[2\], expected"),
+        (np.uint64(2**64 - 1), "is 18446744073709551615, expected"),
+        (np.array("5"), r"string of shape \[\], expected"),
+    ],
+)
+def test_a_step_that_is_none_is_one_line(tmp_path, step, words):
+    prefix = write(tmp_path / "model.ckpt", {TABLE: np.ones(2), "global_step": step})
+    for read in (checkpoints.read_step, checkpoints.read_tensors):
+        with pytest.raises(UserError, match=words):
+            read(prefix)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_values_that_are_none_name_their_variable(tmp_path, value, dtype):
+    table = np.ones([50, 20], dtype)
+    table[7, 7] = value
+    prefix = write(tmp_path / "model.ckpt", {"a": np.arange(3), TABLE: table})
+    # As they are for a reader that compares.
+    assert not np.isfinite(checkpoints.read_tensors(prefix)[TABLE]).all()
+    words = r"model.ckpt: {} holds NaN or infinity \(1 of 1,000 values\)".format(TABLE)
+    with pytest.raises(UserError, match=words):
+        checkpoints.check_readable(prefix)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int32, np.bool_])
+def test_a_variable_of_another_type_is_one_line(tmp_path, dtype):
+    prefix = write(tmp_path / "model.ckpt", {TABLE: np.ones([5, 2], dtype)})
+    words = "{} is {}, expected float32".format(TABLE, np.dtype(dtype).name)
+    with tf.Graph().as_default(), pytest.raises(UserError, match=words):
+        checkpoints.restore(prefix, variables({TABLE: [5, 2]}))
+
+
+def test_a_directory_stands_for_the_checkpoint_that_it_names(tmp_path):
+    save(tmp_path / "model.ckpt", {TABLE: [5, 2]}, step=3)
+    directory = str(tmp_path)
+    assert checkpoints.read_step(directory) == 3
+    checkpoints.check_readable(directory)
+    with tf.Graph().as_default(), tf.Session() as session:
+        (table,) = graph = variables({TABLE: [5, 2]})
+        checkpoints.restore(directory, graph)
+        session.run(tf.global_variables_initializer())
+        np.testing.assert_array_equal(session.run(table), np.ones([5, 2]))
+
+
+def test_a_pipe_for_a_file_is_one_line(tmp_path):
+    prefix = save(tmp_path / "model.ckpt", {TABLE: [5, 2]})
+    for path in tmp_path.glob("model.ckpt.[di]*"):
+        content = path.read_bytes()
+        path.unlink()
+        os.mkfifo(str(path))
+        with pytest.raises(UserError, match="no ordinary file"):
+            checkpoints.check_readable(prefix)
+        path.unlink()
+        path.write_bytes(content)
+
+
+def test_a_checkpoint_is_tried_again_when_its_files_change(tmp_path):
+    prefix = save(tmp_path / "model.ckpt", {TABLE: [5, 2]})
+    checkpoints.check_readable(prefix)
+    (data,) = tmp_path.glob("model.ckpt.data*")
+    damaged = bytearray(data.read_bytes())
+    damaged[3] ^= 0xFF
+    data.write_bytes(bytes(damaged))
+    with pytest.raises(UserError, match="is damaged"):
+        checkpoints.check_readable(prefix)
+
+
+def test_a_killed_first_save_is_still_a_beginning(tmp_path):
+    (tmp_path / "model.ckpt-0_temp_0123").mkdir()
+    (tmp_path / "model.ckpt-0.index.tempstate0123").write_bytes(b"")
+    (tmp_path / "albert_model.ckpt.index").write_bytes(b"")
+    assert checkpoints.latest_checkpoint(str(tmp_path)) is None
+    (tmp_path / "model.ckpt-0.index").write_bytes(b"")
+    with pytest.raises(UserError, match="checkpoint is missing, though"):
         checkpoints.latest_checkpoint(str(tmp_path))
 
 

@@ -216,6 +216,20 @@ def test_a_state_file_that_names_none_is_named(tmp_path):
         model_directory.find_checkpoint(directory)
 
 
+@pytest.mark.parametrize(
+    "state", [b"\xff\xfe", b"model.ckpt-1", b"model_checkpoint_path: 'a\\n'", None]
+)
+def test_a_state_file_that_cannot_be_read_is_named(tmp_path, state):
+    directory = make(tmp_path, "model.ckpt-1")
+    path = tmp_path / "checkpoint"
+    path.mkdir() if state is None else path.write_bytes(state)
+    with pytest.raises(UserError, match="checkpoint.*; delete this file") as caught:
+        model_directory.find_checkpoint(directory)
+    assert "\n" not in str(caught.value)
+    path.rmdir() if state is None else path.unlink()
+    assert model_directory.find_checkpoint(directory).endswith("model.ckpt-1")
+
+
 def test_the_index_alone_is_found_where_it_is_enough(tmp_path):
     directory = make(tmp_path, "a.ckpt.index")
     found = model_directory.find_checkpoint(directory, needs_data=False)

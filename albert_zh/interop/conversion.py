@@ -138,6 +138,7 @@ def convert(source_format, target_format, source, target, options):
     if writer.is_tensorflow:
         _check_task(content, source)
     _check_vocabulary(content, source)
+    _check_finite(content, source)
     _write_whole(content, writer, target, options)
     return content
 
@@ -251,6 +252,12 @@ def _check_vocabulary(content, source):
     model_directory.check_vocabulary(
         tokenizer.vocab_size, name, content.config, exact=True
     )
+
+
+def _check_finite(content, source):
+    """Refuses a model that was saved after its training had failed."""
+    for name, value in sorted(content.tensors.items()):
+        checkpoints.check_finite(source, name, value)
 
 
 def _write_whole(content, writer, target, options):

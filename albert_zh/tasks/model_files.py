@@ -272,15 +272,19 @@ def _refuse_without_task(flag, directory, task):
 def _check_trained(checkpoint, files, flag):
     """Raises `UserError` where a checkpoint is not that of a fine-tuned model."""
     architecture.check(checkpoint, files.config, flag)
-    shapes = checkpoints.read_shapes(checkpoint, flag)
-    if checkpoints.STEP not in shapes:
+    variables = checkpoints.read_variables(checkpoint, flag)
+    if checkpoints.STEP not in variables:
         raise UserError(
             "{0}: {1} has no global_step, which predicting needs; "
             "convert_checkpoint.py --from={2} --to={2} makes a copy with one".format(
                 flag, checkpoint, files.config.dialect
             )
         )
-    shape = shapes.get("output_weights")
+    source = "{}: {}".format(flag, checkpoint)
+    step = variables[checkpoints.STEP].dtype
+    checkpoints.check_type(source, checkpoints.STEP, step, tf.int64)
+    weights = variables.get("output_weights")
+    shape = weights and list(weights.shape)
     expected = [len(files.labels), files.config.hidden_size]
     if shape != expected:
         raise UserError(
@@ -293,6 +297,7 @@ def _check_trained(checkpoint, files, flag):
             )
         )
     checkpoints.check_readable(checkpoint, flag)
+    checkpoints.read_step(checkpoint, flag)
 
 
 def check_same_model(directory, saved, given, flag="--output_dir"):
