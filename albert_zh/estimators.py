@@ -5,6 +5,7 @@ import contextlib
 import datetime
 import json
 import logging
+import math
 import os
 import re
 import sys
@@ -138,7 +139,18 @@ def check_same_config(directory, config_file, config, flag="--output_dir"):
 
 
 def write_results(output_dir, results):
-    """Writes results, a nested dict of numbers, as eval_results.json and .txt."""
+    """Writes results, a nested dict of numbers, as eval_results.json and .txt.
+
+    Raises:
+      UserError: a number is NaN or infinite, or a file cannot be written.
+    """
+    for name, value in _flatten(results):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(
+                "{} is {}: the weights are damaged or their training diverged; take "
+                "an earlier checkpoint, or train again with a lower "
+                "--learning_rate".format(name, value)
+            )
     base = os.path.join(output_dir, "eval_results")
     text = json.dumps(results, indent=2, sort_keys=True)
     files.write_text(text + "\n", base + ".json")
@@ -504,12 +516,19 @@ class ProgressHook(tf.train.SessionRunHook):
             self._log(step, rate, {"sequences/s": round(rate * self._batch_size, 1)})
 
 
+# What the checks of `records`, a gather, a loss or a parser say of a record.
+_RECORD_ERROR = re.compile(
+    "of a record is not in|valid range|Dataset was empty|values != expected"
+)
+
+
 @contextlib.contextmanager
-def one_line_errors(input_files):
+def one_line_errors(input_files, form=None):
     """Turns what can go wrong inside a session into one line.
 
     Args:
       input_files: list of the TFRecord files that the run reads.
+      form: `records.Form` of their records, None where it is not known.
 
     Raises:
       UserError: the loss became NaN, an input file is damaged, or holds records
@@ -524,20 +543,20 @@ def one_line_errors(input_files):
             "from a checkpoint before the last"
         ) from error
     except tf.errors.InvalidArgumentError as error:
-        # A gather, a loss or a parser that met a record it cannot take.
-        known = "is not in .0, |valid range|values != expected"
-        if not re.search(known, error.message):
+        if not _RECORD_ERROR.search(error.message):
             raise
+        fault = records.find_fault(input_files, form)
         raise UserError(
-            "{}: a record has another length, or a token id outside the config's "
-            "vocab_size ({})".format(
-                ", ".join(input_files), error.message.split("\n")[0].strip()
-            )
+            fault
+            or "{}: a record has another length, or a token id outside the config's "
+            "vocab_size; make it again".format(", ".join(input_files))
         ) from error
     except tf.errors.DataLossError as error:
+        fault = records.find_fault(input_files, form)
         raise UserError(
-            "{}: truncated or corrupt TFRecord file; make it again".format(
-                records.find_corrupt_file(input_files) or ", ".join(input_files)
+            fault
+            or "{}: truncated or corrupt TFRecord file; make it again".format(
+                ", ".join(input_files)
             )
         ) from error
 
@@ -548,6 +567,7 @@ def train(
     num_train_steps,
     input_files,
     spread=distribution.ONE_DEVICE,
+    form=None,
 ):
     """Trains up to global step `num_train_steps`, going on where a run stopped.
 
@@ -557,6 +577,7 @@ def train(
       num_train_steps: int, the global step to reach.
       input_files: list of the TFRecord files that the run reads.
       spread: the estimator's `distribution.Distribution`.
+      form: as `one_line_errors` takes it.
 
     Raises:
       UserError: as `one_line_errors`, or a worker does not answer.
@@ -576,7 +597,13 @@ def train(
             return
         _LOGGER.info("resuming from %s", latest)
     run_steps(
-        estimator, input_fn, num_train_steps, num_train_steps, input_files, spread
+        estimator,
+        input_fn,
+        num_train_steps,
+        num_train_steps,
+        input_files,
+        spread,
+        form,
     )
 
 
@@ -587,6 +614,7 @@ def run_steps(
     num_train_steps,
     input_files,
     spread=distribution.ONE_DEVICE,
+    form=None,
 ):
     """Trains up to global step `max_steps`, of `num_train_steps` in the whole run.
 
@@ -594,7 +622,7 @@ def run_steps(
       UserError: as `one_line_errors`, or a worker does not answer.
       Stopped: SIGTERM arrived; a checkpoint is saved if a step was taken.
     """
-    with stopping.SigtermHook() as hook, one_line_errors(input_files):
+    with stopping.SigtermHook() as hook, one_line_errors(input_files, form):
         if spread.cluster:
             distribution.train_workers(estimator, input_fn, max_steps, spread, hook)
         else:
