@@ -16,17 +16,17 @@ import tensorflow.compat.v1 as tf
 import tensorflow.compat.v2 as tf2
 from tqdm import tqdm
 
-import modeling
 import optimization
 from albert_zh import (
     checkpoints,
     distribution,
     files,
     model_directory,
+    model_settings,
     records,
     stopping,
 )
-from albert_zh.errors import UserError, as_user_error
+from albert_zh.errors import UserError
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -83,8 +83,7 @@ def load_config(path, max_seq_length, dropout=None):
     Raises:
       UserError: the file is missing or wrong, or the length too large.
     """
-    with as_user_error(ValueError):
-        config = modeling.AlbertConfig.from_json_file(path)
+    config = model_settings.read_config(path)
     if max_seq_length > config.max_position_embeddings:
         raise UserError(
             "--max_seq_length {} is above max_position_embeddings {} of {}".format(
@@ -127,8 +126,7 @@ def check_same_config(directory, config_file, config, flag="--output_dir"):
     Raises:
       UserError: names the first setting that differs.
     """
-    with as_user_error(ValueError):
-        held = modeling.AlbertConfig.from_json_file(config_file).to_dict()
+    held = model_settings.read_config(config_file).to_dict()
     given = config.to_dict()
     for key in sorted(set(held) | set(given)):
         if held.get(key) != given.get(key):

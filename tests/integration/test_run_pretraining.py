@@ -234,7 +234,7 @@ def test_truncated_records_are_named(record_files, config_file, tmp_path):
     content = open(record_files[1], "rb").read()
     damaged = tmp_path / "damaged.tfrecord"
     damaged.write_bytes(content[:-20])
-    with pytest.raises(UserError, match="damaged.tfrecord: truncated or corrupt"):
+    with pytest.raises(UserError, match="damaged.tfrecord .* does not end with"):
         run(
             [record_files[0], str(damaged)],
             config_file,
