@@ -15,7 +15,13 @@ import os
 import tensorflow.compat.v1 as tf
 
 import modeling
-from albert_zh import architecture, checkpoints, console, model_directory
+from albert_zh import (
+    architecture,
+    checkpoints,
+    console,
+    model_directory,
+    model_settings,
+)
 from albert_zh.errors import UserError
 
 REPOSITORY = os.path.dirname(os.path.abspath(__file__))
@@ -153,8 +159,8 @@ def _config_rows(checkpoint, found):
 def _fit(found, config_file):
     """One line on how a config fits an `Architecture`."""
     try:
-        config = modeling.AlbertConfig.from_json_file(config_file)
-    except ValueError as error:
+        config = model_settings.read_config(config_file)
+    except UserError as error:
         return str(error)
     differences = [
         "{} is {} here, {} there".format(name, seen, given)

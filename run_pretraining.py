@@ -187,15 +187,16 @@ def _train_and_evaluate(args, config, start, device, spread, train_input, eval_i
             _build_estimator(
                 args, model_fn, device, spread, _graph_seed(args.seed, step)
             ),
-            _input_fn(args, train_input, config.vocab_size, True, position),
+            _input_fn(args, train_input, True, position),
             args.num_train_steps,
             train_input.files,
             spread,
+            train_input.form,
         )
     if args.do_eval and spread.is_chief:
         distribution.leave_cluster()
         estimator = _build_estimator(args, model_fn, device, distribution.ONE_DEVICE)
-        _evaluate(args, estimator, eval_input, config.vocab_size)
+        _evaluate(args, estimator, eval_input)
 
 
 def _check_flags(args):
@@ -304,9 +305,10 @@ def _build_estimator(args, model_fn, device, spread, seed=None):
 
 
 class _Records(NamedTuple):
-    """Record files, and how they are masked: None where they hold their masks."""
+    """Record files, their form, and how they are masked: None where they are."""
 
     files: List[str]
+    form: records.Form
     masks: Optional[records.DynamicMasks]
 
 
@@ -318,10 +320,21 @@ def _records(args, patterns, config, start):
     """
     files = corpus.expand_input_files(patterns)
     is_dynamic = records.check_record_files(
-        files, args.max_seq_length, args.max_predictions_per_seq, config.vocab_size
+        files,
+        args.max_seq_length,
+        args.max_predictions_per_seq,
+        config.vocab_size,
+        config.type_vocab_size,
+    )
+    form = records.Form(
+        args.max_seq_length,
+        args.max_predictions_per_seq,
+        config.vocab_size,
+        config.type_vocab_size,
+        is_dynamic,
     )
     if not is_dynamic:
-        return _Records(files, None)
+        return _Records(files, form, None)
     if not (start.vocab_file or start.spm_model_file):
         raise UserError(
             "{}: its records are masked here (--masking=dynamic), which needs their "
@@ -340,6 +353,7 @@ def _records(args, patterns, config, start):
         _LOGGER.warning("%s", warning)
     return _Records(
         files,
+        form,
         records.DynamicMasks(settings, vocabulary.mask_id, vocabulary.ordinary_ids),
     )
 
@@ -376,12 +390,12 @@ def _position(args, files, step, spread):
     )
 
 
-def _input_fn(args, given, vocab_size, is_training, position=records.BEGINNING):
+def _input_fn(args, given, is_training, position=records.BEGINNING):
     return records.input_fn_builder(
         given.files,
         args.max_seq_length,
         args.max_predictions_per_seq,
-        vocab_size,
+        given.form.vocab_size,
         is_training,
         seed=args.seed,
         drop_remainder=args.use_tpu,
@@ -390,18 +404,19 @@ def _input_fn(args, given, vocab_size, is_training, position=records.BEGINNING):
             args.shuffle_buffer_size, args.num_input_threads, args.deterministic_input
         ),
         position=position,
+        type_vocab_size=given.form.type_vocab_size,
     )
 
 
-def _evaluate(args, estimator, given, vocab_size):
+def _evaluate(args, estimator, given):
     _LOGGER.info(
         "evaluating at most --max_eval_steps=%d batches of %d",
         args.max_eval_steps,
         args.eval_batch_size,
     )
-    with estimators.one_line_errors(given.files):
+    with estimators.one_line_errors(given.files, given.form):
         results = estimator.evaluate(
-            _input_fn(args, given, vocab_size, False), steps=args.max_eval_steps
+            _input_fn(args, given, False), steps=args.max_eval_steps
         )
     results = {
         key: int(value) if key == "global_step" else float(value)

@@ -1,10 +1,8 @@
 """Fine-tuning of the encoder on classification tasks: train, evaluate, predict."""
 
 import contextlib
-import json
 import logging
 import os
-import uuid
 from typing import NamedTuple, Optional
 
 import numpy as np
@@ -16,6 +14,7 @@ from albert_zh import (
     checkpoints,
     estimators,
     files,
+    json_files,
     model_directory,
     stopping,
 )
@@ -27,6 +26,24 @@ _LOGGER = logging.getLogger(__name__)
 # Dev scores after every epoch: what "best" is chosen from, also after a restart.
 EPOCH_SCORES_FILE = "dev_scores.json"
 PREDICTIONS_FILE = "predictions.tsv"
+
+# What is read of them; the other scores are for who looks at the file.
+_EPOCH_SCORES_SCHEMA = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {
+            "step": {"type": "integer", "minimum": 0},
+            "accuracy": {"type": "number"},
+            "loss": {"type": "number"},
+        },
+        "required": ["step", "accuracy", "loss"],
+    },
+}
+_EPOCH_SCORES_ADVICE = (
+    "train into another --output_dir, or remove it: then best/ is chosen anew, among "
+    "the epochs that are scored from now on"
+)
 
 # BERT's and ALBERT's scripts keep 0.9 of the pooled output, whatever dropout the
 # encoder's config asks for (it asks for none in the published tiny and xxlarge).
@@ -225,7 +242,12 @@ class Classifier:
         self._numerics = numerics
         self._padded_length = files.max_seq_length if device.use_tpu else None
         self._tokenizer = files.build_tokenizer()
-        self._check_vocabulary(exact=False)
+        model_directory.check_vocabulary(
+            self._tokenizer.vocab_size,
+            files.spm_model_file or files.vocab_file,
+            files.config,
+            exact=True,
+        )
 
     def train(self, train_data, dev_data, training):
         """Trains, scoring dev after every epoch; then `best/` holds the best model.
@@ -368,19 +390,9 @@ class Classifier:
             training_settings.save(self._output_dir, settings)
         return step
 
-    def _check_vocabulary(self, exact):
-        model_directory.check_vocabulary(
-            self._tokenizer.vocab_size,
-            self.files.spm_model_file or self.files.vocab_file,
-            self.files.config,
-            exact,
-        )
-
     def _check_init_checkpoint(self, training):
         """Raises `UserError` where it does not fit, before anything is written."""
         architecture.check(training.init_checkpoint, self.files.config)
-        # The checkpoint's every row stands for a token.
-        self._check_vocabulary(exact=True)
         with tf.Graph().as_default():
             token = tf.zeros([1, 1], tf.int32)
             model = modeling.AlbertModel(self.files.config, False, token)
@@ -422,19 +434,13 @@ class Classifier:
             _LOGGER.info("%s: %d rows ignored by label", name, data.num_ignored)
         positions = features.length_order(items)
         fills_batches = self._device.use_tpu and batch_size is not None
-        # A name that is nobody else's: neither the user's nor another process's.
-        path = os.path.join(
-            self._output_dir, ".{}.{}.tfrecord".format(name, uuid.uuid4().hex)
-        )
-        features.write_records(
-            path,
+        with features.temporary_records(
+            self._output_dir,
+            name,
             [items[i] for i in positions],
             num_padding_examples=-len(items) % batch_size if fills_batches else 0,
-        )
-        try:
+        ) as path:
             yield _Records(path, positions)
-        finally:
-            tf.io.gfile.remove(path)
 
     def _build_estimator(self, seed, batch_size, training_spec=None, save_steps=None):
         files = self.files
@@ -516,9 +522,8 @@ class Classifier:
         path = os.path.join(self._output_dir, EPOCH_SCORES_FILE)
         if not tf.io.gfile.exists(path):
             return []
-        with tf.io.gfile.GFile(path, "r") as source:
-            history = json.loads(source.read())
-        return [entry for entry in history if entry["step"] <= step]
+        history = json_files.read(path, _EPOCH_SCORES_SCHEMA, _EPOCH_SCORES_ADVICE)
+        return [metrics.summary(entry) for entry in history if entry["step"] <= step]
 
     def _score_epoch(self, data, source, epoch, step, history):
         """Scores dev after an epoch, unless `history` has it; keeps the best model."""
@@ -542,7 +547,7 @@ class Classifier:
             self._save_best(checkpoint)
             estimators.write_results(self.best_dir, {"dev": scores})
         # Last: a run killed before this line scores the epoch again.
-        history.append(dict(scores, step=step, epoch=epoch + 1))
+        history.append(dict(metrics.summary(scores), step=step, epoch=epoch + 1))
         model_files.write_json(
             os.path.join(self._output_dir, EPOCH_SCORES_FILE), history
         )
@@ -580,6 +585,12 @@ class Classifier:
         is_real = np.concatenate([batch["is_real_example"] for batch in batches])
         ordered = np.empty_like(rows[is_real == 1])
         ordered[source.positions] = rows[is_real == 1]
+        if not np.isfinite(ordered).all():
+            raise UserError(
+                "{} predicts NaN: its weights are damaged or its training diverged; "
+                "take an earlier checkpoint, or train again with a lower "
+                "--learning_rate into another --output_dir".format(checkpoint)
+            )
         return ordered
 
     def _score(self, data, log_probabilities):

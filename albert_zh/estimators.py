@@ -5,6 +5,7 @@ import contextlib
 import datetime
 import json
 import logging
+import math
 import os
 import re
 import sys
@@ -15,7 +16,6 @@ import tensorflow.compat.v1 as tf
 import tensorflow.compat.v2 as tf2
 from tqdm import tqdm
 
-import modeling
 import optimization
 from albert_zh import (
     checkpoints,
@@ -23,10 +23,11 @@ from albert_zh import (
     files,
     locks,
     model_directory,
+    model_settings,
     records,
     stopping,
 )
-from albert_zh.errors import UserError, as_user_error
+from albert_zh.errors import UserError
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -86,8 +87,7 @@ def load_config(path, max_seq_length, dropout=None):
     Raises:
       UserError: the file is missing or wrong, or the length too large.
     """
-    with as_user_error(ValueError):
-        config = modeling.AlbertConfig.from_json_file(path)
+    config = model_settings.read_config(path)
     if max_seq_length > config.max_position_embeddings:
         raise UserError(
             "--max_seq_length {} is above max_position_embeddings {} of {}".format(
@@ -171,8 +171,7 @@ def check_same_config(directory, config_file, config, flag="--output_dir"):
     Raises:
       UserError: names the first setting that differs.
     """
-    with as_user_error(ValueError):
-        held = modeling.AlbertConfig.from_json_file(config_file).to_dict()
+    held = model_settings.read_config(config_file).to_dict()
     given = config.to_dict()
     for key in sorted(set(held) | set(given)):
         if held.get(key) != given.get(key):
@@ -183,7 +182,18 @@ def check_same_config(directory, config_file, config, flag="--output_dir"):
 
 
 def write_results(output_dir, results):
-    """Writes results, a nested dict of numbers, as eval_results.json and .txt."""
+    """Writes results, a nested dict of numbers, as eval_results.json and .txt.
+
+    Raises:
+      UserError: a number is NaN or infinite, or a file cannot be written.
+    """
+    for name, value in _flatten(results):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(
+                "{} is {}: the weights are damaged or their training diverged; take "
+                "an earlier checkpoint, or train again with a lower "
+                "--learning_rate".format(name, value)
+            )
     base = os.path.join(output_dir, "eval_results")
     text = json.dumps(results, indent=2, sort_keys=True)
     files.write_text(text + "\n", base + ".json")
@@ -549,12 +559,19 @@ class ProgressHook(tf.train.SessionRunHook):
             self._log(step, rate, {"sequences/s": round(rate * self._batch_size, 1)})
 
 
+# What the checks of `records`, a gather, a loss or a parser say of a record.
+_RECORD_ERROR = re.compile(
+    "of a record is not in|valid range|Dataset was empty|values != expected"
+)
+
+
 @contextlib.contextmanager
-def one_line_errors(input_files):
+def one_line_errors(input_files, form=None):
     """Turns what can go wrong inside a session into one line.
 
     Args:
       input_files: list of the TFRecord files that the run reads.
+      form: `records.Form` of their records, None where it is not known.
 
     Raises:
       UserError: the loss became NaN, an input file is damaged, or holds records
@@ -569,20 +586,20 @@ def one_line_errors(input_files):
             "from a checkpoint before the last"
         ) from error
     except tf.errors.InvalidArgumentError as error:
-        # A gather, a loss or a parser that met a record it cannot take.
-        known = "is not in .0, |valid range|values != expected"
-        if not re.search(known, error.message):
+        if not _RECORD_ERROR.search(error.message):
             raise
+        fault = records.find_fault(input_files, form)
         raise UserError(
-            "{}: a record has another length, or a token id outside the config's "
-            "vocab_size ({})".format(
-                ", ".join(input_files), error.message.split("\n")[0].strip()
-            )
+            fault
+            or "{}: a record has another length, or a token id outside the config's "
+            "vocab_size; make it again".format(", ".join(input_files))
         ) from error
     except tf.errors.DataLossError as error:
+        fault = records.find_fault(input_files, form)
         raise UserError(
-            "{}: truncated or corrupt TFRecord file; make it again".format(
-                records.find_corrupt_file(input_files) or ", ".join(input_files)
+            fault
+            or "{}: truncated or corrupt TFRecord file; make it again".format(
+                ", ".join(input_files)
             )
         ) from error
 
@@ -593,6 +610,7 @@ def train(
     num_train_steps,
     input_files,
     spread=distribution.ONE_DEVICE,
+    form=None,
 ):
     """Trains up to global step `num_train_steps`, going on where a run stopped.
 
@@ -602,6 +620,7 @@ def train(
       num_train_steps: int, the global step to reach.
       input_files: list of the TFRecord files that the run reads.
       spread: the estimator's `distribution.Distribution`.
+      form: as `one_line_errors` takes it.
 
     Raises:
       UserError: as `one_line_errors`, or a worker does not answer.
@@ -621,7 +640,13 @@ def train(
             return
         _LOGGER.info("resuming from %s", latest)
     run_steps(
-        estimator, input_fn, num_train_steps, num_train_steps, input_files, spread
+        estimator,
+        input_fn,
+        num_train_steps,
+        num_train_steps,
+        input_files,
+        spread,
+        form,
     )
 
 
@@ -632,6 +657,7 @@ def run_steps(
     num_train_steps,
     input_files,
     spread=distribution.ONE_DEVICE,
+    form=None,
 ):
     """Trains up to global step `max_steps`, of `num_train_steps` in the whole run.
 
@@ -639,7 +665,7 @@ def run_steps(
       UserError: as `one_line_errors`, or a worker does not answer.
       Stopped: SIGTERM arrived; a checkpoint is saved if a step was taken.
     """
-    with stopping.SigtermHook() as hook, one_line_errors(input_files):
+    with stopping.SigtermHook() as hook, one_line_errors(input_files, form):
         if spread.cluster:
             distribution.train_workers(estimator, input_fn, max_steps, spread, hook)
         else:

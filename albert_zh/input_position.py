@@ -11,12 +11,51 @@ import json
 import logging
 import os
 
-from albert_zh import files, record_format, records
+from albert_zh import files, json_files, record_format, records
 from albert_zh.errors import UserError
 
 _LOGGER = logging.getLogger(__name__)
 
 STATE_FILE = "input_position.json"
+
+_ADVICE = (
+    "remove it, and the run goes on as if it had had this --train_batch_size, --seed "
+    "and --input_file before"
+)
+# Steps, bytes and nanoseconds since 1970 are int64.
+_COUNT = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
+_POSITIVE = {"type": "integer", "minimum": 1, "maximum": 2**31 - 1}
+_FILE = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string"},
+        "size": _COUNT,
+        "written": {"type": "integer"},
+        "records": dict(_POSITIVE, type=["integer", "null"]),
+    },
+    "required": ["name", "size", "written", "records"],
+}
+_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "batch_sizes": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "array",
+                "items": [_COUNT, _POSITIVE],
+                "minItems": 2,
+                "maxItems": 2,
+            },
+        },
+        "files": {"type": "array", "items": _FILE},
+        "order": {
+            "type": "object",
+            "additionalProperties": {"type": ["boolean", "number", "string", "null"]},
+        },
+    },
+    "required": ["batch_sizes", "files", "order"],
+}
 
 
 def resume(output_dir, step, batch_size, input_files, order):
@@ -76,20 +115,14 @@ def _read(path):
     Raises:
       UserError: the file cannot be read, or is damaged.
     """
-    try:
-        state = json.loads(files.read_text(path))
-        for first_step, batch_size in state["batch_sizes"]:
-            _ = first_step + batch_size
-        for entry in state["files"]:
-            _ = [entry[key] for key in ("name", "size", "written", "records")]
-        _ = dict(state["order"])
-    except UserError:
-        raise
-    except (ValueError, KeyError, TypeError) as error:
+    state = json_files.read(path, _SCHEMA, _ADVICE)
+    first_steps = [first_step for first_step, _ in state["batch_sizes"]]
+    if first_steps[0] or first_steps != sorted(set(first_steps)):
         raise UserError(
-            "{}: damaged ({!r}); remove it, and the run goes on as if it had had this "
-            "--train_batch_size, --seed and --input_file before".format(path, error)
-        ) from error
+            "{}: damaged (the steps of batch_sizes do not ascend from 0); {}".format(
+                path, _ADVICE
+            )
+        )
     return state
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple, Optional
 import tensorflow.compat.v1 as tf
 
 import tokenization
-from albert_zh import checkpoints, files
+from albert_zh import checkpoints, files, json_files, model_settings
 from albert_zh.errors import UserError, as_user_error
 
 _LOGGER = logging.getLogger(__name__)
@@ -212,19 +212,9 @@ def read_do_lower_case(directory):
         path = os.path.join(directory, name)
         if not tf.io.gfile.exists(path):
             continue
-        try:
-            settings = json.loads(read_bytes(path).decode("utf-8"))
-        except ValueError as error:
-            raise UserError("{}: not JSON ({})".format(path, error)) from error
-        value = settings.get("do_lower_case") if isinstance(settings, dict) else ""
-        if value is None:
-            continue
-        if not isinstance(value, bool):
-            raise UserError(
-                "{}: expected an object in which do_lower_case is true or "
-                "false".format(path)
-            )
-        return value
+        value = model_settings.read_casing(path, is_labels=name == LABELS_FILE)
+        if value is not None:
+            return value
     return None
 
 
@@ -305,15 +295,10 @@ def _find_one(directory, field, tiers, has_flags, is_right=lambda path: True):
 def _is_tensorflow_config(path):
     """Whether a JSON file describes an encoder, and not in Hugging Face's terms."""
     try:
-        with tf.io.gfile.GFile(path, "r") as source:
-            settings = json.loads(source.read())
-    except (ValueError, tf.errors.OpError):
+        settings = json_files.read(path, {"type": "object"}, advice="")
+    except UserError:
         return False
-    return (
-        isinstance(settings, dict)
-        and "hidden_size" in settings
-        and not _HUGGING_FACE_KEYS & set(settings)
-    )
+    return "hidden_size" in settings and not _HUGGING_FACE_KEYS & set(settings)
 
 
 def find_checkpoint(directory, needs_data=True, has_flags=False):
@@ -508,10 +493,14 @@ def _copy_casing(source, directory):
 
 
 def read_bytes(path):
-    """Returns the content of a file, local or remote; None for the path None."""
+    """Returns the content of a file, local or remote; None for the path None.
+
+    Raises:
+      UserError: it cannot be read.
+    """
     if path is None:
         return None
-    with tf.io.gfile.GFile(path, "rb") as source:
+    with files.reading(path), files.open_file(path) as source:
         return source.read()
 
 
@@ -520,6 +509,5 @@ def copy_file(source, target):
     if source is None or source == target:
         return
     content = read_bytes(source)
-    with tf.io.gfile.GFile(target + ".partial", "wb") as writer:
+    with files.whole(target) as writer:
         writer.write(content)
-    tf.io.gfile.rename(target + ".partial", target, overwrite=True)

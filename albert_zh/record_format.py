@@ -31,7 +31,11 @@ import numpy as np
 
 from albert_zh import checksums, files
 
-_HEADER_BYTES = 12  # a length and its checksum
+_CHECKSUM_BYTES = 4
+_HEADER_BYTES = 8 + _CHECKSUM_BYTES  # a length and its checksum
+_FRAME_BYTES = _HEADER_BYTES + _CHECKSUM_BYTES  # what a record has around it
+# How much of a file's end is searched for its last record, from few to many.
+_TAIL_BYTES = (2**16, 2**20, 2**24)
 
 
 class Feature(NamedTuple):
@@ -182,11 +186,47 @@ def read_records(path):
             # A damaged length may be any: it must not be asked for.
             if header != _frame_header(size):
                 raise ValueError("it is truncated or no TFRecord file")
-            record, checksum = file.read(size), file.read(4)
+            record, checksum = file.read(size), file.read(_CHECKSUM_BYTES)
             if checksum != _checksum(record):
                 raise ValueError("it is truncated or damaged")
             yield record
             header = file.read(_HEADER_BYTES)
+
+
+def check_end(path):
+    """Makes sure that a TFRecord file ends where a record does.
+
+    Only the end is read: the last record is the one whose length says that it ends
+    there.
+
+    Args:
+      path: file, local or remote.
+
+    Raises:
+      ValueError: the last record is cut or damaged.
+      UserError: the file cannot be read.
+    """
+    for tail_bytes in _TAIL_BYTES:
+        with files.reading(path), files.open_file(path) as file:
+            file.seek(max(0, files.size(path) - tail_bytes))
+            tail = file.read(tail_bytes)
+        if _ends_with_record(tail):
+            return
+    raise ValueError("it is truncated or damaged: it does not end with a whole record")
+
+
+def _ends_with_record(tail):
+    """Whether bytes end with a whole record."""
+    num_starts = len(tail) - _FRAME_BYTES + 1
+    if num_starts < 1:
+        return False
+    # What would be the length where a record began at each of the bytes.
+    lengths = np.ndarray([num_starts], "<u8", tail, strides=(1,))
+    starts = np.nonzero(lengths == np.arange(num_starts)[::-1].astype(np.uint64))[0]
+    return any(
+        frame(tail[start + _HEADER_BYTES : -_CHECKSUM_BYTES]) == tail[start:]
+        for start in starts.tolist()
+    )
 
 
 def _floats(values):

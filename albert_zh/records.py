@@ -4,14 +4,15 @@
 here, anew in every epoch.
 """
 
+import logging
 import sys
-from typing import List, NamedTuple
+from typing import List, NamedTuple, Optional
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 from google.protobuf.message import DecodeError
 
-from albert_zh import dynamic_masking, masking, record_format
+from albert_zh import dynamic_masking, files, masking, record_format
 from albert_zh.errors import UserError
 
 # How many records the reader shuffles; the writer has shuffled within its shards.
@@ -19,6 +20,12 @@ SHUFFLE_BUFFER_RECORDS = 10000
 # How many records are parsed in one call at most: it takes twice their final size,
 # and several calls run at the same time.
 _PARSED_TOGETHER = 512
+# The weight of a masked token; the published writers give 1. Far more than anybody
+# weighs one with, and so little that the sums of a batch stay far from infinity.
+MAX_WEIGHT = 1e6
+_IDS = ("input_ids", "masked_lm_ids")
+
+_LOGGER = logging.getLogger(__name__)
 
 
 class DynamicMasks(NamedTuple):
@@ -33,6 +40,50 @@ class DynamicMasks(NamedTuple):
     settings: masking.MaskSettings
     mask_id: int
     ordinary_ids: np.ndarray
+
+
+class Form(NamedTuple):
+    """What every record of a run must be like.
+
+    Attributes:
+      max_seq_length: its length, in tokens.
+      max_predictions_per_seq: predictions that it has room for.
+      vocab_size: rows of the model's embedding table, None to leave ids alone.
+      type_vocab_size: kinds of segment that the model knows.
+      is_dynamic: bool, whether it leaves the masks to the reader.
+    """
+
+    max_seq_length: int
+    max_predictions_per_seq: int
+    vocab_size: Optional[int] = None
+    type_vocab_size: int = 2
+    is_dynamic: bool = False
+
+    @property
+    def schema(self):
+        """The tuple of `record_format.Feature`."""
+        return record_format.DYNAMIC if self.is_dynamic else record_format.STATIC
+
+    def lengths(self):
+        """Returns the list of (feature, length)."""
+        return record_format.feature_lengths(
+            self.schema, self.max_seq_length, self.max_predictions_per_seq
+        )
+
+    def largest(self):
+        """Returns a dict: name of a feature -> largest value; the smallest is 0."""
+        largest = {
+            "input_mask": 1,
+            "segment_ids": self.type_vocab_size - 1,
+            "masked_lm_positions": self.max_seq_length - 1,
+            "masked_lm_weights": MAX_WEIGHT,
+            "word_lengths": self.max_seq_length - 1,
+            "next_sentence_labels": 1,
+        }
+        if self.vocab_size is not None:
+            largest.update(dict.fromkeys(_IDS, self.vocab_size - 1))
+        names = {feature.name for feature in self.schema}
+        return {name: value for name, value in largest.items() if name in names}
 
 
 class Reading(NamedTuple):
@@ -68,8 +119,15 @@ class Position(NamedTuple):
 BEGINNING = Position()
 
 
-def decode_example(serialized):
-    """Returns the features of one record, dict of name to 1-D array.
+def decode_example(serialized, schema=None):
+    """Decodes one record.
+
+    Args:
+      serialized: bytes.
+      schema: tuple of `record_format.Feature`; None for that of the record's form.
+
+    Returns:
+      dict of name to 1-D array.
 
     Raises:
       ValueError: the bytes are no Example, or a feature is missing or of another type.
@@ -79,9 +137,11 @@ def decode_example(serialized):
     except DecodeError as error:
         raise ValueError("the record is no tf.train.Example") from error
     held = example.features.feature
-    form = record_format.STATIC if "masked_lm_ids" in held else record_format.DYNAMIC
+    if schema is None:
+        is_static = "masked_lm_ids" in held
+        schema = record_format.STATIC if is_static else record_format.DYNAMIC
     features = {}
-    for feature in form:
+    for feature in schema:
         if feature.name not in held:
             raise ValueError("the record has no feature {!r}".format(feature.name))
         value = held[feature.name]
@@ -108,6 +168,7 @@ def input_fn_builder(
     masks=None,
     reading=DEFAULT_READING,
     position=BEGINNING,
+    type_vocab_size=2,
 ):
     """Makes an `input_fn` for Estimator and TPUEstimator.
 
@@ -125,9 +186,9 @@ def input_fn_builder(
       input_files: list of TFRecord files, all of one form.
       max_seq_length: length the records have, in tokens.
       max_predictions_per_seq: predictions the records have room for.
-      vocab_size: int; a token id beyond it stops the run with
-        `tf.errors.InvalidArgumentError`, on every device: GPUs and TPUs would read
-        zeros instead.
+      vocab_size: int; a token id beyond it, like any other value that `Form` does
+        not allow, stops the run with `tf.errors.InvalidArgumentError`, on every
+        device: GPUs and TPUs would read zeros instead.
       is_training: bool.
       seed: int, makes the order of training records, and their masks, reproducible;
         None draws one.
@@ -136,21 +197,24 @@ def input_fn_builder(
       masks: `DynamicMasks` for records that hold none, else None.
       reading: `Reading`.
       position: `Position` where training begins.
+      type_vocab_size: kinds of segment that the model knows.
 
     Returns:
       Function of `params`, which has "batch_size", and of the `input_context` of a
       `tf.distribute` strategy, that returns a dataset of dicts of feature name to
       int32 or float32 [batch_size, length].
     """
-    form = record_format.DYNAMIC if masks else record_format.STATIC
-    lengths = record_format.feature_lengths(
-        form, max_seq_length, max_predictions_per_seq
+    form = Form(
+        max_seq_length,
+        max_predictions_per_seq,
+        vocab_size,
+        type_vocab_size,
+        masks is not None,
     )
     stream_seed = _stream_seed(seed) if is_training else 0
 
     def parse(number, serialized):
-        features = _parse_batch(serialized, lengths)
-        features = _require_in_range(features, max_seq_length, vocab_size)
+        features = _require_in_range(_parse_batch(serialized, form), form)
         if masks:
             features = dynamic_masking.mask_features(
                 features,
@@ -264,113 +328,178 @@ def _host_of(params, input_context, num_files):
     return host, num_hosts
 
 
-def check_record_files(files, max_seq_length, max_predictions_per_seq, vocab_size=None):
-    """Checks, by the first record of each file, that files fit a model.
+def check_record_files(
+    paths, max_seq_length, max_predictions_per_seq, vocab_size=None, type_vocab_size=2
+):
+    """Checks that files fit a model, by the first record and the end of each.
+
+    TensorFlow takes a file that is cut in a record's header for one that ends there.
 
     Args:
-      files: list of TFRecord files.
+      paths: list of TFRecord files.
       max_seq_length: expected length, in tokens.
       max_predictions_per_seq: expected room for predictions, where the records hold
         masks.
       vocab_size: rows of the model's embedding table, None to leave ids alone.
+      type_vocab_size: kinds of segment that the model knows.
 
     Returns:
       bool, whether the records leave the masks to the reader.
 
     Raises:
-      UserError: a file is missing, empty, no TFRecord file of pretraining records,
-        or holds records of other lengths or of a larger vocabulary, or of another
-        form than the first file.
+      UserError: a file is missing, empty, cut, no TFRecord file of pretraining
+        records, or holds records of other lengths or values than the model takes, or
+        of another form than the first file.
     """
+    form = Form(max_seq_length, max_predictions_per_seq, vocab_size, type_vocab_size)
     is_dynamic = None
-    for path in files:
-        try:
-            features = decode_example(next(record_format.read_records(path)))
-        except ValueError as error:
-            raise UserError(
-                "cannot use {} as pretraining records: {}; expected a file written by "
-                "create_pretraining_data.py".format(path, error)
-            ) from error
+    for path in paths:
+        features = _read_first(path)
         if is_dynamic not in (None, "word_lengths" in features):
             raise UserError(
                 "{} and {}: one has masks, the other leaves them to the reader "
-                "(--masking=dynamic); give files of one kind".format(files[0], path)
+                "(--masking=dynamic); give files of one kind".format(paths[0], path)
             )
         is_dynamic = "word_lengths" in features
-        _check_lengths(path, features, max_seq_length, max_predictions_per_seq)
-        ids = [features.get(name, [0]) for name in ("input_ids", "masked_lm_ids")]
-        largest = np.concatenate(ids).max()
-        if vocab_size is not None and largest >= vocab_size:
-            raise UserError(
-                "{}: has token id {}, the config's vocab_size is {}; give the config "
-                "that belongs to the records' vocabulary".format(
-                    path, largest, vocab_size
-                )
-            )
+        _check_first(path, features, form._replace(is_dynamic=is_dynamic))
     return bool(is_dynamic)
 
 
-def _check_lengths(path, features, max_seq_length, max_predictions_per_seq):
-    """Raises `UserError` where the first record of a file has other lengths."""
-    form = record_format.STATIC + record_format.DYNAMIC
-    for feature, expected in record_format.feature_lengths(
-        form, max_seq_length, max_predictions_per_seq
-    ):
-        received = len(features.get(feature.name, [])) or expected
+def _read_first(path):
+    """Returns the features of a file's first record; `UserError` if it is damaged."""
+    files.require_regular(path)
+    try:
+        features = decode_example(next(record_format.read_records(path)))
+        record_format.check_end(path)
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(
+            "cannot use {} as pretraining records: {}; expected a file written by "
+            "create_pretraining_data.py".format(path, error)
+        ) from error
+    return features
+
+
+def _check_first(path, features, form):
+    """Raises `UserError` where the first record of a file is not of the form."""
+    for feature, expected in form.lengths():
+        received = len(features[feature.name])
         if received != expected:
             raise UserError(
                 "{0}: its records have {1} {2}, but {3} was given; pass --{1}={2} or "
                 "make the records anew".format(path, feature.length, received, expected)
             )
+    largest = max(features[name].max() for name in _IDS if name in features)
+    if form.vocab_size is not None and largest >= form.vocab_size:
+        raise UserError(
+            "{}: has token id {}, the config's vocab_size is {}; give the config "
+            "that belongs to the records' vocabulary".format(
+                path, largest, form.vocab_size
+            )
+        )
+    problem = _find_value(features, form)
+    if problem:
+        raise UserError(_fault(path, 0, problem))
 
 
-def find_corrupt_file(files):
-    """Returns the first of the files with a truncated or damaged record, or None.
-
-    Reads the files whole, and so is meant for after a `tf.errors.DataLossError`,
-    which does not say where it arose.
-    """
-    for path in files:
-        try:
-            for _ in record_format.read_records(path):
-                pass
-        except ValueError:
-            return path
+def _find_value(features, form):
+    """Says which value of a record (dict of arrays) is not allowed; None for none."""
+    for name, largest in sorted(form.largest().items()):
+        values = features[name]
+        wrong = values[~((values >= 0) & (values <= largest))]
+        if wrong.size:
+            return "{} holds {}, expected 0 to {:.0f}".format(name, wrong[0], largest)
     return None
 
 
-def _parse_batch(serialized, lengths):
-    """Parses records, string [batch_size], into a dict of int32 or float32 tensors.
+def find_fault(paths, form=None):
+    """Finds the first record that is damaged or is not of a form.
+
+    Reads the files whole, and so is meant for after an error of TensorFlow, which
+    does not say where it arose.
+
+    Args:
+      paths: list of TFRecord files.
+      form: `Form`, None to look for damaged files only.
+
+    Returns:
+      One line that names the file and the record, or None.
+
+    Raises:
+      UserError: a file cannot be read.
+    """
+    _LOGGER.info("looking for the record that stopped the run")
+    for path in paths:
+        number = 0
+        try:
+            for serialized in record_format.read_records(path):
+                if form:
+                    _check_form(serialized, form)
+                number += 1
+        except UserError:
+            raise
+        except ValueError as error:
+            return _fault(path, number, error)
+    return None
+
+
+def _check_form(serialized, form):
+    """Raises `ValueError` where a record is not of the form."""
+    features = decode_example(serialized, form.schema)
+    for feature, expected in form.lengths():
+        received = len(features[feature.name])
+        if received != expected:
+            raise ValueError(
+                "{} has length {}, expected {}".format(feature.name, received, expected)
+            )
+    problem = _find_value(features, form)
+    if problem:
+        raise ValueError(problem)
+
+
+def _fault(path, number, problem):
+    return "{}: record {} (the first is 0): {}; make the file again".format(
+        path, number, problem
+    )
+
+
+def _parse_batch(serialized, form):
+    """Parses records, string [batch_size], into a dict of int64 or float32 tensors.
 
     One call for a whole batch is several times as fast as one for every record.
+
+    TensorFlow's own error quotes the bytes of a record that is no Example. Where they
+    are not UTF-8, TensorFlow 1.15 ends by a segmentation fault and TensorFlow 2 by an
+    error without a message. So this error is dropped, and that nothing was parsed is
+    an error of its own; `find_fault` finds the reason.
     """
     spec = {
         feature.name: tf.FixedLenFeature([length], tf.as_dtype(feature.dtype))
-        for feature, length in lengths
+        for feature, length in form.lengths()
     }
-    features = tf.parse_example(serialized, spec)
-    return {
-        # TPUs have no int64.
-        name: tf.cast(value, tf.int32) if value.dtype == tf.int64 else value
-        for name, value in features.items()
-    }
+    dataset = tf.data.Dataset.from_tensors(serialized)
+    dataset = dataset.apply(tf.data.experimental.parse_example_dataset(spec))
+    dataset = dataset.apply(tf.data.experimental.ignore_errors())
+    return tf.data.experimental.get_single_element(dataset)
 
 
-def _require_in_range(features, max_seq_length, vocab_size):
-    """Returns the features, which fail where an id or a position is out of range."""
-    limits = {
-        "input_ids": vocab_size,
-        "masked_lm_ids": vocab_size,
-        "masked_lm_positions": max_seq_length,
-        "word_lengths": max_seq_length,
-        "segment_ids": 2,
-        "next_sentence_labels": 2,
-    }
+def _require_in_range(features, form):
+    """Returns the features, int32 and float32; they fail where one is out of range."""
     checks = []
-    for name in sorted(set(limits) & set(features)):
-        value, limit = features[name], limits[name]
-        is_right = tf.reduce_all((value >= 0) & (value < limit))
-        message = "{} of a record is not in [0, {})".format(name, limit)
+    for name, largest in sorted(form.largest().items()):
+        value = features[name]
+        # Also false for NaN. Before the cast, which lets 2**32 + 7 pass for 7.
+        is_right = tf.reduce_all(
+            (value >= 0) & (value <= tf.constant(largest, value.dtype))
+        )
+        message = "{} of a record is not in [0, {:.0f}]".format(name, largest)
         checks.append(tf.debugging.Assert(is_right, [message]))
     with tf.control_dependencies(checks):
-        return {name: tf.identity(value) for name, value in features.items()}
+        return {
+            # TPUs have no int64.
+            name: tf.cast(value, tf.int32)
+            if value.dtype == tf.int64
+            else tf.identity(value)
+            for name, value in features.items()
+        }

@@ -144,6 +144,17 @@ def test_a_damaged_record_file_is_named(output_dir, record_files):
         '{"batch_sizes": [["0", 8]], "files": [], "order": {}}',
         '{"batch_sizes": [[0, 8]], "files": [{"name": "a"}], "order": {}}',
         '{"batch_sizes": [[0, 8]], "files": [], "order": null}',
+        "[" * 50000 + "]" * 50000,
+        '{"batch_sizes": [], "files": [], "order": {}}',
+        '{"batch_sizes": [[0, 0]], "files": [], "order": {}}',
+        '{"batch_sizes": [[0, 8, 1]], "files": [], "order": {}}',
+        '{"batch_sizes": [[0, 8.5]], "files": [], "order": {}}',
+        '{"batch_sizes": [[0, %d]], "files": [], "order": {}}' % (10**40),
+        '{"batch_sizes": [[3, 8]], "files": [], "order": {}}',
+        '{"batch_sizes": [[0, 8], [4, 2], [2, 8]], "files": [], "order": {}}',
+        '{"batch_sizes": [[0, 8]], "files": [], "order": {"--seed": []}}',
+        '{"batch_sizes": [[0, 8]], "order": {}, "files": [{"name": "a", "size": 1, '
+        '"written": 1, "records": 0}]}',
     ],
 )
 def test_a_damaged_file_is_named(output_dir, record_files, content):
@@ -152,6 +163,10 @@ def test_a_damaged_file_is_named(output_dir, record_files, content):
         file.write(content)
     with pytest.raises(UserError, match="input_position.json: damaged .* remove it"):
         input_position.resume(output_dir, 5, 8, record_files, ORDER)
+    # The advice helps.
+    os.remove(path)
+    position = input_position.resume(output_dir, 5, 8, record_files, ORDER)
+    assert position == records.Position(40, [7, 4])
     input_position.resume(output_dir, 0, 8, record_files, ORDER)
     with open(path) as file:
         assert json.load(file)["batch_sizes"] == [[0, 8]]

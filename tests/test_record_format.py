@@ -257,3 +257,19 @@ def test_features_are_laid_out_as_documented(batch, settings, seed):
         for feature, _ in expected:
             is_float = features[feature.name].dtype.kind == "f"
             assert is_float == (feature.dtype == np.float32)
+
+
+@pytest.mark.parametrize("sizes", [[0], [5], [7, 0], [3, 70000], [3, 1200000, 9]])
+def test_the_end_of_a_whole_file_is_whole(tmp_path, sizes):
+    path = tmp_path / "a"
+    content = b"".join(record_format.frame(b"x" * size) for size in sizes)
+    path.write_bytes(content)
+    record_format.check_end(str(path))
+    last = len(record_format.frame(b"x" * sizes[-1]))
+    for cut in {1, last // 2, last - 1}:
+        path.write_bytes(content[:-cut])
+        with pytest.raises(ValueError, match="does not end with a whole record"):
+            record_format.check_end(str(path))
+    path.write_bytes(content[:-1] + b"?")
+    with pytest.raises(ValueError, match="does not end with a whole record"):
+        record_format.check_end(str(path))

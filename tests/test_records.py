@@ -16,6 +16,8 @@ MASKS = records.DynamicMasks(
     masking.MaskSettings(0.3, PREDICTIONS, 2), MASK, np.arange(700, 800, dtype=np.int32)
 )
 
+FORM = records.Form(LENGTH, PREDICTIONS, VOCAB_SIZE)
+
 # Written out anew: what the published BERT and ALBERT scripts parse.
 PUBLISHED_SPEC = {
     "input_ids": tf.FixedLenFeature([LENGTH], tf.int64),
@@ -137,6 +139,15 @@ def _epochs(batches, num_records):
 @pytest.mark.parametrize(
     "feature, value, is_dynamic",
     [
+        # Casting to int32 would make 7 of it.
+        ("input_ids", 2**32 + 7, False),
+        ("input_mask", 2, False),
+        ("input_mask", -1, False),
+        ("masked_lm_weights", float("nan"), False),
+        ("masked_lm_weights", float("inf"), False),
+        ("masked_lm_weights", -1.0, False),
+        ("masked_lm_weights", 2e6, False),
+        ("next_sentence_labels", -1, True),
         ("input_ids", VOCAB_SIZE, False),
         ("input_ids", -1, False),
         ("masked_lm_ids", VOCAB_SIZE, False),
@@ -154,14 +165,101 @@ def test_a_value_out_of_range_stops_the_run(
 ):
     """A gather on GPU would read zeros for it, a position the next sequence."""
     record = _dynamic_record if is_dynamic else _record
-    example = tf.train.Example.FromString(record(5))
-    example.features.feature[feature].int64_list.value[0] = value
-    path = str(tmp_path / "records")
     right = [record(number) for number in range(5)]
-    record_format.write_records(right + [example.SerializeToString()], path)
+    path = str(tmp_path / "records")
+    record_format.write_records(right + [_changed(record(5), feature, value)], path)
     masks = MASKS if is_dynamic else None
     with pytest.raises(tf.errors.InvalidArgumentError, match=feature + ".* is not in"):
         _read([path], is_training, 2, 4, masks=masks)
+    form = FORM._replace(is_dynamic=is_dynamic)
+    fault = records.find_fault([path], form)
+    assert fault.startswith(path + ": record 5 ") and feature + " holds " in fault
+    first = _write(
+        tmp_path / "first", [5], lambda n: _changed(record(n), feature, value)
+    )
+    with pytest.raises(UserError, match=feature + "|token id"):
+        records.check_record_files([first], LENGTH, PREDICTIONS, VOCAB_SIZE)
+
+
+def _changed(record, feature, value):
+    """The record with another first value of a feature."""
+    example = tf.train.Example.FromString(record)
+    held = example.features.feature[feature]
+    values = held.float_list if held.HasField("float_list") else held.int64_list
+    values.value[0] = value
+    return example.SerializeToString()
+
+
+@pytest.mark.parametrize("is_training", [False, True])
+def test_weights_other_than_one_are_taken(tmp_path, is_training):
+    path = _write(
+        tmp_path / "a", [5], lambda n: _changed(_record(n), "masked_lm_weights", 2.5)
+    )
+    batches, _ = _read([path], is_training, 1, 1)
+    assert batches[0]["masked_lm_weights"][0].tolist() == [2.5, 1.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("num_types, is_right", [(1, False), (2, True), (3, True)])
+def test_segments_are_those_the_model_knows(tmp_path, num_types, is_right):
+    path = _write(tmp_path / "a", range(4))
+    if is_right:
+        records.check_record_files([path], LENGTH, PREDICTIONS, VOCAB_SIZE, num_types)
+        assert len(_read([path], False, 4, type_vocab_size=num_types)[0]) == 1
+        return
+    with pytest.raises(UserError, match="segment_ids holds 1, expected 0 to 0"):
+        records.check_record_files([path], LENGTH, PREDICTIONS, VOCAB_SIZE, num_types)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="segment_ids of a record"):
+        _read([path], False, 4, type_vocab_size=num_types)
+
+
+def _damaged(kind):
+    """A record whose damage is one of those that the parser finds."""
+    if kind == "empty":
+        return b""
+    if kind == "garbage":
+        return b"no Example"
+    if kind == "cut":  # Its bytes are no UTF-8.
+        return _record(5)[:-3]
+    example = tf.train.Example.FromString(_record(5))
+    held = example.features.feature
+    if kind == "missing":
+        del held["input_mask"]
+    elif kind == "another type":
+        held["masked_lm_weights"].int64_list.value.extend([1, 1, 1, 0])
+    elif kind == "another length":
+        held["input_ids"].int64_list.value.append(1)
+    return example.SerializeToString()
+
+
+DAMAGES = ["empty", "garbage", "cut", "missing", "another type", "another length"]
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+@pytest.mark.parametrize("is_training", [False, True])
+def test_a_damaged_record_stops_the_run_and_is_found(tmp_path, kind, is_training):
+    """TensorFlow 1.15 ends by a segmentation fault where it has to quote some."""
+    path = str(tmp_path / "records")
+    right = [_record(number) for number in range(5)]
+    record_format.write_records(right + [_damaged(kind)], path)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        _read([path], is_training, 2, 4)
+    fault = records.find_fault([path], FORM)
+    assert fault.startswith(path + ": record 5 (the first is 0): ")
+    assert "\n" not in fault
+
+
+@pytest.mark.parametrize("num_bytes", range(1, 12))
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_cut_in_a_header_is_no_end(tmp_path, num_bytes, whole):
+    """TensorFlow takes it for one: it would train on what is left in silence."""
+    good = _write(tmp_path / "good", range(5))
+    content = (tmp_path / "good").read_bytes()
+    bad = tmp_path / "bad"
+    end = len(content) if whole else len(content) - len(record_format.frame(_record(4)))
+    bad.write_bytes(content[:end] + content[:num_bytes])
+    records.check_record_files([good], LENGTH, PREDICTIONS)
+    with pytest.raises(UserError, match="bad .*does not end with a whole record"):
+        records.check_record_files([good, str(bad)], LENGTH, PREDICTIONS)
 
 
 def test_an_instance_survives_the_round_trip():
@@ -439,16 +537,19 @@ def test_records_of_other_lengths_are_refused(tmp_path, record, lengths, message
 
 
 @pytest.mark.parametrize("damage", ["truncated", "bit flipped"])
-def test_the_corrupt_file_is_found(tmp_path, damage):
-    files = [_write(tmp_path / name, range(10)) for name in "abc"]
-    assert records.find_corrupt_file(files) is None
+def test_the_corrupt_file_and_record_are_found(tmp_path, damage):
+    paths = [_write(tmp_path / name, range(10)) for name in "abc"]
+    assert records.find_fault(paths) is records.find_fault(paths, FORM) is None
     data = bytearray((tmp_path / "b").read_bytes())
     if damage == "truncated":
         del data[-5:]
     else:
         data[len(data) // 2] ^= 1
     (tmp_path / "b").write_bytes(data)
-    assert records.find_corrupt_file(files) == files[1]
+    number = 9 if damage == "truncated" else 5
+    assert records.find_fault(paths).startswith(
+        "{}: record {} (the first is 0): it is truncated".format(paths[1], number)
+    )
 
 
 def _on_tpu(host, num_hosts):

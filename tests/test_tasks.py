@@ -1,6 +1,7 @@
 """Tasks: registry, reading of every format, features, records, metrics."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ def test_labels_given_become_the_tasks_own():
     assert get_task("pair").labels is None
     with pytest.raises(UserError, match="--labels=a,b: the labels of lcqmc are 0,1"):
         get_task("lcqmc", ("a", "b"))
-    for labels in (("a",), ("a", "a"), ("a", "")):
+    for labels in (("a",), ("a", "a"), ("a", ""), ("a", "b\tc")):
         with pytest.raises(UserError, match="two or more different names"):
             get_task("single", labels)
 
@@ -179,6 +180,11 @@ def test_texts_are_read_whatever_their_labels(tmp_path, name, content):
             "x.json",
             '{"q1": "a", "q2": "b", "label": null}\n',
             "x.json:1: label is None",
+        ),
+        (
+            "x.json",
+            '{"q1": "a", "q2": "b", "label": "c\\td"}\n',
+            r"x.json:1: label 'c\\td' holds a control character",
         ),
         ("x.xlsx", "a\tb\t0\n", "x.xlsx: unknown extension '.xlsx'"),
     ],
@@ -436,6 +442,35 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
     assert len(batches[0]["label_ids"]) == 2
 
 
+def test_temporary_records_have_no_name_and_can_be_read_often(tmp_path):
+    """No name, no file for a killed process to leave."""
+    items = make_features(5)
+    with features.temporary_records(str(tmp_path), "train", items, 1) as path:
+        if os.path.isdir("/dev/fd"):
+            assert not list(tmp_path.iterdir())
+        for _ in range(2):
+            batches = read_batches(features.prediction_input_fn(path), 8)
+            real = batches[0]["is_real_example"].tolist()
+            assert real == [1, 1, 1, 1, 1, 0]
+    assert not list(tmp_path.iterdir())
+    assert not os.path.exists(path)
+
+
+def test_remote_temporary_records_have_a_name_until_they_are_read(tmp_path):
+    remote = "file://" + str(tmp_path)
+    with features.temporary_records(remote, "train", make_features(5)) as path:
+        assert path.startswith(remote + "/.train.")
+        batches = read_batches(features.prediction_input_fn(path), 8)
+        assert len(batches[0]["label_ids"]) == 5
+    assert not list(tmp_path.iterdir())
+
+
+def test_temporary_records_need_a_place(tmp_path):
+    with pytest.raises(UserError, match="cannot write .*none/train records"):
+        with features.temporary_records(str(tmp_path / "none"), "train", []):
+            pass
+
+
 def test_length_order_is_a_stable_permutation():
     items = make_features(20)
     order = features.length_order(items)
@@ -498,6 +533,51 @@ def test_scores_equal_their_definitions(num_labels, num_examples, seed):
     expected = headline["f1"] if headline else scores["macro_f1"]
     assert scores["f1"] == pytest.approx(expected)
     json.dumps(scores)
+
+
+def _scores_of_many(num_labels, num_examples):
+    """Scores of classes of which every tenth is taken for the next one."""
+    labels = tuple("类{}".format(i) for i in range(num_labels))
+    label_ids = np.arange(num_examples) % num_labels
+    predicted = (label_ids + (label_ids % 10 == 0)) % num_labels
+    log_probabilities = np.full([num_examples, num_labels], -20.0, np.float32)
+    log_probabilities[np.arange(num_examples), predicted] = 0
+    return metrics.score(label_ids, log_probabilities, labels)
+
+
+def test_scores_of_many_classes_stay_small():
+    """A matrix of 5,000 classes would be a file of 275 MB."""
+    scores = _scores_of_many(5000, 5000)
+    assert scores["accuracy"] == 0.9
+    assert "confusion_matrix" not in scores
+    assert scores["confusions"][:2] == [["类0", "类1", 1], ["类10", "类11", 1]]
+    assert len(scores["confusions"]) == 500
+    assert len(json.dumps(scores, indent=2)) < 2e6
+    summary = metrics.summary(scores)
+    assert len(json.dumps(summary)) < 1000
+    assert summary["accuracy"] == 0.9 and summary["loss"] == scores["loss"]
+
+
+@pytest.mark.parametrize("num_labels", [50, 200])
+def test_a_report_of_many_classes_can_be_read(num_labels):
+    report = metrics.format_report("dev", _scores_of_many(num_labels, 1000))
+    lines = report.splitlines()
+    assert len(lines) < 40 and max(map(len, lines)) < 120
+    assert "20 of {} classes".format(num_labels) in lines[1]
+    number = 1000 // num_labels
+    shown = {line.split()[0] for line in lines[3:23]}
+    assert len(shown) == 20
+    wrong = {"类{}".format(i) for i in range(0, num_labels, 10)}
+    assert wrong <= shown if len(wrong) < 20 else shown <= wrong
+    assert "{:>8} of 类0 taken for 类1".format(number) in report
+
+
+def test_a_report_is_safe_and_short_whatever_the_labels():
+    labels = ("a\x1b[31m", "长" * 1000)
+    scores = metrics.score([0, 1], np.log([[0.9, 0.1], [0.8, 0.2]]), labels)
+    report = metrics.format_report("dev", scores)
+    assert "\x1b" not in report and "a\\x1b[31m" in report
+    assert max(map(len, report.splitlines())) < 200
 
 
 def test_report_shows_every_class_and_count():

@@ -3,9 +3,14 @@
 import json
 import os
 
-import modeling
-from albert_zh import architecture, checkpoints, files, model_directory
-from albert_zh.errors import UserError, as_user_error
+from albert_zh import (
+    architecture,
+    checkpoints,
+    files,
+    model_directory,
+    model_settings,
+)
+from albert_zh.errors import UserError
 from albert_zh.interop.model import Model
 from albert_zh.tasks import model_files
 
@@ -36,8 +41,7 @@ def read(directory, flag="--input", keep_slots=False):
                 "config file" if files.checkpoint else "TensorFlow checkpoint",
             )
         )
-    with as_user_error(ValueError):
-        config = modeling.AlbertConfig.from_json_file(files.config_file)
+    config = model_settings.read_config(files.config_file)
     architecture.check(files.checkpoint, config, flag)
     lower_case = model_directory.read_do_lower_case(files.directory)
     trained = model_files.load(files.directory)

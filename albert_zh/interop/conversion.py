@@ -9,7 +9,7 @@ import tempfile
 from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
 import tokenization
-from albert_zh import checkpoints, model_directory
+from albert_zh import checkpoints, model_directory, model_settings
 from albert_zh.errors import UserError
 from albert_zh.interop import checkpoint_format, model, state_dict_format
 
@@ -217,7 +217,10 @@ def _with_task(content, task):
 
 def _check_task(content, source):
     """A TensorFlow directory keeps class names together with a task only."""
-    if "classifier" not in content.heads or "task_name" in (content.classifier or {}):
+    if "classifier" not in content.heads:
+        return
+    if "task_name" in (content.classifier or {}):
+        _check_settings(content, source)
         return
     labels = (content.classifier or {}).get("labels", [])
     if any(not re.fullmatch(r"LABEL_\d+", label) for label in labels):
@@ -231,6 +234,18 @@ def _check_task(content, source):
         "the classifier has no task: run_classifier.py can start from it, but predicts "
         "with it only after a conversion with --task_name=pair or single"
     )
+
+
+def _check_settings(content, source):
+    """Raises `UserError` where no `labels.json` can hold a classifier's settings."""
+    model_settings.check_labels(content.classifier, source)
+    model_settings.check_fit(source, content.classifier, content.config)
+    labels, classes = content.classifier["labels"], len(content.tensors["output_bias"])
+    if len(labels) != classes:
+        raise UserError(
+            "{}: it names {} labels, its classifier has {} classes; correct the names "
+            "there".format(source, len(labels), classes)
+        )
 
 
 def _check_vocabulary(content, source):

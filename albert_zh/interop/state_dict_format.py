@@ -20,6 +20,22 @@ from albert_zh.interop.model import Model
 _CONFIG = "config.json"
 # Where the config.json of a fine-tuned model keeps what `labels.json` holds.
 _TASK = "albert_zh"
+_CONFIG_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "architectures": {"type": ["array", "null"], "items": {"type": "string"}},
+        "hidden_act": {"type": "string"},
+        "id2label": {
+            "type": ["object", "null"],
+            "additionalProperties": {"type": ["string", "number"]},
+        },
+        "model_type": {"type": ["string", "null"]},
+        "task_specific_params": {
+            "type": ["object", "null"],
+            "properties": {_TASK: {"type": ["object", "null"]}},
+        },
+    },
+}
 
 # Keys that mean the same on both sides.
 _SHARED_KEYS = (
@@ -151,7 +167,9 @@ def read(layouts, directory, flag="--input", check_ties=True):
     Raises:
       UserError: a file is missing or damaged, or no exact conversion exists.
     """
-    settings = weights_files.read_json(os.path.join(directory, _CONFIG), flag)
+    settings = weights_files.read_json(
+        os.path.join(directory, _CONFIG), flag, _CONFIG_SCHEMA
+    )
     state = weights_files.read_state(directory, flag)
     dialect = _dialect(layouts, settings, state, directory)
     layout = layouts[dialect]

@@ -16,6 +16,26 @@ _SENTENCEPIECE = "spiece.model"
 _TOKENIZER = "tokenizer.json"
 _TOKENIZER_CONFIG = "tokenizer_config.json"
 
+_SETTINGS_SCHEMA = {
+    "type": "object",
+    "properties": {"do_lower_case": {"type": "boolean"}},
+}
+_IS_WORD_PIECE = {"properties": {"type": {"const": "WordPiece"}}, "required": ["type"]}
+_IDS = {"type": "object", "additionalProperties": {"type": "integer"}}
+_TOKENIZER_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "model": {
+            "type": ["object", "null"],
+            "if": _IS_WORD_PIECE,
+            "then": {"properties": {"vocab": _IDS}, "required": ["vocab"]},
+        },
+        "normalizer": {
+            "type": ["object", "null"],
+            "properties": {"lowercase": {"type": "boolean"}},
+        },
+    },
+}
 # Settings of a tokenizer_config.json that `tokenization` has fixed.
 _TOKENIZER_DEFAULTS = {
     "keep_accents": False,
@@ -42,11 +62,11 @@ def read(directory):
 
     settings, tokenizer = {}, {}
     if path_of(_TOKENIZER_CONFIG):
-        settings = read_json(path_of(_TOKENIZER_CONFIG), "--input")
+        settings = read_json(path_of(_TOKENIZER_CONFIG), "--input", _SETTINGS_SCHEMA)
     vocabulary = read_bytes(path_of(_VOCABULARY))
     sentencepiece = read_bytes(path_of(_SENTENCEPIECE))
     if path_of(_TOKENIZER) and vocabulary is None and sentencepiece is None:
-        tokenizer = read_json(path_of(_TOKENIZER), "--input")
+        tokenizer = read_json(path_of(_TOKENIZER), "--input", _TOKENIZER_SCHEMA)
         vocabulary = _vocabulary_of(tokenizer.get("model") or {}, path_of(_TOKENIZER))
     for key, value in _TOKENIZER_DEFAULTS.items():
         if settings.get(key, value) not in (value, None):
@@ -59,7 +79,7 @@ def read(directory):
             )
     normalizer = tokenizer.get("normalizer") or {}
     lower_case = settings.get("do_lower_case", normalizer.get("lowercase", True))
-    return vocabulary, sentencepiece, bool(lower_case)
+    return vocabulary, sentencepiece, lower_case
 
 
 def _vocabulary_of(model, path):

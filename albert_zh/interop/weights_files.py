@@ -3,18 +3,19 @@
 Torch is needed for pickles only.
 """
 
-import json
 import os
 import pickle
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from albert_zh import json_files
 from albert_zh.errors import UserError
 from albert_zh.model_directory import read_bytes
 
 SAFETENSORS = "model.safetensors"
 PICKLE = "pytorch_model.bin"
+_OBJECT = {"type": "object"}
 
 # bfloat16 is the upper half of float32.
 _SAFETENSORS_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8"}
@@ -158,15 +159,18 @@ def _store(value, name, dtype):
     return stored
 
 
-def read_json(path, flag):
-    """Returns the object in a JSON file; `UserError` names flag and file."""
+def read_json(path, flag, schema=_OBJECT):
+    """Returns the object in a JSON file.
+
+    Args:
+      path: file.
+      flag: the flag that named its directory, for the message.
+      schema: dict, JSON Schema draft 7.
+
+    Raises:
+      UserError: it cannot be read or does not match the schema.
+    """
     try:
-        with open(path, encoding="utf-8") as source:
-            content = json.load(source)
-    except OSError as error:
-        raise UserError("{}: cannot read {}".format(flag, path)) from error
-    except ValueError as error:
-        raise UserError("{}: {} is not JSON ({})".format(flag, path, error)) from error
-    if not isinstance(content, dict):
-        raise UserError("{}: {} is no JSON object".format(flag, path))
-    return content
+        return json_files.read(path, schema, "copy or download it again")
+    except UserError as error:
+        raise UserError("{}: {}".format(flag, error)) from error

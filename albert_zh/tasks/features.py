@@ -5,16 +5,21 @@ sequence on CPU and GPU, which `input_mask` makes exact, and to `max_seq_length`
 on TPU, which needs static shapes.
 """
 
-import itertools
+import contextlib
+import os
+import tempfile
+import uuid
 from typing import List, NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from albert_zh import record_format
+from albert_zh import files, record_format
 
 _SEQUENCES = ("input_ids", "input_mask", "segment_ids")
 _SCALARS = ("label_ids", "is_real_example")
+# Where a process opens its own open files once more, by their number.
+_OPEN_FILES = "/dev/fd"
 
 
 class Features(NamedTuple):
@@ -93,6 +98,45 @@ def length_order(features):
     return np.argsort(lengths, kind="stable")
 
 
+@contextlib.contextmanager
+def temporary_records(directory, name, features, num_padding_examples=0):
+    """Makes a TFRecord file of features that lives as long as the block.
+
+    Where the system can open a file that has no name (Linux, macOS), it has none: the
+    system frees it when the process ends, also when it is killed.
+
+    Args:
+      directory: local or remote, where there is room for it.
+      name: short name of the features.
+      features: iterable of `Features`.
+      num_padding_examples: as `write_records` takes it.
+
+    Yields:
+      The path to read it from.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    if files.is_remote(directory) or not os.path.isdir(_OPEN_FILES):
+        # A name that is nobody else's: neither the user's nor another process's.
+        path = os.path.join(directory, ".{}.{}.tfrecord".format(name, uuid.uuid4().hex))
+        serialized = _serialize_all(features, num_padding_examples)
+        record_format.write_records(serialized, path)
+        try:
+            yield path
+        finally:
+            with files.removing(path):
+                files.remove(path)
+        return
+    with contextlib.ExitStack() as stack:
+        with files.writing(os.path.join(directory, name + " records")):
+            file = stack.enter_context(tempfile.TemporaryFile(dir=directory))
+            for record in _serialize_all(features, num_padding_examples):
+                file.write(record_format.frame(record))
+            file.flush()
+        yield os.path.join(_OPEN_FILES, str(file.fileno()))
+
+
 def write_records(path, features, num_padding_examples=0):
     """Writes a TFRecord file of features; it appears whole or not at all.
 
@@ -102,12 +146,16 @@ def write_records(path, features, num_padding_examples=0):
       num_padding_examples: examples with `is_real_example` 0 added at the end, to
         fill the last batch where batches must be full.
     """
+    record_format.write_records(_serialize_all(features, num_padding_examples), path)
+
+
+def _serialize_all(features, num_padding_examples):
+    """Yields the records, bytes, of features and of padding."""
     padding = Features([0], [0], label_id=0, is_truncated=False)
-    serialized = itertools.chain(
-        (_serialize(item, is_real_example=1) for item in features),
-        (_serialize(padding, is_real_example=0) for _ in range(num_padding_examples)),
-    )
-    record_format.write_records(serialized, path)
+    for item in features:
+        yield _serialize(item, is_real_example=1)
+    for _ in range(num_padding_examples):
+        yield _serialize(padding, is_real_example=0)
 
 
 def _serialize(item, is_real_example):

@@ -2,9 +2,21 @@
 
 import numpy as np
 
+from albert_zh.console import printable
 
-def confusion_matrix(label_ids, predicted_ids, num_labels):
-    """Counts of (true class, predicted class).
+# Most classes whose confusions are a matrix: of 10,000 it would have 10**8 numbers.
+MATRIX_CLASSES = 100
+# How many pairs of classes that were taken for each other are kept where there are
+# more classes.
+_CONFUSIONS_KEPT = 1000
+# Most classes, and pairs of them, that a report shows.
+_CLASSES_SHOWN = 20
+_CONFUSIONS_SHOWN = 10
+_LABEL_CHARACTERS = 30
+
+
+def count_pairs(label_ids, predicted_ids, num_labels):
+    """Counts the pairs of true class and predicted class that occur.
 
     Args:
       label_ids: int [num_examples].
@@ -12,11 +24,11 @@ def confusion_matrix(label_ids, predicted_ids, num_labels):
       num_labels: number of classes.
 
     Returns:
-      int64 [num_labels, num_labels], rows are true classes.
+      Three int64 arrays [n]: true class, predicted class, number of examples.
     """
-    cells = np.asarray(label_ids) * num_labels + np.asarray(predicted_ids)
-    counts = np.bincount(cells, minlength=num_labels * num_labels)
-    return counts.reshape(num_labels, num_labels)
+    cells = np.asarray(label_ids, np.int64) * num_labels + np.asarray(predicted_ids)
+    cells, counts = np.unique(cells, return_counts=True)
+    return cells // num_labels, cells % num_labels, counts
 
 
 def score(label_ids, log_probabilities, labels):
@@ -35,18 +47,23 @@ def score(label_ids, log_probabilities, labels):
       cross-entropy in nats), `precision`, `recall`, `f1` (of the second class where
       there are two, else the macro averages), `macro_precision`, `macro_recall`,
       `macro_f1`, `per_class` (label -> precision, recall, f1, num_examples) and
-      `confusion_matrix` (rows are true classes, in the order of `labels`).
+      `confusion_matrix` (rows are true classes, in the order of `labels`). In place
+      of the matrix, more than `MATRIX_CLASSES` classes have `confusions`, the most
+      frequent of them first: [true label, predicted label, num_examples].
     """
     label_ids = np.asarray(label_ids)
     predicted_ids = np.argmax(log_probabilities, axis=1)
-    counts = confusion_matrix(label_ids, predicted_ids, len(labels))
-    hits = np.diag(counts)
-    precision = _ratio(hits, counts.sum(axis=0))
-    recall = _ratio(hits, counts.sum(axis=1))
-    f1 = _ratio(2 * hits, counts.sum(axis=0) + counts.sum(axis=1))
+    num_labels = len(labels)
+    hits = np.bincount(label_ids[label_ids == predicted_ids], minlength=num_labels)
+    num_true = np.bincount(label_ids, minlength=num_labels)
+    num_predicted = np.bincount(predicted_ids, minlength=num_labels)
+    precision = _ratio(hits, num_predicted)
+    recall = _ratio(hits, num_true)
+    f1 = _ratio(2 * hits, num_predicted + num_true)
     true_class = np.arange(len(label_ids)), label_ids
     headline = (lambda values: values[1]) if len(labels) == 2 else np.mean
     return {
+        **_confusions(label_ids, predicted_ids, labels),
         "labels": list(labels),
         "num_examples": len(label_ids),
         "accuracy": float(np.mean(predicted_ids == label_ids)),
@@ -62,18 +79,40 @@ def score(label_ids, log_probabilities, labels):
                 "precision": float(precision[i]),
                 "recall": float(recall[i]),
                 "f1": float(f1[i]),
-                "num_examples": int(counts[i].sum()),
+                "num_examples": int(num_true[i]),
             }
             for i, label in enumerate(labels)
         },
-        "confusion_matrix": counts.tolist(),
     }
 
 
+def _confusions(label_ids, predicted_ids, labels):
+    """The entry of `score`, a dict, that says which classes were taken for which."""
+    true, predicted, counts = count_pairs(label_ids, predicted_ids, len(labels))
+    if len(labels) <= MATRIX_CLASSES:
+        matrix = np.zeros([len(labels)] * 2, np.int64)
+        matrix[true, predicted] = counts
+        return {"confusion_matrix": matrix.tolist()}
+    order = np.argsort(-counts, kind="stable")
+    order = order[true[order] != predicted[order]][:_CONFUSIONS_KEPT]
+    return {
+        "confusions": [
+            [labels[true[i]], labels[predicted[i]], int(counts[i])] for i in order
+        ]
+    }
+
+
+def summary(scores):
+    """Returns the numbers among the scores, without those of each class."""
+    return {k: v for k, v in scores.items() if isinstance(v, (int, float))}
+
+
 def format_report(name, scores):
-    """The scores of one split as lines of text, confusion matrix included."""
-    labels = scores["labels"]
-    width = max(len("class"), *map(len, labels)) + 2
+    """The scores of one split as lines of text.
+
+    A few classes are shown with their confusion matrix; of many, those with the most
+    wrong examples, and which they were taken for.
+    """
     lines = [
         "{}: {} examples, accuracy {:.4f}, loss {:.4f}, macro F1 {:.4f}".format(
             name,
@@ -81,25 +120,69 @@ def format_report(name, scores):
             scores["accuracy"],
             scores["loss"],
             scores["macro_f1"],
-        ),
-        "  {:<{w}}{:>10}{:>10}{:>10}{:>10}   predicted as {}".format(
-            "class", "precision", "recall", "F1", "examples", " ".join(labels), w=width
-        ),
-    ]
-    for label, row in zip(labels, scores["confusion_matrix"]):
-        values = scores["per_class"][label]
-        lines.append(
-            "  {:<{w}}{:>10.4f}{:>10.4f}{:>10.4f}{:>10}   {}".format(
-                label,
-                values["precision"],
-                values["recall"],
-                values["f1"],
-                values["num_examples"],
-                " ".join(map(str, row)),
-                w=width,
-            )
         )
+    ]
+    labels = scores["labels"]
+    if len(labels) <= _CLASSES_SHOWN:
+        lines += _class_rows(scores, labels, scores["confusion_matrix"])
+    else:
+        missed = sorted(labels, key=lambda label: _num_missed(scores, label))
+        lines.append(
+            "  the {} of {} classes with the most wrong examples; eval_results.json "
+            "has all".format(_CLASSES_SHOWN, len(labels))
+        )
+        lines += _class_rows(scores, missed[: -_CLASSES_SHOWN - 1 : -1])
+        lines += _confusion_rows(scores)
     return "\n".join(lines) + "\n"
+
+
+def _num_missed(scores, label):
+    values = scores["per_class"][label]
+    return round(values["num_examples"] * (1 - values["recall"]))
+
+
+def _class_rows(scores, labels, matrix=None):
+    """Lines of a table with a row for each of these labels."""
+    shown = [_shorten(label) for label in labels]
+    width = max(len("class"), *map(len, shown)) + 2
+    heading = "  {:<{w}}{:>10}{:>10}{:>10}{:>10}".format(
+        "class", "precision", "recall", "F1", "examples", w=width
+    )
+    rows = [heading + ("   predicted as " + " ".join(shown) if matrix else "")]
+    for i, label in enumerate(labels):
+        row = "  {:<{w}}{precision:>10.4f}{recall:>10.4f}{f1:>10.4f}".format(
+            shown[i], w=width, **scores["per_class"][label]
+        )
+        row += "{:>10}".format(scores["per_class"][label]["num_examples"])
+        rows.append(row + ("   " + " ".join(map(str, matrix[i])) if matrix else ""))
+    return rows
+
+
+def _confusion_rows(scores):
+    """Lines that say which classes were taken for which the most often."""
+    pairs = scores.get("confusions")
+    if pairs is None:
+        pairs = [
+            [true, predicted, count]
+            for true, row in zip(scores["labels"], scores["confusion_matrix"])
+            for predicted, count in zip(scores["labels"], row)
+            if count and true != predicted
+        ]
+        pairs.sort(key=lambda pair: -pair[2])
+    if not pairs:
+        return []
+    return ["  the most frequent confusions"] + [
+        "  {:>8} of {} taken for {}".format(count, _shorten(true), _shorten(predicted))
+        for true, predicted, count in pairs[:_CONFUSIONS_SHOWN]
+    ]
+
+
+def _shorten(label):
+    """A label as a short piece of one line."""
+    shown = printable(label)
+    if len(shown) > _LABEL_CHARACTERS:
+        shown = shown[: _LABEL_CHARACTERS - 3] + "..."
+    return shown
 
 
 def _ratio(numerator, denominator):

@@ -13,7 +13,14 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 import tokenization
-from albert_zh import architecture, checkpoints, estimators, files, model_directory
+from albert_zh import (
+    architecture,
+    checkpoints,
+    estimators,
+    files,
+    model_directory,
+    model_settings,
+)
 from albert_zh.errors import UserError, as_user_error
 from albert_zh.tasks.registry import Task, get_task
 
@@ -125,37 +132,38 @@ def load(directory):
       `ClassifierFiles`, or None where the directory holds none.
 
     Raises:
-      UserError: a file is damaged.
+      UserError: a file is damaged, or does not go with the others.
     """
     labels_file = os.path.join(directory, model_directory.LABELS_FILE)
     if not tf.io.gfile.exists(labels_file):
         return None
+    settings = model_settings.read_labels(labels_file)
+    config = model_settings.read_config(
+        os.path.join(directory, model_directory.CONFIG_FILE)
+    )
+    model_settings.check_fit(labels_file, settings, config)
+    vocab_file = os.path.join(directory, model_directory.VOCAB_FILE)
+    spm_model_file = os.path.join(directory, model_directory.SPM_FILE)
+    return ClassifierFiles(
+        config,
+        _task_of(settings, labels_file),
+        tuple(settings["labels"]),
+        vocab_file if tf.io.gfile.exists(vocab_file) else None,
+        spm_model_file if tf.io.gfile.exists(spm_model_file) else None,
+        settings["do_lower_case"],
+        settings["normalize_punctuation"],
+        settings["max_seq_length"],
+    )
+
+
+def _task_of(settings, labels_file):
+    """The `Task` that a `labels.json` names; `UserError` where it names none."""
     try:
-        with tf.io.gfile.GFile(labels_file, "r") as source:
-            settings = json.loads(source.read())
-        task = get_task(settings.pop("task_name"))
-        labels = settings.pop("labels")
-        if not isinstance(labels, list):
-            raise TypeError("labels is no list")
-        with as_user_error(ValueError, OSError):
-            config = modeling.AlbertConfig.from_json_file(
-                os.path.join(directory, model_directory.CONFIG_FILE)
-            )
-        vocab_file = os.path.join(directory, model_directory.VOCAB_FILE)
-        spm_model_file = os.path.join(directory, model_directory.SPM_FILE)
-        return ClassifierFiles(
-            config,
-            task,
-            tuple(labels),
-            vocab_file if tf.io.gfile.exists(vocab_file) else None,
-            spm_model_file if tf.io.gfile.exists(spm_model_file) else None,
-            **settings,
-        )
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        return get_task(settings["task_name"])
+    except UserError as error:
         raise UserError(
-            "{}: damaged ({!r}); train into another --output_dir".format(
-                labels_file, error
-            )
+            "{}: task_name is {!r}, which is no task; train into another "
+            "--output_dir".format(labels_file, settings["task_name"])
         ) from error
 
 
@@ -229,6 +237,17 @@ def load_trained(output_dir, model_dir, task, given, config_file=None):
             )
         )
     files = saved._replace(task=task, **given)
+    if not (files.vocab_file or files.spm_model_file):
+        raise UserError(
+            "{}={}: {} holds neither {} nor {}; copy the vocabulary it was trained "
+            "with there".format(
+                flag,
+                directory,
+                best_dir,
+                model_directory.VOCAB_FILE,
+                model_directory.SPM_FILE,
+            )
+        )
     check_same_model(directory, saved, files, flag)
     held_config_file = os.path.join(best_dir, model_directory.CONFIG_FILE)
     config = estimators.load_config(

@@ -12,6 +12,7 @@ from typing import List, NamedTuple, Optional
 import tensorflow.compat.v1 as tf
 
 from albert_zh.errors import UserError
+from albert_zh.model_settings import is_label
 from albert_zh.tasks.registry import ALL_EXTENSIONS
 
 # Names public Chinese data sets (LCQMC, BQ, ChnSentiCorp, CLUE) give their columns.
@@ -334,4 +335,7 @@ def _checked_label(path, line, value):
     label = str(value).strip()
     if not label:
         raise _row_error(path, line, "label is empty")
+    if not is_label(label):
+        problem = "label {!r} holds a control character, such as a line end"
+        raise _row_error(path, line, problem.format(label))
     return label

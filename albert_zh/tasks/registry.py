@@ -7,6 +7,7 @@ to `TASKS`; reading, features, training and scoring follow from the entry.
 from typing import NamedTuple, Optional, Tuple
 
 from albert_zh.errors import UserError
+from albert_zh.model_settings import is_label
 
 TABLE_EXTENSIONS = (".tsv", ".txt")
 ALL_EXTENSIONS = (".tsv", ".txt", ".csv", ".json", ".jsonl")
@@ -83,7 +84,8 @@ def get_task(name, labels=None):
             "--labels={}: the labels of {} are {}; for others take --task_name=pair "
             "or single".format(",".join(labels), name, ",".join(task.labels))
         )
-    if len(labels) < 2 or len(set(labels)) < len(labels) or "" in labels:
+    are_names = all(is_label(label) for label in labels)
+    if len(labels) < 2 or len(set(labels)) < len(labels) or not are_names:
         raise UserError(
             "--labels={}: expected two or more different names, separated by "
             "commas".format(",".join(labels))

@@ -11,6 +11,7 @@ import os
 
 import tensorflow.compat.v1 as tf
 
+from albert_zh import json_files
 from albert_zh.errors import UserError
 from albert_zh.tasks import model_files
 
@@ -18,6 +19,22 @@ _LOGGER = logging.getLogger(__name__)
 
 # More epochs may be wanted of a training that is over: they are only reported.
 _NUM_EPOCHS = "--num_train_epochs"
+# What `describe` returns.
+_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "--init_checkpoint": {"type": ["string", "null"]},
+        "--train_file": {"type": "string"},
+        "--max_seq_length": {"type": "integer"},
+        "--train_batch_size": {"type": "integer"},
+        "--learning_rate": {"type": "number"},
+        "--optimizer": {"type": "string"},
+        "--warmup_proportion": {"type": "number"},
+        "--seed": {"type": "integer"},
+        _NUM_EPOCHS: {"type": "number"},
+    },
+}
+_SCHEMA["required"] = sorted(_SCHEMA["properties"])
 
 
 def describe(training, train_data, max_seq_length, seed):
@@ -79,13 +96,7 @@ def check_same_training(output_dir, settings):
             "choose another --output_dir (and start from this model with "
             "--init_checkpoint)".format(output_dir, model_files.TRAINING_FILE)
         )
-    with tf.io.gfile.GFile(path, "r") as source:
-        try:
-            saved = json.loads(source.read())
-        except json.JSONDecodeError as error:
-            raise UserError(
-                "{}: damaged ({}); train into another --output_dir".format(path, error)
-            ) from error
+    saved = json_files.read(path, _SCHEMA, "train into another --output_dir")
     for flag, value in settings.items():
         if flag == _NUM_EPOCHS or saved.get(flag) == value:
             continue

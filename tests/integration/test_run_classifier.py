@@ -11,7 +11,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import run_classifier
-from albert_zh import command_line, estimators
+from albert_zh import checkpoints, command_line, estimators
 
 pytestmark = pytest.mark.skipif(
     not hasattr(tf, "estimator"), reason="this TensorFlow has no Estimator"
@@ -149,6 +149,7 @@ def test_best_is_a_complete_directory_of_the_best_epoch(trained):
     assert read_json(best_dir / "labels.json")["labels"] == ["0", "1"]
     history = read_json(trained / "dev_scores.json")
     assert [entry["step"] for entry in history] == [13, 26]
+    assert not any(isinstance(v, (dict, list)) for e in history for v in e.values())
     best = max(history, key=lambda entry: (entry["accuracy"], -entry["loss"]))
     assert checkpoint.endswith("model.ckpt-{}".format(best["step"]))
     results = read_json(trained / "eval_results.json")
@@ -453,3 +454,91 @@ def test_a_bad_row_stops_before_training(data_dir, model_flags, tmp_path, capsys
     line = refused(capsys, "--dev_file", dev, *flags)
     assert "dev.tsv:2" in line and "unknown label '2'; expected one of 0, 1" in line
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"max_seq_length": -5}, "labels.json: damaged (max_seq_length: -5 is less"),
+        ({"max_seq_length": 32.5}, "labels.json: damaged (max_seq_length: 32.5"),
+        ({"max_seq_length": 33}, "max_seq_length 33 is above max_position_embeddings"),
+        ({"do_lower_case": "no"}, "labels.json: damaged (do_lower_case: 'no' is not"),
+        ({"labels": ["0", "0"]}, "labels.json: damaged (labels"),
+        (None, "vocab.txt has 26 entries, the model's embedding table 27 rows"),
+    ],
+)
+def test_a_model_whose_files_do_not_fit_does_not_predict(
+    trained, tmp_path, capsys, change, words
+):
+    moved = tmp_path / "moved"
+    shutil.copytree(str(trained / "best"), str(moved))
+    if change is None:
+        tokens = (moved / "vocab.txt").read_text("utf-8").split("\n")
+        (moved / "vocab.txt").write_text("\n".join(tokens[:-1]), encoding="utf-8")
+    else:
+        settings = dict(read_json(moved / "labels.json"), **change)
+        (moved / "labels.json").write_text(json.dumps(settings))
+    flags = ["--output_dir", tmp_path / "out", "--text_pair", "天", "地"]
+    assert words in refused(capsys, *flags, "--model_dir", moved)
+
+
+def test_a_model_without_a_vocabulary_says_so(trained, tmp_path, capsys):
+    moved = tmp_path / "moved"
+    shutil.copytree(str(trained / "best"), str(moved))
+    (moved / "vocab.txt").unlink()
+    line = refused(capsys, "--output_dir", moved, "--text_pair", "天", "地")
+    assert "moved holds neither vocab.txt nor spm.model" in line
+
+
+@pytest.mark.parametrize("name", ["training.json", "dev_scores.json"])
+@pytest.mark.parametrize(
+    "content", ["{", "null", "[{}]", "5", '[{"step": 1, "accuracy": 1, "loss": NaN}]']
+)
+def test_a_damaged_file_of_a_training_says_how_to_go_on(
+    trained, data_dir, model_flags, tmp_path, capsys, name, content
+):
+    output_dir = tmp_path / "out"
+    shutil.copytree(str(trained), str(output_dir))
+    (output_dir / name).write_text(content)
+    flags = training_flags(data_dir, model_flags, output_dir, 2)
+    line = refused(capsys, *flags)
+    assert name + ": damaged (" in line and "train into another --output_dir" in line
+
+
+def test_without_dev_scores_the_training_goes_on(
+    trained, data_dir, model_flags, tmp_path
+):
+    """As the message about damaged ones says."""
+    output_dir = tmp_path / "out"
+    shutil.copytree(str(trained), str(output_dir))
+    (output_dir / "dev_scores.json").unlink()
+    run(*training_flags(data_dir, model_flags, output_dir, 2))
+    assert [e["step"] for e in read_json(output_dir / "dev_scores.json")] == [26]
+
+
+def test_predictions_of_nan_are_refused(trained, tmp_path, capsys):
+    moved = tmp_path / "moved"
+    shutil.copytree(str(trained / "best"), str(moved))
+    prefix = tf.train.latest_checkpoint(str(moved))
+    tensors = checkpoints.read_tensors(prefix)
+    tensors["output_bias"] = tensors["output_bias"] * np.nan
+    checkpoints.write_tensors(tensors, str(moved / "model.ckpt"))
+    flags = ["--output_dir", moved, "--text_pair", "天", "地"]
+    assert "predicts NaN: its weights are damaged" in refused(capsys, *flags)
+
+
+def test_results_that_cannot_be_written_are_one_line(
+    trained, data_dir, tmp_path, capsys
+):
+    output_dir = tmp_path / "out"
+    (output_dir / "predictions.tsv").mkdir(parents=True)
+    (output_dir / "eval_results.json").mkdir()
+    flags = ["--output_dir", output_dir, "--model_dir", trained]
+    predict_file = data_dir / "test.tsv"
+    line = refused(capsys, "--do_predict", "--predict_file", predict_file, *flags)
+    assert "cannot write {}".format(output_dir / "predictions.tsv") in line
+    line = refused(capsys, "--do_eval", "--dev_file", data_dir / "dev.txt", *flags)
+    assert "cannot write {}".format(output_dir / "eval_results.json") in line
+    assert sorted(path.name for path in output_dir.iterdir()) == (
+        ["albert_config.json", "eval_results.json", "predictions.tsv"]
+    )

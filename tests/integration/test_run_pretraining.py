@@ -9,7 +9,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import run_pretraining
-from albert_zh import checkpoints, record_format, training_curves
+from albert_zh import checkpoints, record_format, records, training_curves
 from albert_zh.errors import UserError
 
 LENGTH, PREDICTIONS, VOCABULARY = 16, 3, 40
@@ -230,11 +230,49 @@ def test_nan_stops_with_advice(record_files, config_file, tmp_path):
         )
 
 
+@pytest.mark.parametrize("do_train", [True, False])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (
+            {"masked_lm_weights": np.full(PREDICTIONS, np.nan)},
+            "masked_lm_weights holds",
+        ),
+        ({"input_ids": np.full(LENGTH, 2**32 + 7)}, "input_ids holds 4294967303"),
+        (None, "is no tf.train.Example"),
+    ],
+)
+def test_a_record_that_cannot_be_is_named(
+    config_file, trained, tmp_path, do_train, change, words
+):
+    """Also in an evaluation, which would have said NaN."""
+    random = np.random.RandomState(1)
+    contents = [_record(random) for _ in range(20)]
+    features = dict(records.decode_example(contents[7]), **(change or {}))
+    # A cut record has bytes that are no UTF-8.
+    contents[7] = record_format.encode_example(features) if change else contents[7][:-3]
+    path = str(tmp_path / "damaged.tfrecord")
+    record_format.write_records(contents, path)
+    with pytest.raises(UserError) as error:
+        run(
+            [path],
+            config_file,
+            tmp_path / "out",
+            do_train=do_train,
+            do_eval=not do_train,
+            num_train_steps=20,
+            **({} if do_train else {"model_dir": trained}),
+        )
+    assert str(error.value).startswith(path + ": record 7 (the first is 0): ")
+    assert words in str(error.value) and "\n" not in str(error.value)
+    assert not (tmp_path / "out" / "eval_results.json").exists()
+
+
 def test_truncated_records_are_named(record_files, config_file, tmp_path):
     content = open(record_files[1], "rb").read()
     damaged = tmp_path / "damaged.tfrecord"
     damaged.write_bytes(content[:-20])
-    with pytest.raises(UserError, match="damaged.tfrecord: truncated or corrupt"):
+    with pytest.raises(UserError, match="damaged.tfrecord .* does not end with"):
         run(
             [record_files[0], str(damaged)],
             config_file,
