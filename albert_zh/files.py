@@ -202,8 +202,7 @@ def whole(path, mode="wb", directory=None):
     """
     beside, name = os.path.split(path)
     temporary = os.path.join(
-        beside if directory is None else directory,
-        ".{}.{}.partial".format(name, uuid.uuid4().hex),
+        beside if directory is None else directory, _temporary_name(name)
     )
     try:
         with writing(path):
@@ -217,16 +216,69 @@ def whole(path, mode="wb", directory=None):
             remove(temporary)
 
 
+@contextlib.contextmanager
+def directory_beside(path):
+    """Makes an empty directory to fill before it becomes `path`.
+
+    It has a name that nobody can foresee and is removed with all that is in it when
+    the block ends, unless `rename_directory` has given it another name.
+
+    Args:
+      path: the directory that it is to become, local; its parent exists.
+
+    Yields:
+      Path of the new directory.
+
+    Raises:
+      UserError: it cannot be made or removed.
+    """
+    beside, name = os.path.split(os.path.normpath(path))
+    temporary = os.path.join(beside, _temporary_name(name))
+    with writing(path):
+        os.mkdir(temporary)
+    try:
+        yield temporary
+    finally:
+        remove_directory(temporary)
+
+
+def rename_directory(source, target):
+    """Gives a complete local directory its final name; its content is on the disk then.
+
+    Args:
+      source: the directory.
+      target: absent or empty.
+
+    Raises:
+      UserError: something else is there, or it cannot be written.
+    """
+    with writing(target):
+        for folder, _, names in os.walk(source):
+            for name in names:
+                _sync_file(os.path.join(folder, name))
+            sync_directory(folder)
+        if os.path.isdir(target):
+            os.rmdir(target)  # fails where it is not empty
+        os.rename(source, target)
+        sync_directory(os.path.dirname(os.path.normpath(target)))
+
+
+def _temporary_name(name):
+    """Returns what nobody can foresee, and `remove_leftovers` knows."""
+    return ".{}.{}.partial".format(name, uuid.uuid4().hex)
+
+
 def remove_leftovers(path):
     """Removes temporary files that killed processes left when making a file.
 
-    Call it only while nobody else can be making that file.
+    So it does temporary directories. Call it only while nobody else can be making that
+    file or directory.
 
     Args:
-      path: the file, local or remote.
+      path: the file or directory, local or remote.
 
     Returns:
-      int, the number of files removed.
+      int, the number of them removed.
     """
     beside, name = os.path.split(path)
     if not is_directory(beside or "."):
@@ -238,8 +290,11 @@ def remove_leftovers(path):
         if pattern.fullmatch(found)
     ]
     for leftover in leftovers:
-        with removing(leftover):
-            remove(leftover)
+        if is_directory(leftover) and not os.path.islink(leftover):
+            remove_directory(leftover)
+        else:
+            with removing(leftover):
+                remove(leftover)
     return len(leftovers)
 
 
@@ -247,6 +302,21 @@ def _flush_to_disk(file, path):
     file.flush()
     if not is_remote(path):
         os.fsync(file.fileno())
+
+
+def rename_to_disk(source, target):
+    """Like `rename` for local files; content and name outlive a power failure."""
+    _sync_file(source)
+    os.replace(source, target)
+    sync_directory(os.path.dirname(target))
+
+
+def _sync_file(path):
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sync_directory(path):

@@ -520,6 +520,5 @@ def copy_file(source, target):
     if source is None or source == target:
         return
     content = read_bytes(source)
-    with tf.io.gfile.GFile(target + ".partial", "wb") as writer:
+    with files.whole(target) as writer:
         writer.write(content)
-    tf.io.gfile.rename(target + ".partial", target, overwrite=True)
