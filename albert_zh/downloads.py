@@ -303,15 +303,19 @@ class _Partial:
             "If-Range": self._validator,
         }
 
-    def begin(self, response):
+    def begin(self, response, max_bytes):
         """Makes ready for what a response brings: the rest, or the whole.
+
+        Args:
+          response: `requests.Response`.
+          max_bytes: int, of the whole file.
 
         Returns:
           int, the size of the whole file; None where the server does not say.
 
         Raises:
           _PassingFault: it is neither; the part is given up.
-          UserError: a length that is none, or the part cannot be written.
+          UserError: a length that is none, or too large, or there is no room.
         """
         validator = _validator(response)
         if response.status_code == 206:
@@ -325,12 +329,36 @@ class _Partial:
             if validator and validator != self._validator:
                 self.discard()
                 raise _PassingFault("the file has changed on the server")
+            total = None if place.group(2) == "*" else int(place.group(2))
+            self._check_size(total, max_bytes)
             self._go_on()
-            return None if place.group(2) == "*" else int(place.group(2))
-        length = _content_length(response)
-        self._start_over(validator)
+            return total
         # The length of a compressed answer is not the file's.
-        return length if _encoding(response) == _PLAIN else None
+        length = _content_length(response)
+        total = length if _encoding(response) == _PLAIN else None
+        self._check_size(total, max_bytes)
+        self._start_over(validator)
+        return total
+
+    def _check_size(self, total, max_bytes):
+        """Refuses a file that is too large, or for which there is no room."""
+        if total is None:
+            return
+        if total > max_bytes:
+            raise UserError(
+                "the server announces {:,} bytes; expected at most {:,}".format(
+                    total, max_bytes
+                )
+            )
+        directory = os.path.dirname(self.path) or "."
+        with files.writing(self.path):
+            free = shutil.disk_usage(directory).free
+        missing = total - self.size()
+        if missing > free:
+            raise UserError(
+                "no room in {}: {:,} bytes are to come, {:,} are free; make "
+                "room{}".format(directory, missing, free, self.description())
+            )
 
     def _start_over(self, validator):
         self.discard()
@@ -454,8 +482,7 @@ def _attempt(address, partial, limits):
         try:
             with _request(watch.session, address, headers, timeout) as response:
                 _check_answer(response, address, partial)
-                total = partial.begin(response)
-                _check_size(partial, total, limits.max_bytes)
+                total = partial.begin(response, limits.max_bytes)
                 _receive(response, partial, total, limits, watch)
         except UserError as error:
             raise UserError("{}: {}".format(address, error)) from error
@@ -579,33 +606,6 @@ def _content(response):
             chunk = decompressor.unconsumed_tail
     if not decompressor.eof:
         raise _PassingFault(_BROKE_OFF)
-
-
-def _check_size(partial, total, max_bytes):
-    """Refuses a file that is too large, or for which there is no room.
-
-    Args:
-      partial: `_Partial`.
-      total: int, announced bytes of the whole file; None if unknown.
-      max_bytes: int.
-    """
-    if total is None:
-        return
-    if total > max_bytes:
-        raise UserError(
-            "the server announces {:,} bytes; expected at most {:,}".format(
-                total, max_bytes
-            )
-        )
-    directory = os.path.dirname(partial.path) or "."
-    with files.reading(directory):
-        free = shutil.disk_usage(directory).free
-    if total - partial.size() > free:
-        raise UserError(
-            "no room in {}: {:,} bytes are to come, {:,} are free; make room{}".format(
-                directory, total - partial.size(), free, partial.description()
-            )
-        )
 
 
 def _receive(response, partial, total, limits, watch):
