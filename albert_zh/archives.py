@@ -3,6 +3,7 @@
 Whatever an archive says of itself (names, types, lengths) is what its maker wanted it
 to say. So names are checked before anything is written, links and devices are refused,
 and the limit on the size counts the bytes that really come out of the decompressor.
+The numbers of members and folders, the depth of folders and the time are limited, too.
 """
 
 import contextlib
@@ -12,10 +13,13 @@ import os
 import re
 import stat
 import struct
-import tarfile
+import time
 import zipfile
 import zlib
+from typing import NamedTuple
 
+from albert_zh import files, tar_reader
+from albert_zh.console import printable
 from albert_zh.errors import UserError
 
 _LOGGER = logging.getLogger(__name__)
@@ -26,12 +30,19 @@ MAX_TOTAL_BYTES = 8 * 2**30
 MAX_RATIO = 100
 # Below this the ratio says nothing.
 ALWAYS_ALLOWED_BYTES = 2**20
+# Published archives hold up to 20 files in up to 3 folders.
 MAX_MEMBERS = 10000
+MAX_FOLDERS = 1000
+MAX_DEPTH = 32
+# 8 GB at 5 MB/s, as a slow network disk takes them.
+MAX_SECONDS = 1800
 
 _CHUNK_BYTES = 2**16
+_SHOWN_CHARACTERS = 200
+# Names of 1 kB for all members, beside the 46 bytes that each has
+_MAX_ZIP_DIRECTORY_BYTES = MAX_MEMBERS * 2**10
 _DAMAGE = (
     zipfile.BadZipFile,
-    tarfile.TarError,
     zlib.error,
     struct.error,
     EOFError,
@@ -62,14 +73,14 @@ def extract(archive, directory, max_total_bytes=MAX_TOTAL_BYTES):
     Raises:
       UnusableArchive: the archive is damaged, too large, or has a member that is a
         link, a device, there twice, or would lie outside of `directory`.
-      UserError: it cannot be read, or `directory` not be written to.
+      UserError: it cannot be read, or `directory` not be written to, or it takes
+        longer than `MAX_SECONDS`.
     """
-    try:
+    files.require_regular(archive)
+    with files.reading(archive):
         size = os.path.getsize(archive)
         with open(archive, "rb") as file:
             magic = file.read(2)
-    except OSError as error:
-        raise UserError("{}: {}".format(archive, error.strerror)) from error
     extract_members = {b"PK": _extract_zip, b"\x1f\x8b": _extract_tar}.get(magic)
     if extract_members is None:
         raise UnusableArchive("{}: neither a .zip nor a .tar.gz file".format(archive))
@@ -82,7 +93,7 @@ def extract(archive, directory, max_total_bytes=MAX_TOTAL_BYTES):
         raise
     except _DAMAGE as error:
         raise UnusableArchive(
-            "{}: damaged or incomplete ({})".format(archive, error)
+            "{}: damaged or incomplete ({})".format(archive, printable(error))
         ) from error
     return extraction.finish()
 
@@ -108,19 +119,40 @@ class _Extraction:
         self._num_members = 0
         self._num_left_out = 0
         self._names = set()
+        self._folders = set()
+        self._end = time.monotonic() + MAX_SECONDS
 
     def refuse(self, reason):
         """Raises `UnusableArchive` about the member at work."""
         raise UnusableArchive(
-            "{}: member {!r} {}".format(self.archive, self.member, reason)
+            "{}: member {} {}".format(self.archive, self._shown_name(), reason)
         )
+
+    def _shown_name(self):
+        name = self.member
+        if len(name) > _SHOWN_CHARACTERS:
+            name = name[:_SHOWN_CHARACTERS] + "..."
+        return repr(name)
+
+    def check_time(self):
+        """Raises `UserError` where the extraction has taken too long.
+
+        To be called between any two pieces of work; none may be longer than a chunk.
+        """
+        if time.monotonic() > self._end:
+            raise UserError(
+                "{}: not extracted within {} s; extract it on a faster disk, or do not "
+                "trust it".format(self.archive, MAX_SECONDS)
+            )
 
     def spend(self, num_bytes):
         """Counts decompressed bytes.
 
         Raises:
           UnusableArchive: they are too many.
+          UserError: as `check_time`.
         """
+        self.check_time()
         self._num_bytes += num_bytes
         if self._num_bytes > self._limit:
             self.refuse(
@@ -133,7 +165,9 @@ class _Extraction:
 
         Raises:
           UnusableArchive: there are too many.
+          UserError: as `check_time`.
         """
+        self.check_time()
         self.member = member
         self._num_members += 1
         if self._num_members > MAX_MEMBERS:
@@ -158,6 +192,7 @@ class _Extraction:
             self._num_left_out += 1
             return
         path = os.path.join(self._directory, *parts)
+        self._count_folders(parts if is_directory else parts[:-1])
         if is_directory:
             with self._on_disk():
                 os.makedirs(path, exist_ok=True)
@@ -184,10 +219,12 @@ class _Extraction:
         """Tells failures to write from failures to read."""
         try:
             yield
-        except OSError as error:
+        except (OSError, UnicodeEncodeError) as error:
             raise UserError(
-                "{}: member {!r} cannot be written: {}".format(
-                    self.archive, self.member, error.strerror
+                "{}: member {} cannot be written: {}".format(
+                    self.archive,
+                    self._shown_name(),
+                    getattr(error, "strerror", None) or error,
                 )
             ) from error
 
@@ -200,7 +237,15 @@ class _Extraction:
             or re.search(r"[\\\0]|^[A-Za-z]:", self.member)
         ):
             self.refuse("would lie outside of the target; do not trust it")
+        if len(parts) > MAX_DEPTH:
+            self.refuse("is more than {} folders deep".format(MAX_DEPTH))
         return parts
+
+    def _count_folders(self, parts):
+        """Counts a folder and those that it lies in; refuses too many."""
+        self._folders.update("/".join(parts[:end]) for end in range(1, len(parts) + 1))
+        if len(self._folders) > MAX_FOLDERS:
+            self.refuse("is in one folder too many after {}".format(MAX_FOLDERS))
 
     def finish(self):
         """Returns where the content lies, as `extract` does."""
@@ -233,10 +278,31 @@ class _CountedStream:
         return data
 
 
+class _TimedFile:
+    """A file whose every read looks at the time of an extraction."""
+
+    def __init__(self, file, extraction):
+        self._file = file
+        self._extraction = extraction
+        self.seek = file.seek
+
+    def read(self, size):
+        self._extraction.check_time()
+        return self._file.read(size)
+
+
 def _extract_zip(extraction):
+    end = _read_zip_end(extraction.archive)
+    _check_zip_end(extraction.archive, end)
     with zipfile.ZipFile(extraction.archive) as reader:
-        _check_count(extraction.archive, len(reader.infolist()))
-        for info in reader.infolist():
+        infos = reader.infolist()
+        if len(infos) != end.num_members:
+            # zipfile does not notice that.
+            raise zipfile.BadZipFile(
+                "{} members of {} found".format(len(infos), end.num_members)
+            )
+        _check_places(extraction, infos, reader.start_dir)
+        for info in infos:
             extraction.begin(info.filename)
             if info.flag_bits & 1:
                 extraction.refuse("is encrypted")
@@ -252,33 +318,82 @@ def _extract_zip(extraction):
             )
 
 
-def _check_count(archive, num_members):
-    """Raises where a .zip has lost members, which zipfile does not notice."""
+class _ZipEnd(NamedTuple):
+    """What the last record of a .zip says of the list of its members."""
+
+    num_members: int
+    num_bytes: int
+    is_zip64: bool
+
+
+def _read_zip_end(archive):
+    """Returns the `_ZipEnd` of an archive, as zipfile finds it."""
     with open(archive, "rb") as file:
         size = file.seek(0, os.SEEK_END)
-        # The last record has 22 bytes and a comment of less than 64 kB.
-        file.seek(max(0, size - 22 - 2**16))
+        # The last record has 22 bytes and a comment of less than 64 kB; Zip64's
+        # has a pointer of 20 bytes before it.
+        file.seek(max(0, size - 42 - 2**16))
         tail = file.read()
-    (declared,) = struct.unpack_from("<H", tail, tail.rindex(b"PK\5\6") + 10)
-    # The largest number stands for those that have no room here.
-    if declared not in (num_members, 2**16 - 1):
-        raise zipfile.BadZipFile("{} members of {} found".format(num_members, declared))
+    end = tail.rfind(b"PK\5\6")
+    if end < 0:
+        raise zipfile.BadZipFile("its end is missing")
+    num_members, num_bytes = struct.unpack_from("<HI", tail, end + 10)
+    pointer = tail[max(0, end - 20) : end]
+    return _ZipEnd(num_members, num_bytes, pointer.startswith(b"PK\6\7"))
+
+
+def _check_zip_end(archive, end):
+    """Refuses a .zip whose list of members is too long, before zipfile reads it.
+
+    Zip64's list, for archives above 4 GB or 65,534 members, is refused: both are
+    beyond what is expected.
+    """
+    if (
+        end.is_zip64
+        or end.num_members > MAX_MEMBERS
+        or end.num_bytes > _MAX_ZIP_DIRECTORY_BYTES
+    ):
+        raise UnusableArchive(
+            "{}: lists {:,} members{} in {:,} bytes; expected at most {:,} in {:,} "
+            "bytes".format(
+                archive,
+                end.num_members,
+                " or more (Zip64)" if end.is_zip64 else "",
+                end.num_bytes,
+                MAX_MEMBERS,
+                _MAX_ZIP_DIRECTORY_BYTES,
+            )
+        )
+
+
+def _check_places(extraction, infos, directory_start):
+    """Refuses members of a .zip that share their data.
+
+    zipfile does since CVE-2024-0450 was fixed.
+    """
+    infos = sorted(infos, key=lambda info: info.header_offset)
+    ends = [info.header_offset for info in infos[1:]] + [directory_start]
+    for info, end in zip(infos, ends):
+        # A header of 30 bytes at least stands before the data.
+        if info.header_offset + 30 + info.compress_size > end:
+            extraction.member = info.filename
+            extraction.refuse("overlaps with another one; do not trust it")
 
 
 def _extract_tar(extraction):
-    with gzip.open(extraction.archive) as decompressed:
-        # Counted before tarfile sees them, as headers can be bombs, too.
+    # Counted before they are read as a tar, as headers can be bombs, too.
+    with open(extraction.archive, "rb") as file, gzip.GzipFile(
+        fileobj=_TimedFile(file, extraction)
+    ) as decompressed:
         counted = _CountedStream(decompressed, extraction)
-        with tarfile.open(fileobj=counted, mode="r|") as reader:
-            for info in reader:
-                extraction.begin(info.name)
-                extraction.write(
-                    info.isdir(),
-                    # The holes of a sparse file are not in the stream that is counted.
-                    info.isreg() and not info.issparse(),
-                    info.size,
-                    lambda info=info: reader.extractfile(info),
-                )
+        for member, content in tar_reader.members(counted):
+            extraction.begin(member.name)
+            extraction.write(
+                member.is_directory,
+                member.is_file,
+                member.size,
+                lambda content=content: content,
+            )
         # gzip's own checksum comes last.
         while counted.read(_CHUNK_BYTES):
             pass

@@ -75,6 +75,20 @@ class Entry(NamedTuple):
         return "{}/{}".format(self.base_url, path)
 
     @property
+    def max_bytes(self):
+        """More than any file of it can have, for downloads to refuse.
+
+        Stated sizes are rounded, and archives have been replaced by others since: four
+        times as much, and a megabyte. A model's checkpoint holds up to three numbers
+        of four bytes a parameter (with the optimizer's), and other files little.
+        """
+        if self.megabytes is not None:
+            return int(4e6 * self.megabytes + 1e6)
+        if self.size is not None:
+            return 16 * self.size.parameters + 2**24
+        return 2**30
+
+    @property
     def published_names(self):
         """What the publisher calls it: file name, with or without its endings."""
         if len(self.files) > 1:

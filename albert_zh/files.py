@@ -387,8 +387,7 @@ def whole(path, mode="wb", directory=None, syncs_name=True):
     """
     beside, name = os.path.split(path)
     temporary = os.path.join(
-        beside if directory is None else directory,
-        ".{}.{}.partial".format(name, uuid.uuid4().hex),
+        beside if directory is None else directory, _temporary_name(name)
     )
     with _removed_at_end(remove, temporary), writing(path):
         with open_file(temporary, mode.replace("w", "x")) as file:
@@ -412,16 +411,68 @@ def whole_name(name):
     return match and match.group(1)
 
 
-def remove_leftovers(*paths):
-    """Removes temporary files that killed processes left when making files.
+@contextlib.contextmanager
+def directory_beside(path):
+    """Makes an empty directory to fill before it becomes `path`.
 
-    Call it only while nobody else can be making those files.
+    It has a name that nobody can foresee and is removed with all that is in it when
+    the block ends, unless `rename_directory` has given it another name.
 
     Args:
-      *paths: the files, local or remote.
+      path: the directory that it is to become, local; its parent exists.
+
+    Yields:
+      Path of the new directory.
+
+    Raises:
+      UserError: it cannot be made or removed.
+    """
+    beside, name = os.path.split(os.path.normpath(path))
+    temporary = os.path.join(beside, _temporary_name(name))
+    with writing(path):
+        os.mkdir(temporary)
+    try:
+        yield temporary
+    finally:
+        remove_directory(temporary)
+
+
+def rename_directory(source, target):
+    """Gives a complete local directory its final name; its content is on the disk then.
+
+    Args:
+      source: the directory.
+      target: absent or empty.
+
+    Raises:
+      UserError: something else is there, or it cannot be written.
+    """
+    with writing(target):
+        for folder, _, names in os.walk(source):
+            for name in names:
+                _sync_file(os.path.join(folder, name))
+            sync_directory(folder)
+        if os.path.isdir(target):
+            os.rmdir(target)  # fails where it is not empty
+        os.rename(source, target)
+        sync_directory(os.path.dirname(os.path.normpath(target)))
+
+
+def _temporary_name(name):
+    """Returns what nobody can foresee, and `remove_leftovers` knows."""
+    return ".{}.{}.partial".format(name, uuid.uuid4().hex)
+
+
+def remove_leftovers(*paths):
+    """Removes temporary files and directories that killed processes left behind.
+
+    Call it only while nobody else can be making those files or directories.
+
+    Args:
+      *paths: the files or directories that they were to become, local or remote.
 
     Returns:
-      int, the number of files removed.
+      int, the number of them removed.
     """
     names = collections.defaultdict(set)  # by directory, which is listed once
     for path in paths:
@@ -435,7 +486,10 @@ def remove_leftovers(*paths):
         if whole_name(found) in names[beside]
     ]
     for leftover in leftovers:
-        remove(leftover)
+        if is_directory(leftover) and not os.path.islink(leftover):
+            remove_directory(leftover)
+        else:
+            remove(leftover)
     return len(leftovers)
 
 
@@ -443,6 +497,21 @@ def _flush_to_disk(file, path):
     file.flush()
     if not is_remote(path):
         os.fsync(file.fileno())
+
+
+def rename_to_disk(source, target):
+    """Like `rename` for local files; content and name outlive a power failure."""
+    _sync_file(source)
+    os.replace(source, target)
+    sync_directory(os.path.dirname(target))
+
+
+def _sync_file(path):
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sync_directory(path):

@@ -17,7 +17,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def hold(path, message):
+def hold(path, message, is_patient=False):
     """Holds a lock file for as long as the block runs.
 
     The lock is the system's: it ends with the process, however that ends, and the
@@ -27,6 +27,8 @@ def hold(path, message):
     Args:
       path: the lock file; its directory exists.
       message: of the error where another process holds the lock.
+      is_patient: bool; waits for that process instead. For locks that are held for
+        moments only.
 
     Raises:
       UserError: another process holds it, something else has the name, or it cannot
@@ -35,7 +37,7 @@ def hold(path, message):
     if files.is_remote(path) or fcntl is None:
         yield
         return
-    with contextlib.closing(_take(path, message)) as opened:
+    with contextlib.closing(_take(path, message, is_patient)) as opened:
         try:
             yield
         finally:
@@ -55,7 +57,7 @@ class _Descriptor:
         os.close(self.number)
 
 
-def _take(path, message):
+def _take(path, message, is_patient):
     """Opens and locks the file; returns its `_Descriptor`."""
     while True:
         with files.writing(path):
@@ -63,7 +65,7 @@ def _take(path, message):
                 os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
             )
         try:
-            _lock(opened.number, path, message)
+            _lock(opened.number, path, message, is_patient)
             if _is_named(opened.number, path):
                 return opened
         except BaseException:
@@ -73,11 +75,11 @@ def _take(path, message):
         opened.close()
 
 
-def _lock(number, path, message):
+def _lock(number, path, message, is_patient):
     if not stat.S_ISREG(os.fstat(number).st_mode):
         raise UserError("{}: is no file; expected the lock of a run".format(path))
     try:
-        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(number, fcntl.LOCK_EX | (0 if is_patient else fcntl.LOCK_NB))
     except BlockingIOError as error:
         raise UserError(message) from error
     except OSError as error:

@@ -1,7 +1,9 @@
 """An HTTP server on loopback that fails the ways real networks and servers do."""
 
 import http.server
+import itertools
 import re
+import socketserver
 import threading
 from typing import Mapping, NamedTuple, Optional
 
@@ -137,3 +139,52 @@ class FaultServer:
                 return int(asked.group(1))
 
         return Handler
+
+
+class RawServer:
+    """Answers every request with the same bytes, which need not be HTTP.
+
+    Attributes:
+      url: the server's address, without a slash at its end.
+    """
+
+    def __init__(self, content, pause=None):
+        """Says what is sent.
+
+        Args:
+          content: bytes.
+          pause: seconds between two bytes of the last line of `content`, which is
+            then sent again and again without an end; None to send it once and close.
+        """
+        closing = self._closing = threading.Event()
+
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self):
+                while self.rfile.readline().strip():
+                    pass
+                start = (
+                    content if pause is None else content[: content.rfind(b"\n") + 1]
+                )
+                self.wfile.write(start)
+                try:
+                    for byte in itertools.cycle(content[len(start) :]):
+                        self.wfile.write(bytes([byte]))
+                        if closing.wait(pause):
+                            return
+                except OSError:  # the client has closed it
+                    return
+
+        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = "http://127.0.0.1:{}".format(self._server.server_address[1])
+        self._thread = threading.Thread(target=self._server.serve_forever, args=[0.01])
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *unused):
+        self._closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

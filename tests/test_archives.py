@@ -264,8 +264,151 @@ def test_total_size_has_a_limit_whatever_the_ratio(format, sandbox):
 def test_number_of_members_has_a_limit(format, sandbox, monkeypatch):
     monkeypatch.setattr(archives, "MAX_MEMBERS", 5)
     members = [(str(number), b"") for number in range(6)]
-    assert "'5'" in sandbox.refuse(make(format, members))
-    assert len(list(sandbox.target.iterdir())) == 5
+    expected = {"zip": "lists 6 members", "tar.gz": "'5' is one too many after 5"}
+    assert expected[format] in sandbox.refuse(make(format, members))
+    assert len(list(sandbox.target.iterdir())) == {"zip": 0, "tar.gz": 5}[format]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_depth_of_folders_has_a_limit(format, sandbox):
+    deep = "d/" * (archives.MAX_DEPTH - 1) + "file"
+    assert sandbox.extract(make(format, [(deep, b"1"), ("x", b"2")]))[deep] == b"1"
+    deeper = "d/" * 1800 + "file"
+    assert "folders deep" in sandbox.refuse(make(format, [(deeper, b"1")]))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_number_of_folders_has_a_limit(format, sandbox, monkeypatch):
+    monkeypatch.setattr(archives, "MAX_FOLDERS", 7)
+    members = [("{0}/{0}/{0}/file".format(number), b"") for number in range(3)]
+    message = sandbox.refuse(make(format, members))
+    assert "'2/2/2/file' is in one folder too many after 7" in message
+    assert len([p for p in sandbox.target.rglob("*") if p.is_dir()]) == 6
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_time_has_a_limit(format, sandbox, monkeypatch):
+    monkeypatch.setattr(archives, "MAX_SECONDS", -1)
+    with pytest.raises(UserError, match="not extracted within") as caught:
+        sandbox.extract(make(format, FILES.items()))
+    # The archive itself may be sound.
+    assert not isinstance(caught.value, archives.UnusableArchive)
+
+
+def test_a_list_of_members_too_long_for_memory_is_not_read(sandbox, monkeypatch):
+    monkeypatch.setattr(archives, "_MAX_ZIP_DIRECTORY_BYTES", 100)
+    assert "in 134 bytes" in sandbox.refuse(make("zip", [("0" * 41, b""), ("1", b"")]))
+
+
+def test_zip64_is_refused(sandbox):
+    archive = make("zip", FILES.items())
+    archive = archive[:-22] + b"PK\6\7" + bytes(16) + archive[-22:]
+    assert "Zip64" in sandbox.refuse(archive)
+
+
+def test_members_that_overlap_are_refused(sandbox):
+    # The data of the first has the whole second one in it, stored.
+    inner = make_zip([("second", b"2" * 50)])
+    end = inner.index(b"PK\1\2")
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as writer:
+        writer.writestr("first", inner[:end])
+    outer = bytearray(buffer.getvalue())
+    entry = bytearray(inner[end:-22])
+    struct.pack_into("<I", entry, 42, outer.index(b"PK\3\4", 1))
+    outer[-22:-22] = entry
+    struct.pack_into("<HHI", outer, len(outer) - 14, 2, 2, len(entry) + 46 + 5)
+    assert "'first' overlaps" in sandbox.refuse(bytes(outer))
+    assert sandbox.num_bytes() == 0
+
+
+TAR_END = bytes(1024)
+
+
+def tar_block(name, content, type=tarfile.REGTYPE):
+    """Header and content of a member, as they are in a tar."""
+    info = tarfile.TarInfo(name)
+    info.type, info.size = type, len(content)
+    padding = bytes(-len(content) % 512)
+    return info.tobuf(tarfile.USTAR_FORMAT) + content + padding
+
+
+def pax_archive(header, type=tarfile.XHDTYPE):
+    """A .tar.gz of a pax header, given as its bytes, and one file."""
+    return gzip.compress(
+        tar_block("pax", header, type) + tar_block("file", b"1") + TAR_END
+    )
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        # Python's tarfile tries every digit as a beginning (CVE-2024-6232).
+        b"1" * 900000,
+        b"1" * 60000,
+        # It waits at a record of length 0 for ever (CVE-2019-20907).
+        b"0 a=1\n",
+        b"7 a=1\n",
+        b"6 a=12",
+        b"6 a:1\n",
+        b" 6 a=1\n",
+        b"-6 a=1\n",
+        b"99999 path=x\n",
+        b"17 size=12345678\n",
+        "13 size=１2\n".encode(),
+        b"10 size=-1\n",
+        b"12 path=\xff\xfe\n",
+        b"22 GNU.sparse.major=1\n",
+    ],
+    ids=lambda header: repr(header[:20]),
+)
+def test_a_pax_header_that_is_none_is_refused(header, sandbox):
+    sandbox.refuse(pax_archive(header))
+    assert sandbox.num_bytes() == 0
+
+
+def test_a_pax_header_for_all_members_may_say_nothing_of_them(sandbox):
+    for record, is_right in ((b"13 comment=x\n", True), (b"9 path=x\n", False)):
+        archive = pax_archive(record, tarfile.XGLTYPE)
+        if is_right:
+            assert sandbox.extract(archive) == {"file": b"1"}
+        else:
+            assert "all members" in sandbox.refuse(archive)
+
+
+@pytest.mark.parametrize(
+    "format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
+)
+def test_long_and_foreign_names_in_every_format(format, sandbox):
+    names = ["中文/词表.txt", "d" * 60 + "/" + "e" * 60 + "/" + "f" * 30, "x"]
+    archive = make_tar([(name, name.encode()) for name in names], format)
+    assert sandbox.extract(archive) == {name: name.encode() for name in names}
+
+
+def test_a_tar_that_lost_its_end_is_refused(sandbox):
+    content = tar_block("first", b"1")
+    for lost in (content, content[:-1], content[:700], content + content[:100]):
+        assert "ends too early" in sandbox.refuse(gzip.compress(lost))
+        for path in sandbox.target.iterdir():
+            path.unlink()
+
+
+def test_a_name_that_is_no_utf_8_is_refused(sandbox):
+    header = bytearray(tar_block("n@me", b""))
+    header[1] = 0xFF
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header[:512])
+    assert "utf-8" in sandbox.refuse(gzip.compress(bytes(header) + TAR_END))
+    archive = bytearray(make_zip([("n中me", b"")]))
+    for place in (archive.index("中".encode()), archive.rindex("中".encode())):
+        archive[place] = 0xFF
+    assert "utf-8" in sandbox.refuse(bytes(archive))
+
+
+def test_a_pipe_is_no_archive(sandbox):
+    os.mkfifo(str(sandbox.archive))
+    with pytest.raises(UserError, match="no ordinary file"):
+        archives.extract(str(sandbox.archive), str(sandbox.target))
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")

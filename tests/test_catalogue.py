@@ -7,7 +7,7 @@ import re
 import pytest
 
 import modeling
-from albert_zh import catalogue
+from albert_zh import catalogue, downloads
 from albert_zh.errors import UserError
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -158,3 +158,13 @@ def test_vocabulary_has_the_known_checksum(real_data):
     assert checksum == catalogue.VOCABULARY_CHECKSUM
     for entry in entries(catalogue.VOCABULARY):
         assert [file.checksum for file in entry.files] == [checksum]
+
+
+def test_bounds_of_downloads_are_above_all_sizes_that_are_known():
+    for entry in catalogue.ENTRIES:
+        assert entry.max_bytes <= downloads.MAX_BYTES
+        if entry.megabytes:
+            assert 2e6 * entry.megabytes < entry.max_bytes < 4e6 * entry.megabytes + 2e6
+        if entry.size and not entry.megabytes:
+            # float32 with the two slots of the optimizer
+            assert entry.max_bytes > 12 * entry.size.parameters

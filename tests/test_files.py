@@ -366,3 +366,41 @@ def test_local_files_need_no_tensorflow(tmp_path, repository, module):
     environment = dict(os.environ, PYTHONPATH=str(repository))
     command = [sys.executable, "-c", script]
     assert subprocess.call(command, cwd=str(tmp_path), env=environment) == 0
+
+
+def test_a_directory_appears_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "target"
+    with pytest.raises(KeyError), files.directory_beside(str(target)) as made:
+        pathlib.Path(made, "half").write_text("half")
+        raise KeyError
+    assert list(tmp_path.iterdir()) == []
+    target.mkdir()
+    with files.directory_beside(str(target)) as made:
+        pathlib.Path(made, "file").write_text("1")
+        files.rename_directory(made, str(target))
+    assert (target / "file").read_text() == "1"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_directory_does_not_replace_what_is_there(tmp_path):
+    target = tmp_path / "target"
+    target.mkdir()
+    (target / "mine").write_text("mine")
+    with pytest.raises(UserError, match="cannot write .*target"):
+        with files.directory_beside(str(target)) as made:
+            files.rename_directory(made, str(target))
+    assert (target / "mine").read_text() == "mine"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_directories_that_killed_processes_left_are_removed(tmp_path):
+    left = tmp_path / ".target.{}.partial".format("0a" * 16)
+    left.mkdir()
+    (left / "half").write_text("half")
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "file").write_text("mine")
+    (tmp_path / ".target.{}.partial".format("0b" * 16)).symlink_to(mine)
+    assert files.remove_leftovers(str(tmp_path / "target")) == 2
+    assert list(tmp_path.iterdir()) == [mine]
+    assert (mine / "file").read_text() == "mine"

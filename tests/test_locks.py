@@ -98,3 +98,12 @@ def test_a_pipe_is_no_lock(tmp_path):
 def test_remote_paths_have_no_lock(tmp_path):
     with locks.hold("file://{}/lock".format(tmp_path), _MESSAGE):
         assert list(tmp_path.iterdir()) == []
+
+
+def test_a_patient_one_waits_for_the_holder(holder):
+    _, connection, path = holder
+    # Ends with the message below, as soon as somebody waits or shortly before.
+    connection.send("end")
+    with locks.hold(path, _MESSAGE, is_patient=True):
+        assert connection.recv() == "released"
+    assert not os.path.exists(path)

@@ -3,6 +3,8 @@
 import json
 import os
 
+import tensorflow.compat.v1 as tf
+
 from albert_zh import (
     architecture,
     checkpoints,
@@ -10,6 +12,7 @@ from albert_zh import (
     model_directory,
     model_settings,
 )
+from albert_zh.console import printable
 from albert_zh.errors import UserError
 from albert_zh.interop.model import Model
 from albert_zh.tasks import model_files
@@ -32,37 +35,41 @@ def read(directory, flag="--input", keep_slots=False):
     Raises:
       UserError: a file is missing, damaged or does not belong to the others.
     """
-    files = model_directory.find(directory)
-    if not files.checkpoint or not files.config_file:
+    found = model_directory.find(directory)
+    if not found.checkpoint or not found.config_file:
         raise UserError(
             "{}={}: no {} there".format(
                 flag,
                 directory,
-                "config file" if files.checkpoint else "TensorFlow checkpoint",
+                "config file" if found.checkpoint else "TensorFlow checkpoint",
             )
         )
-    config = model_settings.read_config(files.config_file)
-    architecture.check(files.checkpoint, config, flag)
-    lower_case = model_directory.read_do_lower_case(files.directory)
-    trained = model_files.load(files.directory)
+    config = model_settings.read_config(found.config_file)
+    architecture.check(found.checkpoint, config, flag)
+    lower_case = model_directory.read_do_lower_case(found.directory)
+    trained = model_files.load(found.directory)
     return Model(
         config,
-        checkpoints.read_tensors(files.checkpoint, flag, keep_slots),
-        vocabulary=model_directory.read_bytes(files.vocab_file),
-        sentencepiece=model_directory.read_bytes(files.spm_model_file),
+        checkpoints.read_tensors(found.checkpoint, flag, keep_slots),
+        vocabulary=model_directory.read_bytes(found.vocab_file),
+        sentencepiece=model_directory.read_bytes(found.spm_model_file),
         do_lower_case=_LOWER_CASE if lower_case is None else lower_case,
         classifier=model_files.task_settings(trained) if trained else None,
     )
 
 
 def write(model, directory):
-    """Writes a model directory into an existing, empty folder."""
+    """Writes a model directory into an existing, empty folder.
+
+    Raises:
+      UserError: it cannot be written.
+    """
     for name, content in (
         (model_directory.VOCAB_FILE, model.vocabulary),
         (model_directory.SPM_FILE, model.sentencepiece),
     ):
         if content is not None:
-            with open(os.path.join(directory, name), "wb") as target:
+            with files.whole(os.path.join(directory, name)) as target:
                 target.write(content)
     files.write_text(
         model.config.to_json_string(),
@@ -78,4 +85,11 @@ def write(model, directory):
             json.dumps(model.classifier, ensure_ascii=False, indent=2) + "\n",
             os.path.join(directory, model_directory.LABELS_FILE),
         )
-    checkpoints.write_tensors(model.tensors, os.path.join(directory, "model.ckpt"))
+    prefix = os.path.join(directory, "model.ckpt")
+    try:
+        checkpoints.write_tensors(model.tensors, prefix)
+    except tf.errors.OpError as error:
+        raise UserError(
+            "cannot write {}: {}; expected a place with room that can be written "
+            "to".format(prefix, printable(error.message))
+        ) from error

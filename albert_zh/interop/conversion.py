@@ -4,12 +4,11 @@ import functools
 import logging
 import os
 import re
-import shutil
-import tempfile
 from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
 import tokenization
-from albert_zh import checkpoints, model_directory, model_settings
+from albert_zh import checkpoints, files, locks, model_directory, model_settings
+from albert_zh.console import printable
 from albert_zh.errors import UserError
 from albert_zh.interop import checkpoint_format, model, state_dict_format
 
@@ -112,11 +111,27 @@ def convert(source_format, target_format, source, target, options):
 
     Raises:
       UserError: an input is missing, damaged or does not fit, no exact conversion
-        exists, or the output is there already.
+        exists, the output is there already, or another process is writing it.
     """
-    reader, writer = FORMATS[source_format], FORMATS[target_format]
     _check_output(target)
-    _check_options(reader, writer, options)
+    _check_options(FORMATS[source_format], FORMATS[target_format], options)
+    target = os.path.realpath(target)
+    parent, name = os.path.split(target)
+    with files.writing(parent):
+        files.make_directory(parent)
+    with locks.hold(
+        os.path.join(parent, ".{}.lock".format(name)),
+        "--output={}: another process is writing it; wait for it, or give another "
+        "one".format(target),
+    ):
+        # Once more, as another process may just have finished it.
+        _check_output(target)
+        files.remove_leftovers(target)
+        return _convert(source_format, target_format, source, target, options)
+
+
+def _convert(source_format, target_format, source, target, options):
+    reader, writer = FORMATS[source_format], FORMATS[target_format]
     content = reader.read(
         source,
         **(
@@ -131,7 +146,7 @@ def convert(source_format, target_format, source, target, options):
         content = model.without_masked_lm(content)
     content = model.without_unknown(content)
     for name in content.unused:
-        _LOGGER.warning("not converted: %s", name)
+        _LOGGER.warning("not converted: %s", printable(name))
     for name in model.check(content, source, options.allow_missing):
         _LOGGER.warning("%s is missing; the output lacks it as well", name)
     content = _with_task(content, options.task)
@@ -254,9 +269,9 @@ def _check_vocabulary(content, source):
         _LOGGER.warning("%s holds no vocabulary; the output has none either", source)
         return
     name = "the vocabulary of " + source
-    with tempfile.TemporaryDirectory() as directory:
+    with files.temporary_directory() as directory:
         path = os.path.join(directory, "vocabulary")
-        with open(path, "wb") as target:
+        with files.whole(path) as target:
             target.write(content.sentencepiece or content.vocabulary)
         try:
             tokenizer = tokenization.FullTokenizer(
@@ -277,31 +292,15 @@ def _check_finite(content, source):
 
 def _write_whole(content, writer, target, options):
     """Writes beside the target, reads back, compares, renames."""
-    target = os.path.realpath(target)
-    parent, name = os.path.split(target)
-    os.makedirs(parent, exist_ok=True)
-    partial = tempfile.mkdtemp(prefix=name + ".", suffix=".partial", dir=parent)
-    try:
+    with files.directory_beside(target) as partial:
         if writer.is_tensorflow:
             writer.write(content, partial)
             written = writer.read(partial, keep_slots=options.keep_slots)
         else:
             writer.write(content, partial, dtype=options.dtype)
-            written = writer.read(partial)
+            written = writer.read(partial, is_trusted=True)
         _compare(content, written, None if writer.is_tensorflow else options.dtype)
-        if os.path.isdir(target):
-            os.rmdir(target)
-        # The mode of a temporary directory is private.
-        os.chmod(partial, 0o777 & ~_umask())
-        os.rename(partial, target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        files.rename_directory(partial, target)
 
 
 def _compare(expected, written, dtype):

@@ -12,7 +12,7 @@ from typing import Callable, NamedTuple
 import numpy as np
 
 import modeling
-from albert_zh import files
+from albert_zh import files, json_files
 from albert_zh.errors import UserError, as_user_error
 from albert_zh.interop import names, tokenizer_files, weights_files
 from albert_zh.interop.model import Model
@@ -43,6 +43,52 @@ _SHARED_KEYS = (
     "hidden_dropout_prob attention_probs_dropout_prob max_position_embeddings "
     "type_vocab_size initializer_range"
 ).split()
+
+_SIZES = [key for key in _SHARED_KEYS if not re.search("prob|range", key)] + [
+    "embedding_size",
+    "num_hidden_groups",
+    "inner_group_num",
+]
+# Of layers, groups and sizes; published models have up to 24 and 20,480. What is far
+# above would take a day to build, or all memory, before it turns out to be wrong.
+_MAX_LAYERS = 1000
+_MAX_SIZE = 2**20
+_CONFIG_SCHEMA = {
+    "type": "object",
+    "properties": dict(
+        {
+            key: {
+                "type": "integer",
+                "minimum": 1,
+                "maximum": _MAX_LAYERS if re.search("layer|group", key) else _MAX_SIZE,
+            }
+            for key in _SIZES
+        },
+        model_type={"type": ["string", "null"]},
+        hidden_act={"type": "string"},
+        problem_type={"type": ["string", "null"]},
+        architectures={"type": ["array", "null"], "items": {"type": "string"}},
+        id2label={
+            "type": ["object", "null"],
+            "additionalProperties": {"type": ["string", "number", "boolean"]},
+        },
+        task_specific_params={
+            "type": ["object", "null"],
+            "properties": {
+                _TASK: {
+                    "type": ["object", "null"],
+                    "properties": {
+                        "task_name": {"type": "string"},
+                        "labels": {"type": "array", "items": {"type": "string"}},
+                        "max_seq_length": {"type": "integer", "minimum": 1},
+                        "do_lower_case": {"type": "boolean"},
+                        "normalize_punctuation": {"type": "boolean"},
+                    },
+                }
+            },
+        },
+    ),
+}
 
 # Activations that compute the same function. PyTorch's "gelu" is the exact form,
 # TensorFlow's the tanh form (arXiv:1606.08415, section 2). The first PyTorch name
@@ -152,7 +198,7 @@ ALBERT_PYTORCH = {
 # --- Reading -----------------------------------------------------------------
 
 
-def read(layouts, directory, flag="--input", check_ties=True):
+def read(layouts, directory, flag="--input", check_ties=True, is_trusted=False):
     """Reads a PyTorch model directory.
 
     Args:
@@ -160,6 +206,7 @@ def read(layouts, directory, flag="--input", check_ties=True):
       directory: path.
       flag: the flag that named it, for messages.
       check_ties: bool; whether a copy that differs from its original is refused.
+      is_trusted: bool; whether this process wrote it.
 
     Returns:
       `Model`, its weights float32 whatever the file's dtype.
@@ -167,10 +214,10 @@ def read(layouts, directory, flag="--input", check_ties=True):
     Raises:
       UserError: a file is missing or damaged, or no exact conversion exists.
     """
-    settings = weights_files.read_json(
-        os.path.join(directory, _CONFIG), flag, _CONFIG_SCHEMA
-    )
-    state = weights_files.read_state(directory, flag)
+    path = os.path.join(directory, _CONFIG)
+    files.require_regular(path)
+    settings = json_files.read(path, _CONFIG_SCHEMA, "copy or download it again")
+    state = weights_files.read_state(directory, flag, is_trusted)
     dialect = _dialect(layouts, settings, state, directory)
     layout = layouts[dialect]
     config = _read_config(settings, layout, dialect, directory)
@@ -203,7 +250,7 @@ def _drop_other_classifier(tensors, settings, layout):
     is_right = (
         classes[0].endswith("ForSequenceClassification")
         and settings.get("problem_type") in (None, "single_label_classification")
-        and len(tensors.get("output_bias", "ab")) > 1
+        and ("output_bias" not in tensors or tensors["output_bias"].size > 1)
     )
     if is_right:
         return ()
@@ -267,8 +314,8 @@ def _read_config(settings, layout, dialect, directory):
     for key, value in _FIXED.items():
         if settings.get(key, value) != value:
             raise UserError(
-                "{}: {} is {!r}, TensorFlow's models have {!r}; no exact conversion "
-                "exists".format(path, key, settings[key], value)
+                "{}: {} is {}, TensorFlow's models have {!r}; no exact conversion "
+                "exists".format(path, key, repr(settings[key])[:200], value)
             )
     config = {key: settings[key] for key in keys}
     for ours, theirs in _ACTIVATIONS:
@@ -339,10 +386,12 @@ def _drop_identity(tensors, config, directory):
         return
     kernel = tensors.pop(_MAPPING + "kernel", None)
     bias = tensors.pop(_MAPPING + "bias", None)
-    identity = np.eye(config.hidden_size, dtype=np.float32)
     if kernel is None or bias is None:
         return
-    if not np.array_equal(kernel, identity) or bias.any():
+    is_identity = kernel.shape == (config.hidden_size,) * 2 and np.array_equal(
+        kernel, np.eye(config.hidden_size, dtype=np.float32)
+    )
+    if not is_identity or bias.any():
         raise UserError(
             "{}: embedding_size equals hidden_size, where TensorFlow's model has no "
             "projection, but the one here is not the identity; no exact conversion "

@@ -4,9 +4,9 @@ import json
 import logging
 import os
 
-from albert_zh import files
+from albert_zh import files, json_files
+from albert_zh.console import printable
 from albert_zh.errors import UserError
-from albert_zh.interop.weights_files import read_json
 from albert_zh.model_directory import read_bytes
 
 _LOGGER = logging.getLogger(__name__)
@@ -16,26 +16,36 @@ _SENTENCEPIECE = "spiece.model"
 _TOKENIZER = "tokenizer.json"
 _TOKENIZER_CONFIG = "tokenizer_config.json"
 
-_SETTINGS_SCHEMA = {
-    "type": "object",
-    "properties": {"do_lower_case": {"type": "boolean"}},
-}
-_IS_WORD_PIECE = {"properties": {"type": {"const": "WordPiece"}}, "required": ["type"]}
-_IDS = {"type": "object", "additionalProperties": {"type": "integer"}}
+_SHOWN_CHARACTERS = 200
+_COPY_AGAIN = "copy or download it again"
+_SWITCH = {"type": ["boolean", "null"]}
+_CONFIG_SCHEMA = {"type": "object", "properties": {"do_lower_case": _SWITCH}}
 _TOKENIZER_SCHEMA = {
     "type": "object",
     "properties": {
-        "model": {
-            "type": ["object", "null"],
-            "if": _IS_WORD_PIECE,
-            "then": {"properties": {"vocab": _IDS}, "required": ["vocab"]},
-        },
         "normalizer": {
             "type": ["object", "null"],
-            "properties": {"lowercase": {"type": "boolean"}},
+            "properties": {"lowercase": _SWITCH},
+        },
+        "model": {
+            "type": ["object", "null"],
+            "if": {
+                "required": ["type"],
+                "properties": {"type": {"const": "WordPiece"}},
+            },
+            "then": {
+                "required": ["vocab"],
+                "properties": {
+                    "vocab": {
+                        "type": "object",
+                        "additionalProperties": {"type": "integer"},
+                    }
+                },
+            },
         },
     },
 }
+
 # Settings of a tokenizer_config.json that `tokenization` has fixed.
 _TOKENIZER_DEFAULTS = {
     "keep_accents": False,
@@ -62,24 +72,29 @@ def read(directory):
 
     settings, tokenizer = {}, {}
     if path_of(_TOKENIZER_CONFIG):
-        settings = read_json(path_of(_TOKENIZER_CONFIG), "--input", _SETTINGS_SCHEMA)
+        settings = json_files.read(
+            path_of(_TOKENIZER_CONFIG), _CONFIG_SCHEMA, _COPY_AGAIN
+        )
     vocabulary = read_bytes(path_of(_VOCABULARY))
     sentencepiece = read_bytes(path_of(_SENTENCEPIECE))
     if path_of(_TOKENIZER) and vocabulary is None and sentencepiece is None:
-        tokenizer = read_json(path_of(_TOKENIZER), "--input", _TOKENIZER_SCHEMA)
+        tokenizer = json_files.read(path_of(_TOKENIZER), _TOKENIZER_SCHEMA, _COPY_AGAIN)
         vocabulary = _vocabulary_of(tokenizer.get("model") or {}, path_of(_TOKENIZER))
     for key, value in _TOKENIZER_DEFAULTS.items():
         if settings.get(key, value) not in (value, None):
             _LOGGER.warning(
-                "%s: %s %r has no counterpart here; some texts are tokenized "
+                "%s: %s %s has no counterpart here; some texts are tokenized "
                 "differently",
                 path_of(_TOKENIZER_CONFIG),
                 key,
-                settings[key],
+                printable(settings[key])[:_SHOWN_CHARACTERS],
             )
     normalizer = tokenizer.get("normalizer") or {}
-    lower_case = settings.get("do_lower_case", normalizer.get("lowercase", True))
-    return vocabulary, sentencepiece, lower_case
+    lower_case = settings.get("do_lower_case")
+    if lower_case is None:
+        lower_case = normalizer.get("lowercase")
+    # The Chinese models' vocabulary is lower-cased.
+    return vocabulary, sentencepiece, lower_case is not False
 
 
 def _vocabulary_of(model, path):
@@ -94,6 +109,12 @@ def _vocabulary_of(model, path):
                 path, len(tokens) - 1
             )
         )
+    for token in tokens:
+        if not token or set(token) & set("\r\n"):
+            raise UserError(
+                "{}: the token '{}' cannot stand in a line of its own, as vocab.txt "
+                "has them".format(path, printable(token))
+            )
     return "".join(token + "\n" for token in tokens).encode("utf-8")
 
 
@@ -104,7 +125,7 @@ def write(model, directory):
         (_SENTENCEPIECE, model.sentencepiece),
     ):
         if content is not None:
-            with open(os.path.join(directory, name), "wb") as target:
+            with files.whole(os.path.join(directory, name)) as target:
                 target.write(content)
     if model.vocabulary is None and model.sentencepiece is None:
         return

@@ -1,77 +1,100 @@
 """State dicts on disk: safetensors and PyTorch's pickles, whole or in parts.
 
-Torch is needed for pickles only.
+Torch is needed for pickles only. Pickles can hold code, so from elsewhere they are
+read by versions of torch only that are not known to be tricked into running it.
 """
 
 import os
 import pickle
+import re
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
-from albert_zh import json_files
+from albert_zh import files, json_files
+from albert_zh.console import printable
 from albert_zh.errors import UserError
-from albert_zh.model_directory import read_bytes
+
+# `torch.load(weights_only=True)` runs code that a file hides before 2.6
+# (CVE-2025-32434), and corrupts memory so that it may before 2.10 (CVE-2026-24747).
+SAFE_TORCH = (2, 10)
 
 SAFETENSORS = "model.safetensors"
 PICKLE = "pytorch_model.bin"
-_OBJECT = {"type": "object"}
 
 # bfloat16 is the upper half of float32.
 _SAFETENSORS_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8"}
+_COPY_AGAIN = "copy or download it again"
+_INDEX_SCHEMA = {
+    "type": "object",
+    "required": ["weight_map"],
+    "properties": {
+        "weight_map": {"type": "object", "additionalProperties": {"type": "string"}}
+    },
+}
 
 
-def read_state(directory, flag):
-    """Reads whatever weights file a directory has.
+def read_state(directory, flag, is_trusted=False):
+    """Reads whatever weights file a directory has, safetensors first.
 
     Args:
       directory: path.
       flag: the flag that named it, for messages.
+      is_trusted: bool; whether this process wrote it.
 
     Returns:
       dict parameter name -> ndarray; bfloat16 as float32.
 
     Raises:
-      UserError: there is none, it is damaged, or a pickle holds more than tensors.
+      UserError: there is none, it is damaged, a pickle holds more than tensors, or
+        this version of torch could be made to run code by it.
     """
-    for base, load in ((SAFETENSORS, _load_safetensors), (PICKLE, _load_pickle)):
+
+    def load_pickle(path):
+        return _load_pickle(path, is_trusted)
+
+    for base, load in ((SAFETENSORS, _load_safetensors), (PICKLE, load_pickle)):
         path = os.path.join(directory, base)
         if os.path.exists(path):
             return load(path)
         if os.path.exists(path + ".index.json"):
-            return _load_parts(path + ".index.json", load, flag)
+            return _load_parts(path + ".index.json", load)
     raise UserError(
         "{}={}: no {} or {} there".format(flag, directory, SAFETENSORS, PICKLE)
     )
 
 
-def _load_parts(index_file, load, flag):
+def _load_parts(index_file, load):
     """Returns the parameters of all the files that an index names."""
-    parts = read_json(index_file, flag).get("weight_map")
-    if not isinstance(parts, dict):
-        raise UserError("{}: no weight_map there".format(index_file))
+    parts = json_files.read(index_file, _INDEX_SCHEMA, _COPY_AGAIN)["weight_map"]
     state = {}
-    for name in sorted(set(map(str, parts.values()))):
+    for name in sorted(set(parts.values())):
         path = os.path.join(os.path.dirname(index_file), os.path.basename(name))
-        if not os.path.exists(path):
-            raise UserError("{}: names {}, which is not there".format(index_file, path))
+        if not os.path.isfile(path):
+            raise UserError(
+                "{}: names {}, which is not there".format(index_file, printable(path))
+            )
         state.update(load(path))
     return state
 
 
 def _load_safetensors(path):
     try:
-        from safetensors import SafetensorError, deserialize
+        from safetensors import deserialize
     except ImportError as error:
         raise UserError(
             "{} needs safetensors: run `pip install safetensors`".format(path)
         ) from error
+    files.require_regular(path)
+    with files.reading(path), open(path, "rb") as source:
+        data = source.read()
     try:
-        content = deserialize(read_bytes(path))
-    except (OSError, tf.errors.OpError, SafetensorError) as error:
+        content = deserialize(data)
+    # SafetensorError, and whatever else a wrong header leads to.
+    except Exception as error:
         raise UserError(
-            "{}: truncated or no safetensors file ({}); copy or download it "
-            "again".format(path, error)
+            "{}: truncated or no safetensors file ({}); {}".format(
+                path, printable(error), _COPY_AGAIN
+            )
         ) from error
     return {name: _from_bytes(path, name, **tensor) for name, tensor in content}
 
@@ -83,14 +106,17 @@ def _from_bytes(path, name, dtype, shape, data):
     if dtype not in _SAFETENSORS_DTYPES:
         raise UserError(
             "{}: {} has dtype {}, expected one of BF16, {}".format(
-                path, name, dtype, ", ".join(_SAFETENSORS_DTYPES)
+                path, printable(name), dtype, ", ".join(_SAFETENSORS_DTYPES)
             )
         )
     return np.frombuffer(data, _SAFETENSORS_DTYPES[dtype]).reshape(shape)
 
 
-def _load_pickle(path):
+def _load_pickle(path, is_trusted):
     torch = import_torch(path)
+    if not is_trusted:
+        _require_safe_torch(torch.__version__, path)
+    files.require_regular(path)
     try:
         # Nothing but tensors: a pickle could run any code.
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -99,16 +125,48 @@ def _load_pickle(path):
             "{}: holds more than tensors, or is damaged; refused, because loading it "
             "could run code".format(path)
         ) from error
-    except (OSError, EOFError, RuntimeError, ValueError) as error:
+    # A damaged or crafted file leads to any exception.
+    except Exception as error:
         raise UserError(
-            "{}: truncated or no PyTorch file; copy or download it again".format(path)
+            "{}: truncated or no PyTorch file; {}".format(path, _COPY_AGAIN)
         ) from error
-    if not isinstance(state, dict) or not all(map(torch.is_tensor, state.values())):
+    is_state = isinstance(state, dict) and all(
+        isinstance(name, str) and torch.is_tensor(value)
+        for name, value in state.items()
+    )
+    if not is_state:
         raise UserError("{}: no state dict (name -> tensor)".format(path))
-    return {name: _to_numpy(torch, value) for name, value in state.items()}
+    return {name: _to_numpy(torch, path, name, state[name]) for name in state}
 
 
-def _to_numpy(torch, value):
+def _require_safe_torch(version, path):
+    """Raises `UserError` where a version of torch runs code that a file hides."""
+    numbers = tuple(map(int, re.findall("[0-9]+", version)[:2]))
+    if numbers < SAFE_TORCH:
+        raise UserError(
+            "{}: reading it with PyTorch {} could run code hidden in it "
+            "(CVE-2025-32434, CVE-2026-24747); use PyTorch {}.{} or later, which needs "
+            "Python 3.10 or later, or {} in its place".format(
+                path, version, SAFE_TORCH[0], SAFE_TORCH[1], SAFETENSORS
+            )
+        )
+
+
+def _to_numpy(torch, path, name, value):
+    kinds = (torch.bfloat16, torch.float16, torch.float32, torch.float64, torch.int64)
+    # Sparse tensors, and small ones that say that they are huge, are nothing that
+    # models hold. The second name is that of torch 1.13.
+    storage = getattr(value, "untyped_storage", None) or value.storage
+    is_plain = (
+        value.layout == torch.strided
+        and value.device.type == "cpu"
+        and value.dtype in kinds
+        and value.numel() * value.element_size() <= storage().nbytes()
+    )
+    if not is_plain:
+        raise UserError(
+            "{}: {} is no ordinary tensor of real numbers".format(path, printable(name))
+        )
     value = value.detach()
     return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
 
@@ -133,13 +191,27 @@ def write_state(state, path, dtype):
       dtype: "float32" or "float16".
 
     Raises:
-      UserError: a value is beyond the dtype.
+      UserError: a value is beyond the dtype, or the file cannot be written.
     """
     state = {name: _store(state[name], name, dtype) for name in sorted(state)}
-    if path.endswith(PICKLE):
-        torch = import_torch(path)
-        torch.save({name: torch.from_numpy(state[name]) for name in state}, path)
-        return
+    write = _write_pickle if path.endswith(PICKLE) else _write_safetensors
+    try:
+        write(state, path)
+    # Both packages have exceptions of their own for a full disk.
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or printable(error)
+        raise UserError(
+            "cannot write {}: {}; expected a place with room that can be written "
+            "to".format(path, reason)
+        ) from error
+
+
+def _write_pickle(state, path):
+    torch = import_torch(path)
+    torch.save({name: torch.from_numpy(state[name]) for name in state}, path)
+
+
+def _write_safetensors(state, path):
     from safetensors.numpy import save_file
 
     # Hugging Face's loader asks for the framework it was written for.
@@ -157,20 +229,3 @@ def _store(value, name, dtype):
             )
         )
     return stored
-
-
-def read_json(path, flag, schema=_OBJECT):
-    """Returns the object in a JSON file.
-
-    Args:
-      path: file.
-      flag: the flag that named its directory, for the message.
-      schema: dict, JSON Schema draft 7.
-
-    Raises:
-      UserError: it cannot be read or does not match the schema.
-    """
-    try:
-        return json_files.read(path, schema, "copy or download it again")
-    except UserError as error:
-        raise UserError("{}: {}".format(flag, error)) from error

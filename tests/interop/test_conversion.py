@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -11,9 +12,9 @@ import tensorflow.compat.v1 as tf
 
 import convert_checkpoint
 import modeling
-from albert_zh import checkpoints, command_line, model_directory
+from albert_zh import checkpoints, command_line, locks, model_directory
 from albert_zh.errors import UserError
-from albert_zh.interop import checkpoint_format, conversion
+from albert_zh.interop import checkpoint_format, conversion, weights_files
 from benchmarks import head_to_head
 
 SMALL = dict(
@@ -475,7 +476,7 @@ def test_gaps_in_a_tokenizer_json_are_refused(write):
 @pytest.mark.parametrize(
     "index,words",
     [
-        ({"weight_map": ["a"]}, "no weight_map"),
+        ({"weight_map": ["a"]}, "damaged .weight_map"),
         ({"weight_map": {"a": "model-1.safetensors"}}, "model-1.* not there"),
     ],
 )
@@ -555,6 +556,214 @@ def test_pickle_that_wants_to_run_code(write, fails, tmp_path):
         pickle.dump({"albert.pooler.weight": _Attack(str(trap))}, target)
     fails("huggingface", "google", there, ["pytorch_model.bin", "refused"])
     assert not trap.exists()
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    """A small classifier in Hugging Face's format, to be copied."""
+    directory = tmp_path_factory.mktemp("template")
+    config = modeling.AlbertConfig(**GOOGLE)
+    head_to_head.write_random_model(str(directory / "tf"), config, ("classifier",))
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokens += [chr(0x4E00 + index) for index in range(config.vocab_size - len(tokens))]
+    text = "".join(token + "\n" for token in tokens)
+    (directory / "tf" / "vocab.txt").write_text(text, encoding="utf-8")
+    return convert("google", "huggingface", str(directory / "tf"), "there")
+
+
+@pytest.fixture
+def hugging_face(template, tmp_path):
+    """Function: a directory of Hugging Face's format with one file replaced."""
+
+    def make(name, content):
+        there = tmp_path / "there"
+        shutil.copytree(template, str(there))
+        if not name.startswith("vocab"):
+            (there / "vocab.txt").unlink()
+        if name.endswith((".bin", "index.json")):
+            (there / "model.safetensors").unlink()
+        (there / name).write_bytes(content)
+        return str(there)
+
+    return make
+
+
+def test_old_torch_reads_no_pickle_from_elsewhere(hugging_face, fails, monkeypatch):
+    torch = pytest.importorskip("torch")
+    there = hugging_face("pytorch_model.bin", b"")
+    monkeypatch.setattr(torch, "load", lambda *args, **kwargs: pytest.fail("loaded"))
+    for version in ("2.9.1+cu128", "2.5.1", "1.13.1"):
+        monkeypatch.setattr(torch, "__version__", version)
+        words = ["pytorch_model.bin", version, "CVE-2025-32434", "2.10", "safetensors"]
+        fails("huggingface", "google", there, words)
+    for version in ("2.10.0", "2.13.0+cpu", "3.0.0a0"):
+        weights_files._require_safe_torch(version, "")
+
+
+def test_safetensors_are_preferred_to_a_pickle(write, monkeypatch):
+    torch = pytest.importorskip("torch")
+    there = convert("google", "huggingface", write(GOOGLE), "there")
+    pathlib.Path(there, "pytorch_model.bin").write_bytes(b"not read")
+    monkeypatch.setattr(torch, "load", lambda *args, **kwargs: pytest.fail("loaded"))
+    convert("huggingface", "google", there, "back")
+
+
+def test_old_torch_writes_and_checks_its_own_pickle(write, monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch, "__version__", "1.13.1")
+    there = convert("albert_zh", "albert_pytorch", write(ALBERT_ZH), "there")
+    with pytest.raises(UserError, match="could run code"):
+        convert("albert_pytorch", "albert_zh", there, "back")
+
+
+def test_tensors_that_models_do_not_hold(hugging_face, fails, tmp_path):
+    torch = pytest.importorskip("torch")
+    for value in (
+        torch.eye(3).to_sparse(),
+        torch.zeros(1).expand(10**13),
+        torch.zeros(3, dtype=torch.complex64),
+        torch.zeros(3, dtype=torch.bool),
+    ):
+        path = tmp_path / "odd.bin"
+        torch.save({"albert.pooler.weight": value}, str(path))
+        with pytest.raises(UserError, match="no ordinary tensor of real numbers"):
+            weights_files._load_pickle(str(path), is_trusted=False)
+    torch.save({7: torch.zeros(3)}, str(path))
+    with pytest.raises(UserError, match="no state dict"):
+        weights_files._load_pickle(str(path), is_trusted=False)
+
+
+def with_header(header):
+    """A safetensors file of 16 bytes of data."""
+    return len(header).to_bytes(8, "little") + header + bytes(16)
+
+
+def tensor(dtype="F32", shape=(4,), offsets=(0, 16)):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
+
+
+def header(**tensors):
+    return json.dumps(tensors).encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        bytes(8),
+        (2**63).to_bytes(8, "little") + b"{}",
+        (10**6).to_bytes(8, "little") + b"{}",
+        with_header(b"[" * 100000),
+        with_header(b'{"a": \xff}'),
+        with_header(header(a=tensor(offsets=(0, 17)))),
+        with_header(header(a=tensor(offsets=(16, 0)))),
+        with_header(header(a=tensor(offsets=(0, 2**70)))),
+        with_header(header(a=tensor(shape=(5,)))),
+        with_header(header(a=tensor(shape=(-4,)))),
+        with_header(header(a=tensor(shape=(2**40, 2**40)))),
+        with_header(header(a=tensor("F31"))),
+        with_header(header(a=tensor("BOOL", (16,)))),
+        with_header(header(a=tensor(), b=tensor())),
+        with_header(header(a=tensor(shape=(2,), offsets=(8, 16)))),
+        with_header(header(a={"dtype": "F32"})),
+        with_header(header(a=7)),
+    ],
+    ids=lambda content: repr(content[8:60]),
+)
+def test_safetensors_with_a_wrong_header(content, tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(UserError, match="model.safetensors: ") as caught:
+        weights_files.read_state(str(tmp_path), "--input")
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 1000
+
+
+ODD_JSON = ["", "[]", "{", "null", "NaN", "[" * 100000, "1" * 5000, '"\\ud800"']
+
+
+@pytest.mark.parametrize(
+    "name,text",
+    [("config.json", text) for text in ODD_JSON]
+    + [("tokenizer_config.json", text) for text in ODD_JSON]
+    + [("tokenizer.json", text) for text in ODD_JSON]
+    + [("model.safetensors.index.json", text) for text in ODD_JSON]
+    + [
+        ("tokenizer_config.json", '{"do_lower_case": "no"}'),
+        ("tokenizer.json", '{"model": {"type": "WordPiece", "vocab": {"a": 0.5}}}'),
+        ("tokenizer.json", '{"model": {"type": "WordPiece", "vocab": ["a"]}}'),
+        ("tokenizer.json", '{"model": {"type": "WordPiece"}}'),
+        ("tokenizer.json", '{"model": {"type": "WordPiece", "vocab": {"a\\nb": 0}}}'),
+        ("tokenizer.json", '{"model": 7, "normalizer": []}'),
+        ("model.safetensors.index.json", '{"weight_map": {"a": 7}}'),
+        ("model.safetensors.index.json", '{"weight_map": {"a": ".."}}'),
+        ("model.safetensors.index.json", '{"weight_map": {"a": "../../x\\u001b"}}'),
+    ],
+)
+def test_odd_json(name, text, hugging_face, fails):
+    there = hugging_face(name, text.encode())
+    fails("huggingface", "google", there, [name])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hidden_size": "8"},
+        {"hidden_size": 2**40},
+        {"num_hidden_layers": 10**6},
+        {"num_attention_heads": 0},
+        {"vocab_size": True},
+        {"hidden_act": ["gelu"]},
+        {"hidden_dropout_prob": "none"},
+        {"architectures": [7]},
+        {"architectures": "AlbertModel"},
+        {"id2label": {"0": {}, "1": "b"}},
+        {"id2label": ["a", "b"]},
+        {"task_specific_params": {"albert_zh": {"labels": "ab"}}},
+        {"task_specific_params": {"albert_zh": [1]}},
+        {"task_specific_params": {"albert_zh": {"max_seq_length": 32.5}}},
+        {"problem_type": []},
+    ],
+    ids=str,
+)
+def test_odd_settings_in_a_config(changes, template, tmp_path, fails):
+    there = shutil.copytree(template, str(tmp_path / "there"))
+    edit_json(there + "/config.json", **changes)
+    fails("huggingface", "google", there, list(changes))
+
+
+@pytest.mark.parametrize(
+    "settings,source_format,target_format",
+    [
+        (GOOGLE, "google", "huggingface"),
+        (GOOGLE, "google", "google"),
+        (ALBERT_ZH, "albert_zh", "albert_pytorch"),
+    ],
+)
+def test_a_full_disk_leaves_nothing(
+    settings, source_format, target_format, write, fails
+):
+    resource = pytest.importorskip("resource")
+    if target_format == "albert_pytorch":
+        pytest.importorskip("torch")
+    source = write(settings)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        fails(source_format, target_format, source, ["cannot write"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert sorted(os.listdir(os.path.dirname(source))) == ["source"]
+    convert(source_format, target_format, source)
+
+
+def test_two_conversions_to_one_output_are_kept_apart(write, tmp_path):
+    source = write(GOOGLE)
+    with locks.hold(str(tmp_path / ".target.lock"), ""):
+        with pytest.raises(UserError, match="another process is writing it"):
+            convert("google", "google", source)
+    killed = tmp_path / ".target.{}.partial".format("0f" * 16)
+    killed.mkdir()
+    convert("google", "google", source)
+    assert sorted(os.listdir(str(tmp_path))) == ["source", "target"]
 
 
 def test_truncated_pickle(write, fails):
