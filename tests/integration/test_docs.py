@@ -1,8 +1,9 @@
-"""The commands of README and docs/, read from the pages: in both languages, as written.
+"""The commands of README and docs/, read from the pages, in both languages.
 
-A block of code runs here unless its first line is a comment that says what it needs
-("Needs: a TPU"). Of those blocks the flags are parsed by the commands' own parsers;
-where all that is needed is a package that is installed, they run as well.
+Pages for users begin by activating the environment. Their blocks of code run here, in
+order and as written, unless the first line is a comment that says what the block needs
+("Needs: a TPU"). A block that needs only a package runs where that is installed. The
+flags of all commands of all pages are parsed by the commands' own parsers.
 """
 
 import argparse
@@ -26,6 +27,7 @@ PAGES = ["README_en.md"] + sorted(
     "docs/" + path.name for path in REPOSITORY.glob("docs/*_en.md")
 )
 
+ACTIVATION = "source .venv/bin/activate"
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NEEDS = re.compile(r"# (?:Needs: |需要：)(.*)\n")
 PACKAGE = re.compile(r"pip install ([\w-]+)")
@@ -33,7 +35,7 @@ COMMENT = re.compile(r"(?:^|\s+)#.*$", re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)#?([^)]*)\)")
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 FLAG = re.compile(r"--[a-z]\w*")
-# Words of a block that no parser of this repository checks.
+# Programs whose flags no parser of this repository checks.
 OTHER_PROGRAMS = {"source", "git", "cd", "pip"}
 # Flags of other programs that the text mentions.
 OTHER_FLAGS = {"--logdir"}
@@ -282,7 +284,7 @@ def outputs(block):
                     yield path
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [page for page in PAGES if ACTIVATION in read(page)])
 def test_commands_run_after_the_demo(page, after_demo, tmp_path):
     folder = tmp_path / "repository"
     shutil.copytree(str(after_demo), str(folder), symlinks=True)
