@@ -9,7 +9,7 @@ import modeling
 from benchmarks import parameters
 
 SCRIPT = "benchmarks/parameters.py"
-# Encoder and both heads at the tiny size; the encoder's share is pinned in the README.
+# Encoder, and with both heads, at the tiny size: as in docs/checkpoints.md.
 TINY_ENCODER, TINY = 4175152, 4295186
 
 

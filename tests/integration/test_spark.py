@@ -65,7 +65,7 @@ def test_a_mistake_ends_the_job_in_one_line(corpus_dir, tmp_path, assert_user_er
 
 
 def test_spark_submit_with_an_archive(corpus_dir, undisturbed, tmp_path, repository):
-    """As the README says: the command alone, and the repository as an archive."""
+    """As docs/data.md says: the command alone, and the repository as an archive."""
     import pyspark
 
     archive = tmp_path / "albert_zh.zip"
