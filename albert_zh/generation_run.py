@@ -144,20 +144,25 @@ def run(job, paths, shard_bytes, settings, engine, name, overwrite):
             return finished
         job = _open_work(job, manifest)
         shards = generation.plan_shards(paths, contents, shard_bytes)
-        with _kept_if_of_use(job, shards, paths, stamps):
-            statistics, outputs = _make_shards(job, shards, engine)
-        try:
-            corpus.require_unchanged(paths, stamps)
-            _require_records(job, statistics, outputs, paths)
-        except UserError:
-            work_directory.clear(root)  # it is of no use
-            raise
-        made = _merge_outputs(job, outputs, engine)
+        statistics, made = _make_all(job, shards, paths, stamps, engine)
         summary = _summary(statistics, manifest, made, started)
         text = json.dumps(summary, indent=2, ensure_ascii=False)
         files.write_text(text + "\n", summary_file)
         work_directory.clear(root)
     return summary
+
+
+def _make_all(job, shards, paths, stamps, engine):
+    """Makes all shards and output files; returns `Statistics` and `Checksum`s."""
+    with _kept_if_of_use(job, shards, paths, stamps):
+        statistics, outputs = _make_shards(job, shards, engine)
+    try:
+        corpus.require_unchanged(paths, stamps)
+        _require_records(job, statistics, outputs, paths)
+    except UserError:
+        work_directory.clear(os.path.dirname(job.work_directory))  # it is of no use
+        raise
+    return statistics, _merge_outputs(job, outputs, engine)
 
 
 def _summary(statistics, manifest, made, started):
