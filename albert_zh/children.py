@@ -1,7 +1,9 @@
 """Work done in a copy of this process, which may die of it without harm."""
 
+import contextlib
 import faulthandler
 import json
+import logging
 import os
 import signal
 
@@ -12,6 +14,8 @@ try:
     import resource
 except ImportError:  # Windows
     fcntl = resource = None
+
+_LOGGER = logging.getLogger(__name__)
 
 # Seconds that the work may take between two signs of life.
 LIMIT_SECONDS = 300
@@ -26,8 +30,8 @@ def call(work):
 
     A copy costs some milliseconds, a new Python that imports TensorFlow seconds. It
     has none of the threads of this process: work that waits for one of them does not
-    end by itself, but by the time limit. Windows has no copies: there the function is
-    called here.
+    end by itself, but by the time limit. Where there can be no copy (on Windows, or
+    at a limit of memory or processes) the function is called here.
 
     Args:
       work: function of one argument, a function that it calls as a sign of life at
@@ -43,25 +47,38 @@ def call(work):
     if fcntl is None:
         return work(lambda: None)
     receiver, sender = os.pipe()
-    child = os.fork()
+    try:
+        child = os.fork()
+    except OSError as error:
+        os.close(receiver)
+        os.close(sender)
+        _LOGGER.warning("no room for a copy of this process (%s)", error.strerror)
+        return work(lambda: None)
     if child == 0:
         os.close(receiver)
         _work_and_exit(work, sender)
     os.close(sender)
-    try:
-        with open(receiver, "rb") as answers:
-            answer = answers.read()
-        _, status = os.waitpid(child, 0)
-    except BaseException:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        raise
+    answer, status = _wait_for(child, receiver)
     if status or not answer:
         raise Died(_describe(status))
     result = json.loads(answer.decode("utf-8"))
     if "error" in result:
         raise UserError(result["error"])
     return result["value"]
+
+
+def _wait_for(child, receiver):
+    """Returns what the copy has written, bytes, and its status of `os.waitpid`."""
+    try:
+        with open(receiver, "rb") as answers:
+            answer = answers.read()
+        return answer, os.waitpid(child, 0)[1]
+    except BaseException:
+        # As Ctrl-C, maybe when the copy has just been waited for.
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        raise
 
 
 def _describe(status):

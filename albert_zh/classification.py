@@ -268,6 +268,7 @@ class Classifier:
             self._train(train_data, dev_data, training)
 
     def _train(self, train_data, dev_data, training):
+        """`train` in a directory where nobody else trains."""
         plan = EpochPlan(
             len(train_data.examples),
             training.batch_size,
@@ -289,6 +290,13 @@ class Classifier:
             return
         if step:
             _LOGGER.info("going on after step %d of %d%s", step, plan.num_steps, unread)
+        self._train_epochs(plan, step, training, train_data, dev_data, history)
+        if not dev_data:
+            _LOGGER.warning("no dev file: the last checkpoint is kept as the best")
+            self._save_best(checkpoints.latest_checkpoint(self._output_dir))
+
+    def _train_epochs(self, plan, step, training, train_data, dev_data, history):
+        """Trains and scores what is left of the plan after `step` steps."""
         with contextlib.ExitStack() as stack:
             train_records = stack.enter_context(self._records("train", train_data))
             dev_records = None
@@ -306,9 +314,6 @@ class Classifier:
                     with stopping.SigtermHook() as hook:
                         self._score_epoch(dev_data, dev_records, epoch, end, history)
                     hook.check(plan.num_steps, step)
-        if not dev_data:
-            _LOGGER.warning("no dev file: the last checkpoint is kept as the best")
-            self._save_best(checkpoints.latest_checkpoint(self._output_dir))
 
     def write_scores(self, splits):
         """Scores the best checkpoint; writes `eval_results.json` and `.txt`.
@@ -558,9 +563,10 @@ class Classifier:
         kept = checkpoints.write_stripped(
             checkpoint, os.path.join(self.best_dir, "model.ckpt")
         )
-        for path in tf.io.gfile.glob(os.path.join(self.best_dir, "model.ckpt-*")):
-            if not os.path.basename(path).startswith(os.path.basename(kept) + "."):
-                tf.io.gfile.remove(path)
+        for name in tf.io.gfile.listdir(self.best_dir):
+            is_kept = name.startswith(os.path.basename(kept) + ".")
+            if name.startswith("model.ckpt-") and not is_kept:
+                tf.io.gfile.remove(os.path.join(self.best_dir, name))
 
     def _best_checkpoint(self):
         checkpoint = model_directory.find_checkpoint(self.best_dir)

@@ -107,8 +107,10 @@ def training_in(output_dir):
     The directory is made where absent, and removed again if nothing came of it.
 
     Raises:
-      UserError: another process trains there, or the directory cannot be made.
+      UserError: another process trains there, the directory cannot be made, or its
+        name is a pattern.
     """
+    _check_no_pattern(output_dir)
     made = _absent_directories(output_dir)
     _make_output_dir(output_dir)
     lock = os.path.join(output_dir, LOCK_FILE)
@@ -124,6 +126,22 @@ def training_in(output_dir):
             # Those with anything in them stay.
             with contextlib.suppress(OSError):
                 os.rmdir(directory)
+
+
+def _check_no_pattern(output_dir):
+    """Raises `UserError` for a name that TensorFlow's saver takes for a pattern.
+
+    It deletes old checkpoints by patterns: for "run[12]" those of "run1" and "run2".
+    """
+    special = "*?[]" if os.sep == "\\" else "*?[]\\"
+    found = [character for character in special if character in output_dir]
+    if found:
+        raise UserError(
+            "--output_dir {}: TensorFlow takes {} for a pattern and would delete the "
+            "checkpoints of other directories; choose a name without it".format(
+                output_dir, found[0]
+            )
+        )
 
 
 def _absent_directories(path):

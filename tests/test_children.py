@@ -77,3 +77,14 @@ def test_signals_to_a_copy_are_not_handled_as_here(tmp_path):
     finally:
         signal.signal(signal.SIGTERM, before)
     assert not handled.exists()
+
+
+def test_without_room_for_a_copy_the_work_is_done_here(monkeypatch, caplog):
+    def fork():
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(os, "fork", fork)
+    assert children.call(lambda sign_of_life: (sign_of_life(), os.getpid())[1]) == (
+        os.getpid()
+    )
+    assert "Cannot allocate memory" in caplog.text

@@ -291,6 +291,17 @@ def test_absolute_paths_of_the_directory_itself_are_a_runs(training, caplog):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["run[12]", "run*", "run?", "run\\"])
+def test_a_directory_whose_name_is_a_pattern_is_none_to_train_in(
+    data, tmp_path, capsys, kind, name
+):
+    """TensorFlow's saver would delete checkpoints of those that it matches."""
+    line = refused(capsys, run, kind=kind, data=data, output_dir=tmp_path / name)
+    assert "for a pattern" in line and name in line
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_no_run_starts_from_nan(finished, data, tmp_path, capsys, kind, value):
     start = checkpoints.latest_checkpoint(str(finished["pretraining"]))
