@@ -313,7 +313,8 @@ def test_a_directory_of_another_model_is_refused(
     trained, data_dir, model_flags, capsys, tmp_path
 ):
     vocab = tmp_path / "vocab.txt"
-    vocab.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n", encoding="utf-8")
+    tokens = (trained / "vocab.txt").read_text("utf-8").replace("天", "一")
+    vocab.write_text(tokens, encoding="utf-8")
     config = tmp_path / "config.json"
     config.write_text(json.dumps(dict(CONFIG, num_hidden_layers=3)))
     train = training_flags(data_dir, model_flags, trained, 2)
