@@ -11,8 +11,9 @@ An existing output file is overwritten, but only by a complete one.
 from albert_zh import command_line  # isort: split
 
 import tokenization
-from albert_zh import console, corpus, files, progress, vocabulary
-from albert_zh.errors import UserError
+from albert_zh.base import console, files, progress
+from albert_zh.base.errors import UserError
+from albert_zh.data import corpus, vocabulary_builder
 
 
 def build_parser():
@@ -46,7 +47,7 @@ def build_parser():
 
 def main(args):
     """Builds the vocabulary; see `build_parser` for the arguments."""
-    vocabulary.check_size(args.vocab_size, args.do_lower_case)
+    vocabulary_builder.check_size(args.vocab_size, args.do_lower_case)
     paths = corpus.expand_input_files(args.input_file)
     output_files = files.output_files(args.output_file, paths)
     if len(output_files) > 1:
@@ -60,15 +61,15 @@ def main(args):
         for document in progress.show(documents, num_bytes):
             yield from document.sentences
 
-    entries = vocabulary.build_vocabulary(
+    entries = vocabulary_builder.build_vocabulary(
         read_lines, args.vocab_size, args.min_count, args.do_lower_case
     )
-    entries += vocabulary.filling(args.vocab_size - len(entries))
+    entries += vocabulary_builder.filling(args.vocab_size - len(entries))
     # It is read three times: the counts must be those of one text.
     corpus.require_unchanged(paths, stamps)
     files.write_text("".join(entry + "\n" for entry in entries), output_file)
     tokenizer = tokenization.FullTokenizer(output_file, args.do_lower_case)
-    share = vocabulary.coverage(read_lines(), tokenizer)
+    share = vocabulary_builder.coverage(read_lines(), tokenizer)
     console.show(
         "{} entries, {} of them [unused], cover {:.4%} of the corpus's tokens: "
         "{}\n".format(

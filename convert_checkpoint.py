@@ -11,8 +11,8 @@ albert_pytorch's bright variant reads. `huggingface` exchanges with `google` and
 
 from albert_zh import command_line  # isort: split
 
-from albert_zh import console
-from albert_zh.errors import UserError
+from albert_zh.base import console
+from albert_zh.base.errors import UserError
 from albert_zh.interop import conversion
 from albert_zh.tasks import get_task
 

@@ -13,23 +13,21 @@ import hashlib
 import logging
 
 import tokenization
-from albert_zh import (
-    console,
+from albert_zh import engines
+from albert_zh.base import console, files, pictures
+from albert_zh.base.errors import UserError, as_user_error
+from albert_zh.command_line import positive_int
+from albert_zh.data import (
     corpus,
-    engines,
-    files,
-    generation,
-    generation_run,
-    inspection,
     instances,
     masking,
     output_names,
-    pictures,
+    preview,
     segmentation,
-    statistics,
 )
-from albert_zh.command_line import positive_int
-from albert_zh.errors import UserError, as_user_error
+from albert_zh.data import run as generation
+from albert_zh.data import shards as sharding
+from albert_zh.data import summary as statistics
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -154,7 +152,7 @@ def main(args):
         _LOGGER.warning("%s", warning)
     manifest = _manifest_settings(args, job, tokenizer.vocab_size)
     with _engine(args) as engine:
-        summary = generation_run.run(
+        summary = generation.run(
             job,
             paths,
             args.shard_bytes,
@@ -164,9 +162,9 @@ def main(args):
             args.overwrite,
         )
     if args.preview:
-        inspection.show_records(outputs[0], tokenizer, args.preview)
+        preview.show_records(outputs[0], tokenizer, args.preview)
     if args.report:
-        inspection.draw_distributions(summary["distributions"], args.report)
+        preview.draw_distributions(summary["distributions"], args.report)
     _show(summary, outputs, output_names.summary_file(_base_name(args)))
 
 
@@ -215,7 +213,7 @@ def _model_files(args):
     """
     config_file = None
     if args.model_dir:
-        from albert_zh import model_directory
+        from albert_zh.models import directory as model_directory
 
         found = model_directory.choose(
             args.model_dir,
@@ -251,7 +249,8 @@ def _tokenizer(args, config_file):
     )
     instances.Vocabulary.from_tokenizer(tokenizer)  # raises where it is of no use
     if config_file:
-        from albert_zh import estimators, model_directory
+        from albert_zh.models import directory as model_directory
+        from albert_zh.training import estimator as estimators
 
         model_directory.check_vocabulary(
             tokenizer.vocab_size,
@@ -276,7 +275,7 @@ def _output_files(args, input_files):
     outputs, base = _output_names(args), _base_name(args)
     written = outputs + [output_names.summary_file(base)]
     if args.report:
-        written += inspection.picture_files(args.report)
+        written += preview.picture_files(args.report)
     working = [output_names.work_directory(base)]
     files.require_separate(args.output_file, written, input_files, working)
     files.make_folders(written)
@@ -318,7 +317,7 @@ def _job(args, settings, vocabulary_file, outputs):
         segmenter = "" if args.do_whole_word_mask else None
     with files.reading(vocabulary_file), files.open_input(vocabulary_file) as file:
         vocabulary = file.read()
-    return generation.Job(
+    return sharding.Job(
         settings,
         vocabulary,
         bool(args.spm_model_file),
@@ -333,7 +332,7 @@ def _job(args, settings, vocabulary_file, outputs):
 
 
 def _manifest_settings(args, job, vocab_size):
-    """What the records depend on, besides the input, for `generation_run.run`."""
+    """What the records depend on, besides the input, for `generation.run`."""
     settings = {name: getattr(args, name) for name in _SETTINGS}
     if job.settings.masks is not None:
         settings.update(job.settings.masks._asdict())

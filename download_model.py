@@ -19,8 +19,10 @@ import functools
 import logging
 import re
 
-from albert_zh import catalogue, console, downloads, installation
-from albert_zh.errors import UserError
+from albert_zh.base import console
+from albert_zh.base.errors import UserError
+from albert_zh.downloads import catalogue, installation
+from albert_zh.downloads import fetch as downloads
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -15,14 +15,11 @@ import os
 import tensorflow.compat.v1 as tf
 
 import modeling
-from albert_zh import (
-    architecture,
-    checkpoints,
-    console,
-    model_directory,
-    model_settings,
-)
-from albert_zh.errors import UserError
+from albert_zh.base import console
+from albert_zh.base.errors import UserError
+from albert_zh.models import architecture, checkpoints
+from albert_zh.models import directory as model_directory
+from albert_zh.models import settings as model_settings
 
 REPOSITORY = os.path.dirname(os.path.abspath(__file__))
 # How many of the variables that belong to no known part are named.

@@ -19,7 +19,7 @@ from albert_zh import command_line  # isort: split
 import argparse
 import sys
 
-from albert_zh import launcher
+from albert_zh.training import launcher
 
 
 def build_parser():

@@ -11,8 +11,9 @@ from albert_zh import command_line  # isort: split
 
 import os
 
-from albert_zh import console, files, pictures, training_curves
-from albert_zh.errors import UserError
+from albert_zh.base import console, files, pictures
+from albert_zh.base.errors import UserError
+from albert_zh.training import curves
 
 
 def build_parser():
@@ -39,8 +40,8 @@ def main(args):
             )
         )
     output_file = _output_file(args.output_file)
-    runs = [training_curves.read_run(*run) for run in zip(directories, labels)]
-    training_curves.draw(runs, output_file)
+    runs = [curves.read_run(*run) for run in zip(directories, labels)]
+    curves.draw(runs, output_file)
     console.show("The picture lies in {}\n".format(output_file))
 
 

@@ -13,18 +13,21 @@ from albert_zh import command_line  # isort: split
 import logging
 
 import optimization
-from albert_zh import (
+from albert_zh.base import console
+from albert_zh.base.errors import UserError
+from albert_zh.models import directory as model_directory
+from albert_zh.tasks import (
+    TASKS,
     classification,
-    console,
-    distribution,
-    estimators,
-    model_directory,
-    numerics,
+    get_task,
+    metrics,
+    model_files,
+    reading,
 )
-from albert_zh.errors import UserError
-from albert_zh.tasks import TASKS, get_task, metrics, model_files, reading
 from albert_zh.tasks.model_files import ClassifierFiles
 from albert_zh.tasks.splits import TaskData
+from albert_zh.training import distribution, numerics
+from albert_zh.training import estimator as estimators
 
 _LOGGER = logging.getLogger(__name__)
 

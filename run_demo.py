@@ -15,8 +15,9 @@ import subprocess
 import sys
 import time
 
-from albert_zh import console, corpus, files
-from albert_zh.errors import UserError
+from albert_zh.base import console, files
+from albert_zh.base.errors import UserError
+from albert_zh.data import corpus
 
 REPOSITORY = os.path.dirname(os.path.abspath(__file__))
 CORPUS = os.path.join("resources", "sample_corpus.txt")

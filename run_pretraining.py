@@ -24,23 +24,20 @@ from typing import List, NamedTuple, Optional
 import numpy as np
 
 import tokenization
-from albert_zh import (
+from albert_zh.base import console
+from albert_zh.base.errors import UserError, as_user_error
+from albert_zh.command_line import positive_int
+from albert_zh.data import corpus, input_pipeline, instances, masking
+from albert_zh.data import summary as statistics
+from albert_zh.models import directory as model_directory
+from albert_zh.training import (
     accumulation,
-    console,
-    corpus,
     distribution,
-    estimators,
     input_position,
-    instances,
-    masking,
-    model_directory,
     numerics,
     pretraining,
-    records,
-    statistics,
 )
-from albert_zh.command_line import positive_int
-from albert_zh.errors import UserError, as_user_error
+from albert_zh.training import estimator as estimators
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -73,7 +70,7 @@ def _add_model_arguments(parser):
 
 
 def _add_record_arguments(parser):
-    add, defaults = parser.add_argument, records.DEFAULT_READING
+    add, defaults = parser.add_argument, input_pipeline.DEFAULT_READING
     add("--input_file", required=True, help="TFRecord files or globs, by commas")
     add("--eval_input_file", help="TFRecords for --do_eval; --input_file when absent")
     add("--max_seq_length", type=positive_int, default=512, help="of the records")
@@ -308,8 +305,8 @@ class _Records(NamedTuple):
     """Record files, their form, and how they are masked: None where they are."""
 
     files: List[str]
-    form: records.Form
-    masks: Optional[records.DynamicMasks]
+    form: input_pipeline.Form
+    masks: Optional[input_pipeline.DynamicMasks]
 
 
 def _records(args, patterns, config, start):
@@ -319,14 +316,14 @@ def _records(args, patterns, config, start):
       UserError: they do not, or a vocabulary is needed to mask them.
     """
     files = corpus.expand_input_files(patterns)
-    is_dynamic = records.check_record_files(
+    is_dynamic = input_pipeline.check_record_files(
         files,
         args.max_seq_length,
         args.max_predictions_per_seq,
         config.vocab_size,
         config.type_vocab_size,
     )
-    form = records.Form(
+    form = input_pipeline.Form(
         args.max_seq_length,
         args.max_predictions_per_seq,
         config.vocab_size,
@@ -354,7 +351,9 @@ def _records(args, patterns, config, start):
     return _Records(
         files,
         form,
-        records.DynamicMasks(settings, vocabulary.mask_id, vocabulary.ordinary_ids),
+        input_pipeline.DynamicMasks(
+            settings, vocabulary.mask_id, vocabulary.ordinary_ids
+        ),
     )
 
 
@@ -377,9 +376,9 @@ def _graph_seed(seed, step):
 
 
 def _position(args, files, step, spread):
-    """Returns the `records.Position` where the input of training goes on."""
+    """Returns the `input_pipeline.Position` where the input of training goes on."""
     if step >= args.num_train_steps:
-        return records.BEGINNING  # nothing is left to train
+        return input_pipeline.BEGINNING  # nothing is left to train
     flags = ["seed", "shuffle_buffer_size", "num_input_threads", "deterministic_input"]
     # Each host of a pod, of 8 cores, reads files of its own.
     flags += ["num_tpu_cores"] if args.use_tpu else []
@@ -390,8 +389,8 @@ def _position(args, files, step, spread):
     )
 
 
-def _input_fn(args, given, is_training, position=records.BEGINNING):
-    return records.input_fn_builder(
+def _input_fn(args, given, is_training, position=input_pipeline.BEGINNING):
+    return input_pipeline.input_fn_builder(
         given.files,
         args.max_seq_length,
         args.max_predictions_per_seq,
@@ -400,7 +399,7 @@ def _input_fn(args, given, is_training, position=records.BEGINNING):
         seed=args.seed,
         drop_remainder=args.use_tpu,
         masks=given.masks,
-        reading=records.Reading(
+        reading=input_pipeline.Reading(
             args.shuffle_buffer_size, args.num_input_threads, args.deterministic_input
         ),
         position=position,

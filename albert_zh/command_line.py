@@ -9,8 +9,9 @@ import importlib.util
 import os
 import sys
 
-from albert_zh import console, masking
-from albert_zh.errors import Stopped, UserError
+from albert_zh.base import console
+from albert_zh.base.errors import Stopped, UserError
+from albert_zh.data import masking
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130

@@ -6,7 +6,7 @@ import google_crc32c
 from tensorflow.core.framework import tensor_shape_pb2
 from tensorflow.core.protobuf import tensor_bundle_pb2
 
-from albert_zh import bundles
+from albert_zh.models import bundles
 
 _MAGIC = 0xDB4775248B80FB57
 

@@ -232,18 +232,18 @@ def reading_rate(path, vocab, batch_size=32, num_batches=600):
     import tensorflow.compat.v1 as tf
 
     import tokenization
-    from albert_zh import instances, masking, records
+    from albert_zh.data import input_pipeline, instances, masking
 
     vocabulary = instances.Vocabulary.from_tokenizer(
         tokenization.FullTokenizer(str(vocab))
     )
-    is_dynamic = records.check_record_files([str(path)], LENGTH, PREDICTIONS)
-    masks = records.DynamicMasks(
+    is_dynamic = input_pipeline.check_record_files([str(path)], LENGTH, PREDICTIONS)
+    masks = input_pipeline.DynamicMasks(
         masking.MaskSettings(0.1, PREDICTIONS),
         vocabulary.mask_id,
         vocabulary.ordinary_ids,
     )
-    input_fn = records.input_fn_builder(
+    input_fn = input_pipeline.input_fn_builder(
         [str(path)],
         LENGTH,
         PREDICTIONS,
@@ -251,7 +251,7 @@ def reading_rate(path, vocab, batch_size=32, num_batches=600):
         is_training=True,
         seed=1,
         masks=masks if is_dynamic else None,
-        reading=records.Reading(shuffle_records=1000, num_threads=2),
+        reading=input_pipeline.Reading(shuffle_records=1000, num_threads=2),
     )
     with tf.Graph().as_default(), tf.Session() as session:
         dataset = input_fn({"batch_size": batch_size})

@@ -25,8 +25,9 @@ import tensorflow.compat.v1 as tf
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import modeling
-from albert_zh import checkpoints, model_directory
 from albert_zh.interop import conversion
+from albert_zh.models import checkpoints
+from albert_zh.models import directory as model_directory
 
 TINY = dict(
     vocab_size=21128,

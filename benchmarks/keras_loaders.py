@@ -24,7 +24,7 @@ import tensorflow.compat.v1 as tf
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import modeling
-from albert_zh import model_directory
+from albert_zh.models import directory as model_directory
 from benchmarks import head_to_head
 
 # --- What users write --------------------------------------------------------

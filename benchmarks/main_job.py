@@ -85,7 +85,7 @@ def count_continued_chinese(records_file, vocab_file):
     import tensorflow.compat.v1 as tf
 
     import tokenization
-    from albert_zh import records
+    from albert_zh.data import input_pipeline
 
     wrong = set()
     for token, number in tokenization.load_vocab(vocab_file).items():
@@ -93,7 +93,7 @@ def count_continued_chinese(records_file, vocab_file):
             wrong.add(number)
     count = 0
     for serialized in tf.io.tf_record_iterator(records_file):
-        features = records.decode_example(serialized)
+        features = input_pipeline.decode_example(serialized)
         for name in ("input_ids", "masked_lm_ids"):
             count += sum(int(number) in wrong for number in features[name])
     return count

@@ -36,9 +36,9 @@ import tqdm
 
 import modeling
 import optimization
-from albert_zh import files
+from albert_zh.base import files
+from albert_zh.base.errors import UserError
 from albert_zh.command_line import positive_int
-from albert_zh.errors import UserError
 
 CONFIGS = pathlib.Path(__file__).resolve().parent.parent / "albert_config"
 # Row -> config file, settings that replace the file's. All but small and bert_base,

@@ -147,7 +147,8 @@ def build_here(case, precision, threads):
     import tensorflow.compat.v1 as tf
 
     import modeling
-    from albert_zh import estimators, numerics, pretraining
+    from albert_zh.training import estimator as estimators
+    from albert_zh.training import numerics, pretraining
 
     tf.disable_eager_execution()
     config = modeling.AlbertConfig.from_dict(load_settings(case.size))
@@ -258,7 +259,7 @@ def gemm(case, precision, threads):
     del case, threads  # the same for every one
     import tensorflow.compat.v1 as tf
 
-    from albert_zh import estimators
+    from albert_zh.training import estimator as estimators
 
     tf.disable_eager_execution()
     shape = [GEMM_SIZE, GEMM_SIZE]

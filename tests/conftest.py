@@ -144,7 +144,7 @@ def train_sentencepiece():
 @pytest.fixture
 def private_network():
     """A `network.PrivateNetwork`; skips where this system has none or forbids it."""
-    from albert_zh import network
+    from albert_zh.training import network
 
     try:
         private = network.PrivateNetwork()

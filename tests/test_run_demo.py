@@ -5,8 +5,8 @@ import os
 import pytest
 
 import run_demo
-from albert_zh import corpus
-from albert_zh.errors import UserError
+from albert_zh.base.errors import UserError
+from albert_zh.data import corpus
 
 
 def sentences(path):

@@ -13,7 +13,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import modeling
-from albert_zh import estimators, pretraining
+from albert_zh.training import estimator as estimators
+from albert_zh.training import pretraining
 
 BATCH, LENGTH, PREDICTIONS, VOCABULARY = 4, 16, 3, 40
 STEPS = 2

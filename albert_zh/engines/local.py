@@ -11,6 +11,7 @@ import time
 import traceback
 import types
 
+from albert_zh.base.errors import UserError
 from albert_zh.engines.common import (
     ERROR,
     PROGRESS,
@@ -19,7 +20,6 @@ from albert_zh.engines.common import (
     Engine,
     ignore,
 )
-from albert_zh.errors import UserError
 
 _LOGGER = logging.getLogger(__name__)
 

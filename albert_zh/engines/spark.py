@@ -16,9 +16,9 @@ import threading
 import uuid
 import zipfile
 
-from albert_zh import files
+from albert_zh.base import files
+from albert_zh.base.errors import UserError
 from albert_zh.engines.common import PROGRESS, USER_ERROR, Engine, ignore
-from albert_zh.errors import UserError
 
 _POLL_SECONDS = 0.2  # between two looks at a job
 _LOOPBACK = "127.0.0.1"

@@ -5,16 +5,13 @@ import os
 
 import tensorflow.compat.v1 as tf
 
-from albert_zh import (
-    architecture,
-    checkpoints,
-    files,
-    model_directory,
-    model_settings,
-)
-from albert_zh.console import printable
-from albert_zh.errors import UserError
+from albert_zh.base import files
+from albert_zh.base.console import printable
+from albert_zh.base.errors import UserError
 from albert_zh.interop.model import Model
+from albert_zh.models import architecture, checkpoints
+from albert_zh.models import directory as model_directory
+from albert_zh.models import settings as model_settings
 from albert_zh.tasks import model_files
 
 # The Chinese models' vocabulary is lower-cased.

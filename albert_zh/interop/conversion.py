@@ -7,10 +7,13 @@ import re
 from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
 
 import tokenization
-from albert_zh import checkpoints, files, locks, model_directory, model_settings
-from albert_zh.console import printable
-from albert_zh.errors import UserError
+from albert_zh.base import files, locks
+from albert_zh.base.console import printable
+from albert_zh.base.errors import UserError
 from albert_zh.interop import checkpoint_format, model, state_dict_format
+from albert_zh.models import checkpoints
+from albert_zh.models import directory as model_directory
+from albert_zh.models import settings as model_settings
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import modeling
-from albert_zh import architecture, checkpoints
-from albert_zh.errors import UserError
+from albert_zh.base.errors import UserError
+from albert_zh.models import architecture, checkpoints
 
 _CLASSIFIER = ("output_weights", "output_bias")
 # What some heads do without, so that checkpoints without it exist.

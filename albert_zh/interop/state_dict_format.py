@@ -12,8 +12,8 @@ from typing import Callable, NamedTuple
 import numpy as np
 
 import modeling
-from albert_zh import files, json_files
-from albert_zh.errors import UserError, as_user_error
+from albert_zh.base import files, json_files
+from albert_zh.base.errors import UserError, as_user_error
 from albert_zh.interop import names, tokenizer_files, weights_files
 from albert_zh.interop.model import Model
 

@@ -4,10 +4,10 @@ import json
 import logging
 import os
 
-from albert_zh import files, json_files
-from albert_zh.console import printable
-from albert_zh.errors import UserError
-from albert_zh.model_directory import read_bytes
+from albert_zh.base import files, json_files
+from albert_zh.base.console import printable
+from albert_zh.base.errors import UserError
+from albert_zh.models.directory import read_bytes
 
 _LOGGER = logging.getLogger(__name__)
 

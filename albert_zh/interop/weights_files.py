@@ -10,9 +10,9 @@ import re
 
 import numpy as np
 
-from albert_zh import files, json_files
-from albert_zh.console import printable
-from albert_zh.errors import UserError
+from albert_zh.base import files, json_files
+from albert_zh.base.console import printable
+from albert_zh.base.errors import UserError
 
 # `torch.load(weights_only=True)` runs code that a file hides before 2.6
 # (CVE-2025-32434), and corrupts memory so that it may before 2.10 (CVE-2026-24747).

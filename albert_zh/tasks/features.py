@@ -14,7 +14,8 @@ from typing import List, NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from albert_zh import files, record_format
+from albert_zh.base import files
+from albert_zh.data import record_format
 
 _SEQUENCES = ("input_ids", "input_mask", "segment_ids")
 _SCALARS = ("label_ids", "is_real_example")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from albert_zh.console import printable
+from albert_zh.base.console import printable
 
 # Most classes whose confusions are a matrix: of 10,000 it would have 10**8 numbers.
 MATRIX_CLASSES = 100

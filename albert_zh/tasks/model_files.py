@@ -13,16 +13,13 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 import tokenization
-from albert_zh import (
-    architecture,
-    checkpoints,
-    estimators,
-    files,
-    model_directory,
-    model_settings,
-)
-from albert_zh.errors import UserError, as_user_error
+from albert_zh.base import files
+from albert_zh.base.errors import UserError, as_user_error
+from albert_zh.models import architecture, checkpoints
+from albert_zh.models import directory as model_directory
+from albert_zh.models import settings as model_settings
 from albert_zh.tasks.registry import Task, get_task
+from albert_zh.training import estimator as estimators
 
 TRAINING_FILE = "training.json"
 

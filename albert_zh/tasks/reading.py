@@ -11,8 +11,8 @@ from typing import List, NamedTuple, Optional
 
 import tensorflow.compat.v1 as tf
 
-from albert_zh.errors import UserError
-from albert_zh.model_settings import is_label
+from albert_zh.base.errors import UserError
+from albert_zh.models.settings import is_label
 from albert_zh.tasks.registry import ALL_EXTENSIONS
 
 # Names public Chinese data sets (LCQMC, BQ, ChnSentiCorp, CLUE) give their columns.

@@ -6,8 +6,8 @@ to `TASKS`; reading, features, training and scoring follow from the entry.
 
 from typing import NamedTuple, Optional, Tuple
 
-from albert_zh.errors import UserError
-from albert_zh.model_settings import is_label
+from albert_zh.base.errors import UserError
+from albert_zh.models.settings import is_label
 
 TABLE_EXTENSIONS = (".tsv", ".txt")
 ALL_EXTENSIONS = (".tsv", ".txt", ".csv", ".json", ".jsonl")

@@ -6,7 +6,7 @@ from typing import Dict, NamedTuple, Optional, Tuple
 
 import tensorflow.compat.v1 as tf
 
-from albert_zh.errors import UserError
+from albert_zh.base.errors import UserError
 from albert_zh.tasks import reading
 from albert_zh.tasks.registry import Task
 

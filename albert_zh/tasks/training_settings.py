@@ -11,8 +11,8 @@ import os
 
 import tensorflow.compat.v1 as tf
 
-from albert_zh import json_files
-from albert_zh.errors import UserError
+from albert_zh.base import json_files
+from albert_zh.base.errors import UserError
 from albert_zh.tasks import model_files
 
 _LOGGER = logging.getLogger(__name__)

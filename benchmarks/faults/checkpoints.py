@@ -12,8 +12,10 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import modeling
-from albert_zh import checkpoints, children, record_format
-from albert_zh.errors import UserError
+from albert_zh.base import children
+from albert_zh.base.errors import UserError
+from albert_zh.data import record_format
+from albert_zh.models import checkpoints
 from benchmarks import crafted_checkpoints
 from benchmarks.faults.common import REPOSITORY, Fault, not_done, not_refused, run
 

@@ -12,9 +12,12 @@ import time
 
 import numpy as np
 
-from albert_zh import corpus, files, generation, generation_run, instances, masking
+from albert_zh.base import files
+from albert_zh.base.errors import UserError
+from albert_zh.data import corpus, instances, masking
+from albert_zh.data import run as generation
+from albert_zh.data import shards as sharding
 from albert_zh.engines import LocalEngine
-from albert_zh.errors import UserError
 from benchmarks.faults.common import REPOSITORY, Fault, not_done, not_refused, run
 
 SCRIPT = "create_pretraining_data.py"
@@ -151,7 +154,7 @@ def _num_files(place):
 
 def _job(place):
     settings = instances.Settings(32, 0.1, 2, masking.MaskSettings(0.15, 5))
-    return generation.Job(
+    return sharding.Job(
         settings=settings,
         vocabulary=(place.parent / "vocab.txt").read_bytes(),
         sentencepiece=False,
@@ -170,9 +173,9 @@ def _job(place):
 
 def _generate(place, overwrite=False):
     """Makes the records; returns the message of the `UserError` or None."""
-    generation.load_tools.cache_clear()
+    sharding.load_tools.cache_clear()
     try:
-        generation_run.run(
+        generation.run(
             _job(place),
             corpus.expand_input_files(str(place.parent / "in.txt")),
             _SHARD_BYTES,
@@ -199,7 +202,7 @@ def _stopped_before(task, number, do=None):
       number: int, from 0.
       do: function without arguments called instead, after which the run goes on.
     """
-    original, calls = getattr(generation, task), []
+    original, calls = getattr(sharding, task), []
 
     def stopping(*arguments):
         calls.append(None)
@@ -209,12 +212,12 @@ def _stopped_before(task, number, do=None):
             do()
         return original(*arguments)
 
-    setattr(generation, task, stopping)
+    setattr(sharding, task, stopping)
     try:
         with contextlib.suppress(_Stop):
             yield
     finally:
-        setattr(generation, task, original)
+        setattr(sharding, task, original)
 
 
 def _digests(place):

@@ -5,15 +5,13 @@ import logging
 import subprocess
 import sys
 
-from albert_zh import (
-    console,
-    input_position,
-    model_directory,
-    model_settings,
-    record_format,
-)
-from albert_zh.errors import UserError
+from albert_zh.base import console
+from albert_zh.base.errors import UserError
+from albert_zh.data import record_format
+from albert_zh.models import directory as model_directory
+from albert_zh.models import settings as model_settings
 from albert_zh.tasks import model_files, training_settings
+from albert_zh.training import input_position
 from benchmarks.faults.common import REPOSITORY, Fault, not_refused, run
 
 _TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + list("天地人山水火土木")
@@ -161,7 +159,7 @@ import sys
 import numpy as np
 import tensorflow.compat.v1 as tf
 import modeling
-from albert_zh import checkpoints
+from albert_zh.models import checkpoints
 config = modeling.AlbertConfig.from_json_file(sys.argv[1] + "/albert_config.json")
 with tf.Graph().as_default(), tf.Session() as session:
     modeling.AlbertModel(config, False, tf.zeros([1, 1], tf.int32))

@@ -16,7 +16,7 @@ import struct
 import subprocess
 import sys
 
-from albert_zh import network
+from albert_zh.training import network
 from benchmarks.faults.common import REPOSITORY, TIMEOUT_SECONDS, Fault, not_refused
 
 # <linux/sockios.h>, <linux/prctl.h>, <linux/capability.h>, <linux/sched.h>
@@ -236,7 +236,7 @@ _LOOPBACK_HOSTS = [
 
 def _by_hand(work):
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from albert_zh import distribution
+    from albert_zh.training import distribution
 
     found = network.open_interfaces
     network.open_interfaces = lambda: ["eth9"]

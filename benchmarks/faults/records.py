@@ -5,12 +5,13 @@ import json
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from albert_zh import estimators, record_format, records
-from albert_zh.errors import UserError
+from albert_zh.base.errors import UserError
+from albert_zh.data import input_pipeline, record_format
+from albert_zh.training import estimator as estimators
 from benchmarks.faults.common import Fault, not_refused, run
 
 _LENGTH, _PREDICTIONS, _VOCABULARY = 16, 3, 40
-_FORM = records.Form(_LENGTH, _PREDICTIONS, _VOCABULARY)
+_FORM = input_pipeline.Form(_LENGTH, _PREDICTIONS, _VOCABULARY)
 _NUM_RECORDS = 12
 _NAN, _INFINITY = float("nan"), float("inf")
 # Values that each feature may not have.
@@ -62,8 +63,8 @@ def _file(path, *damaged, position=7):
 
 def _read(path, is_training):
     """Reads a file as a run does, some batches of training or all once."""
-    records.check_record_files([path], _LENGTH, _PREDICTIONS, _VOCABULARY)
-    input_fn = records.input_fn_builder(
+    input_pipeline.check_record_files([path], _LENGTH, _PREDICTIONS, _VOCABULARY)
+    input_fn = input_pipeline.input_fn_builder(
         [path], _LENGTH, _PREDICTIONS, _VOCABULARY, is_training, seed=1
     )
     number = 0

@@ -22,8 +22,9 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 import tokenization
-from albert_zh import architecture, checkpoints, model_directory
-from albert_zh.errors import UserError, as_user_error
+from albert_zh.base.errors import UserError, as_user_error
+from albert_zh.models import architecture, checkpoints
+from albert_zh.models import directory as model_directory
 
 Batch = collections.namedtuple("Batch", "input_ids input_mask segment_ids labels")
 LEAST = {"max_seq_length": 4, "batch_size": 1, "num_train_steps": 1}

@@ -12,7 +12,7 @@ import generation_runs as runs
 import pytest
 import tensorflow.compat.v1 as tf
 
-from albert_zh import records
+from albert_zh.data import input_pipeline
 
 NUM_KILLS = 10
 
@@ -34,7 +34,7 @@ def test_records_are_spread_over_the_files(corpus_dir, tmp_path):
     sizes = []
     for path in sorted(tmp_path.glob("*.tfrecord")):
         examples = [
-            records.decode_example(record)
+            input_pipeline.decode_example(record)
             for record in tf.io.tf_record_iterator(str(path))
         ]
         sizes.append(len(examples))

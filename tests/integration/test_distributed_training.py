@@ -20,8 +20,9 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import run_pretraining
-from albert_zh import checkpoints, record_format
-from albert_zh.errors import UserError
+from albert_zh.base.errors import UserError
+from albert_zh.data import record_format
+from albert_zh.models import checkpoints
 from benchmarks.faults import ports
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -268,7 +269,9 @@ def check_mirrored(folder, init_checkpoint, output):
     (`test_optimization.check_mirrored_replicas` says why.)
     """
     import modeling
-    from albert_zh import distribution, estimators, pretraining, records
+    from albert_zh.data import input_pipeline
+    from albert_zh.training import distribution, pretraining
+    from albert_zh.training import estimator as estimators
 
     if hasattr(tf.config, "set_logical_device_configuration"):
         tf.config.set_logical_device_configuration(
@@ -293,7 +296,7 @@ def check_mirrored(folder, init_checkpoint, output):
     estimator = estimators.build_distributed_estimator(model_fn, output, spread, BATCH)
     estimator.config.session_config.device_count["CPU"] = 2
     files = [os.path.join(folder, "part{}.tfrecord".format(i)) for i in range(2)]
-    input_fn = records.input_fn_builder(
+    input_fn = input_pipeline.input_fn_builder(
         files, LENGTH, PREDICTIONS, VOCABULARY, True, seed=1
     )
     estimators.train(estimator, input_fn, 20, files, spread)
@@ -385,6 +388,6 @@ def test_a_worker_s_run_stops_with_one_line(
 
 
 def _free_addresses(number):
-    from albert_zh import launcher
+    from albert_zh.training import launcher
 
     return launcher._free_addresses(number)

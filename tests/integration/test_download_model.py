@@ -12,8 +12,9 @@ import tensorflow.compat.v1 as tf
 from fault_server import Answer, FaultServer
 
 import modeling
-from albert_zh import architecture, catalogue, checkpoints, installation
-from albert_zh import model_directory as model_directories
+from albert_zh.downloads import catalogue, installation
+from albert_zh.models import architecture, checkpoints
+from albert_zh.models import directory as model_directories
 
 CONFIG = {
     "embedding_size": 4,

@@ -12,7 +12,8 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 import tokenization
-from albert_zh import checkpoints, model_directory
+from albert_zh.models import checkpoints
+from albert_zh.models import directory as model_directory
 
 SIZES = dict(
     hidden_size=64,

@@ -8,7 +8,8 @@ import tensorflow.compat.v1 as tf
 
 import inspect_checkpoint
 import modeling
-from albert_zh import checkpoints, command_line
+from albert_zh import command_line
+from albert_zh.models import checkpoints
 
 CONFIG = {
     "vocab_size": 1234,

@@ -12,7 +12,9 @@ import create_pretraining_data
 import modeling
 import run_classifier
 import run_pretraining
-from albert_zh import checkpoints, command_line, record_format
+from albert_zh import command_line
+from albert_zh.data import record_format
+from albert_zh.models import checkpoints
 
 CHARACTERS = "天地人山水火土木金石日月星云风雨花草鸟鱼。"
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + list(CHARACTERS)

@@ -9,7 +9,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import modeling
-from albert_zh import checkpoints
+from albert_zh.models import checkpoints
 
 # What the published files look like, at a size that trains in seconds.
 CONFIG = {

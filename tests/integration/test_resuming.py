@@ -13,7 +13,9 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import run_pretraining
-from albert_zh import checkpoints, command_line, record_format
+from albert_zh import command_line
+from albert_zh.data import record_format
+from albert_zh.models import checkpoints
 
 LENGTH, PREDICTIONS, VOCABULARY = 16, 4, 40
 # Many steps, so that a process is still far from the end when its first checkpoint is

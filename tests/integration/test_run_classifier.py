@@ -11,7 +11,9 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import run_classifier
-from albert_zh import checkpoints, command_line, estimators
+from albert_zh import command_line
+from albert_zh.models import checkpoints
+from albert_zh.training import estimator as estimators
 
 pytestmark = pytest.mark.skipif(
     not hasattr(tf, "estimator"), reason="this TensorFlow has no Estimator"

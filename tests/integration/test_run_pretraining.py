@@ -9,8 +9,10 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import run_pretraining
-from albert_zh import checkpoints, record_format, records, training_curves
-from albert_zh.errors import UserError
+from albert_zh.base.errors import UserError
+from albert_zh.data import input_pipeline, record_format
+from albert_zh.models import checkpoints
+from albert_zh.training import curves
 
 LENGTH, PREDICTIONS, VOCABULARY = 16, 3, 40
 MASK = 4
@@ -135,7 +137,7 @@ def test_curves_are_drawn(trained, run_command):
     result = run_command(*command)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "The picture lies in {}".format(path)
-    run = training_curves.read_run(str(trained), "trained")
+    run = curves.read_run(str(trained), "trained")
     assert run.curves["loss"].steps.tolist() == [0, 50, 100]
     # From 0 in warm-up, then along the line to 0 at step 120.
     expected = [0.0, 0.02 * (1 - 50 / 120), 0.02 * (1 - 100 / 120)]
@@ -248,7 +250,7 @@ def test_a_record_that_cannot_be_is_named(
     """Also in an evaluation, which would have said NaN."""
     random = np.random.RandomState(1)
     contents = [_record(random) for _ in range(20)]
-    features = dict(records.decode_example(contents[7]), **(change or {}))
+    features = dict(input_pipeline.decode_example(contents[7]), **(change or {}))
     # A cut record has bytes that are no UTF-8.
     contents[7] = record_format.encode_example(features) if change else contents[7][:-3]
     path = str(tmp_path / "damaged.tfrecord")

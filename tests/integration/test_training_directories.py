@@ -14,7 +14,10 @@ import tensorflow.compat.v1 as tf
 
 import run_classifier
 import run_pretraining
-from albert_zh import checkpoints, command_line, estimators, record_format
+from albert_zh import command_line
+from albert_zh.data import record_format
+from albert_zh.models import checkpoints
+from albert_zh.training import estimator as estimators
 
 pytestmark = pytest.mark.skipif(
     not hasattr(tf, "estimator"), reason="this TensorFlow has no Estimator"

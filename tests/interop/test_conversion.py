@@ -12,9 +12,12 @@ import tensorflow.compat.v1 as tf
 
 import convert_checkpoint
 import modeling
-from albert_zh import checkpoints, command_line, locks, model_directory
-from albert_zh.errors import UserError
+from albert_zh import command_line
+from albert_zh.base import locks
+from albert_zh.base.errors import UserError
 from albert_zh.interop import checkpoint_format, conversion, weights_files
+from albert_zh.models import checkpoints
+from albert_zh.models import directory as model_directory
 from benchmarks import head_to_head
 
 SMALL = dict(

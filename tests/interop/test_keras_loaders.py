@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import modeling
-from albert_zh import checkpoints
+from albert_zh.models import checkpoints
 from benchmarks import head_to_head, keras_loaders
 
 TOLERANCE = 1e-4

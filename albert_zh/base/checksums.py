@@ -1,0 +1,202 @@
+"""CRC-32C of files, and input that is held against it while it is read.
+
+They tell whether a file is still what it was when it was written or first read: it
+may have been cut, blanked or replaced in between. They are no defence against
+somebody who wants another content to pass.
+"""
+
+import hashlib
+from typing import NamedTuple, Tuple
+
+import google_crc32c
+
+from albert_zh.base import files
+from albert_zh.base.errors import UserError
+
+# The piece of a file that has a checksum of its own and is read at a time.
+BLOCK_BYTES = 2**20
+_COPY_BYTES = 4 * 2**20
+
+
+class Checksum(NamedTuple):
+    """Size and CRC-32C of bytes: two that differ are of different bytes."""
+
+    size: int
+    crc32c: int
+
+    def extended(self, data):
+        """Returns the `Checksum` of these bytes and further ones."""
+        return Checksum(self.size + len(data), google_crc32c.extend(self.crc32c, data))
+
+
+NOTHING = Checksum(0, 0)
+
+
+class Content(NamedTuple):
+    """What a file, or a range of it, is known to hold.
+
+    Attributes:
+      size: int, bytes of the whole file.
+      first_block: int, the number of the first block that has a checksum here.
+      checksums: CRC-32C of consecutive blocks of `BLOCK_BYTES` of the file.
+    """
+
+    size: int
+    first_block: int
+    checksums: Tuple[int, ...]
+
+    def range(self, begin, end):
+        """Returns the `Content` for the blocks that hold bytes `begin` to `end`.
+
+        Args:
+          begin, end: int, bytes; either may lie outside of the file.
+        """
+        first = max(0, begin) // BLOCK_BYTES
+        last = max(0, end - 1) // BLOCK_BYTES
+        checksums = self.checksums[
+            first - self.first_block : last - self.first_block + 1
+        ]
+        return Content(self.size, first, tuple(checksums))
+
+    def open(self, path):
+        """Opens the file for reading bytes; see `_CheckedFile`."""
+        return _CheckedFile(path, self)
+
+
+class _CheckedFile:
+    """A file open for reading whose bytes are what they are known to be.
+
+    Every block is checked as a whole before any of its bytes is given out, so that
+    nobody works with others, even if the file has changed only in between.
+    """
+
+    def __init__(self, path, content):
+        self._path = path
+        self._content = content
+        self._file = files.open_input(path)
+        self._position = 0
+        self._number, self._block = None, b""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused_exception):
+        self._file.close()
+
+    def seek(self, position):
+        """Moves to a byte of the file."""
+        self._position = position
+
+    def read(self, num_bytes):
+        """Returns at most that many bytes; none only at the end of the file.
+
+        Raises:
+          UserError: the file holds other bytes by now.
+        """
+        if self._position >= self._content.size:
+            return b""
+        number, begin = divmod(self._position, BLOCK_BYTES)
+        if number != self._number:
+            self._block, self._number = self._read_block(number), number
+        data = self._block[begin : begin + num_bytes]
+        self._position += len(data)
+        return data
+
+    def _read_block(self, number):
+        begin = number * BLOCK_BYTES
+        size = min(BLOCK_BYTES, self._content.size - begin)
+        self._file.seek(begin)
+        block = self._file.read(size)
+        expected = self._content.checksums[number - self._content.first_block]
+        if len(block) != size or google_crc32c.value(block) != expected:
+            raise changed(self._path)
+        return block
+
+
+def changed(path):
+    """Returns the `UserError` for an input file that is no longer the same."""
+    return UserError(
+        "{} has changed during the run; begin again with files that stay as they "
+        "are".format(path)
+    )
+
+
+def blocks(path):
+    """Yields a file in pieces of bytes.
+
+    Raises:
+      UserError: it cannot be read, or is no ordinary file.
+    """
+    with files.reading(path), files.open_input(path) as file:
+        yield from iter(lambda: file.read(_COPY_BYTES), b"")
+
+
+def of_file(path, report):
+    """Returns the `Checksum` of a file.
+
+    Args:
+      path: the file.
+      report: function that is told of bytes that have been read.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    found = NOTHING
+    for block in blocks(path):
+        found = found.extended(block)
+        report(len(block))
+    return found
+
+
+def fingerprint(path, report):
+    """Reads a file once.
+
+    Args:
+      path: the file.
+      report: as of `of_file`.
+
+    Returns:
+      (SHA-256 in hexadecimal digits, `Content` of the whole file).
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    digest, size, checksums = hashlib.sha256(), 0, []
+    # `_COPY_BYTES` is a multiple of `BLOCK_BYTES`.
+    for data in blocks(path):
+        digest.update(data)
+        for begin in range(0, len(data), BLOCK_BYTES):
+            block = data[begin : begin + BLOCK_BYTES]
+            checksums.append(google_crc32c.value(block))
+        size += len(data)
+        report(len(data))
+    return digest.hexdigest(), Content(size, 0, tuple(checksums))
+
+
+class Expected(NamedTuple):
+    """Files with the checksums that they must have; a task of `are_as_expected`."""
+
+    paths: Tuple[str, ...]
+    checksums: Tuple[Checksum, ...]
+
+    def __str__(self):
+        return "checksums of {} and others".format(self.paths[0])
+
+
+def are_as_expected(expected, report):
+    """Whether all files of an `Expected` are there and have their checksums.
+
+    Args:
+      expected: `Expected`.
+      report: function that is told of the bytes of those files.
+    """
+    for path, checksum in zip(expected.paths, expected.checksums):
+        try:
+            # A file that was cut need not be read.
+            with files.reading(path):
+                is_right = files.size(path) == checksum.size
+            if not is_right or of_file(path, report) != checksum:
+                return False
+        except UserError:
+            return False
+    return True

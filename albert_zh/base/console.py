@@ -1,0 +1,91 @@
+"""What a command shows: text that a terminal can take, whatever it is made from.
+
+Labels, paths, file content and answers of servers are not trusted: a terminal acts on
+control characters, which could move the cursor, change colours or forge a line.
+"""
+
+import logging
+import os
+import re
+import sys
+
+from albert_zh.base.errors import UserError
+
+# Control characters (C0, C1 and DEL), line and paragraph separators, marks that turn
+# the direction of writing, and halves of surrogate pairs, which cannot be encoded.
+_UNPRINTABLE = (
+    "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+)
+_IN_A_VALUE = re.compile("[{}]".format(_UNPRINTABLE))
+_IN_LINES = re.compile("(?![\n\t])[{}]".format(_UNPRINTABLE))
+
+
+def printable(value):
+    """Returns a value as one line of text without anything that a terminal acts on.
+
+    Args:
+      value: anything that `str` takes.
+
+    Returns:
+      str; each such character is shown as its escape, "\\n" or "\\x1b".
+    """
+    return _IN_A_VALUE.sub(_escape, str(value))
+
+
+def printable_lines(text):
+    """Like `printable`, but line ends and tabs stay."""
+    return _IN_LINES.sub(_escape, text)
+
+
+def _escape(match):
+    return match.group().encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def show(text):
+    """Writes lines to standard output, by `printable_lines`.
+
+    Whoever stops reading, or gave no standard output, does not stop the work.
+
+    Args:
+      text: str; ends in a line end.
+
+    Raises:
+      UserError: standard output cannot take them, as on a full disk.
+    """
+    try:
+        sys.stdout.write(printable_lines(text))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_output()
+    except OSError as error:
+        _drop_output()
+        raise UserError(
+            "cannot write to standard output: {}; files that were written before "
+            "are complete".format(error.strerror)
+        ) from error
+
+
+def _drop_output():
+    """Sends what is still to come, or held back, nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def set_up():
+    """Makes log lines and standard output safe for whatever is shown on them."""
+    # Python has None for what the parent process has closed.
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")
+    # A terminal that cannot show a character gets its escape, not a traceback.
+    sys.stdout.reconfigure(errors="backslashreplace")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record):
+        return printable_lines(super().format(record))

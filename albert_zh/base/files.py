@@ -1,0 +1,615 @@
+"""Files by path, local or remote, read and written so that none is left half-made.
+
+A path with "://" (`gs://...`, `hdfs://...`) goes through TensorFlow's file layer,
+which knows the file systems that its users have. TensorFlow is imported only then:
+that takes seconds and 400 MB, which a command that handles text does not need.
+"""
+
+import collections
+import contextlib
+import functools
+import glob as local_glob
+import logging
+import os
+import re
+import shutil
+import stat
+import tempfile
+import uuid
+from typing import NamedTuple
+
+from albert_zh.base.errors import UserError
+
+_LOGGER = logging.getLogger(__name__)
+
+_EXPECTED_OUTPUTS = (
+    "expected file names separated by commas, each of them once and none of them an "
+    "input file or inside another one"
+)
+_TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{32}\.partial", re.DOTALL)
+
+
+def is_remote(path):
+    """Whether TensorFlow's file layer is needed for a path."""
+    return "://" in str(path)
+
+
+def open_file(path, mode="rb"):
+    """Opens a file; text is UTF-8 on every system.
+
+    A new local file ("x" or "xb") is never one that a symbolic link leads to.
+    """
+    if is_remote(path):
+        return _gfile().GFile(path, mode.replace("x", "w"))
+    return open(path, mode, encoding=None if "b" in mode else "utf-8")
+
+
+def open_input(path):
+    """Opens a file of bytes to read, but no pipe or device, which may never answer.
+
+    Raises:
+      UserError: it is no ordinary file.
+    """
+    if is_remote(path):
+        return open_file(path)
+    # A pipe is opened without waiting for somebody to write to it.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    file = os.fdopen(os.open(path, flags), "rb")
+    try:
+        _require_regular_mode(path, os.fstat(file.fileno()).st_mode)
+    except UserError:
+        file.close()
+        raise
+    return file
+
+
+def exists(path):
+    """Whether there is such a file or directory."""
+    return _gfile().exists(path) if is_remote(path) else os.path.exists(path)
+
+
+def lexists(path):
+    """Like `exists`; a symbolic link is there, too, wherever it leads."""
+    return _gfile().exists(path) if is_remote(path) else os.path.lexists(path)
+
+
+def is_link(path):
+    """Whether there is a symbolic link of that name."""
+    return not is_remote(path) and os.path.islink(path)
+
+
+def is_regular(path):
+    """Whether there is an ordinary file of that name, not a pipe or a device."""
+    return (
+        exists(path) and not is_directory(path)
+        if is_remote(path)
+        else (os.path.isfile(path))
+    )
+
+
+def is_directory(path):
+    """Whether there is such a directory."""
+    return _gfile().isdir(path) if is_remote(path) else os.path.isdir(path)
+
+
+def size(path):
+    """Returns the bytes of a file."""
+    return _gfile().stat(path).length if is_remote(path) else os.path.getsize(path)
+
+
+class Stamp(NamedTuple):
+    """What changes when a file does: its bytes and when it was written, in ns."""
+
+    size: int
+    written: int
+
+
+def stamp(path):
+    """Returns the `Stamp` of a file.
+
+    Raises:
+      UserError: it cannot be examined.
+    """
+    with reading(path):
+        if is_remote(path):
+            status = _gfile().stat(path)
+            return Stamp(status.length, status.mtime_nsec)
+        status = os.stat(path)
+        return Stamp(status.st_size, status.st_mtime_ns)
+
+
+def list_directory(path):
+    """Returns the sorted names of what a directory holds."""
+    names = _gfile().listdir(path) if is_remote(path) else os.listdir(path)
+    return sorted(name.rstrip("/") for name in names)
+
+
+def glob(pattern):
+    """Returns the sorted files that one name or glob stands for, no directories.
+
+    A name that exists is taken as it is, also where it holds a glob character.
+    """
+    if is_remote(pattern):
+        gfile = _gfile()
+        found = [pattern] if gfile.exists(pattern) else sorted(gfile.glob(pattern))
+        return [path for path in found if not gfile.isdir(path)]
+    found = [pattern] if os.path.exists(pattern) else sorted(local_glob.glob(pattern))
+    return [path for path in found if not os.path.isdir(path)]
+
+
+def output_files(names, input_files):
+    """Returns the output files that comma-separated names stand for.
+
+    Their folders are made where absent.
+
+    Args:
+      names: str, file names separated by commas.
+      input_files: every file the command reads, its vocabulary or model included.
+
+    Raises:
+      UserError: as `split_names`, `require_separate` and `make_folders`.
+    """
+    paths = split_names(names)
+    require_separate(names, paths, input_files)
+    make_folders(paths)
+    return paths
+
+
+def split_names(names):
+    """Returns the list of comma-separated names of output files.
+
+    Raises:
+      UserError: there is none.
+    """
+    paths = [name.strip() for name in names.split(",") if name.strip()]
+    if not paths:
+        raise UserError("cannot write to {!r}; {}".format(names, _EXPECTED_OUTPUTS))
+    return paths
+
+
+def require_separate(names, outputs, inputs, directories=()):
+    """Checks that what a command writes and what it reads do not get mixed up.
+
+    Two paths of one file are found also where they differ: through a linked folder,
+    a symbolic or a hard link. Nothing is made.
+
+    Args:
+      names: str, the output files as they were given, for the message.
+      outputs: list of paths of files to be written.
+      inputs: list of paths of files that are read.
+      directories: list of folders in which nobody else may write or read.
+
+    Raises:
+      UserError: an output is an input file or another output, an output or input lies
+        within the path of an output or in one of the directories, or is one of them.
+    """
+
+    def refuse(path, relation, other):
+        raise UserError(
+            "cannot write to {!r}: {} is {} {}; {}".format(
+                names, path, relation, other, _EXPECTED_OUTPUTS
+            )
+        )
+
+    real_folder = functools.lru_cache(maxsize=None)(os.path.realpath)
+    taken = {}  # what identifies a file -> what it is
+    for path in inputs:
+        for key in _keys(path, real_folder):
+            taken[key] = ("the input file", path)
+    folders = {_real(path, real_folder): path for path in directories}
+    for path in outputs:
+        for key in _keys(path, real_folder):
+            if key in taken:
+                refuse(path, *taken[key])
+        for key in _keys(path, real_folder):
+            taken[key] = ("the same file as", path)
+    for path in directories:
+        if _real(path, real_folder) in taken:
+            refuse(path, *taken[_real(path, real_folder)])
+    folders.update((_real(path, real_folder), path) for path in outputs)
+    for path in list(outputs) + list(inputs):
+        for parent in _parents(_real(path, real_folder)):
+            if parent in folders:
+                refuse(path, "inside", folders[parent])
+
+
+def _keys(path, real_folder):
+    """What identifies a file: its path without links and, if it is there, its node."""
+    keys = {_real(path, real_folder)}
+    if not is_remote(path) and os.path.isfile(path):
+        status = os.stat(path)
+        keys.add((status.st_dev, status.st_ino))
+    return keys
+
+
+def _real(path, real_folder):
+    """A path without links; those of one folder ask for it once."""
+    if is_remote(path):
+        return str(path)
+    if os.path.islink(path):
+        return os.path.realpath(path)
+    folder, name = os.path.split(os.path.abspath(path))
+    return os.path.join(real_folder(folder), name)
+
+
+def _parents(path):
+    """Yields the folders that a path lies in."""
+    parent = os.path.dirname(path)
+    while parent != path:
+        yield parent
+        path, parent = parent, os.path.dirname(parent)
+
+
+def make_folders(paths):
+    """Makes the folders that files are to be written to, where absent.
+
+    Raises:
+      UserError: one cannot be made, or a path is that of a folder.
+    """
+    for path in paths:
+        if os.path.basename(path):
+            with writing(path):
+                make_directory(os.path.dirname(path))
+    for path in paths:
+        if not os.path.basename(path) or is_directory(path):
+            raise UserError("cannot write to {!r}: it is a folder".format(path))
+
+
+def absolute(path):
+    """Returns a path that other processes understand, whatever directory is theirs."""
+    return path if is_remote(path) else os.path.abspath(path)
+
+
+def make_directory(path):
+    """Creates a directory and its parents, where absent."""
+    if is_remote(path):
+        _gfile().makedirs(path)
+    else:
+        os.makedirs(path or ".", exist_ok=True)
+
+
+def rename(source, target):
+    """Gives a file its final name, over what may be there: atomic on a local disk."""
+    if is_remote(target):
+        _gfile().rename(source, target, overwrite=True)
+    else:
+        os.replace(source, target)
+
+
+def remove(path):
+    """Removes a file, if there is one.
+
+    Of a symbolic link only the link is removed.
+
+    Raises:
+      UserError: it cannot be removed.
+    """
+    with removing(path):
+        if is_remote(path):
+            if exists(path):
+                _gfile().remove(path)
+        elif os.path.lexists(path):
+            os.remove(path)
+
+
+def remove_directory(path):
+    """Removes a directory and all it holds, if there is one.
+
+    Raises:
+      UserError: it cannot be removed.
+    """
+    if not exists(path):
+        return
+    with removing(path):
+        if is_remote(path):
+            _gfile().rmtree(path)
+        else:
+            shutil.rmtree(path)
+
+
+def remove_empty_directory(path):
+    """Removes a directory that holds nothing.
+
+    Raises:
+      UserError: it cannot be removed, as it holds something or is not there.
+    """
+    with removing(path):
+        if not is_remote(path):
+            os.rmdir(path)
+        elif not list_directory(path):
+            _gfile().rmtree(path)
+
+
+@contextlib.contextmanager
+def temporary_directory():
+    """Makes a local directory that is removed with all it holds.
+
+    Yields:
+      Its path.
+
+    Raises:
+      UserError: there is no room for it.
+    """
+    path = make_temporary_directory()
+    with _removed_at_end(remove_directory, path):
+        yield path
+        remove_directory(path)
+
+
+def make_temporary_directory():
+    """Makes a local directory of a random name, which the caller removes.
+
+    Returns:
+      Its path.
+
+    Raises:
+      UserError: there is no room for it.
+    """
+    # Where no directory will do, it is asking for its name that fails.
+    with writing("a temporary directory (TMPDIR names where)"):
+        return tempfile.mkdtemp(prefix="albert_zh.")
+
+
+@contextlib.contextmanager
+def _removed_at_end(remove_it, path):
+    """Removes something after an error in the block, which stays the one to be seen."""
+    try:
+        yield
+    except BaseException:
+        try:
+            remove_it(path)
+        except UserError as error:
+            _LOGGER.warning("%s", error)
+        raise
+
+
+@contextlib.contextmanager
+def whole(path, mode="wb", directory=None, syncs_name=True):
+    """Opens a new file that gets its name when the block ends without an error.
+
+    It is written under a temporary name that nobody can foresee, so that two that
+    make the same file do not disturb each other and no symbolic link can lie in wait.
+    When it has its name, its content is on the disk.
+
+    Args:
+      path: the file.
+      mode: "wb" or "w".
+      directory: where the temporary file lies, on the same disk; None for beside the
+        file, where a killed process leaves it (see `remove_leftovers`).
+      syncs_name: whether the name is on the disk, too, when the block has ended; else
+        the caller does that for many files at once, by `sync_directory`.
+
+    Yields:
+      The open file.
+
+    Raises:
+      UserError: it cannot be written; names the file.
+    """
+    beside, name = os.path.split(path)
+    temporary = os.path.join(
+        beside if directory is None else directory, _temporary_name(name)
+    )
+    with _removed_at_end(remove, temporary), writing(path):
+        with open_file(temporary, mode.replace("w", "x")) as file:
+            yield file
+            _flush_to_disk(file, temporary)
+        rename(temporary, path)
+        if syncs_name:
+            sync_directory(beside)
+
+
+def whole_name(name):
+    """Returns the name of the file that `whole` made under a temporary name.
+
+    Args:
+      name: str, name of any file, without its directory.
+
+    Returns:
+      str; None where it is no such temporary name.
+    """
+    match = _TEMPORARY.fullmatch(name)
+    return match and match.group(1)
+
+
+@contextlib.contextmanager
+def directory_beside(path):
+    """Makes an empty directory to fill before it becomes `path`.
+
+    It has a name that nobody can foresee and is removed with all that is in it when
+    the block ends, unless `rename_directory` has given it another name.
+
+    Args:
+      path: the directory that it is to become, local; its parent exists.
+
+    Yields:
+      Path of the new directory.
+
+    Raises:
+      UserError: it cannot be made or removed.
+    """
+    beside, name = os.path.split(os.path.normpath(path))
+    temporary = os.path.join(beside, _temporary_name(name))
+    with writing(path):
+        os.mkdir(temporary)
+    try:
+        yield temporary
+    finally:
+        remove_directory(temporary)
+
+
+def rename_directory(source, target):
+    """Gives a complete local directory its final name; its content is on the disk then.
+
+    Args:
+      source: the directory.
+      target: absent or empty.
+
+    Raises:
+      UserError: something else is there, or it cannot be written.
+    """
+    with writing(target):
+        for folder, _, names in os.walk(source):
+            for name in names:
+                _sync_file(os.path.join(folder, name))
+            sync_directory(folder)
+        if os.path.isdir(target):
+            os.rmdir(target)  # fails where it is not empty
+        os.rename(source, target)
+        sync_directory(os.path.dirname(os.path.normpath(target)))
+
+
+def _temporary_name(name):
+    """Returns what nobody can foresee, and `remove_leftovers` knows."""
+    return ".{}.{}.partial".format(name, uuid.uuid4().hex)
+
+
+def remove_leftovers(*paths):
+    """Removes temporary files and directories that killed processes left behind.
+
+    Call it only while nobody else can be making those files or directories.
+
+    Args:
+      *paths: the files or directories that they were to become, local or remote.
+
+    Returns:
+      int, the number of them removed.
+    """
+    names = collections.defaultdict(set)  # by directory, which is listed once
+    for path in paths:
+        beside, name = os.path.split(path)
+        names[beside].add(name)
+    leftovers = [
+        os.path.join(beside, found)
+        for beside in names
+        if is_directory(beside or ".")
+        for found in list_directory(beside or ".")
+        if whole_name(found) in names[beside]
+    ]
+    for leftover in leftovers:
+        if is_directory(leftover) and not os.path.islink(leftover):
+            remove_directory(leftover)
+        else:
+            remove(leftover)
+    return len(leftovers)
+
+
+def _flush_to_disk(file, path):
+    file.flush()
+    if not is_remote(path):
+        os.fsync(file.fileno())
+
+
+def rename_to_disk(source, target):
+    """Like `rename` for local files; content and name outlive a power failure."""
+    _sync_file(source)
+    os.replace(source, target)
+    sync_directory(os.path.dirname(target))
+
+
+def _sync_file(path):
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_directory(path):
+    """Makes the names in a local directory outlive a power failure."""
+    if is_remote(path) or not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def require_regular(path):
+    """Raises `UserError` for a local path that is no ordinary file.
+
+    Reading a pipe or a device may wait for ever, and not give the same bytes twice.
+    """
+    if is_remote(path):
+        return
+    with reading(path):
+        mode = os.stat(path).st_mode
+    _require_regular_mode(path, mode)
+
+
+def _require_regular_mode(path, mode):
+    if not stat.S_ISREG(mode):
+        raise UserError(
+            "cannot read {}: it is no ordinary file (a pipe or a device?); expected a "
+            "file that can be read more than once".format(path)
+        )
+
+
+def read_text(path):
+    """Returns the content of a UTF-8 file."""
+    with reading(path), open_file(path, "r") as file:
+        return file.read()
+
+
+def write_text(text, path):
+    """Writes a UTF-8 text file that appears whole or not at all.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    with whole(path, "w") as file:
+        file.write(text)
+
+
+@contextlib.contextmanager
+def reading(path):
+    """Turns a failure to read into a `UserError` that names the file."""
+    try:
+        yield
+    except _errors(path) as error:
+        raise UserError(
+            "cannot read {}: {}; expected a readable file".format(path, _reason(error))
+        ) from error
+
+
+@contextlib.contextmanager
+def writing(path):
+    """Turns a failure to write into a `UserError` that names the file."""
+    try:
+        yield
+    except _errors(path) as error:
+        raise UserError(
+            "cannot write {}: {}; expected a place with room that can be written "
+            "to".format(path, _reason(error))
+        ) from error
+
+
+@contextlib.contextmanager
+def removing(path):
+    """Turns a failure to remove into a `UserError` that names the file or directory."""
+    try:
+        yield
+    except _errors(path) as error:
+        raise UserError(
+            "cannot remove {}: {}; remove it by hand".format(path, _reason(error))
+        ) from error
+
+
+def _errors(path):
+    if not is_remote(path):
+        return OSError
+    import tensorflow.compat.v1 as tf
+
+    return (OSError, tf.errors.OpError)
+
+
+def _reason(error):
+    """An error's own message, without number, path or operation."""
+    reason = getattr(error, "strerror", None) or getattr(error, "message", None)
+    return reason or str(error)
+
+
+def _gfile():
+    import tensorflow.compat.v1 as tf
+
+    return tf.io.gfile

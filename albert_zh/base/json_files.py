@@ -1,0 +1,97 @@
+"""JSON files that this project wrote or was given, held against a schema.
+
+They may have been damaged, cut, edited or made by somebody else since, so nothing is
+read from them before it has the right type.
+"""
+
+import json
+
+import jsonschema
+
+from albert_zh.base import files
+from albert_zh.base.console import printable
+from albert_zh.base.errors import UserError
+
+_SHOWN_CHARACTERS = 200
+
+# JSON Schema takes 1.0 for an integer; Python does not.
+_Validator = jsonschema.validators.extend(
+    jsonschema.Draft7Validator,
+    type_checker=jsonschema.Draft7Validator.TYPE_CHECKER.redefine(
+        "integer",
+        lambda checker, value: isinstance(value, int) and not isinstance(value, bool),
+    ),
+)
+
+
+def read(path, schema, advice):
+    """Reads a JSON file.
+
+    Args:
+      path: local or remote file, UTF-8, with or without a byte-order mark.
+      schema: dict, JSON Schema draft 7.
+      advice: str, what to do about a damaged file; ends the message.
+
+    Returns:
+      The value in the file.
+
+    Raises:
+      UserError: the file cannot be read, is no JSON or does not match the schema.
+    """
+    with files.reading(path), files.open_file(path) as source:
+        content = source.read()
+    try:
+        return parse(content, schema)
+    except ValueError as error:
+        raise UserError("{}: damaged ({}); {}".format(path, error, advice)) from error
+
+
+def parse(content, schema):
+    """Reads JSON from bytes.
+
+    Args:
+      content: bytes, UTF-8, with or without a byte-order mark.
+      schema: dict, JSON Schema draft 7.
+
+    Returns:
+      The value.
+
+    Raises:
+      ValueError: it is no JSON, holds NaN, an infinity or half a surrogate pair, is
+        nested too deeply, or does not match the schema; says where.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+        value = json.loads(text, parse_constant=_refuse_constant)
+        # Escapes of half a surrogate pair make text that no file can hold.
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    except UnicodeEncodeError as error:
+        raise ValueError("it holds half a surrogate pair") from error
+    except UnicodeDecodeError as error:
+        raise ValueError("byte {} is not UTF-8".format(error.start)) from error
+    error = jsonschema.exceptions.best_match(_Validator(schema).iter_errors(value))
+    if error is not None:
+        raise ValueError(_describe(error))
+    return value
+
+
+def _refuse_constant(name):
+    raise ValueError("it holds {}, which is no JSON".format(name))
+
+
+def _describe(error):
+    """One short line of a `jsonschema.ValidationError`: where, and what is wrong."""
+    place = "".join(
+        "[{}]".format(key) if isinstance(key, int) else "." + str(key)
+        for key in error.absolute_path
+    ).lstrip(".")
+    message = error.message
+    if len(message) > _SHOWN_CHARACTERS:
+        message = "{} does not match {} {}".format(
+            str(error.instance)[: _SHOWN_CHARACTERS // 2] + "...",
+            error.validator,
+            str(error.validator_value)[: _SHOWN_CHARACTERS // 2],
+        )
+    return printable("{}: {}".format(place, message) if place else message)

@@ -1,0 +1,94 @@
+"""Locks that keep two runs out of one directory, on one machine."""
+
+import contextlib
+import logging
+import os
+import stat
+
+from albert_zh.base import files
+from albert_zh.base.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def hold(path, message, is_patient=False):
+    """Holds a lock file for as long as the block runs.
+
+    The lock is the system's: it ends with the process, however that ends, and the
+    file is removed with it. Where the file system knows no locks (some network file
+    systems, remote paths, Windows) there is none.
+
+    Args:
+      path: the lock file; its directory exists.
+      message: of the error where another process holds the lock.
+      is_patient: bool; waits for that process instead. For locks that are held for
+        moments only.
+
+    Raises:
+      UserError: another process holds it, something else has the name, or it cannot
+        be made.
+    """
+    if files.is_remote(path) or fcntl is None:
+        yield
+        return
+    with contextlib.closing(_take(path, message, is_patient)) as opened:
+        try:
+            yield
+        finally:
+            # While it is held, so that nobody can hold a file that has no name.
+            if _is_named(opened.number, path):
+                with files.removing(path):
+                    os.unlink(path)
+
+
+class _Descriptor:
+    """An open file descriptor."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def close(self):
+        os.close(self.number)
+
+
+def _take(path, message, is_patient):
+    """Opens and locks the file; returns its `_Descriptor`."""
+    while True:
+        with files.writing(path):
+            opened = _Descriptor(
+                os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+            )
+        try:
+            _lock(opened.number, path, message, is_patient)
+            if _is_named(opened.number, path):
+                return opened
+        except BaseException:
+            opened.close()
+            raise
+        # Its holder has just removed it.
+        opened.close()
+
+
+def _lock(number, path, message, is_patient):
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        raise UserError("{}: is no file; expected the lock of a run".format(path))
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | (0 if is_patient else fcntl.LOCK_NB))
+    except BlockingIOError as error:
+        raise UserError(message) from error
+    except OSError as error:
+        _LOGGER.warning("%s cannot be locked (%s)", path, error.strerror)
+
+
+def _is_named(number, path):
+    """Whether the path still names the open file."""
+    try:
+        return os.path.samestat(os.fstat(number), os.lstat(path))
+    except FileNotFoundError:
+        return False

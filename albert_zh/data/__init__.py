@@ -1,0 +1,1 @@
+"""From text to records, and from records to batches."""

@@ -1,0 +1,519 @@
+"""A run of data generation from beginning to end, or from where it was stopped.
+
+Until it is complete, a run lives in a directory of its own, named by a digest of all
+that its records depend on, within the working directory beside its output:
+
+  manifest.json              what it is made from: input, settings, vocabulary
+  shard-00012.json           shard 12 is done; its statistics and checksums
+  shard-00012-of-00003.part  its records for output file 3
+  output-00003.json          output file 3 is complete; its checksum
+
+At the end the manifest goes into the summary and the working directory away.
+"""
+
+import contextlib
+import functools
+import hashlib
+import itertools
+import json
+import logging
+import os
+import time
+
+from albert_zh.base import checksums, files, json_files
+from albert_zh.base.checksums import Checksum, Expected
+from albert_zh.base.errors import UserError
+from albert_zh.base.progress import ByteProgress
+from albert_zh.data import corpus, output_names, work_directory
+from albert_zh.data import shards as sharding
+from albert_zh.data.summary import Statistics
+
+_LOGGER = logging.getLogger(__name__)
+
+# Changes when the same settings begin to give other bytes.
+_FORMAT = 2
+
+_ADVICE = "give the same flags and input, another --output_file, or --overwrite"
+_DAMAGED_ADVICE = "give --overwrite to begin anew, or another --output_file"
+
+_SIZE = {"type": "integer", "minimum": 0}
+_CHECKSUM_SCHEMA = {
+    "type": "object",
+    "properties": {"size": _SIZE, "crc32c": _SIZE},
+    "required": ["size", "crc32c"],
+}
+_MANIFEST_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "input": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "path": {"type": "string"},
+                    "bytes": _SIZE,
+                    "sha256": {"type": "string"},
+                },
+                "required": ["path", "bytes", "sha256"],
+            },
+        },
+        "output": {"type": "array", "items": {"type": "string"}},
+    },
+    "required": ["input", "output"],
+}
+# What is asked of any file of that name before what it lists may be removed.
+_LIST_SCHEMA = {
+    "type": "object",
+    "properties": {"output_files": {"type": "object"}},
+    "required": ["output_files"],
+}
+_SUMMARY_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "output_files": {"type": "object", "additionalProperties": _SIZE},
+        # Not in the summaries of earlier versions.
+        "output_crc32c": {"type": "object", "additionalProperties": _SIZE},
+        "manifest": _MANIFEST_SCHEMA,
+        "warnings": {"type": "array", "items": {"type": "string"}},
+        "distributions": {
+            "type": "object",
+            "propertyNames": {
+                "enum": [
+                    "sequence_lengths",
+                    "unk_percent_of_documents",
+                    "masks_per_instance",
+                    "ngram_lengths",
+                ]
+            },
+            "additionalProperties": {
+                "type": "object",
+                "propertyNames": {"pattern": "^[0-9]{1,9}$"},
+                "additionalProperties": _SIZE,
+            },
+        },
+    },
+    "required": ["output_files", "manifest", "warnings", "distributions"],
+}
+
+
+def run(job, paths, shard_bytes, settings, engine, name, overwrite):
+    """Makes all output files, going on where the same run was stopped.
+
+    Args:
+      job: `sharding.Job`; its working directory is the common one.
+      paths: list of input files.
+      shard_bytes: int, see `sharding.plan_shards`.
+      settings: dict that `json` can write; what, besides the content of the input
+        files, the output depends on.
+      engine: an engine of `engines`.
+      name: the first of --output_file, after which the rest is called.
+      overwrite: bool, whether to remove what earlier runs have left and begin anew.
+
+    Returns:
+      dict, the summary; that of the earlier run where it has made everything.
+
+    Raises:
+      UserError: the input cannot be used or has changed meanwhile, the output cannot
+        be written, what is there is of another run, or another run is at work.
+    """
+    started = time.time()
+    stamps = list(map(files.stamp, paths))
+    manifest = dict(settings, format=_FORMAT, shard_bytes=shard_bytes)
+    manifest["output"] = _relative(job.output_files)
+    manifest["input"] = [
+        {"path": path, "bytes": stamp.size} for path, stamp in zip(paths, stamps)
+    ]
+    root, summary_file = job.work_directory, output_names.summary_file(name)
+    with work_directory.hold(root):
+        if overwrite:
+            _remove_earlier(job, name)
+        # What is wrong is said before the input is read.
+        _find_earlier(job, manifest, summary_file)
+        files.remove_leftovers(summary_file, *job.output_files)
+        contents = _fingerprints(manifest, stamps, engine)
+        finished = _find_earlier(job, manifest, summary_file)
+        if finished:
+            _require_as_made(job, finished, engine)
+            work_directory.clear(root)
+            return finished
+        job = _open_work(job, manifest)
+        shards = sharding.plan_shards(paths, contents, shard_bytes)
+        statistics, made = _make_all(job, shards, paths, stamps, engine)
+        summary = _summary(statistics, manifest, made, started)
+        text = json.dumps(summary, indent=2, ensure_ascii=False)
+        files.write_text(text + "\n", summary_file)
+        work_directory.clear(root)
+    return summary
+
+
+def _make_all(job, shards, paths, stamps, engine):
+    """Makes all shards and output files; returns `Statistics` and `Checksum`s."""
+    with _kept_if_of_use(job, shards, paths, stamps):
+        statistics, outputs = _make_shards(job, shards, engine)
+    try:
+        corpus.require_unchanged(paths, stamps)
+        _require_records(job, statistics, outputs, paths)
+    except UserError:
+        work_directory.clear(os.path.dirname(job.work_directory))  # it is of no use
+        raise
+    return statistics, _merge_outputs(job, outputs, engine)
+
+
+def _summary(statistics, manifest, made, started):
+    """Returns the dict that is written as the summary.
+
+    Args:
+      statistics: `Statistics` of all shards.
+      manifest: dict, what the run is made from.
+      made: list of the output files' `Checksum`s.
+      started: time of the beginning.
+    """
+    summary = statistics.summary()
+    summary["seconds"] = round(time.time() - started, 1)
+    names = manifest["output"]
+    summary["output_files"] = {name: c.size for name, c in zip(names, made)}
+    summary["output_crc32c"] = {name: c.crc32c for name, c in zip(names, made)}
+    summary["manifest"] = manifest
+    return summary
+
+
+def difference(old, new):
+    """Says in what one manifest differs from another, or returns None.
+
+    The names of the input files may differ, not their content; checksums count where
+    both have them.
+    """
+    for old_file, new_file in itertools.zip_longest(old["input"], new["input"]):
+        if old_file is None or new_file is None:
+            return "{} input files, not {}".format(len(old["input"]), len(new["input"]))
+        for key in set(old_file) & set(new_file) - {"path"}:
+            if old_file[key] != new_file[key]:
+                return "another content of {} ({} {}, now {})".format(
+                    new_file["path"], key, old_file[key], new_file[key]
+                )
+    for key in sorted(set(old) | set(new)):
+        if key != "input" and old.get(key) != new.get(key):
+            return "{} {}, not {}".format(key, old.get(key), new.get(key))
+    return None
+
+
+def _relative(paths):
+    """The output files as seen from the first one's folder, which may be moved."""
+    folder = os.path.dirname(paths[0])
+    return [os.path.relpath(path, folder) for path in paths]
+
+
+def _fingerprints(manifest, stamps, engine):
+    """Reads the input once, and notes its checksums in the manifest.
+
+    Returns:
+      List of the files' `checksums.Content`s.
+
+    Raises:
+      UserError: a file has changed since its stamp was taken.
+    """
+    total = sum(stamp.size for stamp in stamps)
+    paths = [entry["path"] for entry in manifest["input"]]
+    _LOGGER.info("reading %.1f MB once, for the checksums", total / 1e6)
+    with ByteProgress(total) as progress:
+        found = engine.run(checksums.fingerprint, paths, progress.update)
+    for entry, (sha256, content) in zip(manifest["input"], found):
+        if content.size != entry["bytes"]:
+            raise checksums.changed(entry["path"])
+        entry["sha256"] = sha256
+    return [content for _, content in found]
+
+
+def _remove_earlier(job, name):
+    """Removes unfinished runs, a finished one's output and its summary.
+
+    Raises:
+      UserError: something of that is not this command's to remove; then nothing is.
+    """
+    summary_file = output_names.summary_file(name)
+    folder = os.path.dirname(job.output_files[0])
+    own, base = set(_relative(job.output_files)), os.path.basename(name)
+    listed = _listed(summary_file)
+    for other in listed:
+        path = os.path.join(folder, other)
+        if other in own or output_names.is_of(base, other) or not files.lexists(path):
+            continue
+        raise UserError(
+            "{} lists {!r}, which is no output file of this command, so that nothing "
+            "is removed; name it in --output_file too, or remove it or the summary by "
+            "hand".format(summary_file, other)
+        )
+    old = [os.path.join(folder, other) for other in listed]
+    old = set(old) | set(job.output_files) | {summary_file}
+    present = sorted(path for path in old if files.lexists(path))
+    for path in present:
+        if files.is_link(path) or not files.is_regular(path):
+            raise UserError(
+                "cannot remove {}: it is no ordinary file; remove it by hand".format(
+                    path
+                )
+            )
+    for path in present:
+        files.remove(path)
+    files.remove_leftovers(*old)
+    work_directory.clear(job.work_directory)
+
+
+def _listed(summary_file):
+    """Returns the names of output files that a summary lists, whatever they are."""
+    if not files.exists(summary_file):
+        return []
+    try:
+        summary = json_files.read(summary_file, _LIST_SCHEMA, "it is removed")
+    except UserError as error:
+        _LOGGER.warning("%s; output files of another division may be left", error)
+        return []
+    return list(summary["output_files"])
+
+
+def _find_earlier(job, manifest, summary_file):
+    """Looks at what earlier runs have left.
+
+    Returns:
+      dict, the summary of the same run where it is complete, else None.
+
+    Raises:
+      UserError: there is something of another run, or what is there is damaged.
+    """
+    root = job.work_directory
+    for path in work_directory.runs(root):
+        path = os.path.join(path, work_directory.MANIFEST)
+        if files.exists(path):
+            held = json_files.read(path, _MANIFEST_SCHEMA, _DAMAGED_ADVICE)
+            found = difference(held, manifest)
+            if found:
+                raise UserError("{} was begun with {}; {}".format(root, found, _ADVICE))
+            return None
+    present = [path for path in job.output_files if files.lexists(path)]
+    if not files.exists(summary_file):
+        if present:
+            raise UserError(
+                "{} is there already, without a summary; {}".format(present[0], _ADVICE)
+            )
+        return None
+    summary = json_files.read(summary_file, _SUMMARY_SCHEMA, _DAMAGED_ADVICE)
+    found = difference(summary["manifest"], manifest)
+    if found:
+        raise UserError(
+            "{} is of a run with {}; {}".format(summary_file, found, _ADVICE)
+        )
+    if not present:
+        return None
+    for name, path in zip(manifest["output"], job.output_files):
+        if not files.exists(path) or files.size(path) != summary["output_files"].get(
+            name
+        ):
+            raise UserError("{} is not as it was made; {}".format(path, _ADVICE))
+    return summary
+
+
+def _require_as_made(job, summary, engine):
+    """Holds the files of a finished run, whose sizes are right, against checksums.
+
+    Raises:
+      UserError: one has another content.
+    """
+    known = summary.get("output_crc32c")
+    if known is None:
+        _LOGGER.info(
+            "all output files are there: the same command has made them, as far as "
+            "their sizes tell; its summary has no checksums yet"
+        )
+        return
+    expected = [
+        Expected((path,), (Checksum(summary["output_files"][name], known.get(name)),))
+        for name, path in zip(summary["manifest"]["output"], job.output_files)
+    ]
+    wrong = _not_as_expected(expected, engine)
+    if wrong:
+        path = expected[wrong[0]].paths[0]
+        raise UserError("{} is not as it was made; {}".format(path, _ADVICE))
+    _LOGGER.info("all output files are there: the same command has made them")
+
+
+def _not_as_expected(expected, engine):
+    """Reads files; returns the places of those `Expected` that do not hold."""
+    if not expected:
+        return []
+    total = sum(checksum.size for item in expected for checksum in item.checksums)
+    _LOGGER.info("reading %.1f MB that are there, for the checksums", total / 1e6)
+    with ByteProgress(total) as progress:
+        found = engine.run(checksums.are_as_expected, expected, progress.update)
+    return [place for place, is_right in enumerate(found) if not is_right]
+
+
+def _open_work(job, manifest):
+    """Makes the run's own directory, or goes on with it; returns the `Job` in it."""
+    # The names of the input files may change.
+    content = dict(manifest, input=[entry["sha256"] for entry in manifest["input"]])
+    text = json.dumps(content, sort_keys=True)
+    digest = hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+    job = job._replace(work_directory=os.path.join(job.work_directory, digest))
+    work_directory.make_run(job.work_directory)
+    work_directory.remove_temporary(job.work_directory)
+    path = os.path.join(job.work_directory, work_directory.MANIFEST)
+    if files.exists(path):
+        _LOGGER.info("going on with %s", job.work_directory)
+    else:
+        text = json.dumps(manifest, indent=2, ensure_ascii=False)
+        files.write_text(text + "\n", path)
+    return job
+
+
+def _make_shards(job, shards, engine):
+    """Makes the shards that are not done yet.
+
+    Returns:
+      (`Statistics`, list of `sharding.Output`), of all shards.
+
+    Raises:
+      UserError: a shard cannot be made, or an output file is not as it was made.
+    """
+    made = _find_shards(job, shards, _missing_outputs(job, engine), engine)
+    todo = [shard for shard in shards if made[shard.number] is None]
+    _LOGGER.info("%d of %d shards are to be made", len(todo), len(shards))
+    total, left = (sum(s.num_bytes for s in some) for some in (shards, todo))
+    with ByteProgress(total, total - left) as progress:
+        make = functools.partial(sharding.make_shard, job)
+        for shard, mark in zip(todo, engine.run(make, todo, progress.update)):
+            made[shard.number] = mark
+    statistics = Statistics(job.settings)
+    for mark in made:
+        statistics.merge(mark)
+    parts = zip(*(_parts(mark) for mark in made))
+    return statistics, [sharding.Output(*item) for item in enumerate(parts)]
+
+
+def _parts(mark):
+    """Returns the `Checksum`s of a shard's parts, from its mark."""
+    return list(map(Checksum, mark["part_bytes"], mark["part_crc32c"]))
+
+
+def _missing_outputs(job, engine):
+    """Returns the numbers of the output files that are not complete.
+
+    Raises:
+      UserError: one that was complete is another file now.
+    """
+    missing, expected = [], []
+    for number, path in enumerate(job.output_files):
+        made = _read_mark(job.output_mark(number), _CHECKSUM_SCHEMA)
+        if made is None or not files.lexists(path):
+            files.remove(job.output_mark(number))
+            missing.append(number)
+        else:
+            checksum = Checksum(made["size"], made["crc32c"])
+            expected.append(Expected((path,), (checksum,)))
+    for place in _not_as_expected(expected, engine):
+        raise UserError(
+            "{} is not as it was made; move it away and give the same command again, "
+            "or give --overwrite".format(expected[place].paths[0])
+        )
+    return missing
+
+
+def _find_shards(job, shards, outputs, engine):
+    """Finds the shards that are done: of the same input, their parts as they were made.
+
+    Args:
+      job: `sharding.Job`.
+      shards: list of all `sharding.Shard`s.
+      outputs: list of the numbers of the output files that parts are needed for.
+      engine: an engine of `engines`.
+
+    Returns:
+      List of the content of every shard's mark, None where it is to be made.
+    """
+    schema = sharding.mark_schema(job)
+    made = [_read_mark(job.shard_mark(shard.number), schema) for shard in shards]
+    for shard, mark in zip(shards, made):
+        if mark and mark["input_crc32c"] != list(shard.content.checksums):
+            made[shard.number] = None
+    done = [number for number, mark in enumerate(made) if mark]
+    if outputs:
+        expected = []
+        for number in done:
+            parts = _parts(made[number])
+            paths = tuple(job.part(number, output) for output in outputs)
+            expected.append(Expected(paths, tuple(parts[output] for output in outputs)))
+        for place in _not_as_expected(expected, engine):
+            made[done[place]] = None
+    return made
+
+
+def _read_mark(path, schema):
+    """Returns the content of a mark; None where it is absent or damaged."""
+    if not files.exists(path):
+        return None
+    try:
+        return json_files.read(path, schema, "it is made anew")
+    except UserError as error:
+        _LOGGER.warning("%s", error)
+        return None
+
+
+@contextlib.contextmanager
+def _kept_if_of_use(job, shards, paths, stamps):
+    """After a failure keeps what is done, and says so, or leaves nothing behind.
+
+    What is done is of no use where the input has changed.
+    """
+    try:
+        yield
+    except BaseException:
+        try:
+            root = os.path.dirname(job.work_directory)
+            done = sum(files.exists(job.shard_mark(shard.number)) for shard in shards)
+            if not done or list(map(files.stamp, paths)) != stamps:
+                work_directory.clear(root)
+            else:
+                _LOGGER.info(
+                    "%d of %d shards are done, in %s; with the same input and settings "
+                    "they need not be made again",
+                    done,
+                    len(shards),
+                    root,
+                )
+        except UserError as error:
+            _LOGGER.warning("%s", error)  # the first one is the one to be seen
+        raise
+
+
+def _require_records(job, statistics, outputs, paths):
+    """Raises `UserError` where an output file would be empty."""
+    if not statistics.num_sentences:
+        raise UserError(corpus.no_sentence_in(paths))
+    sizes = [sum(part.size for part in output.parts) for output in outputs]
+    if 0 in sizes:
+        raise UserError(
+            "the input gives {} records, too few for {} output files: {} would be "
+            "empty".format(
+                statistics.num_instances,
+                len(job.output_files),
+                job.output_files[sizes.index(0)],
+            )
+        )
+
+
+def _merge_outputs(job, outputs, engine):
+    """Puts those output files together that are not complete yet.
+
+    Returns:
+      List of the `Checksum`s of all output files.
+    """
+    todo = [item for item in outputs if not files.exists(job.output_mark(item.number))]
+    _LOGGER.info("putting %d output files together", len(todo))
+    total = sum(part.size for output in todo for part in output.parts)
+    with ByteProgress(total) as progress:
+        merge = functools.partial(sharding.merge_output, job)
+        engine.run(merge, todo, progress.update)
+    marks = [
+        json_files.read(job.output_mark(o.number), _CHECKSUM_SCHEMA, _DAMAGED_ADVICE)
+        for o in outputs
+    ]
+    return [Checksum(mark["size"], mark["crc32c"]) for mark in marks]

@@ -1,0 +1,387 @@
+"""The tasks of data generation: shards of text -> parts -> output files.
+
+The input is divided into shards of about `shard_bytes`, byte ranges between
+documents. Every shard is a task of its own with its own random generator, seeded by
+the run's seed and the shard's number: it draws all its instances, shuffles them, and
+writes an equal part of them for every output file. When all shards are done, each
+output file is put together from its parts, in an order of its own. So the bytes
+depend on the input, the settings and the seed, not on who makes which shard or when.
+
+A task writes files that appear whole or not at all, its mark last: it can be repeated,
+also at the same time as itself. A mark says of what bytes of the input the parts were
+made, and what their own checksums are: parts that are no longer so do not count.
+`generation_run` runs the tasks.
+"""
+
+import functools
+import itertools
+import json
+import os
+from typing import NamedTuple, Optional, Tuple
+
+import numpy as np
+
+import tokenization
+from albert_zh.base import checksums, files
+from albert_zh.base.checksums import Checksum
+from albert_zh.base.errors import UserError
+from albert_zh.data import corpus, instances, masking, record_format, segmentation
+from albert_zh.data.summary import Statistics
+
+
+class Job(NamedTuple):
+    """Everything a task must know; it goes to other processes and machines.
+
+    Attributes:
+      settings: `instances.Settings`.
+      vocabulary: bytes of the WordPiece vocabulary or SentencePiece model.
+      sentencepiece: bool, which of the two it is.
+      do_lower_case, normalize_punctuation: as `tokenization.FullTokenizer` has them.
+      segmenter: one of `segmentation.SEGMENTERS`; "" for the tokenizer's own words;
+        None to mask single tokens.
+      encoding_errors: as `corpus.read_range` has it.
+      random_seed: int.
+      output_files: paths.
+      work_directory: path.
+    """
+
+    settings: instances.Settings
+    vocabulary: bytes
+    sentencepiece: bool
+    do_lower_case: bool
+    normalize_punctuation: bool
+    segmenter: Optional[str]
+    encoding_errors: str
+    random_seed: int
+    output_files: Tuple[str, ...]
+    work_directory: str
+
+    def shard_mark(self, shard):
+        """The file that says a shard is done."""
+        return self._path("shard-{:05d}.json", shard)
+
+    def output_mark(self, output):
+        """The file that says an output file is complete."""
+        return self._path("output-{:05d}.json", output)
+
+    def part(self, shard, output):
+        """The records of a shard for an output file."""
+        return self._path("shard-{:05d}-of-{:05d}.part", shard, output)
+
+    def _path(self, pattern, *numbers):
+        return os.path.join(self.work_directory, pattern.format(*numbers))
+
+
+class Shard(NamedTuple):
+    """A part of the input.
+
+    Attributes:
+      number: int, from 0 over all files.
+      path: the file.
+      begin, end: int, bytes; the shard's documents begin at the first border between
+        documents from `begin` on and end at the first from `end` on, which may lie
+        beyond the file.
+      num_bytes: int, bytes of the file between the two.
+      content: `checksums.Content` of all that the documents depend on.
+    """
+
+    number: int
+    path: str
+    begin: int
+    end: int
+    num_bytes: int
+    content: checksums.Content
+
+    def __str__(self):
+        return "shard {} ({}, bytes {} to {})".format(
+            self.number, self.path, self.begin, self.begin + self.num_bytes
+        )
+
+
+class Output(NamedTuple):
+    """An output file to be put together.
+
+    Attributes:
+      number: int, its place among the output files.
+      parts: by shard, the `Checksum` of its part for this file.
+    """
+
+    number: int
+    parts: Tuple[Checksum, ...]
+
+    def __str__(self):
+        return "output file {}".format(self.number)
+
+
+class Tools(NamedTuple):
+    """What a process loads once for all its tasks."""
+
+    tokenizer: tokenization.FullTokenizer
+    word_boundaries: Optional[segmentation.WordBoundaries]
+    vocabulary: instances.Vocabulary
+
+
+@functools.lru_cache(maxsize=1)
+def load_tools(job):
+    """Loads tokenizer, segmenter and vocabulary of a `Job`.
+
+    Returns:
+      `Tools`.
+
+    Raises:
+      ValueError: the vocabulary cannot be used.
+      ImportError, UserError: a package is missing.
+    """
+    with files.temporary_directory() as directory:
+        path = os.path.join(directory, "vocabulary")
+        with files.writing(path), open(path, "wb") as file:
+            file.write(job.vocabulary)
+        tokenizer = tokenization.FullTokenizer(
+            None if job.sentencepiece else path,
+            job.do_lower_case,
+            spm_model_file=path if job.sentencepiece else None,
+            normalize_punctuation=job.normalize_punctuation,
+        )
+    boundaries = None
+    if job.segmenter is not None:
+        segment = segmentation.load_segmenter(job.segmenter) if job.segmenter else None
+        boundaries = segmentation.WordBoundaries(segment, job.sentencepiece)
+    vocabulary = instances.Vocabulary.from_tokenizer(tokenizer)
+    return Tools(tokenizer, boundaries, vocabulary)
+
+
+def plan_shards(paths, contents, shard_bytes):
+    """Divides files into shards, without reading them.
+
+    Args:
+      paths: list of files.
+      contents: list of their `checksums.Content`s.
+      shard_bytes: int.
+
+    Returns:
+      List of `Shard`.
+    """
+    shards = []
+    for path, content in zip(paths, contents):
+        for begin in range(0, content.size, shard_bytes):
+            num_bytes = min(shard_bytes, content.size - begin)
+            end = begin + shard_bytes
+            first, last = corpus.reach(begin, end + shard_bytes)
+            known = content.range(first, last)
+            shards.append(Shard(len(shards), path, begin, end, num_bytes, known))
+    return shards
+
+
+def make_shard(job, shard, report):
+    """Makes the records of one shard.
+
+    Args:
+      job: `Job`.
+      shard: `Shard`.
+      report: function that is told of bytes that have been done.
+
+    Returns:
+      dict, the content of the shard's mark (see `mark_schema`).
+
+    Raises:
+      UserError: the input cannot be read or has changed, or the output cannot be
+        written.
+    """
+    statistics = Statistics(job.settings)
+    tools = load_tools(job)
+    text, num_empty = instances.tokenize(
+        _read_shard(job, shard, statistics, report),
+        tools.tokenizer,
+        tools.word_boundaries,
+    )
+    statistics.add_text(text, num_empty, tools.vocabulary.unk_id)
+    rng = np.random.RandomState([job.random_seed, shard.number])
+    pairs = instances.draw_pairs(text, job.settings, tools.vocabulary, rng)
+    pairs = pairs.take(rng.permutation(len(pairs.swapped)))
+    statistics.add_pairs(pairs)
+    records = make_records(text, pairs, job.settings, tools.vocabulary, statistics, rng)
+    num_outputs = len(job.output_files)
+    bounds = np.arange(num_outputs + 1) * len(pairs.swapped) // num_outputs
+    written = [None] * num_outputs
+    for place, size in enumerate(np.diff(bounds).tolist()):
+        # In turn, so that small shards together fill all output files.
+        output = (place + shard.number) % num_outputs
+        part = itertools.islice(records, size)
+        path = job.part(shard.number, output)
+        written[output] = record_format.write_records(part, path, syncs_name=False)
+    with files.writing(job.work_directory):
+        files.sync_directory(job.work_directory)
+    made = dict(
+        statistics.to_dict(),
+        input_crc32c=shard.content.checksums,
+        part_bytes=[checksum.size for checksum in written],
+        part_crc32c=[checksum.crc32c for checksum in written],
+    )
+    # The parts and their names are on the disk by now.
+    files.write_text(json.dumps(made), job.shard_mark(shard.number))
+    return made
+
+
+def mark_schema(job):
+    """Returns the JSON Schema of a shard's mark, a dict.
+
+    That is the dict of `Statistics.to_dict`, the checksums of the input's blocks
+    (`Shard.content`), and size and checksum of the part for each output file.
+    """
+    # A histogram of another length, or a number beyond int64, could not be added up.
+    count = {"type": "integer", "minimum": 0, "maximum": 2**53}
+
+    def numbers(length):
+        return {"type": "array", "items": count, "minItems": length, "maxItems": length}
+
+    histograms = Statistics(job.settings).to_dict()["histograms"]
+    properties = {
+        "counts": {"type": "object", "additionalProperties": count},
+        "histograms": {
+            "type": "object",
+            "properties": {name: numbers(len(h)) for name, h in histograms.items()},
+            "required": sorted(histograms),
+            "additionalProperties": False,
+        },
+        "input_crc32c": {"type": "array", "items": count},
+        "part_bytes": numbers(len(job.output_files)),
+        "part_crc32c": numbers(len(job.output_files)),
+    }
+    return {"type": "object", "properties": properties, "required": sorted(properties)}
+
+
+def make_records(text, pairs, settings, vocabulary, statistics, rng):
+    """Makes the records of pairs, in their order.
+
+    Args:
+      text: `instances.TokenizedText`.
+      pairs: `instances.Pairs`.
+      settings: `instances.Settings`.
+      vocabulary: `instances.Vocabulary`.
+      statistics: `Statistics`, which is told of the masks.
+      rng: `np.random.RandomState`.
+
+    Yields:
+      bytes, see `record_format`.
+    """
+    length, masks = settings.max_seq_length, settings.masks
+    for begin in range(0, len(pairs.swapped), instances.BATCH_INSTANCES):
+        some = pairs.take(slice(begin, begin + instances.BATCH_INSTANCES))
+        batch = instances.assemble(text, some, length, vocabulary)
+        if masks is None:
+            features = record_format.dynamic_features(batch, some.swapped)
+        else:
+            masked = masking.apply_masks(
+                batch.input_ids,
+                batch.word_lengths,
+                batch.second_begin,
+                masking.draw(
+                    rng, len(some.swapped), length, vocabulary.ordinary_ids, masks
+                ),
+                vocabulary.mask_id,
+                masks,
+            )
+            statistics.add_masks(masked)
+            features = record_format.static_features(batch, masked, some.swapped)
+        yield from record_format.encode_batch(features)
+
+
+def merge_output(job, output, report):
+    """Puts one output file together from its parts, and removes them.
+
+    Args:
+      job: `Job`.
+      output: `Output`.
+      report: as in `make_shard`.
+
+    Raises:
+      UserError: a part cannot be read or is not as it was made, the output cannot be
+        written, or something else has its name.
+    """
+    mark = job.output_mark(output.number)
+    if files.exists(mark):
+        return
+    # Another stretch of the corpus comes first in every file.
+    rng = np.random.RandomState([job.random_seed, output.number, 1])
+    parts = [
+        (job.part(shard, output.number), output.parts[shard])
+        for shard in rng.permutation(len(output.parts)).tolist()
+    ]
+    path = job.output_files[output.number]
+    try:
+        if files.lexists(path):
+            made = _require_made_of(path, parts)
+        else:
+            made = _write_output(job, path, parts, report)
+    except UserError:
+        # Another try at the same task may have been faster, parts and all.
+        if not files.exists(mark):
+            raise
+        return
+    files.write_text(json.dumps(made._asdict()) + "\n", mark)
+    for part, _ in parts:
+        files.remove(part)
+
+
+def _write_output(job, path, parts, report):
+    """Writes an output file; returns its `Checksum`."""
+    # In the working directory, which goes away, if that is on the same disk.
+    is_near = os.path.dirname(path) == os.path.dirname(
+        os.path.dirname(job.work_directory)
+    )
+    made = checksums.NOTHING
+    with files.whole(path, directory=job.work_directory if is_near else None) as file:
+        for block in _checked_blocks(parts):
+            file.write(block)
+            made = made.extended(block)
+            report(len(block))
+    return made
+
+
+def _require_made_of(path, parts):
+    """Returns the `Checksum` of a file that a run wrote just before it was stopped.
+
+    Raises:
+      UserError: the file is not made of these parts.
+    """
+    made = checksums.NOTHING
+    for block in _checked_blocks(parts):
+        made = made.extended(block)
+    if checksums.of_file(path, lambda num_bytes: None) != made:
+        raise UserError(
+            "{} is there already, and this run has not made it; move it away and give "
+            "the same command again, or give another --output_file".format(path)
+        )
+    return made
+
+
+def _checked_blocks(parts):
+    """Yields the bytes of all parts: pairs of a path and its `Checksum`.
+
+    Raises:
+      UserError: a part cannot be read, or is found at its end to be another.
+    """
+    for path, expected in parts:
+        found = checksums.NOTHING
+        for block in checksums.blocks(path):
+            found = found.extended(block)
+            yield block
+        if found != expected:
+            raise UserError(
+                "{} is not as it was made; give the same command again, which makes it "
+                "anew".format(path)
+            )
+
+
+def _read_shard(job, shard, statistics, report):
+    """Yields the sentences of each document of a shard."""
+    path, content = shard.path, shard.content
+    begin, is_inside = corpus.document_boundary(path, shard.begin, shard.end, content)
+    limit = 2 * shard.end - shard.begin
+    end, _ = corpus.document_boundary(path, shard.end, limit, content)
+    if is_inside and begin < end:
+        statistics.add_cut_document()
+    for document in corpus.read_range(path, begin, end, job.encoding_errors, content):
+        statistics.add_document(document)
+        yield document.sentences
+        report(document.num_bytes)

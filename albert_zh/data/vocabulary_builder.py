@@ -1,0 +1,142 @@
+"""Builds a WordPiece vocabulary for Chinese out of a corpus.
+
+BERT's tokenization makes every ideograph a word, so Chinese needs no learned merges:
+it is covered by the characters the corpus uses. Pieces of other scripts are learned
+by the `tokenizers` library, which splits text as BERT does.
+"""
+
+import collections
+import string
+
+import tokenizers
+from tokenizers import models, normalizers, pre_tokenizers, trainers
+
+import tokenization
+from albert_zh.base.errors import UserError
+
+# In the places BERT's Chinese vocabulary has them, so that ids agree with it.
+SPECIAL_TOKENS = (
+    ["[PAD]"]
+    + ["[unused{}]".format(number) for number in range(1, 100)]
+    + ["[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+)
+
+_PREFIX = "##"
+
+
+def check_size(vocab_size, do_lower_case):
+    """Checks that the entries every vocabulary has leave room for a character.
+
+    Raises:
+      UserError: `vocab_size` is too small.
+    """
+    fixed = len(SPECIAL_TOKENS) + len(_spelling(do_lower_case))
+    if vocab_size <= fixed:
+        raise UserError(
+            "vocab_size={}; expected more than {}: special tokens, digits and letters "
+            "take that many".format(vocab_size, fixed)
+        )
+
+
+def build_vocabulary(read_lines, vocab_size, min_count, do_lower_case):
+    """Chooses the entries of a vocabulary; the same lines give the same entries.
+
+    The order is: special tokens; ASCII digits and letters, alone and with "##"; the
+    other characters by falling count, then by code point, each followed by its form
+    with "##" where the corpus has it inside words; learned pieces. Where `vocab_size`
+    is too small for all, pieces go first, then the rarest characters.
+
+    Args:
+      read_lines: function without arguments that returns an iterable of str, the
+        corpus; called twice.
+      vocab_size: greatest number of entries, the special tokens included.
+      min_count: least count of a character, or of a pair of pieces to be joined.
+      do_lower_case: whether to lower-case and to strip accents.
+
+    Returns:
+      List of different str; the index is the id.
+
+    Raises:
+      UserError: `vocab_size` has no room for a character, or there is no word.
+    """
+    check_size(vocab_size, do_lower_case)
+    tokenizer = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=do_lower_case)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    entries = SPECIAL_TOKENS + _spelling(do_lower_case)
+    entries += _characters(tokenizer, read_lines(), min_count, set(entries))
+    del entries[vocab_size:]
+    # The trainer numbers an alphabet it finds in the order of a hash table, and
+    # numbers decide between pairs of equal count. Given as "special" tokens, which
+    # training treats like others, all characters have their numbers beforehand.
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size,
+        min_frequency=min_count,
+        special_tokens=entries,
+        limit_alphabet=0,
+        continuing_subword_prefix=_PREFIX,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(read_lines(), trainer)
+    ids = tokenizer.get_vocab()
+    learned = sorted(ids, key=ids.get)[len(entries) : vocab_size]
+    # The library takes a few rare ideographs for letters.
+    return entries + [piece for piece in learned if not _has_ideograph(piece)]
+
+
+def filling(num_entries):
+    """Returns that many entries without meaning: no text becomes one of them."""
+    first = SPECIAL_TOKENS.index("[UNK]")  # after BERT's own
+    return ["[unused{}]".format(first + number) for number in range(num_entries)]
+
+
+def coverage(lines, tokenizer):
+    """Returns the share of the corpus's tokens that are not [UNK], in [0, 1].
+
+    Args:
+      lines: iterable of str; without any token the share is 0.
+      tokenizer: `tokenization.FullTokenizer` of a WordPiece vocabulary.
+    """
+    num_tokens = num_unknown = 0
+    for line in lines:
+        tokens = tokenizer.tokenize(line)
+        num_tokens += len(tokens)
+        num_unknown += tokens.count("[UNK]")
+    return 1.0 - num_unknown / num_tokens if num_tokens else 0.0
+
+
+def _characters(tokenizer, lines, min_count, known):
+    """Returns the corpus's characters, and their forms with "##", that are not known.
+
+    The trainer has a minimum count for pairs only, and none for characters.
+    """
+    counts, continuing = collections.Counter(), set()
+    for line in lines:
+        normalized = tokenizer.normalizer.normalize_str(line)
+        for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normalized):
+            counts.update(word)
+            continuing.update(word[1:])
+    if not counts:
+        raise UserError("the input holds control characters only; expected text")
+    entries = []
+    for char in sorted(counts, key=lambda char: (-counts[char], char)):
+        if counts[char] >= min_count and char not in known:
+            entries.append(char)
+            if char in continuing and not _has_ideograph(char):
+                entries.append(_PREFIX + char)
+    return entries
+
+
+def _has_ideograph(piece):
+    return any(tokenization.is_chinese_char(ord(char)) for char in piece)
+
+
+def _spelling(do_lower_case):
+    """Returns digits and letters, alone and as the continuation of a word.
+
+    With them no word in ASCII is unknown.
+    """
+    alphabet = string.digits + string.ascii_lowercase
+    if not do_lower_case:
+        alphabet += string.ascii_uppercase
+    return list(alphabet) + [_PREFIX + char for char in alphabet]

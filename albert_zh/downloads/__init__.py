@@ -1,0 +1,1 @@
+"""Published models, tasks and vocabularies, from the network to a directory."""

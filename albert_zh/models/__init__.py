@@ -1,0 +1,1 @@
+"""A model on disk: config, vocabulary, checkpoint, and what they must have."""

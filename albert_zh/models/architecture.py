@@ -1,0 +1,285 @@
+"""What a checkpoint's variable names and shapes say of the model.
+
+Names and shapes tell the dialect, every size and what the layers share. They do not
+tell the number of attention heads, where LayerNorm stands (`ln_type`), the activation
+or the dropout; nor, where all layers are one, how often it runs.
+"""
+
+import re
+from typing import NamedTuple, Optional, Tuple
+
+from albert_zh.base.errors import UserError
+from albert_zh.models import checkpoints
+
+# Variables that each head cannot do without. BERT's next-sentence head has the names
+# of the sentence-order head.
+_HEADS = (
+    ("masked_lm", "cls/predictions/output_bias"),
+    ("sentence_order", "cls/seq_relationship/output_weights"),
+    ("classifier", "output_weights"),
+)
+_WORD_EMBEDDINGS = "/embeddings/word_embeddings"
+# Variables of a model with the encoder's scope put in.
+_MODEL = r"({}/(embeddings|encoder|pooler)/|cls/|output_(weights|bias)$)"
+
+
+class Architecture(NamedTuple):
+    """A model as far as its variables show it.
+
+    Attributes:
+      scope: variable scope of the encoder, "bert" in every published checkpoint.
+      dialect: "albert_zh", "google" or "bert".
+      vocab_size, embedding_size, hidden_size, intermediate_size,
+        max_position_embeddings, type_vocab_size: int, as in `AlbertConfig`.
+      cross_layer_sharing: "all", "attention", "ffn" or "none". In the google dialect
+        a model without sharing looks like one of as many groups: "all".
+      num_hidden_layers: int; None where sharing hides it.
+      num_hidden_groups: int, 1 outside the google dialect.
+      inner_group_num: int, 1 outside the google dialect.
+      heads: those of "masked_lm", "sentence_order" and "classifier" it has.
+      has_pooler: bool.
+      encoder_parameters: int, scalars of encoder and pooler.
+      parameters: int, scalars of the whole model, heads included.
+      slots: int, number of the optimizer's variables.
+      others: sorted names of the variables that are none of these: of a layer on top
+        that is not known here, or of an optimizer that is not.
+    """
+
+    scope: str
+    dialect: str
+    vocab_size: int
+    embedding_size: int
+    hidden_size: int
+    intermediate_size: int
+    max_position_embeddings: int
+    type_vocab_size: int
+    cross_layer_sharing: str
+    num_hidden_layers: Optional[int]
+    num_hidden_groups: int
+    inner_group_num: int
+    heads: Tuple[str, ...]
+    has_pooler: bool
+    encoder_parameters: int
+    parameters: int
+    slots: int
+    others: Tuple[str, ...]
+
+
+class _Layers(NamedTuple):
+    """How the layers' variables are numbered, see `Architecture`."""
+
+    cross_layer_sharing: str
+    num_hidden_layers: Optional[int]
+    num_hidden_groups: int
+    inner_group_num: int
+
+
+def infer(shapes, source="the checkpoint"):
+    """Tells the architecture from variable names and shapes.
+
+    Args:
+      shapes: dict variable name -> list of int, as `checkpoints.read_shapes` gives.
+      source: what they are of, for the message.
+
+    Returns:
+      `Architecture`.
+
+    Raises:
+      UserError: these are not the variables of one ALBERT or BERT encoder.
+    """
+    shapes = {name: tuple(shape) for name, shape in shapes.items()}
+    scope = _find_scope(shapes, source)
+
+    def find(pattern, rank=2):
+        """Shape of the first variable of the encoder whose name matches."""
+        pattern = re.compile("{}/{}$".format(re.escape(scope), pattern))
+        for name in sorted(shapes):
+            if pattern.match(name) and len(shapes[name]) == rank:
+                return shapes[name]
+        raise UserError(
+            "{}: no variable of rank {} matches {}; expected an ALBERT or BERT "
+            "encoder".format(source, rank, pattern.pattern)
+        )
+
+    vocab_size, embedding_size = find("embeddings/word_embeddings")
+    inside = [name[len(scope) + 1 :] for name in shapes if name.startswith(scope + "/")]
+    dialect = _find_dialect(inside)
+    layers = _google_layers(inside) if dialect == "google" else _layers(inside)
+    _, hidden_size = find("encoder/.*/self/query/kernel")
+    _, intermediate_size = find("encoder/.*/intermediate(_[0-9]+)?/dense/kernel")
+    model, slots, others = _sort_out(shapes, scope)
+    return Architecture(
+        scope=scope,
+        dialect=dialect,
+        vocab_size=vocab_size,
+        embedding_size=embedding_size,
+        hidden_size=hidden_size,
+        intermediate_size=intermediate_size,
+        max_position_embeddings=find("embeddings/position_embeddings")[0],
+        type_vocab_size=find("embeddings/token_type_embeddings")[0],
+        heads=find_heads(shapes),
+        has_pooler=scope + "/pooler/dense/kernel" in shapes,
+        encoder_parameters=checkpoints.count_parameters(
+            {n: s for n, s in model.items() if n.startswith(scope + "/")}
+        ),
+        parameters=checkpoints.count_parameters(model),
+        slots=len(slots),
+        others=tuple(sorted(others)),
+        **layers._asdict(),
+    )
+
+
+def find_heads(names):
+    """Returns which of the heads, see `Architecture`, have a variable in `names`."""
+    return tuple(head for head, name in _HEADS if name in names)
+
+
+def _sort_out(shapes, scope):
+    """Splits {name: shape} into those of model, optimizer and neither of them.
+
+    The step is left out. An optimizer's variable is named below its model variable,
+    so that one below another is never the model's.
+    """
+    is_model = re.compile(_MODEL.format(re.escape(scope))).match
+    model, slots, others = {}, {}, {}
+    for name, shape in shapes.items():
+        parts = name.split("/")
+        parents = ("/".join(parts[:end]) for end in range(1, len(parts)))
+        if name == checkpoints.STEP:
+            continue
+        if checkpoints.is_training_state(name):
+            slots[name] = shape
+        elif is_model(name) and not any(parent in shapes for parent in parents):
+            model[name] = shape
+        else:
+            others[name] = shape
+    return model, slots, others
+
+
+def _find_scope(shapes, source):
+    ends = [name for name in shapes if name.endswith(_WORD_EMBEDDINGS)]
+    if len(ends) != 1:
+        raise UserError(
+            "{}: {} of its {} variables are named SCOPE{}; expected one, an ALBERT or "
+            "BERT encoder's".format(source, len(ends), len(shapes), _WORD_EMBEDDINGS)
+        )
+    return ends[0][: -len(_WORD_EMBEDDINGS)]
+
+
+def _find_dialect(names):
+    if "embeddings/word_embeddings_2" in names:
+        return "albert_zh"
+    if any(name.startswith("encoder/transformer/group_") for name in names):
+        return "google"
+    return "bert"
+
+
+def _numbers(pattern, names):
+    """Distinct numbers that `pattern`, which has one group, finds in the names."""
+    matches = [re.match(pattern, name) for name in names]
+    return {int(match.group(1)) for match in matches if match}
+
+
+def _layers(names):
+    """`_Layers` of the dialects albert_zh and bert, see `modeling._layer_scopes`."""
+    for sharing, pattern in (
+        ("none", r"encoder/layer_([0-9]+)/"),
+        ("attention", r"encoder/layer_shared/intermediate_([0-9]+)/"),
+        ("ffn", r"encoder/layer_shared/attention_([0-9]+)/"),
+    ):
+        numbers = _numbers(pattern, names)
+        if numbers:
+            return _Layers(sharing, max(numbers) + 1, 1, 1)
+    return _Layers("all", None, 1, 1)
+
+
+def _google_layers(names):
+    """`_Layers` of the google dialect."""
+    group = r"encoder/transformer/group_([0-9]+)/inner_group_[0-9]+/"
+    num_attentions = max(_numbers(group + "attention_1/", names), default=0) + 1
+    num_ffns = max(_numbers(group + "ffn_1/", names), default=0) + 1
+    inner = r"encoder/transformer/group_[0-9]+/inner_group_([0-9]+)/"
+    num_inner = max(_numbers(inner, names), default=0) + 1
+    if num_attentions < num_ffns:
+        return _Layers("attention", num_ffns, 1, num_inner)
+    if num_attentions > num_ffns:
+        return _Layers("ffn", num_attentions, 1, num_inner)
+    return _Layers("all", None, num_attentions, num_inner)
+
+
+def _check_types(variables, scope, source):
+    """Raises `UserError` where a variable of the model is not float32."""
+    model, _, _ = _sort_out(variables, scope)
+    for name, held in sorted(model.items()):
+        checkpoints.check_type(source, name, held.dtype)
+
+
+def differences(architecture, config):
+    """Holds a config against what a checkpoint shows.
+
+    Args:
+      architecture: `Architecture`.
+      config: `modeling.AlbertConfig`.
+
+    Returns:
+      List of (setting, value in the checkpoint, value in the config), the dialect
+      first; empty where the checkpoint fits the config.
+    """
+    wanted = dict(config.__dict__, **_visible_layers(config)._asdict())
+    names = (
+        "dialect vocab_size embedding_size hidden_size intermediate_size "
+        "max_position_embeddings type_vocab_size"
+    ).split() + list(_Layers._fields)
+    pairs = [(name, getattr(architecture, name), wanted[name]) for name in names]
+    return [(name, seen, given) for name, seen, given in pairs if seen != given]
+
+
+def _visible_layers(config):
+    """`_Layers` that `infer` finds in the variables of a config's model."""
+    sharing, num_layers = config.cross_layer_sharing, config.num_hidden_layers
+    if config.dialect != "google":
+        num_layers = None if sharing == "all" else num_layers
+        return _Layers(sharing, num_layers, 1, 1)
+    num_inner = config.inner_group_num
+    if sharing == "none":
+        return _Layers("all", None, num_layers, num_inner)
+    if sharing == "all" or num_layers == 1:
+        # The group of the last layer, as `modeling` computes it.
+        last = int((num_layers - 1) / num_layers * config.num_hidden_groups)
+        return _Layers("all", None, last + 1, num_inner)
+    return _Layers(sharing, num_layers, 1, num_inner)
+
+
+def check(checkpoint, config, flag="--init_checkpoint"):
+    """Makes sure that a checkpoint is of the model a config describes.
+
+    Args:
+      checkpoint: path prefix.
+      config: `modeling.AlbertConfig`.
+      flag: the flag that named the checkpoint, for the message.
+
+    Returns:
+      The checkpoint's `Architecture`.
+
+    Raises:
+      UserError: it is of another model, or of none.
+    """
+    source = "{}: {}".format(flag, checkpoint)
+    variables = checkpoints.read_variables(checkpoint, flag)
+    found = infer({name: held.shape for name, held in variables.items()}, source)
+    _check_types(variables, found.scope, source)
+    if found.scope != "bert":
+        raise UserError(
+            "{}: its encoder is in the variable scope {}, expected bert; convert it to "
+            "these names first".format(source, found.scope)
+        )
+    problems = [
+        "{} is {}, not the config's {}".format(name, seen, given)
+        for name, seen, given in differences(found, config)
+    ]
+    if problems:
+        raise UserError(
+            "{} is of another model: its {}; give the config that belongs to the "
+            "checkpoint".format(source, ", its ".join(problems))
+        )
+    return found

@@ -1,0 +1,278 @@
+"""The .index file of a TensorFlow checkpoint, read strictly and without TensorFlow.
+
+TensorFlow's own reader trusts what the checksums vouch for, and a file that was made
+to do harm has valid ones: its reader then ends the whole process, or asks for any
+amount of memory. What passes here is what TensorFlow's writer makes: one table of
+whole tensors whose shapes go with their sizes.
+
+The format: tensorflow/core/util/tensor_bundle/tensor_bundle.h, which uses the table
+of LevelDB (https://github.com/google/leveldb/blob/main/doc/table_format.md).
+"""
+
+import functools
+import operator
+import struct
+from typing import NamedTuple, Tuple
+
+import google_crc32c
+import tensorflow.compat.v1 as tf
+from google.protobuf.message import DecodeError
+from tensorflow.core.protobuf import tensor_bundle_pb2
+
+from albert_zh.base import files
+
+# An index has some 60 bytes for a variable: this is room for 250,000 of them.
+_MAX_INDEX_BYTES = 1 << 24
+_MAX_NAME_BYTES = 4096
+_FOOTER_BYTES = 48
+_MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
+# Of a block: how it is compressed, then the checksum.
+_TRAILER_BYTES = 5
+# Of NumPy, which TensorFlow's tensors become.
+_MAX_RANK = 32
+# In "NAME.data-00000-of-00001".
+_MAX_SHARDS = 99999
+# Types whose tensors have as many bytes as their shape tells.
+_NUMBERS = frozenset(
+    [tf.float16, tf.float32, tf.float64, tf.bfloat16, tf.complex64, tf.complex128]
+    + [tf.int8, tf.int16, tf.int32, tf.int64, tf.bool]
+    + [tf.uint8, tf.uint16, tf.uint32, tf.uint64]
+)
+
+
+class BundleError(ValueError):
+    """An index is not as TensorFlow writes it; the message says how."""
+
+
+class Tensor(NamedTuple):
+    """What an index says of a tensor.
+
+    Attributes:
+      dtype: `tf.DType`; `tf.string`, or one of numbers.
+      shape: tuple of int.
+      shard: int, number of the .data file.
+      offset: int, of its first byte there.
+      size: int, bytes.
+    """
+
+    dtype: tf.DType
+    shape: Tuple[int, ...]
+    shard: int
+    offset: int
+    size: int
+
+
+class Index(NamedTuple):
+    """What an .index file holds.
+
+    Attributes:
+      num_shards: int, number of the .data files.
+      tensors: dict name -> `Tensor`, sorted by name.
+    """
+
+    num_shards: int
+    tensors: dict
+
+
+def read_index(path):
+    """Reads an .index file.
+
+    Args:
+      path: local or remote.
+
+    Returns:
+      `Index`.
+
+    Raises:
+      BundleError: it is not as TensorFlow writes it.
+      UserError: it cannot be read.
+    """
+    files.require_regular(path)
+    if files.size(path) > _MAX_INDEX_BYTES:
+        raise BundleError(
+            "it has {:,} bytes, more than any index".format(files.size(path))
+        )
+    with files.reading(path), files.open_file(path) as source:
+        data = source.read()
+    pairs = read_table(data)
+    key, value = next(pairs, (None, b""))
+    if key != b"":
+        raise BundleError("it has no header")
+    num_shards = _read_header(value)
+    tensors = dict(_read_tensor(*pair, num_shards) for pair in pairs)
+    return Index(num_shards, tensors)
+
+
+def read_table(data):
+    """Yields the (key, value) of a table, bytes, in the order of the keys.
+
+    Raises:
+      BundleError: it is no table as TensorFlow writes it.
+    """
+    footer = data[-_FOOTER_BYTES:]
+    if len(footer) < _FOOTER_BYTES or not footer.endswith(_MAGIC):
+        raise BundleError("it has no footer: no index, or cut short")
+    meta, place = _read_handle(footer, 0)
+    index, place = _read_handle(footer, place)
+    end = len(data) - _FOOTER_BYTES
+    if list(_read_block(data, meta, end)):
+        raise BundleError("it has a filter, which TensorFlow does not write")
+    previous = None
+    for last_key, handle in _read_block(data, index, end):
+        block, rest = _read_handle(handle, 0)
+        if rest != len(handle):
+            raise BundleError("a block's place is followed by more")
+        for key, value in _read_block(data, block, end):
+            if previous is not None and key <= previous:
+                raise BundleError("its keys are not in order, or one is there twice")
+            previous = key
+            yield key, value
+        if previous is None or previous > last_key:
+            raise BundleError("a block has other keys than it should")
+
+
+def _read_handle(data, place):
+    """Returns the (offset, size) of a block, and the place after it in `data`."""
+    offset, place = _read_varint(data, place)
+    size, place = _read_varint(data, place)
+    return (offset, size), place
+
+
+def _read_varint(data, place):
+    """Returns a number of 7 bits a byte, and the place after it."""
+    number = 0
+    for shift in range(0, 64, 7):
+        if place >= len(data):
+            raise BundleError("a number has no end")
+        byte = data[place]
+        place += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, place
+    raise BundleError("a number has more than 64 bits")
+
+
+def _read_block(data, handle, end):
+    """Yields the (key, value) of a block whose checksum is right."""
+    offset, size = handle
+    if offset + size + _TRAILER_BYTES > end:
+        raise BundleError("a block is outside of the file")
+    content = data[offset : offset + size]
+    kind, checksum = struct.unpack_from("<BI", data, offset + size)
+    crc = google_crc32c.value(data[offset : offset + size + 1])
+    if checksum != ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF:
+        raise BundleError("a block's checksum is wrong")
+    if kind:
+        raise BundleError("a block is compressed, which TensorFlow does not do")
+    entries, restarts = _split_block(content)
+    key, place, found = b"", 0, []
+    while place < len(entries):
+        start = place
+        shared, place = _read_varint(entries, place)
+        unshared, place = _read_varint(entries, place)
+        length, place = _read_varint(entries, place)
+        if shared > len(key) or place + unshared + length > len(entries):
+            raise BundleError("an entry is larger than its block")
+        if shared + unshared > _MAX_NAME_BYTES:
+            raise BundleError("a name has {:,} bytes".format(shared + unshared))
+        if not shared:
+            found.append(start)
+        key = key[:shared] + entries[place : place + unshared]
+        place += unshared
+        yield key, entries[place : place + length]
+        place += length
+    if restarts[0] or not set(restarts[1:]) <= set(found):
+        raise BundleError("a block is to be searched from places that have no key")
+    if any(after <= before for before, after in zip(restarts, restarts[1:])):
+        raise BundleError("the places to search a block from are not in order")
+
+
+def _split_block(content):
+    """Returns the bytes of a block's entries, and where it may be searched from."""
+    if len(content) < 8:
+        raise BundleError("a block is too small")
+    (count,) = struct.unpack_from("<I", content, len(content) - 4)
+    size = len(content) - 4 - 4 * count
+    if count < 1 or size < 0:
+        raise BundleError("a block is to be searched from {:,} places".format(count))
+    return content[:size], struct.unpack_from("<{}I".format(count), content, size)
+
+
+def _read_header(value):
+    """Returns the number of .data files."""
+    header = _parse(tensor_bundle_pb2.BundleHeaderProto, value, "its header")
+    if header.endianness != tensor_bundle_pb2.BundleHeaderProto.LITTLE:
+        raise BundleError("it is of a big-endian machine")
+    if not 1 <= header.num_shards <= _MAX_SHARDS:
+        raise BundleError("it is to have {:,} .data files".format(header.num_shards))
+    return header.num_shards
+
+
+def _read_tensor(key, value, num_shards):
+    """Returns a variable's name and `Tensor`."""
+    try:
+        name = key.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BundleError("the name {!r} is not UTF-8".format(key)) from error
+    if not name.isprintable():
+        raise BundleError("the name {!r} has control characters".format(name))
+    what = "variable {!r}".format(name)
+    entry = _parse(tensor_bundle_pb2.BundleEntryProto, value, what)
+    if entry.slices:
+        raise BundleError(what + " is in slices; expected whole variables")
+    try:
+        dtype = tf.as_dtype(entry.dtype)
+    except TypeError as error:
+        raise BundleError(
+            "{} is of the unknown type {}".format(what, entry.dtype)
+        ) from error
+    if dtype not in _NUMBERS and dtype != tf.string:
+        raise BundleError("{} is of the type {}".format(what, dtype.name))
+    tensor = Tensor(
+        dtype, _read_shape(entry, what), entry.shard_id, entry.offset, entry.size
+    )
+    if not 0 <= tensor.shard < num_shards:
+        raise BundleError("{} is in .data file {}".format(what, tensor.shard))
+    if tensor.offset < 0 or tensor.size < 0 or tensor.offset + tensor.size >= 2**63:
+        raise BundleError(
+            "{} is at {}, {} bytes".format(what, tensor.offset, tensor.size)
+        )
+    if dtype != tf.string:
+        _check_size(tensor, what)
+    return name, tensor
+
+
+def _read_shape(entry, what):
+    """Returns the shape of a `BundleEntryProto` as a tuple."""
+    if len(entry.shape.dim) > _MAX_RANK:
+        raise BundleError("{} has {:,} axes".format(what, len(entry.shape.dim)))
+    shape = tuple(dimension.size for dimension in entry.shape.dim)
+    if entry.shape.unknown_rank or any(size < 0 for size in shape):
+        raise BundleError("{} has the shape {}".format(what, list(shape) or "unknown"))
+    # So that no product of some of the sizes is beyond 64 bits.
+    if _product(max(size, 1) for size in shape) * 16 >= 2**63:
+        raise BundleError("{} has the shape {}".format(what, list(shape)))
+    return shape
+
+
+def _check_size(tensor, what):
+    expected = _product(tensor.shape) * tensor.dtype.size
+    if tensor.size != expected:
+        raise BundleError(
+            "{} has {:,} bytes, its shape {} of {} {:,}".format(
+                what, tensor.size, list(tensor.shape), tensor.dtype.name, expected
+            )
+        )
+
+
+def _product(sizes):
+    """The product of integers; NumPy's would be cut to 64 bits."""
+    return functools.reduce(operator.mul, sizes, 1)
+
+
+def _parse(kind, value, what):
+    """Returns the protocol buffer that some bytes are of."""
+    try:
+        return kind.FromString(value)
+    except DecodeError as error:
+        raise BundleError("{} cannot be parsed".format(what)) from error

@@ -1,0 +1,80 @@
+"""The `checkpoint` file of a directory, which names the newest checkpoint in it."""
+
+import os
+import re
+from typing import List, NamedTuple
+
+import tensorflow.compat.v1 as tf
+from google.protobuf import text_format
+
+from albert_zh.base import files
+from albert_zh.base.errors import UserError
+
+FILE = "checkpoint"
+_MAX_BYTES = 1 << 24
+
+
+class State(NamedTuple):
+    """What the `checkpoint` file of a directory says, as it stands there.
+
+    Attributes:
+      newest: path prefix, relative to the directory or absolute.
+      kept: those of the checkpoints that a saver keeps, and deletes when they are too
+        many.
+    """
+
+    newest: str
+    kept: List[str]
+
+
+class StateError(ValueError):
+    """A `checkpoint` file does not tell where a run stands; the message says why."""
+
+
+def read(directory):
+    """Returns the `State` of a directory, None where it has no `checkpoint` file.
+
+    TensorFlow's own function takes a file that it cannot read for none.
+
+    Raises:
+      StateError: there is one that cannot be used.
+    """
+    path = os.path.join(directory, FILE)
+    # A link to nowhere is one that cannot be read.
+    if not (files.exists(path) or os.path.islink(path)):
+        return None
+    try:
+        files.require_regular(path)
+        with files.reading(path), files.open_file(path) as source:
+            content = source.read(_MAX_BYTES)
+    except UserError as error:
+        raise StateError(str(error)) from error
+    state = tf.train.generate_checkpoint_state_proto(directory, "none")
+    state.Clear()
+    try:
+        text_format.Parse(content.decode("utf-8"), state)
+    except (text_format.ParseError, ValueError) as error:
+        raise StateError("{}: is damaged".format(path)) from error
+    if not state.model_checkpoint_path:
+        raise StateError("{}: names no checkpoint".format(path))
+    state = State(state.model_checkpoint_path, list(state.all_model_checkpoint_paths))
+    if not all(named.isprintable() for named in [state.newest] + state.kept):
+        raise StateError("{}: names a checkpoint with control characters".format(path))
+    return state
+
+
+def is_inside(named, directory):
+    """Whether a path of a `checkpoint` file is that of a file in the directory itself.
+
+    A saver takes what it is to delete for a pattern.
+    """
+    parent, name = os.path.split(named)
+    if re.search(r"[*?\[\]\\]", name) or name in ("", ".", ".."):
+        return False
+    if not os.path.isabs(named):
+        return not parent
+    return (
+        ".." not in parent.split(os.sep)
+        and os.path.isdir(parent)
+        and os.path.samefile(parent, directory)
+    )

@@ -1,0 +1,674 @@
+"""Checkpoints: restore with a report, find, strip of optimizer slots."""
+
+import collections
+import logging
+import os
+import re
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from albert_zh.base import children, files
+from albert_zh.base.errors import UserError
+from albert_zh.models import bundles, checkpoint_state
+
+_LOGGER = logging.getLogger(__name__)
+
+# What a training run saves beside the model: optimizer slots of this repository
+# and of the published ones, powers of the bias correction, the step.
+_TRAINING_STATE = re.compile(
+    r"/(adam_m|adam_v|lamb_m|lamb_v|Adam(_1)?|Momentum)$|beta_?[12]_power|global_step"
+)
+# The number of updates a checkpoint has seen.
+STEP = "global_step"
+# What Estimator names a run's checkpoints: "model.ckpt-1000.index".
+_RUN_PREFIX = "model.ckpt"
+_OF_A_RUN = re.compile(r"^model\.ckpt-([0-9]+)\.(index|data-[0-9]{5}-of-[0-9]{5})$")
+_DATA_FILE = re.compile(r"^(?P<prefix>.+)\.data-\d{5}-of-(?P<shards>\d{5})$")
+# Variables of the encoder, without which no task can start from a checkpoint.
+_ENCODER = re.compile(r"^(bert|albert)/(embeddings|encoder)/")
+# Variables that pretraining leaves beside the encoder's; some published checkpoints
+# have lost them. All others belong to a task and are new to it.
+_PRETRAINED = re.compile(r"^((bert|albert)/pooler|cls)/")
+
+
+class RestoreReport(
+    collections.namedtuple(
+        "RestoreReport", ["checkpoint", "restored", "missing", "unused", "parameters"]
+    )
+):
+    """What a checkpoint gives to a graph.
+
+    Attributes:
+      checkpoint: its path prefix.
+      restored: sorted names of the variables that the checkpoint initializes.
+      missing: sorted names of the variables that it lacks, or, outside the encoder,
+        has in another shape (a head for other labels); they start anew.
+      unused: sorted names of its model variables that the graph lacks; the
+        optimizer's state is not counted.
+      parameters: int, number of scalars restored.
+    """
+
+    def __str__(self):
+        lines = [
+            "{}: {} variables restored ({:,} parameters), {} missing, {} unused".format(
+                self.checkpoint,
+                len(self.restored),
+                self.parameters,
+                len(self.missing),
+                len(self.unused),
+            )
+        ]
+        lines += ["  newly initialized: " + name for name in self.missing]
+        lines += ["  not used: " + name for name in self.unused]
+        return "\n".join(lines)
+
+
+def is_training_state(name):
+    """Whether a variable of this name belongs to the optimizer, not the model."""
+    return bool(_TRAINING_STATE.search(name))
+
+
+def read_variables(checkpoint, flag="--init_checkpoint"):
+    """Reads what a checkpoint's .index file says of the variables.
+
+    Args:
+      checkpoint: path prefix, or a directory that names one.
+      flag: the flag that named it, for the message.
+
+    Returns:
+      dict variable name -> `bundles.Tensor`.
+
+    Raises:
+      UserError: there is no readable checkpoint at that path.
+    """
+    return _read_index(checkpoint, flag).tensors
+
+
+def read_shapes(checkpoint, flag="--init_checkpoint"):
+    """Returns {variable name: shape list} of a checkpoint; as `read_variables`."""
+    variables = read_variables(checkpoint, flag)
+    return {name: list(tensor.shape) for name, tensor in variables.items()}
+
+
+def _read_index(checkpoint, flag):
+    """Returns the `bundles.Index`; raises `UserError` as `read_variables`."""
+    prefix = _prefix_at(checkpoint)
+    reason = "expected {}.index and its .data file beside it".format(prefix)
+    if prefix and tf.io.gfile.exists(prefix + ".index"):
+        try:
+            return bundles.read_index(prefix + ".index")
+        except bundles.BundleError as error:
+            reason = "{}.index is damaged, or made to do harm: {}; copy or download it "
+            reason = (reason + "again").format(prefix, error)
+    raise UserError(
+        "{}: no readable TensorFlow checkpoint at {} ({})".format(
+            flag, checkpoint, reason
+        )
+    )
+
+
+def _prefix_at(path):
+    """The prefix that a path stands for: itself, or what its `checkpoint` names."""
+    return (named_checkpoint(path) or path) if tf.io.gfile.isdir(path) else path
+
+
+def prefix_of(path):
+    """Returns the prefix of a checkpoint's .index or .data file, None for others."""
+    if path.endswith(".index"):
+        return path[: -len(".index")]
+    match = _DATA_FILE.match(path)
+    return match.group("prefix") if match else None
+
+
+def find_files(checkpoint):
+    """Returns the paths of a checkpoint's .index and .data files that are there."""
+    directory, name = os.path.split(checkpoint)
+    return [
+        os.path.join(directory, present)
+        for present in sorted(tf.io.gfile.listdir(directory or "."))
+        if prefix_of(present) == name
+    ]
+
+
+def missing_files(checkpoint):
+    """Returns the paths of a checkpoint's .index and .data files that are not there.
+
+    How many .data files there are is told by the name of any of them.
+    """
+    present = find_files(checkpoint)
+    matches = filter(None, map(_DATA_FILE.match, present))
+    num_shards = max([int(match.group("shards")) for match in matches], default=1)
+    expected = [checkpoint + ".index"] + [
+        "{}.data-{:05d}-of-{:05d}".format(checkpoint, shard, num_shards)
+        for shard in range(num_shards)
+    ]
+    return [path for path in expected if path not in present]
+
+
+def check_readable(checkpoint, flag="--init_checkpoint"):
+    """Reads every tensor once, so that a damaged file is found before the work.
+
+    It is TensorFlow's reader that reads, which some files make end its process: so it
+    does in a copy of this one.
+
+    Args:
+      checkpoint: path prefix.
+      flag: the flag that named it, for the message.
+
+    Raises:
+      UserError: the checkpoint is missing, a data file is missing or damaged, or a
+        variable holds NaN or infinity.
+    """
+    _try(checkpoint, flag, is_finite=True)
+
+
+# What `_try` has found to be right: (stamps of the files, whether values are finite).
+_TRIED = set()
+
+
+def _try(checkpoint, flag, is_finite):
+    """Reads every tensor in a copy of this process, unless that was done before.
+
+    Args:
+      checkpoint: path prefix.
+      flag: the flag that named it, for the message.
+      is_finite: bool; whether the values must be finite.
+
+    Raises:
+      UserError: as `check_readable`.
+    """
+    _read_index(checkpoint, flag)
+    checkpoint = _prefix_at(checkpoint)
+    stamps = _stamps(checkpoint)
+    if (stamps, True) in _TRIED or (stamps, is_finite) in _TRIED:
+        return
+
+    def read_all(sign_of_life):
+        for name, value in _iterate_tensors(checkpoint, flag, lambda name: True):
+            sign_of_life()
+            if is_finite:
+                check_finite("{}: {}".format(flag, checkpoint), name, value)
+
+    _call(read_all, checkpoint, flag)
+    _TRIED.add((stamps, is_finite))
+
+
+def _stamps(checkpoint):
+    return tuple((path, files.stamp(path)) for path in find_files(checkpoint))
+
+
+def _call(work, checkpoint, flag):
+    """`children.call`; raises `UserError` where the copy dies of the checkpoint."""
+    try:
+        return children.call(work)
+    except children.Died as died:
+        raise UserError(
+            "{}: {} is damaged, or made to do harm: TensorFlow cannot read it ({}); "
+            "copy or download it again".format(flag, checkpoint, died)
+        ) from died
+
+
+def check_finite(source, name, value):
+    """Raises `UserError` where a variable holds NaN or infinity.
+
+    Args:
+      source: the checkpoint, for the message.
+      name: the variable's.
+      value: its ndarray.
+    """
+    if not np.issubdtype(value.dtype, np.floating):
+        return
+    number = value.size - np.count_nonzero(np.isfinite(value))
+    if number:
+        raise UserError(
+            "{}: {} holds NaN or infinity ({:,} of {:,} values): its training had "
+            "failed; give a checkpoint from before that".format(
+                source, name, number, value.size
+            )
+        )
+
+
+def compare(checkpoint, variables):
+    """Compares a checkpoint with a graph's variables.
+
+    Args:
+      checkpoint: path prefix.
+      variables: list of variables.
+
+    Returns:
+      `RestoreReport`.
+
+    Raises:
+      UserError: there is no readable checkpoint, or a variable is of another type.
+    """
+    held, wanted = read_variables(checkpoint), _shapes_of(variables)
+    _check_types(checkpoint, held, variables)
+    saved = {name: list(tensor.shape) for name, tensor in held.items()}
+    restored = sorted(
+        name for name in wanted if name in saved and saved[name] == wanted[name]
+    )
+    return RestoreReport(
+        checkpoint,
+        restored,
+        sorted(set(wanted) - set(restored)),
+        [n for n in sorted(set(saved) - set(wanted)) if not is_training_state(n)],
+        count_parameters({name: wanted[name] for name in restored}),
+    )
+
+
+def plan_restore(checkpoint, variables, allow_missing=False):
+    """Compares a checkpoint with the variables of a model that is to start from it.
+
+    Args:
+      checkpoint: path prefix.
+      variables: list of the model's variables.
+      allow_missing: bool; whether the pooler and the pretraining heads may be
+        absent. Another shape of theirs, and a missing variable of the embeddings or
+        the layers, is an error in any case; a task's own head never is.
+
+    Returns:
+      `RestoreReport`.
+
+    Raises:
+      UserError: a variable that pretraining leaves is missing or has another shape.
+    """
+    report = compare(checkpoint, variables)
+    saved, wanted = read_shapes(checkpoint), _shapes_of(variables)
+    lacking = []
+    for name in report.missing:
+        if is_training_state(name):
+            continue
+        if _PRETRAINED.search(name) and name not in saved:
+            lacking.append(name)
+        elif _PRETRAINED.search(name) or _ENCODER.search(name):
+            raise UserError(
+                "{}: {} {}, this config expects {}; give the config that belongs to "
+                "the checkpoint".format(
+                    checkpoint,
+                    name,
+                    "has shape {}".format(saved[name])
+                    if name in saved
+                    else "is missing",
+                    wanted[name],
+                )
+            )
+    if lacking and not allow_missing:
+        raise UserError(
+            "{}: it lacks {}; give a checkpoint that has them, or --allow_missing to "
+            "initialize them newly".format(checkpoint, _summarize(lacking))
+        )
+    return report
+
+
+def _shapes_of(variables):
+    return {_name_of(variable): variable.shape.as_list() for variable in variables}
+
+
+def _name_of(variable):
+    return re.sub(r":\d+$", "", variable.name)
+
+
+def _check_types(checkpoint, held, variables):
+    """Raises `UserError` where a variable to restore is of another type."""
+    for variable in variables:
+        name, expected = _name_of(variable), variable.dtype.base_dtype
+        if name in held:
+            check_type(checkpoint, name, held[name].dtype, expected)
+
+
+def check_type(source, name, dtype, expected=tf.float32):
+    """Raises `UserError` where a checkpoint's variable is not of the expected type.
+
+    TensorFlow restores a variable in the type that was saved only.
+
+    Args:
+      source: the checkpoint, for the message.
+      name: the variable's.
+      dtype: its `tf.DType`.
+      expected: `tf.DType`.
+    """
+    if dtype != expected:
+        raise UserError(
+            "{}: {} is {}, expected {}; give a checkpoint whose variables were saved "
+            "as {}".format(source, name, dtype.name, expected.name, expected.name)
+        )
+
+
+def _summarize(names):
+    """Names by their first two scopes: "cls/predictions (5 variables), ..."."""
+    counts = collections.Counter("/".join(name.split("/")[:2]) for name in names)
+    return ", ".join(
+        "{} ({} variables)".format(scope, count)
+        for scope, count in sorted(counts.items())
+    )
+
+
+def count_parameters(shapes):
+    """Returns the number of scalars in variables, a dict name -> list of int."""
+    return sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes.values())
+
+
+def restore(checkpoint, variables, use_tpu=False, allow_missing=False):
+    """Makes these variables start from a checkpoint, and logs the report.
+
+    Args:
+      checkpoint: path prefix.
+      variables: list of variables of the graph under construction.
+      use_tpu: bool; the restore then runs in the returned scaffold function.
+      allow_missing: as `plan_restore` takes it.
+
+    Returns:
+      A `scaffold_fn` for `TPUEstimatorSpec`, None without TPU.
+
+    Raises:
+      UserError: as `plan_restore`.
+    """
+    report = plan_restore(checkpoint, variables, allow_missing)
+    for line in str(report).split("\n"):
+        _LOGGER.info(line)
+    checkpoint = _prefix_at(checkpoint)
+    assignment_map = {name: name for name in report.restored}
+    if not use_tpu:
+        tf.train.init_from_checkpoint(checkpoint, assignment_map)
+        return None
+
+    def scaffold_fn():
+        tf.train.init_from_checkpoint(checkpoint, assignment_map)
+        return tf.train.Scaffold()
+
+    return scaffold_fn
+
+
+def read_tensors(
+    checkpoint, flag="--init_checkpoint", keep_training_state=False, is_ours=False
+):
+    """Reads a checkpoint into memory.
+
+    Args:
+      checkpoint: path prefix.
+      flag: the flag that named it, for the message.
+      keep_training_state: bool; whether the optimizer's slots come along.
+      is_ours: bool; whether this process wrote it, so that no copy of the process
+        needs to try it first.
+
+    Returns:
+      dict variable name -> ndarray, sorted by name; "global_step", if the
+      checkpoint has one, is always among them.
+
+    Raises:
+      UserError: the checkpoint is missing, a data file is missing or damaged, or the
+        step is no number of updates.
+    """
+    if not is_ours:
+        _try(checkpoint, flag, is_finite=False)
+        read_step(checkpoint, flag)
+    return dict(
+        _iterate_tensors(
+            checkpoint,
+            flag,
+            lambda name: (
+                keep_training_state or name == STEP or not is_training_state(name)
+            ),
+        )
+    )
+
+
+def read_step(checkpoint, flag="--init_checkpoint"):
+    """Returns the number of updates a checkpoint has seen, None if it has no step.
+
+    Raises:
+      UserError: as `read_tensors`, or the step is no number of updates.
+    """
+    held = read_variables(checkpoint, flag).get(STEP)
+    if held is None:
+        return None
+    found = "{} of shape {}".format(held.dtype.name, list(held.shape))
+    if held.dtype.is_integer and not held.shape:
+        step = _read_integer(checkpoint, flag, STEP)
+        if 0 <= step < 2**63:
+            return step
+        found = str(step)
+    raise UserError(
+        "{}: {}: its {} is {}, expected one integer of at least 0; give another "
+        "checkpoint".format(flag, checkpoint, STEP, found)
+    )
+
+
+def _read_integer(checkpoint, flag, name):
+    """Returns the value of a variable, in a copy of this process if none has yet."""
+
+    def read(sign_of_life):
+        ((_, value),) = _iterate_tensors(checkpoint, flag, lambda held: held == name)
+        return int(value)
+
+    stamps = _stamps(_prefix_at(checkpoint))
+    if {(stamps, True), (stamps, False)} & _TRIED:
+        return read(lambda: None)
+    return _call(read, checkpoint, flag)
+
+
+def _iterate_tensors(checkpoint, flag, is_wanted):
+    """Yields (name, ndarray) by name; raises `UserError` as `read_tensors`.
+
+    Text is left out: no model has any, and its length is not in the index.
+    """
+    name = "its data"
+    index = _read_index(checkpoint, flag)
+    checkpoint = _prefix_at(checkpoint)
+    names = [
+        name
+        for name, tensor in sorted(index.tensors.items())
+        if is_wanted(name) and tensor.dtype != tf.string
+    ]
+    _check_data(checkpoint, flag, index, names)
+    try:
+        reader = tf.train.load_checkpoint(checkpoint)
+        for name in names:
+            yield name, reader.get_tensor(name)
+    # TensorFlow 2 raises plain Python errors for some of the damage.
+    except (tf.errors.OpError, IndexError, ValueError, RuntimeError) as error:
+        raise _damaged(checkpoint, flag, name) from error
+
+
+def _check_data(checkpoint, flag, index, names):
+    """Raises `UserError` where the .data files have not what the index says."""
+    sizes = {}
+    for path in find_files(checkpoint):
+        files.require_regular(path)
+        sizes[path] = files.size(path)
+    for name in names:
+        tensor = index.tensors[name]
+        path = "{}.data-{:05d}-of-{:05d}".format(
+            checkpoint, tensor.shard, index.num_shards
+        )
+        if path not in sizes:
+            raise UserError(
+                "{}: {} is missing; copy or download the checkpoint again".format(
+                    flag, path
+                )
+            )
+        if tensor.offset + tensor.size > sizes[path]:
+            raise _damaged(checkpoint, flag, name)
+
+
+def _damaged(checkpoint, flag, name):
+    return UserError(
+        "{}: {} is damaged: {} cannot be read from its .data file; copy or "
+        "download it again".format(flag, checkpoint, name)
+    )
+
+
+def write_tensors(tensors, output_prefix):
+    """Writes tensors as a checkpoint.
+
+    The checkpoint appears whole: TensorFlow's saver writes beside the target and
+    renames. The directory's `checkpoint` file names it.
+
+    Args:
+      tensors: dict variable name -> ndarray; without a "global_step" it is 0.
+      output_prefix: path prefix to write, without the step.
+
+    Returns:
+      The prefix written: `output_prefix`-STEP.
+    """
+    # Estimator reads no checkpoint without a step, nor one of another type.
+    step = int(tensors.get(STEP, 0))
+    tensors = dict(tensors, **{STEP: np.int64(step)})
+    with tf.Graph().as_default(), tf.Session() as session:
+        values = {}
+        for name, value in sorted(tensors.items()):
+            placeholder = tf.placeholder(value.dtype, value.shape)
+            values[placeholder] = value
+            tf.Variable(placeholder, trainable=False, name=name, use_resource=False)
+        session.run(tf.global_variables_initializer(), values)
+        saver = tf.train.Saver(
+            tf.global_variables(),
+            max_to_keep=1,
+            # The directory may be moved or copied.
+            save_relative_paths=True,
+        )
+        return saver.save(
+            session,
+            output_prefix,
+            global_step=step,
+            write_meta_graph=False,
+        )
+
+
+def write_stripped(checkpoint, output_prefix):
+    """Copies a checkpoint of this process without the optimizer's state.
+
+    What is left is a third of its size. The global step is kept.
+
+    Returns:
+      The prefix written: `output_prefix`-STEP.
+
+    Raises:
+      UserError: as `read_tensors`.
+    """
+    tensors = read_tensors(checkpoint, "--output_dir", is_ours=True)
+    return write_tensors(tensors, output_prefix)
+
+
+def named_checkpoint(directory):
+    """Returns the prefix that a directory's `checkpoint` file names; None without one.
+
+    Raises:
+      UserError: the file names none, or cannot be read.
+    """
+    try:
+        state = checkpoint_state.read(directory)
+    except checkpoint_state.StateError as error:
+        raise UserError("{}; delete this file".format(error)) from error
+    return None if state is None else os.path.join(directory, state.newest)
+
+
+def latest_checkpoint(directory):
+    """Returns the checkpoint that a training in a directory goes on from, or None.
+
+    Raises:
+      UserError: the directory holds checkpoints of a run, and its `checkpoint` file
+        does not tell which is the newest or is one that no run writes; the message
+        says how to go on.
+    """
+    if not tf.io.gfile.isdir(directory):
+        return None
+    path = os.path.join(directory, checkpoint_state.FILE)
+    try:
+        state = checkpoint_state.read(directory)
+        if state is None:
+            if _run_files(directory):
+                raise checkpoint_state.StateError(
+                    "{} is missing, though checkpoints are there".format(path)
+                )
+            return None
+        for named in [state.newest] + state.kept:
+            # What it keeps a saver deletes in time.
+            if not checkpoint_state.is_inside(named, directory):
+                raise checkpoint_state.StateError(
+                    "{}: names {!r}, which is not in {}".format(path, named, directory)
+                )
+        prefix = os.path.join(directory, state.newest)
+        if not tf.io.gfile.exists(prefix + ".index"):
+            raise checkpoint_state.StateError(
+                "{}: names {}, which is not there".format(path, prefix)
+            )
+    except checkpoint_state.StateError as error:
+        raise UserError(
+            "--output_dir: {}; {}".format(error, _how_to_go_on(directory))
+        ) from error
+    return prefix
+
+
+def _run_files(directory):
+    """Returns the sorted names of the files of a run's checkpoints in a directory."""
+    names = [name.rstrip("/") for name in tf.io.gfile.listdir(directory)]
+    return sorted(filter(_OF_A_RUN.match, names))
+
+
+def _how_to_go_on(directory):
+    """Says what lets a training in a directory go on after its newest checkpoint."""
+    path = os.path.join(directory, checkpoint_state.FILE)
+    newest = _newest_whole(directory)
+    if newest:
+        return (
+            "the newest whole checkpoint there is {0}: to go on from it, make {1} a "
+            'file of this one line: model_checkpoint_path: "{0}"; or choose another '
+            "--output_dir".format(newest, path)
+        )
+    if _run_files(directory):
+        return (
+            "none of the checkpoints there is whole: choose another --output_dir, or "
+            "remove {}-* and {} to begin anew".format(
+                os.path.join(directory, _RUN_PREFIX), path
+            )
+        )
+    return "choose another --output_dir, or remove {} to begin anew".format(path)
+
+
+def _newest_whole(directory):
+    """Returns the name of the newest checkpoint that a run can go on from, or None."""
+    steps = {int(_OF_A_RUN.match(name).group(1)) for name in _run_files(directory)}
+    for step in sorted(steps, reverse=True):
+        name = "{}-{}".format(_RUN_PREFIX, step)
+        try:
+            _check_resumable(os.path.join(directory, name), directory)
+        except UserError:
+            continue
+        return name
+    return None
+
+
+def resume_step(latest, directory):
+    """Makes sure that a run can go on from its newest checkpoint.
+
+    Args:
+      latest: path prefix, of `latest_checkpoint`.
+      directory: the run's --output_dir.
+
+    Returns:
+      The step that it is at.
+
+    Raises:
+      UserError: the checkpoint is damaged, holds NaN, or has no step; the message
+        names the newest one that is whole.
+    """
+    try:
+        return _check_resumable(latest, directory)
+    except UserError as error:
+        if _newest_whole(directory) is None:
+            raise
+        raise UserError("{}; {}".format(error, _how_to_go_on(directory))) from error
+
+
+def _check_resumable(checkpoint, directory):
+    """Returns the step; raises `UserError` where no run can go on from a checkpoint."""
+    if STEP not in read_variables(checkpoint, "--output_dir"):
+        raise UserError(
+            "--output_dir {}: {} has no global_step: it is a model to start from, no "
+            "run to go on with; name it with --model_dir or --init_checkpoint and "
+            "choose another --output_dir".format(directory, checkpoint)
+        )
+    check_readable(checkpoint, "--output_dir")
+    return read_step(checkpoint, "--output_dir")

@@ -1,0 +1,139 @@
+"""What the JSON files of a model directory may hold, for every command that reads one.
+
+`labels.json` says what a fine-tuned classifier answers and how its texts are made
+into tokens, `tokenizer_settings.json` (Hugging Face: `tokenizer_config.json`) says the
+latter of any model, `albert_config.json` says the encoder's sizes.
+"""
+
+import json
+import re
+
+import modeling
+from albert_zh.base import files, json_files
+from albert_zh.base.console import printable
+from albert_zh.base.errors import UserError
+
+# [CLS], a token, [SEP], another token, [SEP]
+MIN_SEQ_LENGTH = 5
+_MAX_INTEGER = 2**31 - 1
+# Names stand in cells of TSV files and in lines of reports.
+_LABEL = r"\A[^\x00-\x1f\x7f]+\Z"
+
+_CASING = {"do_lower_case": {"type": "boolean"}}
+_TOKENIZER_SCHEMA = {"type": "object", "properties": _CASING}
+_TASK_SETTINGS = dict(
+    _CASING,
+    task_name={"type": "string", "minLength": 1},
+    labels={
+        "type": "array",
+        "minItems": 2,
+        "uniqueItems": True,
+        "items": {"type": "string", "pattern": _LABEL},
+    },
+    normalize_punctuation={"type": "boolean"},
+    max_seq_length={
+        "type": "integer",
+        "minimum": MIN_SEQ_LENGTH,
+        "maximum": _MAX_INTEGER,
+    },
+)
+_PARTIAL_LABELS_SCHEMA = {"type": "object", "properties": _TASK_SETTINGS}
+_LABELS_SCHEMA = dict(
+    _PARTIAL_LABELS_SCHEMA,
+    required=sorted(_TASK_SETTINGS),
+    additionalProperties=False,
+)
+# `modeling.AlbertConfig` checks the rest; it knows no largest size.
+_CONFIG_SCHEMA = {
+    "type": "object",
+    "additionalProperties": {"minimum": -_MAX_INTEGER, "maximum": _MAX_INTEGER},
+}
+
+_ADVICE = "copy the model again from where it is whole, or train into another directory"
+
+
+def is_label(text):
+    """Whether a text can be the name of a class: not empty, one line, one TSV cell."""
+    return re.match(_LABEL, text) is not None
+
+
+def read_labels(path):
+    """Reads a `labels.json`.
+
+    Returns:
+      Dict of its five settings.
+
+    Raises:
+      UserError: it cannot be read, or does not hold exactly these.
+    """
+    return json_files.read(path, _LABELS_SCHEMA, _ADVICE)
+
+
+def check_labels(settings, source):
+    """Makes sure that settings from elsewhere can be those of a `labels.json`.
+
+    Args:
+      settings: dict.
+      source: where they are from, for the message.
+
+    Raises:
+      UserError: names the first that cannot.
+    """
+    try:
+        json_files.parse(json.dumps(settings).encode("utf-8"), _LABELS_SCHEMA)
+    except (ValueError, TypeError) as error:
+        raise UserError(
+            "{}: what it says of its classifier cannot be used ({}); correct it "
+            "there".format(source, printable(error))
+        ) from error
+
+
+def check_fit(path, settings, config):
+    """Makes sure that a `labels.json` goes with the config beside it.
+
+    Args:
+      path: of the `labels.json`, for the message.
+      settings: what `read_labels` returns.
+      config: `modeling.AlbertConfig`.
+
+    Raises:
+      UserError: it does not.
+    """
+    length, positions = settings["max_seq_length"], config.max_position_embeddings
+    if length > positions:
+        raise UserError(
+            "{}: max_seq_length {} is above max_position_embeddings {} of the config "
+            "beside it; {}".format(path, length, positions, _ADVICE)
+        )
+
+
+def read_casing(path, is_labels):
+    """Reads whether a model's tokenizer lower-cases.
+
+    Args:
+      path: of a `labels.json` or of the settings of a tokenizer.
+      is_labels: bool, which of them.
+
+    Returns:
+      bool, or None where the file does not say.
+
+    Raises:
+      UserError: it cannot be read or is damaged.
+    """
+    schema = _PARTIAL_LABELS_SCHEMA if is_labels else _TOKENIZER_SCHEMA
+    return json_files.read(path, schema, _ADVICE).get("do_lower_case")
+
+
+def read_config(path):
+    """Reads a config; returns `modeling.AlbertConfig`.
+
+    Raises:
+      UserError: there is no such file, or it describes no model.
+    """
+    if not files.exists(path):
+        raise UserError("{}: no such config file".format(path))
+    settings = json_files.read(path, _CONFIG_SCHEMA, "give the model's own config")
+    try:
+        return modeling.AlbertConfig.from_dict(settings)
+    except (ValueError, TypeError) as error:
+        raise UserError("{}: {}".format(path, printable(error))) from error

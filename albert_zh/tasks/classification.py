@@ -1,0 +1,623 @@
+"""Fine-tuning of the encoder on classification tasks: train, evaluate, predict."""
+
+import contextlib
+import logging
+import os
+from typing import NamedTuple, Optional
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+import modeling
+from albert_zh.base import files, json_files
+from albert_zh.base.errors import UserError
+from albert_zh.models import architecture, checkpoints
+from albert_zh.models import directory as model_directory
+from albert_zh.tasks import features, metrics, model_files, training_settings
+from albert_zh.training import estimator as estimators
+from albert_zh.training import preemption
+
+_LOGGER = logging.getLogger(__name__)
+
+# Dev scores after every epoch: what "best" is chosen from, also after a restart.
+EPOCH_SCORES_FILE = "dev_scores.json"
+PREDICTIONS_FILE = "predictions.tsv"
+
+# What is read of them; the other scores are for who looks at the file.
+_EPOCH_SCORES_SCHEMA = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {
+            "step": {"type": "integer", "minimum": 0},
+            "accuracy": {"type": "number"},
+            "loss": {"type": "number"},
+        },
+        "required": ["step", "accuracy", "loss"],
+    },
+}
+_EPOCH_SCORES_ADVICE = (
+    "train into another --output_dir, or remove it: then best/ is chosen anew, among "
+    "the epochs that are scored from now on"
+)
+
+# BERT's and ALBERT's scripts keep 0.9 of the pooled output, whatever dropout the
+# encoder's config asks for (it asks for none in the published tiny and xxlarge).
+CLASSIFIER_DROPOUT = 0.1
+
+# A restart needs the newest checkpoint only; one more survives a damaged one.
+_CHECKPOINTS_KEPT = 2
+
+
+class Training(NamedTuple):
+    """How to fine-tune.
+
+    Attributes:
+      batch_size: examples per step, over all devices.
+      learning_rate: peak of the schedule.
+      num_epochs: passes over the training set, may be fractional.
+      warmup_proportion: share of the steps with linear warm-up.
+      optimizer: one of `optimization.OPTIMIZERS`.
+      init_checkpoint: pretrained checkpoint to start from, None for random weights.
+      save_checkpoints_steps: steps between two checkpoints within an epoch.
+      allow_missing: whether `init_checkpoint` may lack the pooler.
+    """
+
+    batch_size: int
+    learning_rate: float
+    num_epochs: float
+    warmup_proportion: float
+    optimizer: str = "adamw"
+    init_checkpoint: Optional[str] = None
+    save_checkpoints_steps: int = 1000
+    allow_missing: bool = False
+
+
+class _Records(NamedTuple):
+    """A record file in use: record i holds example `positions[i]`."""
+
+    path: str
+    positions: np.ndarray
+
+
+def classification_logits(pooled_output, num_labels, is_training):
+    """The classification head of BERT (arXiv:1810.04805, section 4.1).
+
+    Creates the variables `output_weights` [num_labels, H] and `output_bias`
+    [num_labels], the names published checkpoints use.
+
+    Args:
+      pooled_output: float32 [B, H].
+      num_labels: number of classes.
+      is_training: whether dropout applies.
+
+    Returns:
+      float32 [B, num_labels].
+    """
+    hidden_size = modeling.get_shape_list(pooled_output)[-1]
+    weights = tf.get_variable(
+        "output_weights",
+        [num_labels, hidden_size],
+        initializer=modeling.create_initializer(),
+    )
+    bias = tf.get_variable(
+        "output_bias", [num_labels], initializer=tf.zeros_initializer()
+    )
+    if is_training:
+        pooled_output = modeling.dropout(pooled_output, CLASSIFIER_DROPOUT)
+    return tf.matmul(pooled_output, weights, transpose_b=True) + bias
+
+
+def model_fn_builder(config, num_labels, use_tpu, numerics, training_spec=None):
+    """Builds the Estimator's `model_fn`.
+
+    Args:
+      config: the encoder's `modeling.AlbertConfig`.
+      num_labels: number of classes.
+      use_tpu: whether the graph is for TPU.
+      numerics: `modeling.Numerics`.
+      training_spec: function of the mean loss that returns the `TPUEstimatorSpec`
+        of a training step; None for a model that only predicts.
+
+    Returns:
+      `model_fn(features, labels, mode, params)` for `features` as
+      `features.training_input_fn` yields them. It predicts `log_probabilities`
+      float32 [B, num_labels] and `is_real_example` int32 [B].
+    """
+
+    def model_fn(features, labels, mode, params):
+        del labels, params  # part of the interface; all is in `features`
+        is_training = mode == tf.estimator.ModeKeys.TRAIN
+        batch_size = modeling.get_shape_list(features["input_ids"])[0]
+        model = modeling.AlbertModel(
+            config,
+            is_training,
+            features["input_ids"],
+            features["input_mask"],
+            features["segment_ids"],
+            use_one_hot_embeddings=use_tpu,
+            # The first token's output is all that is read.
+            needed_positions=tf.zeros([batch_size, 0], tf.int32),
+            **numerics._asdict(),
+        )
+        logits = classification_logits(
+            model.get_pooled_output(), num_labels, is_training
+        )
+        if is_training:
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+                labels=features["label_ids"], logits=logits
+            )
+            return training_spec(tf.reduce_mean(losses))
+        return tf.estimator.tpu.TPUEstimatorSpec(
+            mode,
+            predictions={
+                "log_probabilities": tf.nn.log_softmax(logits),
+                "is_real_example": features["is_real_example"],
+            },
+        )
+
+    return model_fn
+
+
+class EpochPlan:
+    """Which steps make up which epoch.
+
+    Attributes:
+      num_steps: of the whole training.
+      epochs: list of (first step, step after the last) of each epoch.
+    """
+
+    def __init__(self, num_examples, batch_size, num_epochs, full_batches_only):
+        """Divides the steps.
+
+        Args:
+          num_examples: size of the training set.
+          batch_size: examples per step.
+          num_epochs: may be fractional; the last epoch is then cut short.
+          full_batches_only: whether a last partial batch is left out (TPU).
+
+        Raises:
+          UserError: no full batch where only full ones are taken.
+        """
+        if full_batches_only and num_examples < batch_size:
+            raise UserError(
+                "--train_batch_size={} is more than the {} training examples; a TPU "
+                "takes full batches only".format(batch_size, num_examples)
+            )
+        per_epoch = (
+            num_examples // batch_size
+            if full_batches_only
+            else -(-num_examples // batch_size)
+        )
+        self.num_steps = max(1, int(round(per_epoch * num_epochs)))
+        self.epochs = [
+            (first, min(first + per_epoch, self.num_steps))
+            for first in range(0, self.num_steps, per_epoch)
+        ]
+
+
+class Classifier:
+    """A classifier with the directory it is trained in and predicts from."""
+
+    def __init__(
+        self,
+        files,
+        output_dir,
+        device,
+        seed,
+        eval_batch_size,
+        predict_batch_size,
+        numerics,
+        model_dir=None,
+    ):
+        """Builds the tokenizer; writes nothing.
+
+        Args:
+          files: `model_files.ClassifierFiles`.
+          output_dir: holds the training state, the results and `best/`, the best
+            checkpoint as a complete model directory; to predict, such a directory
+            itself will do.
+          device: `estimators.Device`.
+          seed: of initial weights, dropout and the order of training examples.
+          eval_batch_size: examples per step when scoring.
+          predict_batch_size: examples per step when predicting.
+          numerics: `modeling.Numerics`.
+          model_dir: directory of the fine-tuned model to evaluate or predict with;
+            None stands for `output_dir`, where `train` keeps its own.
+
+        Raises:
+          UserError: the vocabulary cannot be used, or not with this config.
+        """
+        self.files = files
+        self.best_dir = model_files.best_directory(model_dir or output_dir)
+        self._output_dir = output_dir
+        self._device = device
+        self._seed = seed
+        self._eval_batch_size = eval_batch_size
+        self._predict_batch_size = predict_batch_size
+        self._numerics = numerics
+        self._padded_length = files.max_seq_length if device.use_tpu else None
+        self._tokenizer = files.build_tokenizer()
+        model_directory.check_vocabulary(
+            self._tokenizer.vocab_size,
+            files.spm_model_file or files.vocab_file,
+            files.config,
+            exact=True,
+        )
+
+    def train(self, train_data, dev_data, training):
+        """Trains, scoring dev after every epoch; then `best/` holds the best model.
+
+        Best is the highest dev accuracy, of equal ones the lower loss. A run that
+        was killed goes on at the next step, over the examples its epoch has left.
+
+        Args:
+          train_data: labelled `reading.ExampleFile`.
+          dev_data: the same; None keeps the last checkpoint as the best.
+          training: a `Training`.
+
+        Raises:
+          UserError: the directory holds another model or training, another process
+            trains there, the pretrained checkpoint does not fit, or the loss is NaN.
+        """
+        with estimators.training_in(self._output_dir):
+            self._train(train_data, dev_data, training)
+
+    def _train(self, train_data, dev_data, training):
+        """`train` in a directory where nobody else trains."""
+        plan = EpochPlan(
+            len(train_data.examples),
+            training.batch_size,
+            training.num_epochs,
+            full_batches_only=self._device.use_tpu,
+        )
+        step = self._prepare_output_dir(training, train_data)
+        unread = "; --init_checkpoint is not read again"
+        unread = unread if training.init_checkpoint else ""
+        history = self._read_history(step)
+        if self._is_complete(plan, step, history if dev_data else None):
+            _LOGGER.info(
+                "training is complete: %s is at step %d of %d%s",
+                self._output_dir,
+                step,
+                plan.num_steps,
+                unread,
+            )
+            return
+        if step:
+            _LOGGER.info("going on after step %d of %d%s", step, plan.num_steps, unread)
+        self._train_epochs(plan, step, training, train_data, dev_data, history)
+        if not dev_data:
+            _LOGGER.warning("no dev file: the last checkpoint is kept as the best")
+            self._save_best(checkpoints.latest_checkpoint(self._output_dir))
+
+    def _train_epochs(self, plan, step, training, train_data, dev_data, history):
+        """Trains and scores what is left of the plan after `step` steps."""
+        with contextlib.ExitStack() as stack:
+            train_records = stack.enter_context(self._records("train", train_data))
+            dev_records = None
+            if dev_data:
+                dev_records = stack.enter_context(
+                    self._records("dev", dev_data, self._eval_batch_size)
+                )
+            for epoch, (first, end) in enumerate(plan.epochs):
+                if step < end:
+                    self._train_epoch(
+                        train_records, training, plan, epoch, max(step - first, 0)
+                    )
+                    step = end
+                if dev_data and step == end:
+                    with preemption.SigtermHook() as hook:
+                        self._score_epoch(dev_data, dev_records, epoch, end, history)
+                    hook.check(plan.num_steps, step)
+
+    def write_scores(self, splits):
+        """Scores the best checkpoint; writes `eval_results.json` and `.txt`.
+
+        Args:
+          splits: dict name ("dev", "test") -> labelled `reading.ExampleFile`.
+
+        Returns:
+          Dict name -> the dict of `metrics.score`.
+        """
+        checkpoint, batch_size = self._best_checkpoint(), self._eval_batch_size
+        results = {}
+        for name, data in splits.items():
+            with self._records(name, data, batch_size) as source:
+                log_probabilities = self._predict(source, checkpoint, batch_size)
+            results[name] = self._score(data, log_probabilities)
+        estimators.write_results(self._output_dir, results)
+        return results
+
+    def write_predictions(self, data):
+        """Writes `predictions.tsv`, one line for each line of the data.
+
+        Its columns are the label and the probability of each class; a header row
+        names them where the data has one, so that the lines of both files pair up.
+
+        Args:
+          data: `reading.ExampleFile`; its labels are not looked at.
+
+        Returns:
+          The path written.
+        """
+        path = os.path.join(self._output_dir, PREDICTIONS_FILE)
+        probabilities = self.predict("predict", data)
+        files.write_text(
+            format_predictions(self.files.labels, probabilities, data.has_header), path
+        )
+        return path
+
+    def predict(self, name, data):
+        """Judges texts with the best checkpoint.
+
+        Args:
+          name: short name of the data, for its temporary file.
+          data: `reading.ExampleFile`; its labels are not looked at.
+
+        Returns:
+          float32 [num_examples, num_labels], probabilities in the order of `data`.
+        """
+        checkpoint, batch_size = self._best_checkpoint(), self._predict_batch_size
+        with self._records(name, data, batch_size) as source:
+            return np.exp(self._predict(source, checkpoint, batch_size))
+
+    def _prepare_output_dir(self, training, train_data):
+        """Makes the directory this training's; returns the step it is at."""
+        settings = training_settings.describe(
+            training, train_data, self.files.max_seq_length, self._seed
+        )
+        latest = checkpoints.latest_checkpoint(self._output_dir)
+        saved = model_files.load(self._output_dir)
+        if saved is not None:
+            model_files.check_same_model(self._output_dir, saved, self.files)
+        elif latest is not None:
+            raise UserError(
+                "--output_dir={} holds a different model: {} is no classifier's "
+                "checkpoint; choose another directory (and name the checkpoint with "
+                "--init_checkpoint to start from it)".format(self._output_dir, latest)
+            )
+        step = 0
+        if latest is not None:
+            training_settings.check_same_training(self._output_dir, settings)
+            step = checkpoints.resume_step(latest, self._output_dir)
+        elif training.init_checkpoint:
+            self._check_init_checkpoint(training)
+        for directory in (self._output_dir, self.best_dir):
+            model_files.check_not_foreign(directory, self.files)
+        estimators.prepare_output_dir(self._output_dir, self.files.config)
+        model_files.save(self._output_dir, self.files)
+        if latest is None:
+            training_settings.save(self._output_dir, settings)
+        return step
+
+    def _check_init_checkpoint(self, training):
+        """Raises `UserError` where it does not fit, before anything is written."""
+        architecture.check(training.init_checkpoint, self.files.config)
+        with tf.Graph().as_default():
+            token = tf.zeros([1, 1], tf.int32)
+            model = modeling.AlbertModel(self.files.config, False, token)
+            classification_logits(
+                model.get_pooled_output(), len(self.files.labels), is_training=False
+            )
+            checkpoints.plan_restore(
+                training.init_checkpoint,
+                tf.trainable_variables(),
+                training.allow_missing,
+            )
+        checkpoints.check_readable(training.init_checkpoint)
+
+    @contextlib.contextmanager
+    def _records(self, name, data, batch_size=None):
+        """Writes the features of `data` to a file that lives as long as the block.
+
+        Args:
+          name: of the file and in the log.
+          data: `reading.ExampleFile`.
+          batch_size: of the predictions made from it, None for training.
+        """
+        items = [
+            features.build_features(
+                example, self._tokenizer, self.files.max_seq_length, self.files.labels
+            )
+            for example in data.examples
+        ]
+        _LOGGER.info("%s: %d examples of %s", name, len(items), data.path)
+        num_truncated = sum(item.is_truncated for item in items)
+        if num_truncated:
+            _LOGGER.info(
+                "%s: %d of them truncated to %d tokens",
+                name,
+                num_truncated,
+                self.files.max_seq_length,
+            )
+        if data.num_ignored:
+            _LOGGER.info("%s: %d rows ignored by label", name, data.num_ignored)
+        positions = features.length_order(items)
+        fills_batches = self._device.use_tpu and batch_size is not None
+        with features.temporary_records(
+            self._output_dir,
+            name,
+            [items[i] for i in positions],
+            num_padding_examples=-len(items) % batch_size if fills_batches else 0,
+        ) as path:
+            yield _Records(path, positions)
+
+    def _build_estimator(self, seed, batch_size, training_spec=None, save_steps=None):
+        files = self.files
+        return estimators.build_estimator(
+            model_fn_builder(
+                files.config,
+                len(files.labels),
+                self._device.use_tpu,
+                self._numerics,
+                training_spec,
+            ),
+            self._output_dir,
+            self._device,
+            train_batch_size=batch_size,
+            eval_batch_size=batch_size,
+            predict_batch_size=batch_size,
+            save_checkpoints_steps=save_steps,
+            keep_checkpoint_max=_CHECKPOINTS_KEPT,
+            seed=seed,
+        )
+
+    def _train_epoch(self, source, training, plan, epoch, num_done):
+        """Trains to the end of an epoch, `num_done` of whose steps are done."""
+
+        def training_spec(loss):
+            schedule = estimators.Schedule(
+                training.optimizer,
+                training.learning_rate,
+                plan.num_steps,
+                int(plan.num_steps * training.warmup_proportion),
+            )
+            return estimators.training_spec(
+                loss,
+                {},
+                schedule,
+                training.batch_size,
+                self._output_dir,
+                training.init_checkpoint,
+                self._device.use_tpu,
+                training.allow_missing,
+                use_xla=self._numerics.use_xla,
+            )
+
+        # Each epoch has a graph of its own: with one seed for all of them, every
+        # epoch would draw the same dropout masks and order.
+        seed = np.random.RandomState([self._seed, epoch]).randint(2**31 - 1)
+        estimator = self._build_estimator(
+            seed, training.batch_size, training_spec, training.save_checkpoints_steps
+        )
+        input_fn = features.training_input_fn(
+            source.path,
+            len(source.positions),
+            seed=seed,
+            skip_batches=num_done,
+            padded_length=self._padded_length,
+        )
+        estimators.run_steps(
+            estimator, input_fn, plan.epochs[epoch][1], plan.num_steps, [source.path]
+        )
+
+    def _is_complete(self, plan, step, history):
+        """Whether all is trained and scored; `history` is None without a dev file."""
+        if step < plan.num_steps:
+            return False
+        if history is None:
+            return self._best_step() == step
+        return step > plan.num_steps or any(entry["step"] == step for entry in history)
+
+    def _best_step(self):
+        """The step of the model in `best/`; None where there is none, or not whole."""
+        try:
+            best = checkpoints.latest_checkpoint(self.best_dir)
+            return best and checkpoints.resume_step(best, self.best_dir)
+        except UserError:
+            return None
+
+    def _read_history(self, step):
+        """Dev scores of the epochs up to `step`; later ones are a deleted run's."""
+        path = os.path.join(self._output_dir, EPOCH_SCORES_FILE)
+        if not tf.io.gfile.exists(path):
+            return []
+        history = json_files.read(path, _EPOCH_SCORES_SCHEMA, _EPOCH_SCORES_ADVICE)
+        return [metrics.summary(entry) for entry in history if entry["step"] <= step]
+
+    def _score_epoch(self, data, source, epoch, step, history):
+        """Scores dev after an epoch, unless `history` has it; keeps the best model."""
+        if any(entry["step"] == step for entry in history):
+            return
+        checkpoint = checkpoints.latest_checkpoint(self._output_dir)
+        scores = self._score(
+            data, self._predict(source, checkpoint, self._eval_batch_size)
+        )
+        is_best = all(_rank(scores) > _rank(entry) for entry in history)
+        _LOGGER.info(
+            "epoch %d, step %d: dev accuracy %.4f, loss %.4f, F1 %.4f%s",
+            epoch + 1,
+            step,
+            scores["accuracy"],
+            scores["loss"],
+            scores["f1"],
+            ", the best so far" if is_best else "",
+        )
+        if is_best:
+            self._save_best(checkpoint)
+            estimators.write_results(self.best_dir, {"dev": scores})
+        # Last: a run killed before this line scores the epoch again.
+        history.append(dict(metrics.summary(scores), step=step, epoch=epoch + 1))
+        model_files.write_json(
+            os.path.join(self._output_dir, EPOCH_SCORES_FILE), history
+        )
+
+    def _save_best(self, checkpoint):
+        """Makes `best/` a complete model directory with this checkpoint alone."""
+        model_files.save(self.best_dir, self.files)
+        kept = checkpoints.write_stripped(
+            checkpoint, os.path.join(self.best_dir, "model.ckpt")
+        )
+        for name in tf.io.gfile.listdir(self.best_dir):
+            is_kept = name.startswith(os.path.basename(kept) + ".")
+            if name.startswith("model.ckpt-") and not is_kept:
+                tf.io.gfile.remove(os.path.join(self.best_dir, name))
+
+    def _best_checkpoint(self):
+        checkpoint = model_directory.find_checkpoint(self.best_dir)
+        if checkpoint is None:
+            raise UserError(
+                "--output_dir={} holds no fine-tuned model; run with --do_train "
+                "first".format(self._output_dir)
+            )
+        return checkpoint
+
+    def _predict(self, source, checkpoint, batch_size):
+        """Log-probabilities, float32 [num_examples, num_labels], in data order."""
+        estimator = self._build_estimator(self._seed, batch_size)
+        input_fn = features.prediction_input_fn(source.path, self._padded_length)
+        with estimators.one_line_errors([source.path]):
+            batches = list(
+                estimator.predict(
+                    input_fn, checkpoint_path=checkpoint, yield_single_examples=False
+                )
+            )
+        rows = np.concatenate([batch["log_probabilities"] for batch in batches])
+        is_real = np.concatenate([batch["is_real_example"] for batch in batches])
+        ordered = np.empty_like(rows[is_real == 1])
+        ordered[source.positions] = rows[is_real == 1]
+        if not np.isfinite(ordered).all():
+            raise UserError(
+                "{} predicts NaN: its weights are damaged or its training diverged; "
+                "take an earlier checkpoint, or train again with a lower "
+                "--learning_rate into another --output_dir".format(checkpoint)
+            )
+        return ordered
+
+    def _score(self, data, log_probabilities):
+        label_ids = [self.files.labels.index(e.label) for e in data.examples]
+        return metrics.score(label_ids, log_probabilities, self.files.labels)
+
+
+def format_predictions(labels, probabilities, header):
+    """Predictions as TSV: the label, then the probability of each class.
+
+    Args:
+      labels: names of the classes.
+      probabilities: float [num_examples, len(labels)].
+      header: whether the first line names the columns.
+
+    Returns:
+      Text with one line per example.
+    """
+    lines = ["\t".join(("label",) + tuple(labels))] if header else []
+    for row in probabilities:
+        values = ["{:.6f}".format(value) for value in row]
+        lines.append("\t".join([labels[int(np.argmax(row))]] + values))
+    return "\n".join(lines) + "\n"
+
+
+def _rank(scores):
+    """What the best checkpoint has most of: accuracy, then likelihood."""
+    return scores["accuracy"], -scores["loss"]

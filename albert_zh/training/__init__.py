@@ -1,0 +1,1 @@
+"""What every training shares: Estimator, devices, precision, resuming."""

@@ -1,0 +1,99 @@
+"""Training that SIGTERM ends in good order, as machines send it that are taken away."""
+
+import os
+import signal
+import time
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+import optimization
+from albert_zh.base.errors import Stopped
+
+# Seconds within which another signal is the same one: a scheduler may send it to a
+# launcher and to the processes that the launcher passes it on to.
+_REPEAT_SECONDS = 5.0
+
+
+class SigtermHook(tf.train.SessionRunHook):
+    """Ends a session after the step, on TPU the loop, in which SIGTERM arrives.
+
+    Estimator then saves a checkpoint, as at the end of every training. Give the hook
+    to `Estimator.train` within `with SigtermHook() as hook`, in the main thread: the
+    signal is taken from there to the end of the block. Another one, some seconds
+    later, ends the process as usual, as soon as Python can handle it: between two
+    steps. Workers that train together all end after the step in which one of them has
+    the signal, as none can take a step without the others.
+    """
+
+    def __init__(self):
+        self._requested_at = None  # seconds, when this process had the signal
+        self._stops = False  # of the session, so of all workers
+        self._previous_handler = None
+        self._step = None
+
+    def __enter__(self):
+        self._previous_handler = signal.signal(signal.SIGTERM, self._request)
+        return self
+
+    def __exit__(self, *exception):
+        signal.signal(signal.SIGTERM, self._previous_handler)
+
+    def _request(self, signal_number, frame):
+        del signal_number, frame  # part of the interface
+        now = time.monotonic()
+        if self._requested_at is None:
+            self._requested_at = now
+        elif now - self._requested_at > _REPEAT_SECONDS:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    @property
+    def is_requested(self):
+        """Whether this process has the signal."""
+        return self._requested_at is not None
+
+    def begin(self):
+        self._global_step = tf.train.get_global_step()
+        self._share = None
+        if tf.distribute.has_strategy():
+            strategy = tf.distribute.get_strategy()
+            shares = strategy.extended.call_for_each_replica(self._share_requested)
+            self._share = strategy.experimental_local_results(shares)[0]
+
+    def _share_requested(self):
+        """In a replica: the share of all replicas whose process has the signal."""
+        flag = tf.py_func(lambda: np.float32(self.is_requested), [], tf.float32)
+        flag.set_shape([])
+        return optimization.mean_over_replicas([flag])[0]
+
+    def before_run(self, run_context):
+        if self._share is None:
+            return None
+        return tf.train.SessionRunArgs(self._share)
+
+    def after_run(self, run_context, run_values):
+        if self._share is None:
+            self._stops = self.is_requested
+        else:
+            self._stops = bool(run_values.results > 0)
+        if self._stops:
+            run_context.request_stop()
+
+    def end(self, session):
+        self._step = int(session.run(self._global_step))
+
+    def check(self, num_train_steps, step=None):
+        """Raises `Stopped` where the signal has arrived; call it after training.
+
+        Args:
+          num_train_steps: int, of the whole training.
+          step: int, the step that is saved; by default the session's last.
+        """
+        if self._stops or self.is_requested:
+            raise Stopped(
+                "stopped by SIGTERM at step {} of {}, which is saved; what comes after "
+                "training was left out; give the same command again to go on".format(
+                    self._step if step is None else step, num_train_steps
+                )
+            )

@@ -1,0 +1,97 @@
+"""JSON that may be damaged: it has the right types, or one line says what is wrong."""
+
+import json
+
+import hypothesis
+import hypothesis.strategies as st
+import pytest
+
+from albert_zh.base import json_files
+from albert_zh.base.errors import UserError
+
+SCHEMA = {
+    "type": "object",
+    "required": ["name", "sizes"],
+    "properties": {
+        "name": {"type": "string"},
+        "sizes": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+    },
+    "additionalProperties": False,
+}
+RIGHT = {"name": "字", "sizes": [0, 7]}
+
+
+def test_a_right_file_is_read(tmp_path):
+    path = tmp_path / "a.json"
+    for mark in (b"", b"\xef\xbb\xbf"):
+        path.write_bytes(mark + json.dumps(RIGHT).encode())
+        assert json_files.read(str(path), SCHEMA, "delete it") == RIGHT
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "Expecting value"),
+        (b'{"name": "a"', "Expecting"),
+        (b"\xff\xfe", "byte 0 is not UTF-8"),
+        (b"null", "None is not of type 'object'"),
+        (b"[]", "is not of type 'object'"),
+        (b'{"name": "a"}', "'sizes' is a required property"),
+        (b'{"name": 1, "sizes": []}', "name: 1 is not of type 'string'"),
+        (b'{"name": "a", "sizes": [1, -1]}', "sizes[1]: -1 is less than the minimum"),
+        (b'{"name": "a", "sizes": [true]}', "sizes[0]: True is not of type 'integer'"),
+        (b'{"name": "a", "sizes": [1.0]}', "sizes[0]: 1.0 is not of type 'integer'"),
+        (b'{"name": "a", "sizes": [], "b": 1}', "'b' was unexpected"),
+        (b'{"name": "a", "sizes": [NaN]}', "it holds NaN"),
+        (b'{"name": "a", "sizes": [-Infinity]}', "it holds -Infinity"),
+        (b'{"name": "\\ud800", "sizes": []}', "half a surrogate pair"),
+        (b'{"\\ud800": 1, "name": "a", "sizes": []}', "half a surrogate pair"),
+        (b"[" * 100000, "nested too deeply"),
+        (b'{"name": "a\\u001b[31m", "sizes": 1}', "sizes: 1 is not of type 'array'"),
+        (b'{"name": ["\\u001b[31m"], "sizes": []}', "name: ['\\x1b[31m']"),
+    ],
+)
+def test_a_damaged_file_is_one_line(tmp_path, content, problem):
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as error:
+        json_files.read(str(path), SCHEMA, "delete it")
+    message = str(error.value)
+    assert message.startswith("{}: damaged (".format(path))
+    assert problem in message and message.endswith("; delete it")
+    assert len(message) < len(str(path)) + 400 and "\n" not in message
+
+
+def test_a_huge_integer_is_one_line(tmp_path):
+    content = b'{"name": "a", "sizes": ' + b"9" * 5000 + b"}"
+    with pytest.raises(ValueError) as error:
+        json_files.parse(content, SCHEMA)
+    assert len(str(error.value)) < 400
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match="cannot read .*missing.json"):
+        json_files.read(str(tmp_path / "missing.json"), SCHEMA, "delete it")
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@hypothesis.given(_VALUES)
+def test_any_value_matches_or_is_refused_in_a_line(value):
+    content = json.dumps(value).encode()
+    try:
+        read = json_files.parse(content, SCHEMA)
+    except ValueError as error:
+        assert "\n" not in str(error) and len(str(error)) < 400
+    else:
+        assert read == value and set(read) == {"name", "sizes"}
+
+
+@hypothesis.given(st.binary(max_size=200))
+def test_any_bytes_match_or_are_refused(content):
+    with pytest.raises(ValueError):
+        json_files.parse(content, SCHEMA)

@@ -1,0 +1,147 @@
+"""What the JSON files of a model directory may hold."""
+
+import json
+
+import pytest
+
+import modeling
+from albert_zh.base.errors import UserError
+from albert_zh.models import settings as model_settings
+from albert_zh.tasks import model_files
+
+LABELS = {
+    "task_name": "pair",
+    "labels": ["no", "是"],
+    "do_lower_case": True,
+    "normalize_punctuation": False,
+    "max_seq_length": 8,
+}
+CONFIG = {
+    "vocab_size": 9,
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 8,
+    "max_position_embeddings": 8,
+}
+DEEP = "[" * 50000 + "]" * 50000
+
+
+def write(path, value):
+    """Writes a value as JSON, a str as it is."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize("length", [5, 8])
+def test_settings_that_are_right_are_read(tmp_path, length):
+    settings = dict(LABELS, max_seq_length=length)
+    write(tmp_path / "albert_config.json", CONFIG)
+    path = write(tmp_path / "labels.json", settings)
+    assert model_settings.read_labels(path) == settings
+    model_settings.check_labels(settings, "somewhere")
+    assert model_files.task_settings(model_files.load(str(tmp_path))) == settings
+
+
+WRONG_SETTINGS = [
+    {"max_seq_length": value} for value in (-5, 0, 4, 32.5, 8.0, "8", True, None, 2**31)
+]
+WRONG_SETTINGS += [
+    {name: value}
+    for name in ("do_lower_case", "normalize_punctuation")
+    for value in ("no", 0, 1, None, [])
+]
+WRONG_SETTINGS += [
+    {"labels": value}
+    for value in (
+        [],
+        ["one"],
+        ["a", "a"],
+        ["a", ""],
+        ["a", 1],
+        ["a", "b\tc"],
+        ["a", "b\n"],
+        "ab",
+        {"a": 0, "b": 1},
+        None,
+    )
+]
+WRONG_SETTINGS += [{"task_name": value} for value in ("", 5, None, [])]
+WRONG_SETTINGS += [{"another": 1}]
+
+
+@pytest.mark.parametrize("change", WRONG_SETTINGS, ids=str)
+def test_settings_that_are_wrong_are_named(tmp_path, change):
+    write(tmp_path / "albert_config.json", CONFIG)
+    path = write(tmp_path / "labels.json", dict(LABELS, **change))
+    with pytest.raises(UserError, match="labels.json: damaged ") as error:
+        model_files.load(str(tmp_path))
+    assert "\n" not in str(error.value) and str(error.value).startswith(path)
+    with pytest.raises(UserError, match="^model: .* cannot be used"):
+        model_settings.check_labels(dict(LABELS, **change), "model")
+
+
+@pytest.mark.parametrize("name", sorted(LABELS))
+def test_no_setting_may_be_missing(tmp_path, name):
+    settings = {key: value for key, value in LABELS.items() if key != name}
+    with pytest.raises(UserError, match="'{}' is a required property".format(name)):
+        model_settings.read_labels(write(tmp_path / "labels.json", settings))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", DEEP, '{"labels": NaN}'])
+def test_what_is_no_object_is_named(tmp_path, text):
+    path = write(tmp_path / "file.json", text)
+    for read in (
+        model_settings.read_labels,
+        model_settings.read_config,
+        lambda path: model_settings.read_casing(path, True),
+        lambda path: model_settings.read_casing(path, False),
+    ):
+        with pytest.raises(UserError, match="file.json: damaged ") as error:
+            read(path)
+        assert "\n" not in str(error.value) and len(str(error.value)) < 1000
+
+
+def test_the_length_is_one_that_the_config_has(tmp_path):
+    write(tmp_path / "albert_config.json", CONFIG)
+    write(tmp_path / "labels.json", dict(LABELS, max_seq_length=9))
+    with pytest.raises(UserError, match="max_seq_length 9 is above .* 8 of the config"):
+        model_files.load(str(tmp_path))
+
+
+def test_a_task_that_nobody_knows_is_named(tmp_path):
+    write(tmp_path / "albert_config.json", CONFIG)
+    write(tmp_path / "labels.json", dict(LABELS, task_name="qqp\nx"))
+    with pytest.raises(UserError, match=r"labels.json: task_name is 'qqp\\nx'"):
+        model_files.load(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"hidden_size": "8"}, "hidden_size must be a positive integer"),
+        ({"hidden_act": []}, "config.json: "),
+        ({"vocab_size": 10**5000}, "damaged"),
+        ({"vocab_size": 2**31}, "damaged .*maximum"),
+        ({"initializer_range": float("nan")}, "damaged .*NaN"),
+        ({"a\nb": 1}, r"unknown config key a\\nb"),
+        ({"ln_type": {}, "embedding_size": 4}, "ln_type must be one of"),
+    ],
+)
+def test_a_config_that_is_wrong_is_one_line(tmp_path, change, words):
+    settings = dict(CONFIG, **change)
+    if change.get("vocab_size", 0) > 2**64:
+        settings = json.dumps(CONFIG).replace("9", "1" + "0" * 5000)
+    path = write(tmp_path / "config.json", settings)
+    with pytest.raises(UserError, match=words) as error:
+        model_settings.read_config(path)
+    assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match="no such config file"):
+        model_settings.read_config(str(tmp_path / "none.json"))
+
+
+def test_a_config_that_is_right_is_read(tmp_path):
+    path = write(tmp_path / "config.json", CONFIG)
+    expected = modeling.AlbertConfig.from_dict(CONFIG).to_dict()
+    assert model_settings.read_config(path).to_dict() == expected
