@@ -13,7 +13,7 @@ import hashlib
 import logging
 
 import tokenization
-from albert_zh import engines
+from albert_zh import engines, flags
 from albert_zh.base import console, files, pictures
 from albert_zh.base.errors import UserError, as_user_error
 from albert_zh.command_line import positive_int
@@ -44,6 +44,13 @@ _SETTINGS = (
     "dupe_factor",
     "random_seed",
 )
+
+
+_READERS = {
+    "engine=local": ("num_workers",),
+    "engine=spark": ("spark_master",),
+    "masking=static": ("max_predictions_per_seq", "masked_lm_prob", "ngram"),
+}
 
 
 def build_parser():
@@ -111,7 +118,7 @@ def _add_instance_arguments(parser):
         help="masked tokens in a record at most, static masking only; default: "
         "{}".format(masking.MaskSettings().max_predictions_per_seq),
     )
-    command_line.add_mask_arguments(parser, "static masking only")
+    flags.add_mask_arguments(parser, "static masking only")
     add("--short_seq_prob", type=float, default=0.1, help="share of short records")
     add(
         "--dupe_factor",
@@ -138,7 +145,7 @@ def main(args):
     """Makes the records; see `build_parser` for the arguments."""
     with as_user_error(ValueError, OSError, ImportError):
         settings = _settings(args)
-        _check_engine_flags(args)
+        flags.check_read(args, _READERS)
         if args.report:
             pictures.require_matplotlib("--report")
         paths = corpus.expand_input_files(args.input_file)
@@ -170,14 +177,8 @@ def main(args):
 
 def _settings(args):
     """Returns the `instances.Settings` of the flags, whose defaults are filled in."""
-    masks = command_line.given_mask_settings(args)
+    masks = flags.given_mask_settings(args)
     is_static = args.masking == "static"
-    if masks and not is_static:
-        raise UserError(
-            "--{}: with --masking=dynamic it belongs to run_pretraining.py".format(
-                sorted(masks)[0]
-            )
-        )
     if args.dupe_factor is None:
         args.dupe_factor = 10 if is_static else 1
     settings = instances.Settings(
@@ -188,14 +189,6 @@ def _settings(args):
     )
     settings.check()
     return settings
-
-
-def _check_engine_flags(args):
-    """Raises `UserError` for flags of the other engine."""
-    if args.engine == "spark" and args.num_workers is not None:
-        raise UserError("--num_workers is for --engine=local; Spark has its own")
-    if args.engine == "local" and args.spark_master is not None:
-        raise UserError("--spark_master needs --engine=spark")
 
 
 def _engine(args):

@@ -13,6 +13,7 @@ from albert_zh import command_line  # isort: split
 import logging
 
 import optimization
+from albert_zh import flags
 from albert_zh.base import console
 from albert_zh.base.errors import UserError
 from albert_zh.models import directory as model_directory
@@ -31,9 +32,27 @@ from albert_zh.training import estimator as estimators
 
 _LOGGER = logging.getLogger(__name__)
 
-
-def _names(text):
-    return tuple(name.strip() for name in text.split(","))
+_TRAINING = (
+    "train_file",
+    "train_batch_size",
+    "learning_rate",
+    "num_train_epochs",
+    "warmup_proportion",
+    "optimizer",
+    "dropout",
+    "save_checkpoints_steps",
+    "allow_missing",
+    "seed",
+)
+_SCORING = ("dev_file", "eval_batch_size", "ignore_labels")
+_READERS = {
+    "do_train": _TRAINING + _SCORING + ("data_dir",),
+    "do_eval": _SCORING + ("data_dir", "test_file"),
+    "do_predict": ("data_dir", "test_file", "predict_file", "predict_batch_size"),
+    "text": ("predict_batch_size",),
+    "text_pair": ("predict_batch_size",),
+    "use_tpu": flags.TPU_FLAGS,
+}
 
 
 def build_parser():
@@ -52,8 +71,17 @@ def build_parser():
     for split in ("train", "dev", "test"):
         add("--{}_file".format(split), help="instead of the one in --data_dir")
     add("--predict_file", help="file to predict, labelled or not; default: test")
-    add("--labels", type=_names, help="class names, comma-separated; default: found")
-    add("--ignore_labels", type=_names, default=(), help="leave these rows out")
+    add(
+        "--labels",
+        type=command_line.names,
+        help="class names, comma-separated; default: found",
+    )
+    add(
+        "--ignore_labels",
+        type=command_line.names,
+        default=(),
+        help="leave these rows out",
+    )
 
     add(
         "--model_dir",
@@ -76,15 +104,30 @@ def build_parser():
     add("--train_batch_size", type=command_line.positive_int, default=32)
     add("--eval_batch_size", type=command_line.positive_int, default=64)
     add("--predict_batch_size", type=command_line.positive_int, default=64)
-    add("--learning_rate", type=float, default=5e-5, help="peak of the schedule")
-    add("--num_train_epochs", type=float, default=3.0, help="may be fractional")
-    add("--warmup_proportion", type=float, default=0.1, help="share of the steps")
+    add(
+        "--learning_rate",
+        type=command_line.positive_number,
+        default=5e-5,
+        help="peak of the schedule",
+    )
+    add(
+        "--num_train_epochs",
+        type=command_line.positive_number,
+        default=3.0,
+        help="may be fractional",
+    )
+    add(
+        "--warmup_proportion",
+        type=command_line.share,
+        default=0.1,
+        help="share of the steps",
+    )
     add("--optimizer", choices=optimization.OPTIMIZERS, default="adamw")
-    command_line.add_dropout_argument(parser)
+    flags.add_dropout_argument(parser)
     add("--save_checkpoints_steps", type=command_line.positive_int, default=1000)
     add("--seed", type=command_line.non_negative_int, default=12345)
-    command_line.add_device_arguments(parser)
-    command_line.add_numerics_arguments(parser)
+    flags.add_device_arguments(parser)
+    flags.add_numerics_arguments(parser)
     return parser
 
 
@@ -139,19 +182,11 @@ def _check_flags(args, task):
     if args.text if task.is_pair else args.text_pair:
         right = "--text_pair A B" if task.is_pair else "--text A"
         raise UserError("--task_name={} takes {}".format(args.task_name, right))
-    if args.dropout is not None and not args.do_train:
-        raise UserError("--dropout is of use in training only: give --do_train, too")
-    for name, is_right, expected in (
-        ("learning_rate", args.learning_rate > 0, "more than 0"),
-        ("num_train_epochs", args.num_train_epochs > 0, "more than 0"),
-        ("warmup_proportion", 0 <= args.warmup_proportion < 1, "0 to below 1"),
-        ("max_seq_length", (args.max_seq_length or 5) >= 5, "at least 5"),
-        ("seed", args.seed < 2**32, "below 2**32"),
-    ):
-        if not is_right:
-            raise UserError(
-                "--{}={}: expected {}".format(name, getattr(args, name), expected)
-            )
+    flags.check_read(args, _READERS)
+    if args.max_seq_length is not None and args.max_seq_length < 5:
+        raise UserError(
+            "--max_seq_length={}: expected at least 5".format(args.max_seq_length)
+        )
 
 
 def _classifier_files(args, task, train_data):

@@ -24,6 +24,7 @@ from typing import List, NamedTuple, Optional
 import numpy as np
 
 import tokenization
+from albert_zh import flags
 from albert_zh.base import console
 from albert_zh.base.errors import UserError, as_user_error
 from albert_zh.command_line import positive_int
@@ -41,6 +42,27 @@ from albert_zh.training import estimator as estimators
 
 _LOGGER = logging.getLogger(__name__)
 
+_READERS = {
+    "do_train": (
+        "train_batch_size",
+        "micro_batch_size",
+        "learning_rate",
+        "num_train_steps",
+        "num_warmup_steps",
+        "optimizer",
+        "dropout",
+        "save_checkpoints_steps",
+        "keep_checkpoint_max",
+        "shuffle_buffer_size",
+        "deterministic_input",
+        "distribution",
+        "seed",
+    ),
+    "do_eval": ("eval_input_file", "eval_batch_size", "max_eval_steps"),
+    "use_tpu": flags.TPU_FLAGS,
+    "distribution=multi_worker": ("worker_timeout", "allow_open_ports"),
+}
+
 
 def build_parser():
     """Returns the command's parser."""
@@ -48,9 +70,9 @@ def build_parser():
     _add_model_arguments(parser)
     _add_record_arguments(parser)
     _add_training_arguments(parser)
-    command_line.add_device_arguments(parser)
-    command_line.add_numerics_arguments(parser)
-    command_line.add_distribution_arguments(parser)
+    flags.add_device_arguments(parser)
+    flags.add_numerics_arguments(parser)
+    flags.add_distribution_arguments(parser)
     return parser
 
 
@@ -80,7 +102,7 @@ def _add_record_arguments(parser):
         default=51,
         help="of the records; masked tokens at most where they are masked here",
     )
-    command_line.add_mask_arguments(parser, "for records of --masking=dynamic only")
+    flags.add_mask_arguments(parser, "for records of --masking=dynamic only")
     add(
         "--shuffle_buffer_size",
         type=positive_int,
@@ -114,7 +136,7 @@ def _add_training_arguments(parser):
     add("--eval_batch_size", type=positive_int, default=64, help="sequences a step")
     add(
         "--learning_rate",
-        type=float,
+        type=command_line.positive_number,
         default=0.00176,
         help="peak rate; scale it by sqrt(batch/4096) for LAMB",
     )
@@ -126,7 +148,7 @@ def _add_training_arguments(parser):
         help="steps of linear warm-up",
     )
     add("--optimizer", choices=("lamb", "adamw"), default="lamb", help="update rule")
-    command_line.add_dropout_argument(parser)
+    flags.add_dropout_argument(parser)
     add("--save_checkpoints_steps", type=positive_int, default=1000, help="steps")
     add("--keep_checkpoint_max", type=positive_int, default=5, help="checkpoints kept")
     add("--max_eval_steps", type=positive_int, default=100, help="batches at most")
@@ -200,32 +222,11 @@ def _check_flags(args):
     """Raises `UserError` for flags that are wrong whatever the files hold."""
     if not args.do_train and not args.do_eval:
         raise UserError("give --do_train=True, --do_eval=True or both")
-    if not 0 < args.learning_rate < float("inf"):
-        raise UserError(
-            "--learning_rate must be positive, received {}".format(args.learning_rate)
-        )
-    if args.worker_timeout is not None and args.distribution != "multi_worker":
-        raise UserError("--worker_timeout is of use with --distribution=multi_worker")
-    if args.allow_open_ports and args.distribution != "multi_worker":
-        raise UserError("--allow_open_ports requires --distribution=multi_worker")
-    if not args.do_train:
-        _check_training_flags_absent(args)
+    flags.check_read(args, _READERS)
     if args.do_train and args.num_warmup_steps >= args.num_train_steps:
         raise UserError(
             "--num_warmup_steps {} leaves nothing of --num_train_steps {}; a tenth of "
             "them is usual".format(args.num_warmup_steps, args.num_train_steps)
-        )
-
-
-def _check_training_flags_absent(args):
-    """Raises `UserError` for flags that an evaluation would ignore."""
-    given = [name for name in ("micro_batch_size", "dropout") if getattr(args, name)]
-    if args.distribution != "none":
-        given.append("distribution")
-    if given:
-        raise UserError(
-            "--{} is of use in training only; give --do_train, too, or leave it "
-            "out".format(given[0])
         )
 
 
@@ -338,7 +339,7 @@ def _records(args, patterns, config, start):
             "vocabulary: give --vocab_file or --spm_model_file".format(files[0])
         )
     with as_user_error(ValueError, OSError, ImportError):
-        settings = masking.MaskSettings(**command_line.given_mask_settings(args))
+        settings = masking.MaskSettings(**flags.given_mask_settings(args))
         settings.check()
         vocabulary = instances.Vocabulary.from_tokenizer(
             tokenization.FullTokenizer(
@@ -379,10 +380,10 @@ def _position(args, files, step, spread):
     """Returns the `input_pipeline.Position` where the input of training goes on."""
     if step >= args.num_train_steps:
         return input_pipeline.BEGINNING  # nothing is left to train
-    flags = ["seed", "shuffle_buffer_size", "num_input_threads", "deterministic_input"]
+    names = ["seed", "shuffle_buffer_size", "num_input_threads", "deterministic_input"]
     # Each host of a pod, of 8 cores, reads files of its own.
-    flags += ["num_tpu_cores"] if args.use_tpu else []
-    order = {"--" + name: getattr(args, name) for name in flags}
+    names += ["num_tpu_cores"] if args.use_tpu else []
+    order = {"--" + name: getattr(args, name) for name in names}
     order["the number of workers"] = spread.num_workers
     return input_position.resume(
         args.output_dir, step, args.train_batch_size, files, order

@@ -1,17 +1,16 @@
-"""What every command shares: start-up check, flags, logging, one-line errors.
+"""What every command shares: start-up check, parser, logging, one-line errors.
 
-A command imports this module before anything that needs TensorFlow, so that an
-interpreter without it is told so in one line instead of by a traceback.
+A command imports this module first. It needs nothing but the standard library, and from
+then on an interpreter that lacks a package is told so in one line, not by a traceback.
 """
 
 import argparse
-import importlib.util
+import math
 import os
 import sys
 
 from albert_zh.base import console
 from albert_zh.base.errors import Stopped, UserError
-from albert_zh.data import masking
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -21,18 +20,28 @@ EXIT_INTERRUPTED = 130
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
-def _require_tensorflow():
-    """Exits with one line where this interpreter has no TensorFlow."""
-    if importlib.util.find_spec("tensorflow") is None:
-        sys.exit(
-            "{}: error: Python {}.{} ({}) has no TensorFlow; run "
-            "`pip install -r requirements.txt` with Python 3.7 or 3.9-3.11".format(
-                os.path.basename(sys.argv[0]), *sys.version_info[:2], sys.executable
-            )
+def _explain_missing_package(kind, error, traceback):
+    """A `sys.excepthook` that shows one line where an import found no package.
+
+    Raises:
+      SystemExit: with code 2 in that case.
+    """
+    if not issubclass(kind, ModuleNotFoundError) or not error.name:
+        sys.__excepthook__(kind, error, traceback)
+        return
+    sys.stderr.write(
+        "{}: error: Python {}.{} ({}) has no {}; run `pip install -r "
+        "requirements.txt` with Python 3.7 or 3.9-3.11\n".format(
+            os.path.basename(sys.argv[0]),
+            *sys.version_info[:2],
+            sys.executable,
+            error.name.split(".")[0],
         )
+    )
+    sys.exit(EXIT_USER_ERROR)
 
 
-_require_tensorflow()
+sys.excepthook = _explain_missing_package
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -68,93 +77,23 @@ class ArgumentParser(argparse.ArgumentParser):
             name, type=_boolean, nargs="?", const=True, default=default, help=help
         )
 
+    def parse_args(self, args=None, namespace=None):
+        """Parses like `argparse`.
 
-def add_mask_arguments(parser, condition):
-    """Adds the flags of how masks are drawn, absent where they are not given.
-
-    Args:
-      parser: `ArgumentParser`.
-      condition: str, when they are of use.
-    """
-    defaults = masking.MaskSettings()
-    for name, kind, text in (
-        ("masked_lm_prob", float, "share of tokens masked"),
-        ("ngram", positive_int, "words masked in a row at most"),
-    ):
-        text = "{}, {}; default: {}".format(text, condition, getattr(defaults, name))
-        parser.add_argument("--" + name, type=kind, help=text)
-
-
-def given_mask_settings(args):
-    """Returns the dict of those fields of `masking.MaskSettings` that are given."""
-    values = {name: getattr(args, name) for name in masking.MaskSettings._fields}
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def add_dropout_argument(parser):
-    """Adds the flag that turns the encoder's dropout on or off."""
-    parser.add_argument(
-        "--dropout",
-        type=_probability,
-        help="share of activations and attention zeroed in training, 0 for none; the "
-        "model's config goes along with it; default: as that config says",
-    )
-
-
-def add_device_arguments(parser):
-    """Adds the TPU flags, under the names of the published scripts."""
-    parser.add_bool("--use_tpu", False, "train on TPU instead of CPU or one GPU")
-    parser.add_argument("--tpu_name", help="name or grpc:// address of the TPU")
-    parser.add_argument("--tpu_zone", help="zone of the TPU; detected when absent")
-    parser.add_argument("--gcp_project", help="project of the TPU; detected likewise")
-    parser.add_argument("--master", help="TensorFlow master URL")
-    parser.add_argument(
-        "--num_tpu_cores", type=positive_int, default=8, help="TPU cores to use"
-    )
-    parser.add_argument(
-        "--iterations_per_loop",
-        type=positive_int,
-        default=1000,
-        help="training steps between two returns to the host, TPU only",
-    )
-
-
-def add_numerics_arguments(parser):
-    """Adds the flags of how a model computes; `numerics.choose` takes them."""
-    parser.add_argument(
-        "--precision",
-        choices=("float32", "bfloat16"),
-        help="of the matrix products; default: bfloat16 where the device has products "
-        "of it, else float32",
-    )
-    parser.add_bool(
-        "--xla",
-        None,
-        "let XLA compile the element-wise parts, anew for every new shape; default: "
-        "where it pays",
-    )
-
-
-def add_distribution_arguments(parser):
-    """Adds the flags of training on several devices, as `distribution.create` takes."""
-    parser.add_argument(
-        "--distribution",
-        choices=("none", "mirrored", "multi_worker"),
-        default="none",
-        help="what a batch is spread over: mirrored, the GPUs of this machine; "
-        "multi_worker, the workers that TF_CONFIG names (see launch_workers.py)",
-    )
-    parser.add_argument(
-        "--worker_timeout",
-        type=positive_int,
-        help="seconds to wait for the other workers, multi_worker only; default: 300",
-    )
-    parser.add_bool(
-        "--allow_open_ports",
-        False,
-        "let workers that are all on this machine open their ports to the network: "
-        "whoever reaches them can read and write files as you; multi_worker only",
-    )
+        Returns:
+          Namespace; its `given` is the frozenset of the flags that the user gave, by
+          their names in the namespace.
+        """
+        parsed = super().parse_args(args, namespace)
+        defaults = {action: action.default for action in self._actions}
+        for action in defaults:
+            action.default = argparse.SUPPRESS
+        try:
+            parsed.given = frozenset(vars(super().parse_args(args)))
+        finally:
+            for action, default in defaults.items():
+                action.default = default
+        return parsed
 
 
 def _boolean(text):
@@ -167,18 +106,32 @@ def _boolean(text):
     return values[text.lower()]
 
 
-def _probability(text):
+def names(text):
+    """An `argparse` type: a tuple of names separated by commas."""
+    return tuple(name.strip() for name in text.split(","))
+
+
+def share(text):
+    """An `argparse` type: a number from 0 to below 1."""
     value = float(text)
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError("expected 0 to below 1, received " + text)
     return value
 
 
+def positive_number(text):
+    """An `argparse` type: a finite number above 0."""
+    value = float(text)
+    if not (0 < value and math.isfinite(value)):
+        raise argparse.ArgumentTypeError("expected more than 0, received " + text)
+    return value
+
+
 def positive_int(text):
-    """An `argparse` type: an integer of at least 1."""
+    """An `argparse` type: an integer from 1 to 2**31 - 1."""
     value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("expected at least 1, received " + text)
+    if not 0 < value < 2**31:
+        raise argparse.ArgumentTypeError("expected 1 to 2**31 - 1, received " + text)
     return value
 
 

@@ -55,7 +55,7 @@ Device = collections.namedtuple(
 
 
 def device_from(args):
-    """Picks the `Device` out of flags added by `command_line.add_device_arguments`.
+    """Picks the `Device` out of flags added by `flags.add_device_arguments`.
 
     Raises:
       UserError: --use_tpu without --tpu_name or --master, or this TensorFlow has

@@ -1,0 +1,130 @@
+"""Groups of flags that several commands share, and which mode reads which flag."""
+
+from albert_zh.base.errors import UserError
+from albert_zh.command_line import positive_int, share
+from albert_zh.data import masking
+
+# Flags of `add_device_arguments` that have no meaning without a TPU.
+TPU_FLAGS = (
+    "tpu_name",
+    "tpu_zone",
+    "gcp_project",
+    "num_tpu_cores",
+    "iterations_per_loop",
+)
+
+
+def check_read(args, readers):
+    """Refuses flags that the modes asked for do not read.
+
+    Args:
+      args: Namespace of `command_line.ArgumentParser.parse_args`.
+      readers: dict mode -> tuple of flags, names without their dashes. A mode is the
+        name of a flag, which turns it on by any value that is true, or "name=value".
+        A flag may stand under several modes; what stands under none is read by all.
+
+    Raises:
+      UserError: names a flag that was given and is not read, and what reads it.
+    """
+    for name in sorted(args.given):
+        modes = [mode for mode, flags in readers.items() if name in flags]
+        if modes and not any(_is_on(args, mode) for mode in modes):
+            raise UserError(
+                "--{} requires {}; add it or remove --{}".format(
+                    name, " or ".join("--" + mode for mode in modes), name
+                )
+            )
+
+
+def _is_on(args, mode):
+    name, _, value = mode.partition("=")
+    held = getattr(args, name)
+    return str(held) == value if value else bool(held)
+
+
+def add_mask_arguments(parser, condition):
+    """Adds the flags of how masks are drawn, absent where they are not given.
+
+    Args:
+      parser: `ArgumentParser`.
+      condition: str, when they are read.
+    """
+    defaults = masking.MaskSettings()
+    for name, kind, text in (
+        ("masked_lm_prob", float, "share of tokens masked"),
+        ("ngram", positive_int, "words masked in a row at most"),
+    ):
+        text = "{}, {}; default: {}".format(text, condition, getattr(defaults, name))
+        parser.add_argument("--" + name, type=kind, help=text)
+
+
+def given_mask_settings(args):
+    """Returns the dict of those fields of `masking.MaskSettings` that are given."""
+    values = {name: getattr(args, name) for name in masking.MaskSettings._fields}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def add_dropout_argument(parser):
+    """Adds the flag that turns the encoder's dropout on or off."""
+    parser.add_argument(
+        "--dropout",
+        type=share,
+        help="share of activations and attention zeroed in training, 0 for none; the "
+        "model's config goes along with it; default: as that config says",
+    )
+
+
+def add_device_arguments(parser):
+    """Adds the TPU flags, under the names of the published scripts."""
+    parser.add_bool("--use_tpu", False, "train on TPU instead of CPU or one GPU")
+    parser.add_argument("--tpu_name", help="name or grpc:// address of the TPU")
+    parser.add_argument("--tpu_zone", help="zone of the TPU; detected when absent")
+    parser.add_argument("--gcp_project", help="project of the TPU; detected likewise")
+    parser.add_argument("--master", help="TensorFlow master URL")
+    parser.add_argument(
+        "--num_tpu_cores", type=positive_int, default=8, help="TPU cores to use"
+    )
+    parser.add_argument(
+        "--iterations_per_loop",
+        type=positive_int,
+        default=1000,
+        help="training steps between two returns to the host, TPU only",
+    )
+
+
+def add_numerics_arguments(parser):
+    """Adds the flags of how a model computes; `numerics.choose` takes them."""
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        help="of the matrix products; default: bfloat16 where the device has products "
+        "of it, else float32",
+    )
+    parser.add_bool(
+        "--xla",
+        None,
+        "let XLA compile the element-wise parts, anew for every new shape; default: "
+        "where it pays",
+    )
+
+
+def add_distribution_arguments(parser):
+    """Adds the flags of training on several devices, as `distribution.create` takes."""
+    parser.add_argument(
+        "--distribution",
+        choices=("none", "mirrored", "multi_worker"),
+        default="none",
+        help="what a batch is spread over: mirrored, the GPUs of this machine; "
+        "multi_worker, the workers that TF_CONFIG names (see launch_workers.py)",
+    )
+    parser.add_argument(
+        "--worker_timeout",
+        type=positive_int,
+        help="seconds to wait for the other workers, multi_worker only; default: 300",
+    )
+    parser.add_bool(
+        "--allow_open_ports",
+        False,
+        "let workers that are all on this machine open their ports to the network: "
+        "whoever reaches them can read and write files as you; multi_worker only",
+    )

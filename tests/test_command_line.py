@@ -1,0 +1,193 @@
+"""Flags that every command takes the same way, and interpreters without packages."""
+
+import argparse
+import os
+import subprocess
+import sys
+
+import hypothesis
+import hypothesis.strategies as st
+import pytest
+
+import create_pretraining_data
+import run_classifier
+import run_pretraining
+from albert_zh import command_line, flags
+from albert_zh.base.errors import UserError
+
+COMMANDS = [
+    "build_vocab",
+    "convert_checkpoint",
+    "create_pretraining_data",
+    "download_model",
+    "inspect_checkpoint",
+    "launch_workers",
+    "plot_training",
+    "run_classifier",
+    "run_demo",
+    "run_pretraining",
+]
+
+
+def _bare_python(repository, script, *arguments):
+    """Runs a command in an interpreter that finds no installed package."""
+    environment = dict(os.environ)
+    environment.pop("PYTHONPATH", None)
+    return subprocess.run(
+        [sys.executable, "-S", str(repository / script)] + list(arguments),
+        capture_output=True,
+        encoding="utf-8",
+        env=environment,
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_bare_interpreter_is_one_line(repository, command):
+    done = _bare_python(repository, command + ".py", "--help")
+    if command in ("launch_workers", "run_demo"):
+        assert done.returncode == 0 and "usage:" in done.stdout
+        return
+    assert done.returncode == command_line.EXIT_USER_ERROR
+    lines = done.stderr.strip().split("\n")
+    assert len(lines) == 1
+    assert lines[0].startswith("{}.py: error: Python ".format(command))
+    assert "pip install -r requirements.txt" in lines[0]
+
+
+def test_downloads_and_workers_need_no_tensorflow(repository):
+    script = (
+        "import sys; sys.modules['tensorflow'] = None\n"
+        "import download_model, launch_workers, build_vocab\n"
+        "download_model.build_parser(); launch_workers.build_parser()"
+    )
+    command = [sys.executable, "-c", script]
+    assert subprocess.call(command, cwd=str(repository)) == 0
+
+
+def _parser():
+    parser = command_line.ArgumentParser("a command")
+    parser.add_argument("--size", type=command_line.positive_int, default=3)
+    parser.add_argument("--text", action="append", default=[])
+    parser.add_bool("--do_train", False, "train")
+    parser.add_bool("--do_eval", False, "evaluate")
+    parser.add_argument("--kind", choices=("a", "b"), default="a")
+    return parser
+
+
+@pytest.mark.parametrize(
+    ("argv", "given"),
+    [
+        ([], set()),
+        (["--size=3"], {"size"}),
+        (["--text", "a", "--text", "b", "--do_train"], {"text", "do_train"}),
+        (["--do_train=false"], {"do_train"}),
+    ],
+)
+def test_a_parser_knows_what_was_given(argv, given):
+    parser = _parser()
+    for _ in range(2):  # the second time, defaults must be there still
+        args = parser.parse_args(argv)
+        assert args.given == given
+        assert args.size == 3 and args.kind == "a"
+
+
+READERS = {"do_train": ("size", "text"), "do_eval": ("text",), "kind=b": ("do_eval",)}
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--size=3"], "--size requires --do_train; add it or remove --size"),
+        (["--size=3", "--do_train=false"], "--size requires --do_train"),
+        (["--text=a"], "--text requires --do_train or --do_eval"),
+        (["--do_eval", "--text=a"], "--do_eval requires --kind=b"),
+    ],
+)
+def test_a_flag_that_nobody_reads_is_refused(argv, message):
+    with pytest.raises(UserError, match=message):
+        flags.check_read(_parser().parse_args(argv), READERS)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["--do_train", "--size=3", "--text=a"],
+        ["--do_eval", "--text=a", "--kind=b"],
+        ["--kind=b"],
+    ],
+)
+def test_a_flag_that_a_mode_reads_is_taken(argv):
+    flags.check_read(_parser().parse_args(argv), READERS)
+
+
+@pytest.mark.parametrize(
+    "command", [create_pretraining_data, run_classifier, run_pretraining]
+)
+def test_every_flag_and_mode_of_a_table_exists(command):
+    known = {action.dest for action in command.build_parser()._actions}
+    for mode, names in command._READERS.items():
+        assert mode.split("=")[0] in known
+        assert set(names) <= known
+        assert len(set(names)) == len(names)
+
+
+@hypothesis.given(st.floats())
+def test_numbers_above_zero_are_finite(value):
+    text = repr(value)
+    if value > 0 and value < float("inf"):
+        assert command_line.positive_number(text) == value
+    else:
+        with pytest.raises(argparse.ArgumentTypeError, match="more than 0"):
+            command_line.positive_number(text)
+
+
+@hypothesis.given(st.floats())
+def test_shares_are_below_one(value):
+    text = repr(value)
+    if 0 <= value < 1:
+        assert command_line.share(text) == value
+    else:
+        with pytest.raises(argparse.ArgumentTypeError, match="0 to below 1"):
+            command_line.share(text)
+
+
+@hypothesis.given(st.integers())
+def test_integers_fit_32_bits(value):
+    for kind, least in (
+        (command_line.positive_int, 1),
+        (command_line.non_negative_int, 0),
+    ):
+        if least <= value < 2**31:
+            assert kind(str(value)) == value
+        else:
+            with pytest.raises(argparse.ArgumentTypeError, match="expected"):
+                kind(str(value))
+
+
+def test_a_missing_package_ends_a_command_in_one_line(tmp_path, repository):
+    script = tmp_path / "command.py"
+    script.write_text(
+        "from albert_zh import command_line\nimport missing_package.inner\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env=dict(os.environ, PYTHONPATH=str(repository)),
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "has no missing_package;" in done.stderr
+
+
+def test_other_errors_keep_their_traceback(tmp_path, repository):
+    script = tmp_path / "command.py"
+    script.write_text("from albert_zh import command_line\nraise KeyError('mine')\n")
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env=dict(os.environ, PYTHONPATH=str(repository)),
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr and "KeyError: 'mine'" in done.stderr
