@@ -44,7 +44,7 @@ def _bare_python(repository, script, *arguments):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_bare_interpreter_is_one_line(repository, command):
     done = _bare_python(repository, command + ".py", "--help")
-    if command in ("launch_workers", "run_demo"):
+    if command == "launch_workers":
         assert done.returncode == 0 and "usage:" in done.stdout
         return
     assert done.returncode == command_line.EXIT_USER_ERROR

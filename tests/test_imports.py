@@ -93,7 +93,9 @@ def test_no_import_points_up_or_sideways():
 
 def test_commands_do_not_import_each_other():
     assert not [
-        arrow for arrow in arrows(REPOSITORY) if set(map(room_of, arrow)) == {"commands"}
+        arrow
+        for arrow in arrows(REPOSITORY)
+        if set(map(room_of, arrow)) == {"commands"}
     ]
 
 

@@ -12,7 +12,6 @@ from albert_zh.interop.model import Model
 from albert_zh.models import architecture, checkpoints
 from albert_zh.models import directory as model_directory
 from albert_zh.models import settings as model_settings
-from albert_zh.tasks import model_files
 
 # The Chinese models' vocabulary is lower-cased.
 _LOWER_CASE = True
@@ -44,15 +43,24 @@ def read(directory, flag="--input", keep_slots=False):
     config = model_settings.read_config(found.config_file)
     architecture.check(found.checkpoint, config, flag)
     lower_case = model_directory.read_do_lower_case(found.directory)
-    trained = model_files.load(found.directory)
     return Model(
         config,
         checkpoints.read_tensors(found.checkpoint, flag, keep_slots),
         vocabulary=model_directory.read_bytes(found.vocab_file),
         sentencepiece=model_directory.read_bytes(found.spm_model_file),
         do_lower_case=_LOWER_CASE if lower_case is None else lower_case,
-        classifier=model_files.task_settings(trained) if trained else None,
+        classifier=_read_classifier(found.directory, config),
     )
+
+
+def _read_classifier(directory, config):
+    """Returns the settings of a fine-tuned classifier, None for another model."""
+    path = os.path.join(directory, model_directory.LABELS_FILE)
+    if not files.exists(path):
+        return None
+    settings = model_settings.read_labels(path)
+    model_settings.check_fit(path, settings, config)
+    return settings
 
 
 def write(model, directory):

@@ -305,7 +305,7 @@ def test_a_binding_limit_warns_first(data, tmp_path, caplog):
             ["none of them an input"],
         ),
         ({"encoding_errors": "ignore"}, ["encoding_errors", "ignore"]),
-        ({"masking": "dynamic"}, ["--masked_lm_prob", "run_pretraining.py"]),
+        ({"masking": "dynamic"}, ["--masked_lm_prob requires --masking=static"]),
         ({"segmenter": "rjieba", "non_chinese": True}, ["--segmenter", "leave it out"]),
         ({"output_file": "a,b", "num_output_files": 3}, ["--num_output_files", "a,b"]),
         ({"spark_master": "local[2]"}, ["--spark_master", "--engine=spark"]),

@@ -73,20 +73,25 @@ def _config(**changes):
     return config
 
 
-def run(record_files, config_file, output_dir, **flags):
+TRAINING = {
+    "train_batch_size": 16,
+    "num_train_steps": 120,
+    "num_warmup_steps": 2,
+    "learning_rate": 0.02,
+}
+
+
+def run(record_files, config_file, output_dir, do_train=True, **flags):
     """Runs the command in this process with small defaults."""
     values = {
         "input_file": ",".join(record_files),
         "albert_config_file": config_file,
         "output_dir": str(output_dir),
-        "do_train": True,
+        "do_train": do_train,
         "max_seq_length": LENGTH,
         "max_predictions_per_seq": PREDICTIONS,
-        "train_batch_size": 16,
-        "num_train_steps": 120,
-        "num_warmup_steps": 2,
-        "learning_rate": 0.02,
     }
+    values.update(TRAINING if do_train else {})
     values.update(flags)
     argv = ["--{}={}".format(name, value) for name, value in values.items()]
     run_pretraining.main(run_pretraining.build_parser().parse_args(argv))
@@ -291,8 +296,14 @@ def test_truncated_records_are_named(record_files, config_file, tmp_path):
         ({"max_seq_length": 8}, "max_seq_length 16, but 8 was given"),
         ({"max_predictions_per_seq": 4}, "max_predictions_per_seq 3, but 4"),
         ({"input_file": "no/such*.tfrecord"}, r"no/such\*.tfrecord"),
-        ({"learning_rate": 0}, "--learning_rate must be positive"),
-        ({"learning_rate": "nan"}, "--learning_rate must be positive"),
+        ({"do_train": False, "do_eval": True, "seed": 1}, "--seed requires --do_train"),
+        (
+            {"do_train": False, "do_eval": True, "dropout": 0},
+            "--dropout requires --do_train",
+        ),
+        ({"eval_input_file": "a"}, "--eval_input_file requires --do_eval"),
+        ({"tpu_name": "a"}, "--tpu_name requires --use_tpu"),
+        ({"worker_timeout": 9}, "--worker_timeout requires --distribution=multi_w"),
         ({"num_warmup_steps": 120}, "--num_warmup_steps 120 leaves nothing"),
         ({"micro_batch_size": 5}, "--train_batch_size 16 .* --micro_batch_size 5$"),
         ({"micro_batch_size": 32}, "--train_batch_size 16 .* --micro_batch_size 32$"),
