@@ -56,7 +56,8 @@ def build_parser():
         "--timeout",
         type=_positive_seconds,
         default=downloads.STALL_SECONDS,
-        help="seconds without a byte after which an attempt has failed",
+        help="seconds without a byte after which an attempt has failed; so it has "
+        "after twice as many without 32 kB",
     )
     return parser
 

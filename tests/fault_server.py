@@ -162,12 +162,10 @@ class RawServer:
             def handle(self):
                 while self.rfile.readline().strip():
                     pass
-                start = (
-                    content if pause is None else content[: content.rfind(b"\n") + 1]
-                )
-                self.wfile.write(start)
+                end = len(content) if pause is None else content.rfind(b"\n") + 1
                 try:
-                    for byte in itertools.cycle(content[len(start) :]):
+                    self.wfile.write(content[:end])
+                    for byte in itertools.cycle(content[end:]):
                         self.wfile.write(bytes([byte]))
                         if closing.wait(pause):
                             return

@@ -57,6 +57,31 @@ def run(script, *flags, cwd=None, timeout=TIMEOUT_SECONDS):
         return subprocess.CompletedProcess(command, None, str(expired.output), "")
 
 
+_LIMITED = (
+    "import resource, runpy, sys; limit = int(sys.argv[1]); sys.argv = sys.argv[2:]; "
+    "resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)); "
+    "runpy.run_path(sys.argv[0], run_name='__main__')"
+)
+
+
+def run_with_little_room(max_bytes, script, *flags):
+    """Like `run`, but no file can become larger than so many bytes.
+
+    That stands in for a full disk, which needs rights to make one.
+    """
+    command = [sys.executable, "-c", _LIMITED, str(max_bytes), str(REPOSITORY / script)]
+    return subprocess.run(
+        command + list(map(str, flags)),
+        env=dict(os.environ, PYTHONPATH=str(REPOSITORY)),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=TIMEOUT_SECONDS,
+        check=False,
+    )
+
+
 def not_refused(done, *expected):
     """Says why a command did not refuse its input as it should.
 
