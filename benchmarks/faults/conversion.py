@@ -8,8 +8,9 @@ import shutil
 
 import convert_checkpoint
 import modeling
-from albert_zh import command_line, locks
-from albert_zh.errors import UserError
+from albert_zh import command_line
+from albert_zh.base import locks
+from albert_zh.base.errors import UserError
 from albert_zh.interop import conversion, model
 from benchmarks import head_to_head
 from benchmarks.faults.common import Fault, not_refused, run, run_with_little_room

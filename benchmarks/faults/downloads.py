@@ -15,8 +15,10 @@ import tarfile
 import time
 import zipfile
 
-from albert_zh import archives, catalogue, downloads, installation, locks
-from albert_zh.errors import UserError
+from albert_zh.base import locks
+from albert_zh.base.errors import UserError
+from albert_zh.downloads import archives, catalogue, installation
+from albert_zh.downloads import fetch as downloads
 from benchmarks.faults.common import (
     REPOSITORY,
     Fault,

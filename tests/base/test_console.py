@@ -55,7 +55,7 @@ def test_ordinary_text_is_shown_as_it_is(text):
 _COMMAND = """
 import logging, sys
 from albert_zh.base import console
-from albert_zh.errors import UserError
+from albert_zh.base.errors import UserError
 console.set_up()
 logging.info("log \\x1b[31m")
 try:

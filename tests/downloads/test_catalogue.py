@@ -1,4 +1,4 @@
-"""Tests of `albert_zh.downloads.fetch.catalogue`: names, addresses, sizes."""
+"""The catalogue: names, addresses, sizes."""
 
 import hashlib
 import pathlib

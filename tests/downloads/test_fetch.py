@@ -1,4 +1,4 @@
-"""Tests of `albert_zh.downloads.fetch` against a server on loopback that misbehaves."""
+"""Downloads from a server on loopback that misbehaves."""
 
 import gzip
 import hashlib

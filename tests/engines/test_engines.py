@@ -544,7 +544,7 @@ _LOCAL_SPARK = """
 import json, os, signal, sys
 import pyspark
 from albert_zh.engines import SparkEngine
-from albert_zh.errors import UserError
+from albert_zh.base.errors import UserError
 from test_engines import die_on_three, square
 
 def error(function, *arguments):
