@@ -13,6 +13,9 @@ import pytest
 # INFO, and a GPU would make the same test give different numbers.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+# The suite runs in two processes: threads of one would only hold up the other's.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 COMMAND_TIMEOUT_SECONDS = 600
