@@ -182,6 +182,10 @@ def _check_flags(args, task):
     if args.text if task.is_pair else args.text_pair:
         right = "--text_pair A B" if task.is_pair else "--text A"
         raise UserError("--task_name={} takes {}".format(args.task_name, right))
+    for text in args.text + sum(args.text_pair, []):
+        if not text.strip():
+            flag = "--text_pair" if task.is_pair else "--text"
+            raise UserError("{}: a text is empty; give one to judge".format(flag))
     flags.check_read(args, _READERS)
     if args.max_seq_length is not None and args.max_seq_length < 5:
         raise UserError(

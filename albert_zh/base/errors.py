@@ -3,7 +3,7 @@
 import contextlib
 
 
-class UserError(ValueError):
+class UserError(Exception):
     """Something the user gave cannot be used.
 
     The message is one line that says what was received, what was expected and

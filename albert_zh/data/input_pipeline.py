@@ -21,6 +21,8 @@ SHUFFLE_BUFFER_RECORDS = 10000
 # How many records are parsed in one call at most: it takes twice their final size,
 # and several calls run at the same time.
 _PARSED_TOGETHER = 512
+# A smaller part than this is not worth a call of its own.
+_WORTH_A_CALL = 64
 # The weight of a masked token; the published writers give 1. Far more than anybody
 # weighs one with, and so little that the sums of a batch stay far from infinity.
 MAX_WEIGHT = 1e6
@@ -238,7 +240,7 @@ def input_fn_builder(
             dataset = _epochs(files, reading, stream_seed, epoch).skip(num_skipped)
         else:
             dataset = tf.data.TFRecordDataset(files)
-        parsed = _largest_divisor(batch_size) if is_training else batch_size
+        parsed = _parsed_together(batch_size) if is_training else batch_size
         dataset = dataset.batch(parsed, is_training or drop_remainder)
         dataset = dataset.enumerate(num_seen // parsed).map(
             # Hosts draw masks of their own.
@@ -255,9 +257,13 @@ def input_fn_builder(
     return input_fn
 
 
-def _largest_divisor(batch_size):
-    """The largest part of a batch, of equal ones, that is parsed in one call."""
-    return next(n for n in range(_PARSED_TOGETHER, 0, -1) if batch_size % n == 0)
+def _parsed_together(batch_size):
+    """Returns how many records are parsed in one call: the batch or an equal part.
+
+    A batch without a fitting part, of a prime size for example, is parsed whole.
+    """
+    parts = range(_PARSED_TOGETHER, _WORTH_A_CALL - 1, -1)
+    return next((part for part in parts if batch_size % part == 0), batch_size)
 
 
 def _join(features):
@@ -372,8 +378,6 @@ def _read_first(path):
     try:
         features = decode_example(next(record_format.read_records(path)))
         record_format.check_end(path)
-    except UserError:
-        raise
     except ValueError as error:
         raise UserError(
             "cannot use {} as pretraining records: {}; expected a file written by "
@@ -438,8 +442,6 @@ def find_fault(paths, form=None):
                 if form:
                     _check_form(serialized, form)
                 number += 1
-        except UserError:
-            raise
         except ValueError as error:
             return _fault(path, number, error)
     return None

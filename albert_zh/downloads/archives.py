@@ -89,9 +89,6 @@ def extract(archive, directory, max_total_bytes=MAX_TOTAL_BYTES):
     extraction = _Extraction(archive, directory, limit)
     try:
         extract_members(extraction)
-    # It is a ValueError, too.
-    except UserError:
-        raise
     except _DAMAGE as error:
         raise UnusableArchive(
             "{}: damaged or incomplete ({})".format(archive, printable(error))

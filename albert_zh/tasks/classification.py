@@ -45,6 +45,9 @@ _EPOCH_SCORES_ADVICE = (
 # encoder's config asks for (it asks for none in the published tiny and xxlarge).
 CLASSIFIER_DROPOUT = 0.1
 
+# Every epoch is scored, and its scores are kept.
+_MAX_EPOCHS = 10000
+
 # A restart needs the newest checkpoint only; one more survives a damaged one.
 _CHECKPOINTS_KEPT = 2
 
@@ -177,8 +180,14 @@ class EpochPlan:
           full_batches_only: whether a last partial batch is left out (TPU).
 
         Raises:
-          UserError: no full batch where only full ones are taken.
+          UserError: no full batch where only full ones are taken, or too many epochs.
         """
+        if num_epochs > _MAX_EPOCHS:
+            raise UserError(
+                "--num_train_epochs={:g}: expected at most {:,}".format(
+                    num_epochs, _MAX_EPOCHS
+                )
+            )
         if full_batches_only and num_examples < batch_size:
             raise UserError(
                 "--train_batch_size={} is more than the {} training examples; a TPU "

@@ -154,8 +154,6 @@ def _describe(input_files, known, counted):
 def _count(path):
     try:
         return sum(1 for _ in record_format.read_records(path))
-    except UserError:
-        raise
     except ValueError as error:
         raise UserError(
             "{}: truncated or corrupt TFRecord file ({}); make it again".format(

@@ -6,13 +6,17 @@ further threads. So it imports the standard library alone.
 """
 
 import ctypes
-import fcntl
 import ipaddress
 import os
 import socket
 import struct
 import subprocess
 import sys
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 # <linux/sched.h>, <linux/sockios.h>, <linux/if.h>
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000

@@ -652,3 +652,11 @@ def test_an_evaluation_begins_at_the_beginning(tmp_path):
     path = _write(tmp_path / "a", range(7))
     position = input_pipeline.Position(3, [7])
     assert _numbers(_read([path], False, 4, position=position)[0]) == list(range(7))
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "parsed"),
+    [(1, 1), (60, 60), (512, 512), (4096, 512), (1000, 500), (521, 521), (1042, 1042)],
+)
+def test_a_batch_is_parsed_in_few_calls(batch_size, parsed):
+    assert input_pipeline._parsed_together(batch_size) == parsed

@@ -381,16 +381,22 @@ def test_single_texts_with_found_labels_from_a_checkpoint(
         (["--train_file=nowhere.tsv"], "nowhere.tsv: no such file"),
         (["--max_seq_length=64"], "max_position_embeddings 32"),
         (["--max_seq_length=2"], "--max_seq_length=2"),
-        (["--learning_rate=0"], "--learning_rate=0"),
-        (["--num_train_epochs=-1"], "--num_train_epochs=-1"),
-        (["--warmup_proportion=1"], "--warmup_proportion=1"),
+        (["--learning_rate=0"], "--learning_rate: expected more than 0, received 0"),
+        (["--learning_rate=inf"], "--learning_rate: expected more than 0"),
+        (["--num_train_epochs=-1"], "--num_train_epochs: expected more than 0"),
+        (["--num_train_epochs=inf"], "--num_train_epochs: expected more than 0"),
+        (["--num_train_epochs=1e300"], "--num_train_epochs=1e+300: expected at most"),
+        (["--warmup_proportion=1"], "--warmup_proportion: expected 0 to below 1"),
+        (["--text_pair", "", ""], "--text_pair: a text is empty"),
+        (["--text_pair", "a", " "], "--text_pair: a text is empty"),
+        (["--predict_file=missing"], "--predict_file requires --do_predict"),
+        (["--tpu_name=a"], "--tpu_name requires --use_tpu"),
         (["--init_checkpoint=nowhere"], "--init_checkpoint"),
         (["--vocab_file=nowhere"], "--vocab_file=nowhere: no such file; `python3 down"),
         (["--bert_config_file=nowhere"], "--albert_config_file=nowhere: no such file"),
         (["--use_tpu"], "--tpu_name"),
         (["--dropout=1"], "--dropout: expected 0 to below 1, received 1"),
-        (["--do_train=false", "--do_eval", "--dropout=0"], "give --do_train, too"),
-        (["--do_train=false", "--do_eval"], "holds no fine-tuned model"),
+        (["--do_train=false", "--do_eval"], "--learning_rate requires --do_train"),
     ],
 )
 def test_wrong_flags_are_one_line(
@@ -399,6 +405,26 @@ def test_wrong_flags_are_one_line(
     output_dir = tmp_path / "out"
     train = training_flags(data_dir, model_flags, output_dir, 1)
     assert words in refused(capsys, *train, *flags)
+    assert not output_dir.exists()
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["--do_eval"], "holds no fine-tuned model"),
+        (["--do_eval", "--dropout=0"], "--dropout requires --do_train"),
+        (["--do_predict", "--dev_file=a"], "--dev_file requires --do_train or --do_ev"),
+        (["--text_pair", "a", "b", "--seed=1"], "--seed requires --do_train"),
+    ],
+)
+def test_wrong_flags_without_training_are_one_line(
+    data_dir, tmp_path, capsys, flags, words
+):
+    output_dir = tmp_path / "out"
+    where = ["--output_dir={}".format(output_dir)]
+    if "--text_pair" not in flags:
+        where.append("--data_dir={}".format(data_dir))
+    assert words in refused(capsys, *where, *flags)
     assert not output_dir.exists()
 
 
