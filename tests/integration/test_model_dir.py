@@ -101,6 +101,15 @@ def make_records(data_dir, output_file, *flags):
     )
 
 
+SHORT_TRAINING = (
+    "--train_batch_size=8",
+    "--num_train_steps=2",
+    "--num_warmup_steps=1",
+    "--learning_rate=1e-9",
+)
+SHORT_EVALUATION = ("--eval_batch_size=8", "--max_eval_steps=2")
+
+
 def pretrain(data_dir, output_dir, *flags):
     run(
         run_pretraining,
@@ -108,12 +117,7 @@ def pretrain(data_dir, output_dir, *flags):
         "--output_dir={}".format(output_dir),
         "--max_seq_length={}".format(LENGTH),
         "--max_predictions_per_seq={}".format(PREDICTIONS),
-        "--train_batch_size=8",
-        "--eval_batch_size=8",
-        "--max_eval_steps=2",
-        "--num_train_steps=2",
-        "--num_warmup_steps=1",
-        "--learning_rate=1e-9",
+        *(SHORT_TRAINING if "--do_train" in flags else SHORT_EVALUATION),
         *flags,
     )
 
@@ -122,8 +126,8 @@ def classify(data_dir, output_dir, *flags):
     run(
         run_classifier,
         "--task_name=lcqmc_pair",
-        "--data_dir={}".format(data_dir),
         "--output_dir={}".format(output_dir),
+        *([] if "--text_pair" in flags else ["--data_dir={}".format(data_dir)]),
         *flags,
     )
 
