@@ -386,7 +386,7 @@ def _two_trainings(work):
         finally:
             first.kill()
             first.communicate()
-        done = run("run_pretraining.py", *_flags(work, output_dir, num_steps=1))
+        done = run("run_pretraining.py", *_flags(work, output_dir))
         yield "after the first was killed", not_done(done)
 
 

@@ -76,6 +76,18 @@ def test_no_crafted_index_ends_the_process(prefix):
     ]
 
 
+def test_a_step_beyond_64_bits_is_one_line(tmp_path):
+    """As uint64 the bytes of -1 are the largest number; int64 has no such one."""
+    tensors = {"global_step": np.int64(-1)}
+    prefix = checkpoints.write_tensors(tensors, str(tmp_path / "model.ckpt"))
+    pairs = crafted_checkpoints.read_pairs(prefix + ".index")
+    crafted = dict(crafted_checkpoints.crafted(pairs, ["global_step"]))
+    with open(prefix + ".index", "wb") as target:
+        target.write(crafted["global_step: dtype 23"])
+    with pytest.raises(UserError, match="global_step is 18446744073709551615, expec"):
+        checkpoints.read_step(prefix)
+
+
 def test_what_tensorflow_dies_of_is_one_line(prefix, monkeypatch):
     """Where the strict reading lets something pass, the copy dies alone."""
 
