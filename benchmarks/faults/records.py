@@ -68,6 +68,7 @@ def _read(path, is_training):
         [path], _LENGTH, _PREDICTIONS, _VOCABULARY, is_training, seed=1
     )
     number = 0
+    tf.logging.set_verbosity(tf.logging.FATAL)
     with estimators.one_line_errors([path], _FORM):
         with tf.Graph().as_default(), tf.Session() as session:
             dataset = input_fn({"batch_size": 4})
@@ -98,10 +99,11 @@ def _not_named(path, *expected):
 def _out_of_range(work):
     for name, values in sorted(_WRONG.items()):
         for value in values:
-            for position in (0, 7, _NUM_RECORDS - 1):
+            for position in (0, 7):
                 damaged = _with_value(name, value)
                 path = _file(work / "records", damaged, position=position)
-                verdict = _not_named(path, "id" if position == 0 else name)
+                # Of a first record's ids: "token id".
+                verdict = _not_named(path, "id" if name.endswith("_ids") else name)
                 yield "{}={} in record {}".format(name, value, position), verdict
 
 
@@ -128,10 +130,8 @@ def _damaged_records():
 
 def _damaged(work):
     for name, damaged in _damaged_records():
-        for position in (7, _NUM_RECORDS - 1):
-            path = _file(work / "records", damaged, position=position)
-            verdict = _not_named(path, "record {} ".format(position))
-            yield "{} as record {}".format(name, position), verdict
+        path = _file(work / "records", damaged)
+        yield name, _not_named(path, "record 7 ")
 
 
 def _cut(work):
