@@ -7,6 +7,7 @@ read by versions of torch only that are not known to be tricked into running it.
 import os
 import pickle
 import re
+import warnings
 
 import numpy as np
 
@@ -118,8 +119,11 @@ def _load_pickle(path, is_trusted):
         _require_safe_torch(torch.__version__, path)
     files.require_regular(path)
     try:
-        # Nothing but tensors: a pickle could run any code.
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # Of unusual protocols; what cannot be read is an error anyway.
+            warnings.simplefilter("ignore")
+            # Nothing but tensors: a pickle could run any code.
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
             "{}: holds more than tensors, or is damaged; refused, because loading it "
