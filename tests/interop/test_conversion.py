@@ -15,7 +15,12 @@ import modeling
 from albert_zh import command_line
 from albert_zh.base import locks
 from albert_zh.base.errors import UserError
-from albert_zh.interop import checkpoint_format, conversion, weights_files
+from albert_zh.interop import (
+    checkpoint_format,
+    conversion,
+    tokenizer_files,
+    weights_files,
+)
 from albert_zh.models import checkpoints
 from albert_zh.models import directory as model_directory
 from benchmarks import head_to_head
@@ -850,3 +855,21 @@ def test_damaged_output_is_noticed(write, monkeypatch):
     with pytest.raises(RuntimeError, match="bert/pooler/dense/bias differs"):
         convert("google", "google", source)
     assert sorted(os.listdir(os.path.dirname(source))) == ["source"]
+
+
+@pytest.mark.parametrize(
+    "name, settings",
+    [
+        ("tokenizer_config.json", {"do_lower_case": "no"}),
+        ("tokenizer_config.json", {"do_lower_case": None}),
+        ("tokenizer_config.json", []),
+        ("tokenizer.json", {"normalizer": {"lowercase": "no"}}),
+        ("tokenizer.json", {"normalizer": []}),
+        ("tokenizer.json", {"model": {"type": "WordPiece"}}),
+        ("tokenizer.json", {"model": {"type": "WordPiece", "vocab": {"a": "0"}}}),
+    ],
+)
+def test_a_tokenizers_files_are_held_against_a_schema(tmp_path, name, settings):
+    (tmp_path / name).write_text(json.dumps(settings))
+    with pytest.raises(UserError, match="--input: .*{}: damaged".format(name)):
+        tokenizer_files.read(str(tmp_path))
