@@ -92,10 +92,11 @@ def save(directory, given):
     """Writes `ClassifierFiles` into a directory, creating it.
 
     Raises:
-      UserError: as `check_not_foreign`.
+      UserError: as `check_not_foreign`, or it cannot be written to.
     """
     check_not_foreign(directory, given)
-    tf.io.gfile.makedirs(directory)
+    with files.writing(directory):
+        files.make_directory(directory)
     files.write_text(
         given.config.to_json_string(),
         os.path.join(directory, model_directory.CONFIG_FILE),

@@ -573,9 +573,11 @@ class ProgressHook(tf.train.SessionRunHook):
             self._log(step, rate, {"sequences/s": round(rate * self._batch_size, 1)})
 
 
+_RECORD_ERRORS = (tf.errors.InvalidArgumentError, tf.errors.DataLossError)
 # What the checks of `records`, a gather, a loss or a parser say of a record.
 _RECORD_ERROR = re.compile(
-    "of a record is not in|valid range|Dataset was empty|values != expected"
+    "of a record is not in|valid range|Dataset was empty|values != expected|"
+    "Could not parse example|could not be found|Data types don't match"
 )
 
 
@@ -599,22 +601,15 @@ def one_line_errors(input_files, form=None):
             "square root of batch/4096) or lengthen the warm-up, and start anew or "
             "from a checkpoint before the last"
         ) from error
-    except tf.errors.InvalidArgumentError as error:
-        if not _RECORD_ERROR.search(error.message):
-            raise
-        fault = input_pipeline.find_fault(input_files, form)
+    except (*_RECORD_ERRORS, UnicodeDecodeError) as error:
+        # Python has no text for TensorFlow's where that quotes a damaged record.
+        if isinstance(error, tf.errors.InvalidArgumentError):
+            if not _RECORD_ERROR.search(error.message):
+                raise
+        unknown = "{}: a record is damaged or does not fit the model; make it again"
         raise UserError(
-            fault
-            or "{}: a record has another length, or a token id outside the config's "
-            "vocab_size; make it again".format(", ".join(input_files))
-        ) from error
-    except tf.errors.DataLossError as error:
-        fault = input_pipeline.find_fault(input_files, form)
-        raise UserError(
-            fault
-            or "{}: truncated or corrupt TFRecord file; make it again".format(
-                ", ".join(input_files)
-            )
+            input_pipeline.find_fault(input_files, form)
+            or unknown.format(", ".join(input_files))
         ) from error
 
 

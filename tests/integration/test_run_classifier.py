@@ -553,7 +553,9 @@ def test_predictions_of_nan_are_refused(trained, tmp_path, capsys):
     tensors["output_bias"] = tensors["output_bias"] * np.nan
     checkpoints.write_tensors(tensors, str(moved / "model.ckpt"))
     flags = ["--output_dir", moved, "--text_pair", "天", "地"]
-    assert "predicts NaN: its weights are damaged" in refused(capsys, *flags)
+    assert "output_bias holds NaN or infinity (2 of 2 values)" in refused(
+        capsys, *flags
+    )
 
 
 def test_results_that_cannot_be_written_are_one_line(
