@@ -583,13 +583,16 @@ def latest_checkpoint(directory):
                     "{} is missing, though checkpoints are there".format(path)
                 )
             return None
+        prefix = os.path.join(directory, state.newest)
         for named in [state.newest] + state.kept:
             # What it keeps a saver deletes in time.
             if not checkpoint_state.is_inside(named, directory):
+                if tf.io.gfile.exists(prefix + ".index"):
+                    # A copy of a published model's folder says where it once was.
+                    _check_has_step(prefix, directory)
                 raise checkpoint_state.StateError(
                     "{}: names {!r}, which is not in {}".format(path, named, directory)
                 )
-        prefix = os.path.join(directory, state.newest)
         if not tf.io.gfile.exists(prefix + ".index"):
             raise checkpoint_state.StateError(
                 "{}: names {}, which is not there".format(path, prefix)
@@ -664,11 +667,16 @@ def resume_step(latest, directory):
 
 def _check_resumable(checkpoint, directory):
     """Returns the step; raises `UserError` where no run can go on from a checkpoint."""
+    _check_has_step(checkpoint, directory)
+    check_readable(checkpoint, "--output_dir")
+    return read_step(checkpoint, "--output_dir")
+
+
+def _check_has_step(checkpoint, directory):
+    """Raises `UserError` for the checkpoint of a model that is no run's."""
     if STEP not in read_variables(checkpoint, "--output_dir"):
         raise UserError(
             "--output_dir {}: {} has no global_step: it is a model to start from, no "
             "run to go on with; name it with --model_dir or --init_checkpoint and "
             "choose another --output_dir".format(directory, checkpoint)
         )
-    check_readable(checkpoint, "--output_dir")
-    return read_step(checkpoint, "--output_dir")
