@@ -267,8 +267,7 @@ def test_a_record_that_cannot_be_is_named(
             tmp_path / "out",
             do_train=do_train,
             do_eval=not do_train,
-            num_train_steps=20,
-            **({} if do_train else {"model_dir": trained}),
+            **({"num_train_steps": 20} if do_train else {"model_dir": trained}),
         )
     assert str(error.value).startswith(path + ": record 7 (the first is 0): ")
     assert words in str(error.value) and "\n" not in str(error.value)
