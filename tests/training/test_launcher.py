@@ -21,6 +21,7 @@ REPOSITORY = pathlib.Path(__file__).resolve().parent.parent.parent
 # Runs a worker's code with its rank, like `launch_workers.py` without TensorFlow.
 _LAUNCH = """
 import logging, sys
+from albert_zh.base.errors import UserError
 from albert_zh.training import launcher
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 launcher.GRACE_SECONDS = 0.5
@@ -215,6 +216,7 @@ def test_signals_are_passed_on():
 def test_a_signal_before_the_first_start_is_passed_on(name):
     launch = """
 import os, signal
+from albert_zh.base.errors import UserError
 from albert_zh.training import launcher
 find = launcher._free_addresses
 def interrupted(number):
@@ -251,7 +253,7 @@ def test_a_closed_output_ends_all():
 
 @pytest.mark.parametrize("command", [[], ["no_script.py"], ["--input_file=x"]])
 def test_command_without_a_script_is_refused(command):
-    with pytest.raises(ValueError, match="expected a script to start"):
+    with pytest.raises(UserError, match="expected a script to start"):
         launcher.check_command(command)
 
 
