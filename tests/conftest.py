@@ -16,6 +16,9 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 # The suite runs in two processes: threads of one would only hold up the other's.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The references' tokenizers warn of threads when a later test makes a copy of the
+# process.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 COMMAND_TIMEOUT_SECONDS = 600

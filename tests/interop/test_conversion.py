@@ -861,7 +861,7 @@ def test_damaged_output_is_noticed(write, monkeypatch):
     "name, settings",
     [
         ("tokenizer_config.json", {"do_lower_case": "no"}),
-        ("tokenizer_config.json", {"do_lower_case": None}),
+        ("tokenizer_config.json", {"do_lower_case": 1}),
         ("tokenizer_config.json", []),
         ("tokenizer.json", {"normalizer": {"lowercase": "no"}}),
         ("tokenizer.json", {"normalizer": []}),
@@ -871,5 +871,5 @@ def test_damaged_output_is_noticed(write, monkeypatch):
 )
 def test_a_tokenizers_files_are_held_against_a_schema(tmp_path, name, settings):
     (tmp_path / name).write_text(json.dumps(settings))
-    with pytest.raises(UserError, match="--input: .*{}: damaged".format(name)):
+    with pytest.raises(UserError, match="{}: damaged".format(name)):
         tokenizer_files.read(str(tmp_path))

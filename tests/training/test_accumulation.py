@@ -17,7 +17,8 @@ from albert_zh.base.errors import UserError
 from albert_zh.training import accumulation, pretraining
 from albert_zh.training import estimator as estimators
 
-HERE = pathlib.Path(__file__).parent.parent
+HERE = pathlib.Path(__file__).parent
+REPOSITORY = HERE.parent.parent
 BATCH, LENGTH, PREDICTIONS, VOCABULARY = 8, 12, 4, 50
 SIZES = {
     "vocab_size": VOCABULARY,
@@ -322,7 +323,7 @@ def test_memory_is_that_of_one_micro_batch():
     result = subprocess.run(
         [sys.executable, "-c", "import test_accumulation as t; t.print_peaks()"],
         cwd=str(HERE),
-        env=dict(os.environ, PYTHONPATH=str(HERE.parent)),
+        env=dict(os.environ, PYTHONPATH=str(REPOSITORY)),
         check=True,
         stdout=subprocess.PIPE,
         encoding="utf-8",
