@@ -176,6 +176,8 @@ class AlbertConfig:
             if not isinstance(settings, dict):
                 raise ValueError("expected a JSON object")
             return cls.from_dict(settings)
+        except RecursionError as error:
+            raise ValueError("{}: nested too deeply".format(json_file)) from error
         except (ValueError, tf.errors.OpError) as error:
             message = getattr(error, "message", None) or str(error)
             raise ValueError("{}: {}".format(json_file, message)) from error

@@ -290,7 +290,7 @@ def test_config_file_errors_name_the_file(tmp_path):
     path = tmp_path / "config.json"
     with pytest.raises(ValueError, match="no such config file"):
         modeling.AlbertConfig.from_json_file(str(path))
-    for content in (b"{", b"[]", b"\xff\xfe"):
+    for content in (b"{", b"[]", b"\xff\xfe", b"[" * 100_000):
         path.write_bytes(content)
         with pytest.raises(ValueError, match="config.json: "):
             modeling.AlbertConfig.from_json_file(str(path))

@@ -87,7 +87,7 @@ _SUMMARY_SCHEMA = {
             },
             "additionalProperties": {
                 "type": "object",
-                "propertyNames": {"pattern": "^[0-9]{1,9}$"},
+                "propertyNames": {"pattern": r"^[0-9]{1,9}\Z"},
                 "additionalProperties": _SIZE,
             },
         },

@@ -3,10 +3,7 @@
 import json
 import os
 
-import tensorflow.compat.v1 as tf
-
 from albert_zh.base import files
-from albert_zh.base.console import printable
 from albert_zh.base.errors import UserError
 from albert_zh.interop.model import Model
 from albert_zh.models import architecture, checkpoints
@@ -90,11 +87,4 @@ def write(model, directory):
             json.dumps(model.classifier, ensure_ascii=False, indent=2) + "\n",
             os.path.join(directory, model_directory.LABELS_FILE),
         )
-    prefix = os.path.join(directory, "model.ckpt")
-    try:
-        checkpoints.write_tensors(model.tensors, prefix)
-    except tf.errors.OpError as error:
-        raise UserError(
-            "cannot write {}: {}; expected a place with room that can be written "
-            "to".format(prefix, printable(error.message))
-        ) from error
+    checkpoints.write_tensors(model.tensors, os.path.join(directory, "model.ckpt"))

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from albert_zh.base import children, files
+from albert_zh.base.console import printable
 from albert_zh.base.errors import UserError
 from albert_zh.models import bundles, checkpoint_state
 
@@ -511,6 +512,9 @@ def write_tensors(tensors, output_prefix):
 
     Returns:
       The prefix written: `output_prefix`-STEP.
+
+    Raises:
+      UserError: it cannot be written.
     """
     # Estimator reads no checkpoint without a step, nor one of another type.
     step = int(tensors.get(STEP, 0))
@@ -528,12 +532,15 @@ def write_tensors(tensors, output_prefix):
             # The directory may be moved or copied.
             save_relative_paths=True,
         )
-        return saver.save(
-            session,
-            output_prefix,
-            global_step=step,
-            write_meta_graph=False,
-        )
+        try:
+            return saver.save(
+                session, output_prefix, global_step=step, write_meta_graph=False
+            )
+        except tf.errors.OpError as error:
+            raise UserError(
+                "cannot write {}: {}; expected a place with room that can be written "
+                "to".format(output_prefix, printable(error.message))
+            ) from error
 
 
 def write_stripped(checkpoint, output_prefix):

@@ -211,7 +211,7 @@ class Classifier:
 
     def __init__(
         self,
-        files,
+        classifier_files,
         output_dir,
         device,
         seed,
@@ -223,7 +223,7 @@ class Classifier:
         """Builds the tokenizer; writes nothing.
 
         Args:
-          files: `model_files.ClassifierFiles`.
+          classifier_files: `model_files.ClassifierFiles`.
           output_dir: holds the training state, the results and `best/`, the best
             checkpoint as a complete model directory; to predict, such a directory
             itself will do.
@@ -238,7 +238,7 @@ class Classifier:
         Raises:
           UserError: the vocabulary cannot be used, or not with this config.
         """
-        self.files = files
+        self.files = classifier_files
         self.best_dir = model_files.best_directory(model_dir or output_dir)
         self._output_dir = output_dir
         self._device = device
@@ -246,12 +246,12 @@ class Classifier:
         self._eval_batch_size = eval_batch_size
         self._predict_batch_size = predict_batch_size
         self._numerics = numerics
-        self._padded_length = files.max_seq_length if device.use_tpu else None
-        self._tokenizer = files.build_tokenizer()
+        self._padded_length = self.files.max_seq_length if device.use_tpu else None
+        self._tokenizer = self.files.build_tokenizer()
         model_directory.check_vocabulary(
             self._tokenizer.vocab_size,
-            files.spm_model_file or files.vocab_file,
-            files.config,
+            self.files.spm_model_file or self.files.vocab_file,
+            self.files.config,
             exact=True,
         )
 
@@ -454,11 +454,10 @@ class Classifier:
             yield _Records(path, positions)
 
     def _build_estimator(self, seed, batch_size, training_spec=None, save_steps=None):
-        files = self.files
         return estimators.build_estimator(
             model_fn_builder(
-                files.config,
-                len(files.labels),
+                self.files.config,
+                len(self.files.labels),
                 self._device.use_tpu,
                 self._numerics,
                 training_spec,
@@ -572,7 +571,7 @@ class Classifier:
         for name in tf.io.gfile.listdir(self.best_dir):
             is_kept = name.startswith(os.path.basename(kept) + ".")
             if name.startswith("model.ckpt-") and not is_kept:
-                tf.io.gfile.remove(os.path.join(self.best_dir, name))
+                files.remove(os.path.join(self.best_dir, name))
 
     def _best_checkpoint(self):
         checkpoint = model_directory.find_checkpoint(self.best_dir)

@@ -308,6 +308,8 @@ def _json_rows(path, lines, task):
             record = json.loads(text)
         except json.JSONDecodeError as error:
             raise _row_error(path, line, "not JSON ({})".format(error)) from error
+        except RecursionError as error:
+            raise _row_error(path, line, "not JSON (nested too deeply)") from error
         if not isinstance(record, dict):
             raise _row_error(path, line, "expected one JSON object a line")
         keys = list(record)

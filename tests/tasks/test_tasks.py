@@ -170,6 +170,7 @@ def test_texts_are_read_whatever_their_labels(tmp_path, name, content):
         ("x.json", "{}\n", "x.json:1: no text_a among"),
         ("x.json", "[1]\n", "x.json:1: expected one JSON object a line"),
         ("x.json", '{"q1": "a", "q2": "b"}\n{"q1"\n', "x.json:2: not JSON"),
+        ("x.json", "[" * 100_000 + "\n", "x.json:1: not JSON"),
         ("x.json", '{"q1": "a", "q2": null}\n', "x.json:1: text_b is None"),
         (
             "x.json",
