@@ -24,8 +24,11 @@ import sys
 import threading
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from benchmarks.work_directory import work_directory
+
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
 
 LENGTH, PREDICTIONS = 512, 51
 PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 1e6
@@ -270,12 +273,11 @@ def reading_rate(path, vocab, batch_size=32, num_batches=600):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", required=True, type=pathlib.Path)
-    parser.add_argument("--work", required=True, type=pathlib.Path)
+    parser.add_argument("--work", required=True, type=work_directory)
     parser.add_argument("--segmenters", default="jieba,rjieba")
     parser.add_argument("--speed_mb", type=int, default=28, help="text of the first")
     parser.add_argument("--memory_mb", default="10,1000", help="texts of the second")
     args = parser.parse_args()
-    args.work.mkdir(parents=True, exist_ok=True)
     source = args.data / "niutrans_modern" / "modern_zh.txt"
     vocab = args.data / "bert_zh_vocab" / "vocab.txt"
     for path in (source, vocab):

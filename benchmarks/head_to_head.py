@@ -28,6 +28,7 @@ import modeling
 from albert_zh.interop import conversion
 from albert_zh.models import checkpoints
 from albert_zh.models import directory as model_directory
+from benchmarks.work_directory import work_directory
 
 TINY = dict(
     vocab_size=21128,
@@ -416,7 +417,7 @@ def print_table(rows):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--work", required=True, type=pathlib.Path)
+    parser.add_argument("--work", required=True, type=work_directory)
     args = parser.parse_args()
     rows = []
     for number, case in enumerate(CASES):

@@ -26,6 +26,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import modeling
 from albert_zh.models import directory as model_directory
 from benchmarks import head_to_head
+from benchmarks.work_directory import work_directory
 
 # --- What users write --------------------------------------------------------
 
@@ -206,7 +207,7 @@ def _log_softmax(logits):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--work", required=True, type=pathlib.Path)
+    parser.add_argument("--work", required=True, type=work_directory)
     args = parser.parse_args()
     rows = []
     for number, case in enumerate(CASES):

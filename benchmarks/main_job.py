@@ -19,8 +19,11 @@ import subprocess
 import sys
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from benchmarks.work_directory import work_directory
+
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
 
 TRAIN_BYTES = 2000000
 HELD_OUT_BYTES = 400000
@@ -176,14 +179,13 @@ def fine_tune(lcqmc, vocab, work, seeds, row):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", required=True, type=pathlib.Path)
-    parser.add_argument("--work", required=True, type=pathlib.Path)
+    parser.add_argument("--work", required=True, type=work_directory)
     parser.add_argument("--seeds", default="1,2,3", help="of the fine-tuning runs")
     parser.add_argument(
         "--stages", default="records,pretrain,finetune", help="which to run"
     )
     args = parser.parse_args()
     stages = args.stages.split(",")
-    args.work.mkdir(parents=True, exist_ok=True)
     vocab = str(args.data / "bert_zh_vocab" / "vocab.txt")
     table = [
         "| stage | seconds | processor seconds | peak MB | result |",
