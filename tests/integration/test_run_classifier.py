@@ -1,4 +1,4 @@
-"""`run_classifier.py` end to end, with a model of two layers on 200 easy pairs."""
+"""`run_classifier.py` end to end, with a model of two layers on 800 easy pairs."""
 
 import json
 import os
@@ -61,7 +61,7 @@ def write_rows(path, rows, header=""):
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data")
-    write_rows(folder / "train.txt", make_rows(200, seed=1))
+    write_rows(folder / "train.txt", make_rows(800, seed=1))
     write_rows(folder / "dev.txt", make_rows(50, seed=2), "text_a\ttext_b\tlabel\n")
     write_rows(folder / "test.tsv", make_rows(30, seed=3))
     return folder
@@ -150,7 +150,7 @@ def test_best_is_a_complete_directory_of_the_best_epoch(trained):
     assert len(list(best_dir.glob("model.ckpt-*.index"))) == 1
     assert read_json(best_dir / "labels.json")["labels"] == ["0", "1"]
     history = read_json(trained / "dev_scores.json")
-    assert [entry["step"] for entry in history] == [13, 26]
+    assert [entry["step"] for entry in history] == [50, 100]
     assert not any(isinstance(v, (dict, list)) for e in history for v in e.values())
     best = max(history, key=lambda entry: (entry["accuracy"], -entry["loss"]))
     assert checkpoint.endswith("model.ckpt-{}".format(best["step"]))
@@ -213,7 +213,7 @@ def test_a_finished_training_says_so(trained, data_dir, model_flags, caplog):
     assert read_json(history_file) == history
     with caplog.at_level("INFO"):
         run(*flags)
-    assert "training is complete: {} is at step 26 of 26".format(trained) in caplog.text
+    assert "training is complete: {} is at step 100 of 100".format(trained) in caplog.text
     assert read_json(history_file) == history
     assert "--init_checkpoint" not in caplog.text
 
@@ -225,7 +225,7 @@ def test_a_seed_fixes_an_epochs_scores_and_a_killed_run_goes_on_at_its_step(
     flags.append("--save_checkpoints_steps=5")
 
     def killed(self, run_context, run_values):
-        if int(run_values.results["step"]) == 19:
+        if int(run_values.results["step"]) == 56:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -237,10 +237,10 @@ def test_a_seed_fixes_an_epochs_scores_and_a_killed_run_goes_on_at_its_step(
 
     with caplog.at_level("INFO"):
         run(*flags)
-    assert "going on after step 18 of 26" in caplog.text
+    assert "going on after step 55 of 100" in caplog.text
     history = read_json(tmp_path / "out" / "dev_scores.json")
     assert history[:1] == first_epoch
-    assert [entry["step"] for entry in history] == [13, 26]
+    assert [entry["step"] for entry in history] == [50, 100]
 
 
 def test_sigterm_ends_a_training_that_goes_on_at_the_next_step(
@@ -249,7 +249,7 @@ def test_sigterm_ends_a_training_that_goes_on_at_the_next_step(
     flags = training_flags(data_dir, model_flags, tmp_path / "out", 2)
 
     def terminated(self, run_context, run_values):
-        if int(run_values.results["step"]) == 16:
+        if int(run_values.results["step"]) == 53:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
@@ -258,20 +258,20 @@ def test_sigterm_ends_a_training_that_goes_on_at_the_next_step(
             run(*flags)
     assert not end.value.code
     output = capsys.readouterr().out
-    step = int(re.search("^stopped by SIGTERM at step (.*) of 26, ", output).group(1))
-    assert 17 <= step <= 18  # the hook may be shown the step before the update
+    step = int(re.search("^stopped by SIGTERM at step (.*) of 100, ", output).group(1))
+    assert 54 <= step <= 55  # the hook may be shown the step before the update
     with caplog.at_level("INFO"):
         run(*flags)
-    assert "going on after step {} of 26".format(step) in caplog.text
+    assert "going on after step {} of 100".format(step) in caplog.text
     history = read_json(tmp_path / "out" / "dev_scores.json")
-    assert [entry["step"] for entry in history] == [13, 26]
+    assert [entry["step"] for entry in history] == [50, 100]
 
 
 @pytest.mark.parametrize(
     "flags, words",
     [
-        (["--init_checkpoint={out}/model.ckpt-13"], "--init_checkpoint: it began with"),
-        (["--train_file={data}/test.tsv"], "--train_file: it began with 200 examples"),
+        (["--init_checkpoint={out}/model.ckpt-50"], "--init_checkpoint: it began with"),
+        (["--train_file={data}/test.tsv"], "--train_file: it began with 800 examples"),
         (["--train_batch_size=8"], "--train_batch_size: it began with 16, received 8"),
         (["--learning_rate=0.1"], "--learning_rate: it began with 0.001, received 0.1"),
         (["--seed=7", "--num_train_epochs=9"], "--seed: it began with 1, received 7"),
@@ -542,7 +542,7 @@ def test_without_dev_scores_the_training_goes_on(
     shutil.copytree(str(trained), str(output_dir))
     (output_dir / "dev_scores.json").unlink()
     run(*training_flags(data_dir, model_flags, output_dir, 2))
-    assert [e["step"] for e in read_json(output_dir / "dev_scores.json")] == [26]
+    assert [e["step"] for e in read_json(output_dir / "dev_scores.json")] == [100]
 
 
 def test_predictions_of_nan_are_refused(trained, tmp_path, capsys):
