@@ -293,11 +293,12 @@ class AlbertModel:
             the first token's output and these positions', which is all that the
             pretraining losses read. None computes all positions.
           plain_gradients: bool; leave all gradients to TensorFlow. By default they
-            are hand-written, which saves time and memory, but such a graph cannot
-            be differentiated again after `tf.train.import_meta_graph`. Set it if
-            you import a meta graph and then call `tf.gradients`, or if you take
-            second derivatives (`tf.hessians`, gradient penalties). The pretraining
-            heads follow the model's setting.
+            are hand-written, which saves time and memory, but `tf.gradients` then
+            raises LookupError in a program that imports the graph
+            (`tf.train.import_meta_graph`). Set it where you build a graph for such
+            a program. The outputs are the same, and the pretraining heads follow
+            the model's setting. Second derivatives (`tf.hessians`, gradient
+            penalties) work in either case, in an imported graph with it only.
 
         Raises:
           ValueError: S is larger than `config.max_position_embeddings`.
