@@ -13,18 +13,31 @@ Sources: BERT (arXiv:1810.04805), ALBERT (arXiv:1909.11942; factorized
 embedding, cross-layer sharing and sentence-order prediction are its sections
 3.1-3.2), pre-LN (arXiv:2002.04745), GELU (arXiv:1606.08415).
 
-Shapes in this file use: B batch, S sequence length, V vocabulary, E embedding
-size, H hidden size, I intermediate size, N attention heads, D = H / N,
-P predictions per sequence, L layers. The file stands alone: it imports only
-the standard library, NumPy and TensorFlow.
+The file has two floors. The upper one, down to the line "Lower floor", is the
+model as the papers write it. The lower one, `_Kernels`, computes the papers'
+operations: it alone decides on precision, XLA and hand-written gradients.
+
+Shapes, as comments beside the tensors:
+
+  B  sequences in the batch        H  hidden size
+  S  tokens of a sequence          I  intermediate size
+  Q  tokens that attend, Q <= S    N  attention heads
+  P  predictions of a sequence     D  = H / N, size of a head
+  V  vocabulary                    L  layers
+  E  embedding size
+
+The file stands alone: it imports only the standard library, NumPy and TensorFlow.
 """
 
 import collections
 import contextlib
 import copy
+import functools
+import itertools
 import json
 import math
 import re
+from typing import NamedTuple, Optional, Union
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -32,15 +45,14 @@ import tensorflow.compat.v1 as tf
 SHARING = ("all", "attention", "ffn", "none")
 LN_TYPES = ("postln", "preln")
 
-# Carried by published files, read by no published model code.
+# Keys in published files that no published model code reads.
 _UNUSED_KEYS = frozenset(
     "directionality pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers "
     "pooler_size_per_head pooler_type net_structure_type gap_size num_memory_blocks "
     "down_scale_factor".split()
 )
 
-# Stands for minus infinity in masked attention scores; part of the published
-# models' numbers.
+# Added to the scores of padding instead of minus infinity, as in published models.
 _MASKED_SCORE = -10000.0
 _LAYER_NORM_EPSILON = 1e-12
 # Keeps the MLM loss finite where a batch holds no prediction at all.
@@ -222,6 +234,20 @@ def _dialect(embedding_size, ln_type, num_hidden_groups, inner_group_num):
     return "bert" if embedding_size is None else "albert_zh"
 
 
+class Numerics(NamedTuple):
+    """How a model computes: the arguments of `AlbertModel` that have these names.
+
+    Code that only hands them on passes `**numerics._asdict()`.
+    """
+
+    compute_dtype: tf.DType = tf.float32
+    use_xla: bool = False
+    plain_gradients: bool = False
+
+
+FLOAT32 = Numerics()
+
+
 class AlbertModel:
     """The encoder: token ids to contextual vectors.
 
@@ -243,28 +269,36 @@ class AlbertModel:
         compute_dtype=tf.float32,
         use_xla=False,
         needed_positions=None,
+        plain_gradients=False,
     ):
         """Builds the graph under variable scope `scope` (default "bert").
 
         Args:
           config: `AlbertConfig`.
-          is_training: bool; dropout is off where it is False.
+          is_training: bool; False turns dropout off.
           input_ids: int [B, S].
-          input_mask: int [B, S], 1 for tokens, 0 for padding; all 1 when None.
-          token_type_ids: int [B, S], the segment of each token; all 0 when None.
+          input_mask: int [B, S], 1 for tokens, 0 for padding; None means all 1.
+          token_type_ids: int [B, S], the segment of each token; None means all 0.
           use_one_hot_embeddings: bool; look words up by a matrix product with
             one-hot rows, which is faster on TPU, instead of a gather.
           scope: variable scope name.
           compute_dtype: dtype of the matrix products, `tf.float32` or
-            `tf.bfloat16`. Variables, LayerNorm, softmax and all outputs are
-            float32 in either case; what is kept for gradients, and the sums that
-            are those of biases and of LayerNorm's parameters, is of this dtype.
-          use_xla: bool; let XLA compile the element-wise parts, each into one
-            kernel, which is the faster the more the shapes stay the same: every
-            new shape is compiled anew. The products stay with TensorFlow.
-          needed_positions: int [B, P] or None; the last layer computes its output
-            for the first token and for these only, which is all that a loss reads
-            and saves most of that layer. None computes every position's.
+            `tf.bfloat16`. Variables, LayerNorm, softmax and all outputs stay
+            float32. Activations saved for the backward pass, and the sums that
+            give the gradients of biases and of LayerNorm's parameters, use this
+            dtype.
+          use_xla: bool; let XLA fuse the element-wise operations. Pays off only for
+            stable shapes: each new shape is recompiled.
+          needed_positions: int [B, P] or None. With it the last layer computes only
+            the first token's output and these positions', which is all that the
+            pretraining losses read. None computes all positions.
+          plain_gradients: bool; leave all gradients to TensorFlow. By default they
+            are hand-written, which saves time and memory, but `tf.gradients` then
+            raises LookupError in a program that imports the graph
+            (`tf.train.import_meta_graph`). Set it where you build a graph for such
+            a program. The outputs are the same, and the pretraining heads follow
+            the model's setting. Second derivatives (`tf.hessians`, gradient
+            penalties) work in either case, in an imported graph with it only.
 
         Raises:
           ValueError: S is larger than `config.max_position_embeddings`.
@@ -276,7 +310,8 @@ class AlbertModel:
                     length, config.max_position_embeddings
                 )
             )
-        self.numerics = Numerics(compute_dtype, use_xla)
+        self.numerics = Numerics(compute_dtype, use_xla, plain_gradients)
+        k = self.kernels = _Kernels(self.numerics)
         self._needed_positions = needed_positions
         config = copy.copy(config)
         if not is_training:
@@ -292,28 +327,29 @@ class AlbertModel:
                 self._word_embeddings, self._projection = _word_tables(config)
                 self._embedding_output = _embed(
                     config,
+                    k,
                     input_ids,
                     token_type_ids,
                     self._word_embeddings,
                     self._projection,
                     use_one_hot_embeddings,
-                    self.numerics,
-                )
+                )  # [B, S, E or H]
             with tf.variable_scope("encoder"):
-                rows = None
+                positions = None
                 if needed_positions is not None:
                     first = tf.zeros([batch, 1], tf.int32)
                     needed = tf.cast(needed_positions, tf.int32)
-                    rows = _row_indexes(tf.concat([first, needed], axis=1), length)
+                    positions = tf.concat([first, needed], axis=1)  # [B, 1 + P]
                 self._all_encoder_layers = _encode(
-                    config, self._embedding_output, input_mask, rows, self.numerics
+                    config, k, self._embedding_output, input_mask, positions
                 )
             with tf.variable_scope("pooler"):
                 first_token = self._all_encoder_layers[-1][:, 0, :]  # [B, H]
                 weights = _dense_variables(
                     "dense", config.hidden_size, config.hidden_size, config
                 )
-                self._pooled_output = tf.tanh(_dense(first_token, weights, FLOAT32))
+                pooled = k.in_float32().dense(first_token, weights)
+                self._pooled_output = tf.tanh(pooled)  # [B, H]
 
     def get_pooled_output(self):
         """Returns float32 [B, H], the first token's vector through a tanh layer."""
@@ -344,8 +380,8 @@ class AlbertModel:
         """Picks the last layer's outputs: float32 [B * P, H].
 
         Args:
-          positions: int [B, P]; the very tensor given as `needed_positions`, if the
-            model was built for such.
+          positions: int [B, P]; if the model was built for `needed_positions`, that
+            same tensor.
 
         Raises:
           ValueError: the model was built for other positions.
@@ -357,7 +393,7 @@ class AlbertModel:
                 "positions {} are not the needed_positions {} that the model was "
                 "built for".format(positions, self._needed_positions)
             )
-        outputs = self._all_encoder_layers[-1][:, 1:, :]
+        outputs = self._all_encoder_layers[-1][:, 1:, :]  # [B, P, H]
         return tf.reshape(outputs, [-1, get_shape_list(outputs)[-1]])
 
     def get_embedding_output(self):
@@ -394,30 +430,28 @@ def get_masked_lm_output(config, model, positions, label_ids, label_weights):
       per_example_loss: float32 [B * P].
       logits: float32 [B * P, V].
     """
-    dtype = model.numerics.compute_dtype
-    hidden = model.get_output_at(positions)  # [B*P, H]
+    k = model.kernels
+    x = model.get_output_at(positions)  # [B*P, H]
     width = config.embedding_size if config.dialect == "google" else config.hidden_size
     with tf.variable_scope("cls/predictions"):
         with tf.variable_scope("transform"):
             weights = _dense_variables("dense", config.hidden_size, width, config)
-            hidden = _dense(hidden, weights, model.numerics)
-            hidden = _activate(config, hidden, model.numerics)
-            norm = _norm_variables("LayerNorm", width)
-            (hidden,) = _normalize([hidden], norm, [dtype], model.numerics)
+            x = k.activate(config.hidden_act, k.dense(x, weights))
+            x = k.layer_norm(x, _norm_variables("LayerNorm", width))  # [B*P, E or H]
         output_bias = tf.get_variable(
             "output_bias", [config.vocab_size], initializer=tf.zeros_initializer()
         )
         for table in (model.get_embedding_table_2(), model.get_embedding_table()):
             if table is not None:
-                hidden = tf.matmul(hidden, tf.cast(table, dtype), transpose_b=True)
-        logits = _add_bias(hidden, tf.cast(output_bias, dtype))  # [B*P, V]
+                x = k.product(x, table, transpose_b=True)  # [B*P, E], then [B*P, V]
+        logits = k.add_bias(x, output_bias)  # [B*P, V]
 
-        per_example_loss = _cross_entropy(logits, label_ids, model.numerics)
+        per_example_loss = k.cross_entropy(logits, label_ids)  # [B*P]
         label_weights = tf.reshape(tf.cast(label_weights, tf.float32), [-1])
         loss = tf.reduce_sum(label_weights * per_example_loss) / (
             tf.reduce_sum(label_weights) + _WEIGHT_EPSILON
         )
-    return loss, per_example_loss, tf.cast(logits, tf.float32)
+    return loss, per_example_loss, k.exact(logits)
 
 
 def get_sentence_order_output(config, model, labels):
@@ -444,38 +478,9 @@ def get_sentence_order_output(config, model, labels):
             "output_bias", [2], initializer=tf.zeros_initializer()
         )
         logits = tf.matmul(model.get_pooled_output(), output_weights, transpose_b=True)
-        logits = tf.nn.bias_add(logits, output_bias)
-        per_example_loss = _cross_entropy(logits, labels, model.numerics)
+        logits = tf.nn.bias_add(logits, output_bias)  # [B, 2]
+        per_example_loss = model.kernels.cross_entropy(logits, labels)  # [B]
         return tf.reduce_mean(per_example_loss), per_example_loss, logits
-
-
-def _cross_entropy(logits, labels, numerics):
-    """float32 [n] losses of logits [n, classes] against int labels of any shape."""
-    classes = get_shape_list(logits)[-1]
-    labels = tf.reshape(labels, [-1])
-
-    @tf.custom_gradient
-    def cross_entropy(logits, labels):
-        largest = tf.cast(tf.reduce_max(logits, axis=-1, keepdims=True), tf.float32)
-        with _compiled(numerics):
-            powers = tf.exp(tf.cast(logits, tf.float32) - largest)
-            # What the gradient keeps: as large as the logits.
-            powers = tf.cast(powers, logits.dtype)
-        total = tf.reduce_sum(tf.cast(powers, tf.float32), axis=-1, keepdims=True)
-        right = tf.gather(logits, labels[:, tf.newaxis], batch_dims=1)
-        losses = tf.log(total) + largest - tf.cast(right, tf.float32)
-
-        def gradient(d_losses):
-            scale = d_losses[:, tf.newaxis]
-            share = scale / total
-            with _compiled(numerics):
-                is_right = tf.one_hot(labels, classes)
-                d_logits = tf.cast(powers, tf.float32) * share - is_right * scale
-                return tf.cast(d_logits, logits.dtype), None
-
-        return tf.squeeze(losses, axis=-1), gradient
-
-    return cross_entropy(logits, labels)
 
 
 def gather_indexes(sequence, positions):
@@ -487,7 +492,7 @@ def gather_indexes(sequence, positions):
 
 
 def _row_indexes(positions, length):
-    """Rows of [B * S, ...] that int32 positions [B, P] stand for: int32 [B, P]."""
+    """The rows of [B*S, ...] for positions in each sequence: int32 [B, P], both."""
     batch = get_shape_list(positions)[0]
     offsets = tf.reshape(tf.range(batch, dtype=tf.int32) * length, [-1, 1])
     return positions + offsets
@@ -513,19 +518,14 @@ def _word_tables(config):
     )
 
 
-def _embed(config, input_ids, token_type_ids, table, projection, one_hot, numerics):
-    """Word + segment + position embeddings, LayerNorm, dropout: [B, S, E or H]."""
+def _embed(config, kernels, input_ids, token_type_ids, table, projection, one_hot):
+    """LayerNorm(word + segment + position embedding), dropout: [B, S, E or H]."""
+    k = kernels
     batch, length = get_shape_list(input_ids, expected_rank=2)
-    flat_ids = tf.reshape(input_ids, [-1])
-    dtype = numerics.compute_dtype
-    if one_hot:
-        rows = tf.one_hot(flat_ids, config.vocab_size, dtype=dtype)
-        words = tf.matmul(rows, tf.cast(table, dtype))
-    else:
-        words = tf.gather(table, flat_ids)  # [B*S, E]
+    words = k.lookup(table, tf.reshape(input_ids, [-1]), one_hot)  # [B*S, E]
     if projection is not None:
-        words = tf.matmul(tf.cast(words, dtype), tf.cast(projection, dtype))  # [.., H]
-    words = tf.cast(words, tf.float32)
+        words = k.product(words, projection)  # [B*S, H]
+    words = k.exact(words)
     width = get_shape_list(words)[-1]
     initializer = create_initializer(config.initializer_range)
     segment_table = tf.get_variable(
@@ -538,38 +538,220 @@ def _embed(config, input_ids, token_type_ids, table, projection, one_hot, numeri
         [config.max_position_embeddings, width],
         initializer=initializer,
     )
-    # With so few rows the product is faster than a gather, above all backwards.
+    # So few rows are faster as a product than as a gather, most of all backwards.
     segments = tf.matmul(
         tf.one_hot(tf.reshape(token_type_ids, [-1]), config.type_vocab_size),
         segment_table,
         name="segments",
-    )
+    )  # [B*S, E or H]
     embeddings = tf.reshape(words + segments, [batch, length, width])
-    embeddings += position_table[:length]
+    embeddings += position_table[:length]  # [B, S, E or H]
     norm = _norm_variables("LayerNorm", width)
-    (embeddings,) = _normalize([embeddings], norm, [tf.float32], numerics)
-    return dropout(embeddings, config.hidden_dropout_prob)
+    embeddings = k.layer_norm(embeddings, norm, tf.float32)
+    return k.dropout(embeddings, config.hidden_dropout_prob)
 
 
 # --- Encoder -----------------------------------------------------------------
 
-# compute_dtype: dtype of the matrix products; use_xla: bool, whether XLA compiles
-# the element-wise parts.
-Numerics = collections.namedtuple("Numerics", ["compute_dtype", "use_xla"])
-FLOAT32 = Numerics(tf.float32, False)
-# The hidden states, [B*S, H], in float32 and, where a product reads them as they
-# are (post-LN), in the products' dtype too.
-_Stream = collections.namedtuple("_Stream", ["exact", "operand"])
-_Dense = collections.namedtuple("_Dense", ["kernel", "bias"])
-_Norm = collections.namedtuple("_Norm", ["gamma", "beta"])
-_Attention = collections.namedtuple("_Attention", ["qkv", "output", "norm"])
-_FeedForward = collections.namedtuple("_FeedForward", ["inner", "output", "norm"])
-# Variable scopes of one layer; the attention and the feed-forward half are
-# shared across layers exactly where these names repeat.
-_AttentionScopes = collections.namedtuple("_AttentionScopes", ["attention", "norm"])
-_FeedForwardScopes = collections.namedtuple(
-    "_FeedForwardScopes", ["inner", "output", "norm"]
-)
+
+def _encode(config, kernels, embeddings, input_mask, positions):
+    """Runs the L layers.
+
+    Args:
+      config: `AlbertConfig`.
+      kernels: `_Kernels`.
+      embeddings: float32 [B, S, E or H].
+      input_mask: int [B, S].
+      positions: int32 [B, Q] or None; the positions whose output the last layer
+        computes; None for all.
+
+    Returns:
+      The layers' outputs: a list of float32 [B, S, H], the last one [B, Q, H].
+    """
+    k = kernels
+    batch, length, width = get_shape_list(embeddings, expected_rank=3)
+    x = tf.reshape(embeddings, [-1, width])  # [B*S, E or H], faster than 3-D
+    if width != config.hidden_size:
+        name = "embedding_hidden_mapping_in"
+        x = k.dense(x, _dense_variables(name, width, config.hidden_size, config))
+    x = k.hidden(x, batch, length)  # [B*S, H]
+    # [B, 1, 1, S], added to the scores of every head and query.
+    mask_bias = (1.0 - tf.cast(input_mask, tf.float32)) * _MASKED_SCORE
+    mask_bias = mask_bias[:, tf.newaxis, tf.newaxis, :]
+
+    layers = _build_layers(config, k)
+    queries = [_all_positions] * len(layers)
+    if positions is not None:
+        rows = _row_indexes(positions, length)  # [B, Q]
+        queries[-1] = functools.partial(k.take, rows=rows)
+    outputs = []
+    for number, (halves, queries_of) in enumerate(zip(layers, queries)):
+        layer, inner = divmod(number, config.inner_group_num)
+        with tf.name_scope("layer_{}".format(layer)):
+            x = _layer(config, k, x, mask_bias, *halves, queries_of=queries_of)
+        if inner == config.inner_group_num - 1:
+            outputs.append(x)
+    return [
+        tf.reshape(x.exact, [x.batch, x.length, config.hidden_size]) for x in outputs
+    ]
+
+
+def _all_positions(x):
+    """The queries of every layer but a last one with `positions`: x as it is."""
+    return x
+
+
+def _layer(config, kernels, x, mask_bias, attention, feed_forward, queries_of):
+    """One layer, post-LN (arXiv:1706.03762) or pre-LN (arXiv:2002.04745).
+
+    Args:
+      config: `AlbertConfig`.
+      kernels: `_Kernels`.
+      x: `_Hidden` [B*S, H].
+      mask_bias: float32 [B, 1, 1, S], 0 for tokens, -10000 for padding.
+      attention: `_SelfAttention`.
+      feed_forward: `_FeedForward`.
+      queries_of: function that picks the positions whose output is wanted:
+        `_Hidden` [B*S, H] -> [B*Q, H]. They attend to all positions of x.
+
+    Returns:
+      `_Hidden` [B*Q, H].
+    """
+    k = kernels
+    if config.ln_type == "postln":
+        q = queries_of(x)
+        x = k.add_and_normalize(q, attention(q, x, mask_bias), attention.norm)
+        x = k.add_and_normalize(x, feed_forward(x), feed_forward.norm)
+    else:
+        z = k.normalize(x, attention.norm)
+        x = k.add(queries_of(x), attention(queries_of(z), z, mask_bias))
+        x = k.add(x, feed_forward(k.normalize(x, feed_forward.norm)))
+    return x
+
+
+class _SelfAttention:
+    """Multi-head attention (arXiv:1706.03762, section 3.2).
+
+    With queries from x, keys and values from z, each head of N computes
+
+      Q = (x W_q + b_q) / sqrt(D)      K = z W_k + b_k      V = z W_v + b_v
+      head = softmax(Q K^T + mask_bias) V
+
+    and the result is (the N heads side by side) W_o + b_o, with dropout.
+
+    Attributes:
+      norm: `_Norm`, the weights of the LayerNorm that goes with it.
+    """
+
+    def __init__(self, config, kernels, scopes, uses):
+        """Creates the variables under `_AttentionScopes` for `uses` layers."""
+        self._config, self._kernels = config, kernels
+        size, heads = config.hidden_size, config.num_attention_heads
+        with tf.variable_scope(scopes.attention):
+            with tf.variable_scope("self"):
+                query, key, value = (
+                    _dense_variables(name, size, size, config)
+                    for name in ("query", "key", "value")
+                )
+            # Dividing W_q and b_q by sqrt(D) is cheaper than dividing every Q.
+            scale = 1.0 / math.sqrt(size // heads)
+            query = _Dense(query.kernel * scale, query.bias * scale)
+            qkv = kernels.side_by_side(query, key, value)
+            with tf.variable_scope("output"):
+                output = _dense_variables("dense", size, size, config)
+        self.norm = _norm_variables(scopes.norm, size)
+        self._qkv = kernels.share(qkv, uses)
+        self._output = kernels.share(output, uses)
+
+    def __call__(self, x, z, mask_bias):
+        """`_Hidden` [B*Q, H] and [B*S, H], float32 [B, 1, 1, S] -> [B*Q, H]."""
+        config, k = self._config, self._kernels
+        query, key, value = k.project_by_head(
+            x, z, next(self._qkv), config.num_attention_heads
+        )  # [B, N, Q, D], and twice [B, N, S, D]
+        context = k.attention(
+            query, key, value, mask_bias, config.attention_probs_dropout_prob
+        )  # [B, N, Q, D]
+        context = tf.transpose(context, [0, 2, 1, 3])  # [B, Q, N, D]
+        context = tf.reshape(context, [-1, config.hidden_size])  # [B*Q, H]
+        output = k.dense(context, next(self._output))
+        return k.dropout(output, config.hidden_dropout_prob)
+
+
+class _FeedForward:
+    """activation(x W_1 + b_1) W_2 + b_2 (arXiv:1706.03762, section 3.3), dropout.
+
+    Attributes:
+      norm: `_Norm`, the weights of the LayerNorm that goes with it.
+    """
+
+    def __init__(self, config, kernels, scopes, uses):
+        """Creates the variables under `_FeedForwardScopes` for `uses` layers."""
+        self._config, self._kernels = config, kernels
+        size, inner_size = config.hidden_size, config.intermediate_size
+        inner = _dense_variables(scopes.inner, size, inner_size, config)
+        output = _dense_variables(scopes.output, inner_size, size, config)
+        self.norm = _norm_variables(scopes.norm, size)
+        self._inner = kernels.share(inner, uses)
+        self._output = kernels.share(output, uses)
+
+    def __call__(self, x):
+        """`_Hidden` [n, H] -> [n, H]."""
+        config, k = self._config, self._kernels
+        inner = k.activate(config.hidden_act, k.dense(x, next(self._inner)))  # [n, I]
+        output = k.dense(inner, next(self._output))  # [n, H]
+        return k.dropout(output, config.hidden_dropout_prob)
+
+
+# --- Weights: cross-layer sharing and the dialects' names --------------------
+
+
+class _Dense(NamedTuple):
+    """Weights of x W + b: kernel [in, out], bias [out]."""
+
+    kernel: tf.Tensor
+    bias: tf.Tensor
+
+
+class _Norm(NamedTuple):
+    """Weights of LayerNorm, both [size]."""
+
+    gamma: tf.Tensor
+    beta: tf.Tensor
+
+
+class _AttentionScopes(NamedTuple):
+    """Variable scopes of a `_SelfAttention`; equal scopes are shared weights."""
+
+    attention: str
+    norm: str
+
+
+class _FeedForwardScopes(NamedTuple):
+    """Variable scopes of a `_FeedForward`; equal scopes are shared weights."""
+
+    inner: str
+    output: str
+    norm: str
+
+
+def _build_layers(config, kernels):
+    """Returns the layers' (`_SelfAttention`, `_FeedForward`), first layer first.
+
+    Layers that share weights get the same object.
+    """
+    scopes = [
+        _layer_scopes(config, layer, inner)
+        for layer in range(config.num_hidden_layers)
+        for inner in range(config.inner_group_num)
+    ]
+    uses = collections.Counter(half for layer in scopes for half in layer)
+    built = {}
+    for layer in scopes:
+        for half, build in zip(layer, (_SelfAttention, _FeedForward)):
+            if half not in built:
+                built[half] = build(config, kernels, half, uses[half])
+    return [tuple(built[half] for half in layer) for layer in scopes]
 
 
 def _layer_scopes(config, layer, inner):
@@ -616,224 +798,6 @@ def _layer_scopes(config, layer, inner):
     )
 
 
-def _encode(config, embeddings, input_mask, rows, numerics):
-    """Runs the L layers.
-
-    Args:
-      config: `AlbertConfig`.
-      embeddings: float32 [B, S, E or H].
-      input_mask: int [B, S].
-      rows: int32 [B, Q] or None; the rows of [B*S, H] that the last layer computes.
-      numerics: `Numerics`.
-
-    Returns:
-      The layers' outputs: a list of float32 [B, S, H], the last one [B, Q, H].
-    """
-    batch, length, width = get_shape_list(embeddings, expected_rank=3)
-    hidden_size = config.hidden_size
-    hidden = tf.reshape(embeddings, [-1, width])  # products are faster in 2-D
-    if width != hidden_size:
-        projection = _dense_variables(
-            "embedding_hidden_mapping_in", width, hidden_size, config
-        )
-        hidden = tf.cast(_dense(hidden, projection, numerics), tf.float32)
-    # [B, 1, 1, S], added to the scores of every head and query
-    score_bias = (1.0 - tf.cast(input_mask, tf.float32)) * _MASKED_SCORE
-    score_bias = score_bias[:, tf.newaxis, tf.newaxis, :]
-
-    stream = _Stream(hidden, tf.cast(hidden, numerics.compute_dtype))
-    scopes = [
-        _layer_scopes(config, layer, inner)
-        for layer in range(config.num_hidden_layers)
-        for inner in range(config.inner_group_num)
-    ]
-    weights = _layer_weights(config, scopes, numerics)
-    outputs = []
-    for number, (attention_scopes, ffn_scopes) in enumerate(scopes):
-        layer, inner = divmod(number, config.inner_group_num)
-        with tf.name_scope("layer_{}".format(layer)):
-            stream = _transformer_layer(
-                config,
-                stream,
-                score_bias,
-                weights[attention_scopes].pop(),
-                weights[ffn_scopes].pop(),
-                [batch, length],
-                rows if number == len(scopes) - 1 else None,
-                numerics,
-            )
-        if inner == config.inner_group_num - 1:
-            outputs.append(stream.exact)
-    lengths = [length] * len(outputs)
-    if rows is not None:
-        lengths[-1] = get_shape_list(rows)[1]
-    return [
-        tf.reshape(output, [batch, size, hidden_size])
-        for output, size in zip(outputs, lengths)
-    ]
-
-
-def _layer_weights(config, scopes, numerics):
-    """Creates the layers' variables, each once, and shares them out.
-
-    Args:
-      config: `AlbertConfig`.
-      scopes: list of (`_AttentionScopes`, `_FeedForwardScopes`), one a layer: a name
-        that repeats is a shared half.
-      numerics: `Numerics`.
-
-    Returns:
-      dict of the scopes to a list of weights, one for each layer that has them.
-    """
-    weights = {}
-    for halves in scopes:
-        for half, create in zip(halves, (_attention_variables, _ffn_variables)):
-            if half not in weights:
-                uses = sum(half in others for others in scopes)
-                weights[half] = _share(create(half, config), uses, numerics)
-    return weights
-
-
-def _transformer_layer(
-    config, stream, score_bias, attention, ffn, batch_shape, rows, numerics
-):
-    """One layer, post-LN or pre-LN: `_Stream` -> `_Stream`, of `rows` if given."""
-
-    def self_attention(inputs):
-        context = _attend(
-            config, inputs, score_bias, attention.qkv, batch_shape, rows, numerics
-        )
-        return _dense(context, attention.output, numerics)
-
-    def feed_forward(inputs):
-        inner = _dense(inputs, ffn.inner, numerics)
-        return _dense(_activate(config, inner, numerics), ffn.output, numerics)
-
-    for block, norm in ((self_attention, attention.norm), (feed_forward, ffn.norm)):
-        exact, inputs = stream
-        if config.ln_type == "preln":
-            (inputs,) = _normalize([exact], norm, [numerics.compute_dtype], numerics)
-        update = block(inputs)
-        if config.hidden_dropout_prob:  # bfloat16 would draw and scale too coarsely
-            update = tf.cast(update, tf.float32)
-            update = dropout(update, config.hidden_dropout_prob)
-        if rows is not None and block is self_attention:
-            exact = tf.gather(exact, tf.reshape(rows, [-1]))
-        if config.ln_type == "preln":
-            stream = _Stream(exact + tf.cast(update, tf.float32), None)
-        else:
-            dtypes = [tf.float32, numerics.compute_dtype]
-            stream = _Stream(*_normalize([exact, update], norm, dtypes, numerics))
-    return stream
-
-
-def _attend(config, x, score_bias, qkv, batch_shape, rows, numerics):
-    """Multi-head self-attention (arXiv:1706.03762, section 3.2).
-
-    Args:
-      config: `AlbertConfig`.
-      x: [B*S, H].
-      score_bias: float32 [B, 1, 1, S], 0 for tokens, -10000 for padding.
-      qkv: `_Dense`, kernel [H, 3H]: query, already scaled, key and value side by
-        side.
-      batch_shape: [B, S].
-      rows: int32 [B, Q], the rows of x that attend, None for all of them.
-      numerics: `Numerics`.
-
-    Returns:
-      [B*Q, H] in the products' dtype, the heads' contexts side by side.
-    """
-    batch, length = batch_shape
-    heads, size = config.num_attention_heads, config.hidden_size
-
-    def by_head(projected, parts, length):
-        """[B*S, parts * H] -> parts tensors [B, N, S, D]."""
-        shape = [batch, length, parts, heads, size // heads]
-        projected = tf.transpose(tf.reshape(projected, shape), [2, 0, 3, 1, 4])
-        return tf.unstack(projected)
-
-    if rows is None:
-        query, key, value = by_head(_dense(x, qkv, numerics), 3, length)
-    else:
-        own, others = (
-            _Dense(*parts)
-            for parts in zip(
-                *[tf.split(tensor, [size, 2 * size], axis=-1) for tensor in qkv]
-            )
-        )
-        attending = _dense(tf.gather(x, tf.reshape(rows, [-1])), own, numerics)
-        (query,) = by_head(attending, 1, get_shape_list(rows)[1])
-        key, value = by_head(_dense(x, others, numerics), 2, length)
-    rate = config.attention_probs_dropout_prob
-    context = _weigh_values(query, key, value, score_bias, rate, numerics)
-    context = tf.transpose(context, [0, 2, 1, 3])
-    return tf.reshape(context, [-1, size])
-
-
-def _attention_variables(scopes, config):
-    """Variables of the attention half of a layer."""
-    size = config.hidden_size
-    with tf.variable_scope(scopes.attention):
-        with tf.variable_scope("self"):
-            query, key, value = (
-                _dense_variables(name, size, size, config)
-                for name in ("query", "key", "value")
-            )
-        # Scaling the query's weights costs less than scaling its every score.
-        scale = 1.0 / math.sqrt(size // config.num_attention_heads)
-        # One product of three times the width instead of three products.
-        qkv = _Dense(
-            tf.concat([query.kernel * scale, key.kernel, value.kernel], axis=1),
-            tf.concat([query.bias * scale, key.bias, value.bias], axis=0),
-        )
-        with tf.variable_scope("output"):
-            output = _dense_variables("dense", size, size, config)
-    norm = _norm_variables(scopes.norm, size)
-    return _Attention(qkv, output, norm)
-
-
-def _ffn_variables(scopes, config):
-    """Variables of the feed-forward half of a layer."""
-    size, inner_size = config.hidden_size, config.intermediate_size
-    inner = _dense_variables(scopes.inner, size, inner_size, config)
-    output = _dense_variables(scopes.output, inner_size, size, config)
-    norm = _norm_variables(scopes.norm, size)
-    return _FeedForward(inner, output, norm)
-
-
-def _share(half, uses, numerics):
-    """Hands the weights of a layer's half to the layers that share it.
-
-    Args:
-      half: `_Attention` or `_FeedForward` of float32 tensors.
-      uses: int, how many layers have them.
-      numerics: `Numerics`.
-
-    Returns:
-      A list of `uses` halves, the kernels and biases cast to the products' dtype.
-    """
-
-    def copies(tensor):
-        @tf.custom_gradient
-        def share(tensor):
-            cast = tf.cast(tensor, numerics.compute_dtype)
-
-            def gradient(*d_copies):
-                # In float32 and in one pass, unlike the sum that TensorFlow makes.
-                with _compiled(numerics):
-                    return _sum(_given(d_copies))
-
-            return [tf.identity(cast) for _ in range(uses)], gradient
-
-        return share(tensor)
-
-    dense = [[copies(tensor) for tensor in part] for part in half[:2]]
-    return [
-        type(half)(*[_Dense(*(c[use] for c in part)) for part in dense], half.norm)
-        for use in range(uses)
-    ]
-
-
 def _dense_variables(name, input_size, output_size, config):
     """Creates kernel [input_size, output_size] and bias under scope `name`."""
     with tf.variable_scope(name):
@@ -848,184 +812,409 @@ def _dense_variables(name, input_size, output_size, config):
     return _Dense(kernel, bias)
 
 
-def _dense(x, weights, numerics):
-    """x W + b for x [n, in]: [n, out], all in the products' dtype."""
-    x, kernel, bias = (tf.cast(t, numerics.compute_dtype) for t in (x,) + weights)
-    return _add_bias(tf.matmul(x, kernel), bias)
-
-
-@tf.custom_gradient
-def _add_bias(x, bias):
-    """x + bias for x [n, size] and bias [size]."""
-
-    def gradient(d_y):
-        (d_y,) = _given([d_y])
-        return d_y, _column_sums(d_y)
-
-    return tf.nn.bias_add(x, bias), gradient
-
-
-def _column_sums(x):
-    """Sums of [n, size] over n: [size]. A product is the fastest way to them."""
-    ones = tf.ones([1, get_shape_list(x)[0]], x.dtype)
-    return tf.matmul(ones, x)[0]
-
-
 def _norm_variables(name, size):
+    """Creates gamma and beta, both [size], under scope `name`."""
     with tf.variable_scope(name):
         beta = tf.get_variable("beta", [size], initializer=tf.zeros_initializer())
         gamma = tf.get_variable("gamma", [size], initializer=tf.ones_initializer())
     return _Norm(gamma, beta)
 
 
-# --- Element-wise parts, with gradients by hand ------------------------------
-#
-# A gradient that TensorFlow derives goes through the operands several times and
-# keeps what lies between; these keep what the gradient needs and nothing else.
+# === Lower floor: precision, fusing, hand-written gradients ==================
 
 
-def _compiled(numerics):
-    """A context whose operations XLA compiles into one kernel, if wanted."""
-    if not numerics.use_xla or tf.executing_eagerly():
-        return contextlib.nullcontext()
-    return tf.xla.experimental.jit_scope(compile_ops=True)
+class _Hidden(NamedTuple):
+    """Hidden states of B sequences of S tokens, [B*S, H], as the layers pass them on.
 
-
-def _normalize(terms, norm, dtypes, numerics):
-    """Layer normalization (arXiv:1607.06450) of a sum, over the last axis.
-
-    Args:
-      terms: list of tensors [..., size], added up in float32.
-      norm: `_Norm`.
-      dtypes: list of dtypes.
-      numerics: `Numerics`.
-
-    Returns:
-      A list of tensors [..., size]: the result in each of `dtypes`.
+    Attributes:
+      exact: float32, for sums and LayerNorm; None where only products read it.
+      operand: the same in the products' dtype; None where no product reads it.
+      batch, length: B and S, ints or int32 scalars.
     """
 
-    @tf.custom_gradient
-    def normalize(gamma, beta, *terms):
-        with _compiled(numerics):
-            x = _sum(terms)
-            centered = x - tf.reduce_mean(x, axis=-1, keepdims=True)
-            variance = tf.reduce_mean(tf.square(centered), axis=-1, keepdims=True)
-            inverse = tf.rsqrt(variance + _LAYER_NORM_EPSILON)
-            normalized = centered * inverse
-            y = normalized * gamma + beta
-            outputs = [tf.cast(y, dtype) for dtype in dtypes]
-            # For the gradient only, as all that is kept: half the memory in bfloat16.
-            kept = tf.cast(normalized, numerics.compute_dtype)
-
-        def gradient(*d_outputs):
-            given = _given(d_outputs)
-            with _compiled(numerics):
-                d_y = _sum(given)
-                normalized = tf.cast(kept, tf.float32)
-                slope = d_y * gamma
-                mean = tf.reduce_mean(slope, axis=-1, keepdims=True)
-                product = tf.reduce_mean(slope * normalized, axis=-1, keepdims=True)
-                d_x = inverse * (slope - mean - normalized * product)
-                d_terms = [tf.cast(d_x, term.dtype) for term in terms]
-                d_scaled = tf.cast(d_y * normalized, numerics.compute_dtype)
-            size = get_shape_list(gamma)[0]
-            # Not of d_y, which nothing else needs written down.
-            d_gamma, *d_betas = (
-                tf.cast(_column_sums(tf.reshape(d, [-1, size])), tf.float32)
-                for d in [d_scaled] + given
-            )
-            return [d_gamma, tf.add_n(d_betas)] + d_terms
-
-        return outputs, gradient
-
-    return normalize(norm.gamma, norm.beta, *terms)
+    exact: Optional[tf.Tensor]
+    operand: Optional[tf.Tensor]
+    batch: Union[int, tf.Tensor]
+    length: Union[int, tf.Tensor]
 
 
-def _weigh_values(query, key, value, score_bias, dropout_prob, numerics):
-    """softmax(query key^T + score_bias) value, with dropout of the probabilities.
+class _Kernels:
+    """The operations that a model is built of, each opening with its plain equation.
 
-    Args:
-      query: [B, N, Q, D].
-      key, value: [B, N, S, D].
-      score_bias: float32 [B, 1, 1, S].
-      dropout_prob: float.
-      numerics: `Numerics`.
+    Everything the equations do not show is decided here:
 
-    Returns:
-      [B, N, Q, D], in the dtype of `query`.
+    - Casts. Products take and return `compute_dtype`; sums, LayerNorm, softmax,
+      dropout and losses are computed in float32.
+    - XLA. With `use_xla`, the operations in a `with self._fused()` block become one
+      kernel. Products stay outside: TensorFlow's own are faster.
+    - Gradients. Those TensorFlow derives read the operands several times and keep
+      the values in between; the ones here keep only what they need. With
+      `plain_gradients` they are left out.
     """
 
-    def keep(x, is_kept):
-        return tf.where(is_kept, x / (1.0 - dropout_prob), tf.zeros_like(x))
+    def __init__(self, numerics):
+        """Creates the operations for `Numerics`."""
+        self._numerics = numerics
+        self._dtype = numerics.compute_dtype
 
-    @tf.custom_gradient
-    def weigh(query, key, value, score_bias):
-        scores = tf.matmul(query, key, transpose_b=True)  # [B, N, Q, S]
-        with _compiled(numerics):
-            exact = tf.nn.softmax(tf.cast(scores, tf.float32) + score_bias)
-            probabilities = tf.cast(exact, scores.dtype)
-        kept = probabilities
-        if dropout_prob:
-            is_kept = tf.random_uniform(get_shape_list(scores)) >= dropout_prob
-            kept = tf.cast(keep(exact, is_kept), scores.dtype)
-        context = tf.matmul(kept, value)
+    def in_float32(self):
+        """Returns the same operations with float32 products."""
+        return _Kernels(self._numerics._replace(compute_dtype=tf.float32))
 
-        def gradient(d_context):
-            d_value = tf.matmul(kept, d_context, transpose_a=True)
-            d_probabilities = tf.matmul(d_context, value, transpose_b=True)
-            if dropout_prob:
-                d_probabilities = tf.cast(d_probabilities, tf.float32)
-                d_probabilities = keep(d_probabilities, is_kept)
-            # The mean of d_probabilities under the probabilities is that of d_context
-            # and context, which are smaller (arXiv:2205.14135, appendix B.2). A kernel
-            # of its own: in the next one XLA would compute it anew for every score.
-            with _compiled(numerics):
-                products = tf.cast(context, tf.float32) * tf.cast(d_context, tf.float32)
-                mean = tf.reduce_sum(products, axis=-1, keepdims=True)
-            with _compiled(numerics):
-                d_scores = tf.cast(probabilities, tf.float32) * (
-                    tf.cast(d_probabilities, tf.float32) - mean
+    # --- Products ---
+
+    def product(self, a, b, transpose_b=False):
+        """a b, or a b^T: [n, in] and [in, out] (or [out, in]) -> [n, out]."""
+        a, b = tf.cast(a, self._dtype), tf.cast(b, self._dtype)
+        return tf.matmul(a, b, transpose_b=transpose_b)
+
+    def add_bias(self, x, bias):
+        """x + b: [n, size] and [size] -> [n, size]."""
+
+        @self._with_gradient
+        def add_bias(x, bias):
+            def gradient(d_y):
+                (d_y,) = _dense_gradients([d_y])
+                return d_y, _column_sums(d_y)
+
+            return tf.nn.bias_add(x, bias), gradient
+
+        return add_bias(x, tf.cast(bias, x.dtype))
+
+    def dense(self, x, weights):
+        """x W + b: tensor [n, in] or `_Hidden`, and `_Dense` -> [n, out]."""
+        x = x.operand if isinstance(x, _Hidden) else x
+        return self.add_bias(self.product(x, weights.kernel), weights.bias)
+
+    def lookup(self, table, ids, one_hot):
+        """table[ids]: [V, E] and int [n] -> [n, E].
+
+        With `one_hot` it is a product, [n, V] [V, E], in the products' dtype.
+        """
+        if not one_hot:
+            return tf.gather(table, ids)
+        vocab_size = get_shape_list(table)[0]
+        return self.product(tf.one_hot(ids, vocab_size, dtype=self._dtype), table)
+
+    # --- Weights ---
+
+    def side_by_side(self, *layers):
+        """x [W_1 W_2 ...] + [b_1 b_2 ...]: one wide product instead of several."""
+        return _Dense(
+            tf.concat([layer.kernel for layer in layers], axis=1),
+            tf.concat([layer.bias for layer in layers], axis=0),
+        )
+
+    def share(self, weights, uses):
+        """W, `uses` times: an iterator with a `_Dense` for each layer that shares it.
+
+        The copies are cast to the products' dtype once. The gradient of W is the sum
+        of the copies' gradients, in float32 and in one pass, whereas TensorFlow would
+        add them in the products' dtype.
+        """
+        if self._numerics.plain_gradients:
+            # Cast by each layer that uses them, so that this sum, too, is in float32.
+            return itertools.repeat(weights, uses)
+
+        @tf.custom_gradient
+        def copies(tensor):
+            def gradient(*d_copies):
+                with self._fused():
+                    return _sum(_dense_gradients(d_copies))
+
+            cast = tf.cast(tensor, self._dtype)
+            return [tf.identity(cast) for _ in range(uses)], gradient
+
+        return map(_Dense, *(copies(tensor) for tensor in weights))
+
+    # --- Hidden states: sums, LayerNorm, dropout ---
+
+    def hidden(self, x, batch, length):
+        """x, [B*S, H] -> `_Hidden`."""
+        exact = self.exact(x)
+        return _Hidden(exact, tf.cast(exact, self._dtype), batch, length)
+
+    def exact(self, x):
+        """x, in float32."""
+        return tf.cast(x, tf.float32)
+
+    def take(self, x, rows):
+        """x[rows]: `_Hidden` [B*S, H] and int32 [B, Q] -> `_Hidden` [B*Q, H]."""
+        flat = tf.reshape(rows, [-1])
+        exact, operand = (
+            None if tensor is None else tf.gather(tensor, flat)
+            for tensor in (x.exact, x.operand)
+        )
+        return _Hidden(exact, operand, x.batch, get_shape_list(rows)[1])
+
+    def add(self, x, update):
+        """x + update: `_Hidden` and [n, H] -> `_Hidden`, which no product reads."""
+        return x._replace(exact=x.exact + self.exact(update), operand=None)
+
+    def normalize(self, x, norm):
+        """LayerNorm(x): `_Hidden`, `_Norm` -> `_Hidden`, which only products read."""
+        (operand,) = self._normalize([x.exact], norm, [self._dtype])
+        return x._replace(exact=None, operand=operand)
+
+    def add_and_normalize(self, x, update, norm):
+        """LayerNorm(x + update): `_Hidden`, [n, H] and `_Norm` -> `_Hidden`."""
+        dtypes = [tf.float32, self._dtype]
+        exact, operand = self._normalize([x.exact, update], norm, dtypes)
+        return x._replace(exact=exact, operand=operand)
+
+    def layer_norm(self, x, norm, dtype=None):
+        """LayerNorm(x): [..., size] and `_Norm` -> [..., size].
+
+        The result is of `dtype`, or else of the products' dtype.
+        """
+        (y,) = self._normalize([x], norm, [dtype or self._dtype])
+        return y
+
+    def _normalize(self, terms, norm, dtypes):
+        """(x - mean(x)) / sqrt(var(x) + epsilon) gamma + beta, for x the sum of terms.
+
+        Layer normalization (arXiv:1607.06450), over the last axis.
+
+        Args:
+          terms: list of tensors [..., size].
+          norm: `_Norm`.
+          dtypes: list of dtypes.
+
+        Returns:
+          A list of tensors [..., size]: the result in each of `dtypes`.
+        """
+
+        @self._with_gradient
+        def normalize(gamma, beta, *terms):
+            with self._fused():
+                x = _sum(terms)
+                centered = x - tf.reduce_mean(x, axis=-1, keepdims=True)
+                variance = tf.reduce_mean(tf.square(centered), axis=-1, keepdims=True)
+                inverse = tf.rsqrt(variance + _LAYER_NORM_EPSILON)
+                normalized = centered * inverse
+                y = normalized * gamma + beta
+                outputs = [tf.cast(y, dtype) for dtype in dtypes]
+                # All that the gradient keeps: half the memory in bfloat16.
+                kept = tf.cast(normalized, self._dtype)
+
+            def gradient(*d_outputs):
+                d_outputs = _dense_gradients(d_outputs)
+                with self._fused():
+                    d_y = _sum(d_outputs)
+                    normalized = self.exact(kept)
+                    slope = d_y * gamma
+                    mean = tf.reduce_mean(slope, axis=-1, keepdims=True)
+                    product = tf.reduce_mean(slope * normalized, axis=-1, keepdims=True)
+                    d_x = inverse * (slope - mean - normalized * product)
+                    d_terms = [tf.cast(d_x, term.dtype) for term in terms]
+                    d_scaled = tf.cast(d_y * normalized, self._dtype)
+                size = get_shape_list(gamma)[0]
+                # beta's from each upstream gradient: nothing else needs their sum
+                # written to memory.
+                d_gamma, *d_betas = (
+                    self.exact(_column_sums(tf.reshape(d, [-1, size])))
+                    for d in [d_scaled] + d_outputs
                 )
-                d_scores = tf.cast(d_scores, scores.dtype)
-            d_key = tf.matmul(d_scores, query, transpose_a=True)
-            d_bias = tf.reduce_sum(tf.cast(d_scores, tf.float32), [1, 2], keepdims=True)
-            return tf.matmul(d_scores, key), d_key, d_value, d_bias
+                return [d_gamma, tf.add_n(d_betas)] + d_terms
 
-        return context, gradient
+            return outputs, gradient
 
-    return weigh(query, key, value, score_bias)
+        return normalize(norm.gamma, norm.beta, *terms)
+
+    def dropout(self, x, rate):
+        """x, with a share `rate` of its elements zeroed, the others / (1 - rate).
+
+        In float32: bfloat16 would draw and scale too coarsely.
+        """
+        return dropout(self.exact(x), rate) if rate else x
+
+    # --- Attention ---
+
+    def project_by_head(self, x, z, qkv, heads):
+        """Q = x W_q + b_q, K = z W_k + b_k, V = z W_v + b_v, split by head.
+
+        Args:
+          x: `_Hidden` [B*Q, H].
+          z: `_Hidden` [B*S, H]; the same object as x where every position attends.
+          qkv: `_Dense` [H, 3H], the three layers side by side.
+          heads: int, N.
+
+        Returns:
+          Q: [B, N, Q, D]. K, V: [B, N, S, D].
+        """
+        size = get_shape_list(qkv.kernel)[0]
+
+        def project(x, weights, parts):
+            """`_Hidden` [B*S, H] -> a list of `parts` tensors [B, N, S, D]."""
+            shape = [x.batch, x.length, parts, heads, size // heads]
+            y = tf.reshape(self.dense(x, weights), shape)
+            return tf.unstack(tf.transpose(y, [2, 0, 3, 1, 4]))
+
+        if x is z:
+            return project(x, qkv, 3)
+        of_x, of_z = (
+            _Dense(*pair)
+            for pair in zip(
+                *[tf.split(tensor, [size, 2 * size], axis=-1) for tensor in qkv]
+            )
+        )
+        return project(x, of_x, 1) + project(z, of_z, 2)
+
+    def attention(self, query, key, value, mask_bias, dropout_prob):
+        """softmax(Q K^T + mask_bias) V, with dropout of the softmax.
+
+        The division by sqrt(D) is in Q already, see `_SelfAttention`.
+
+        Args:
+          query: [B, N, Q, D].
+          key, value: [B, N, S, D].
+          mask_bias: float32 [B, 1, 1, S].
+          dropout_prob: float.
+
+        Returns:
+          [B, N, Q, D], in the dtype of `query`.
+
+        Raises:
+          ValueError: ranks, heads, head sizes or lengths do not fit.
+        """
+        _check_attention(query, key, value, mask_bias)
+
+        def keep(x, is_kept):
+            return tf.where(is_kept, x / (1.0 - dropout_prob), tf.zeros_like(x))
+
+        @self._with_gradient
+        def attention(query, key, value, mask_bias):
+            scores = tf.matmul(query, key, transpose_b=True)  # [B, N, Q, S]
+            with self._fused():
+                exact = tf.nn.softmax(self.exact(scores) + mask_bias)
+                probabilities = tf.cast(exact, scores.dtype)
+            kept = probabilities
+            if dropout_prob:
+                is_kept = tf.random_uniform(get_shape_list(scores)) >= dropout_prob
+                kept = tf.cast(keep(exact, is_kept), scores.dtype)
+            context = tf.matmul(kept, value)  # [B, N, Q, D]
+
+            def gradient(d_context):
+                d_value = tf.matmul(kept, d_context, transpose_a=True)
+                d_probabilities = tf.matmul(d_context, value, transpose_b=True)
+                if dropout_prob:
+                    d_probabilities = keep(self.exact(d_probabilities), is_kept)
+                # mean = sum(d_probabilities * probabilities) over S, but from the
+                # smaller context and d_context (arXiv:2205.14135, appendix B.2). In a
+                # kernel of its own: in the next one XLA would repeat it per score.
+                with self._fused():
+                    products = self.exact(context) * self.exact(d_context)
+                    mean = tf.reduce_sum(products, axis=-1, keepdims=True)
+                with self._fused():
+                    d_scores = self.exact(probabilities) * (
+                        self.exact(d_probabilities) - mean
+                    )
+                    d_scores = tf.cast(d_scores, scores.dtype)  # [B, N, Q, S]
+                d_query = tf.matmul(d_scores, key)
+                d_key = tf.matmul(d_scores, query, transpose_a=True)
+                d_bias = tf.reduce_sum(self.exact(d_scores), [1, 2], keepdims=True)
+                return d_query, d_key, d_value, d_bias
+
+            return context, gradient
+
+        return attention(query, key, value, mask_bias)
+
+    # --- Activations, losses ---
+
+    def activate(self, name, x):
+        """f(x), element by element, for the activation `name`, in the dtype of x.
+
+        GELU is computed in float32, or in float64 if x is that.
+        """
+        value_and_slope = _WITH_SLOPE.get(name)
+        if value_and_slope is None:
+            return get_activation(name)(x)
+
+        @self._with_gradient
+        def activate(x):
+            with self._fused():
+                wide = x if x.dtype == tf.float64 else self.exact(x)
+                y, slope = (tf.cast(t, x.dtype) for t in value_and_slope(wide))
+
+            def gradient(d_y):
+                with self._fused():
+                    return d_y * slope
+
+            return y, gradient
+
+        return activate(x)
+
+    def cross_entropy(self, logits, labels):
+        """log(sum(exp(logits))) - logits[label], for each row.
+
+        Args:
+          logits: [n, classes].
+          labels: int, n of them in any shape.
+
+        Returns:
+          float32 [n].
+        """
+        classes = get_shape_list(logits)[-1]
+        labels = tf.reshape(labels, [-1])
+
+        @self._with_gradient
+        def cross_entropy(logits, labels):
+            # Subtracted before `exp` and added back after `log`: avoids overflow.
+            largest = self.exact(tf.reduce_max(logits, axis=-1, keepdims=True))
+            with self._fused():
+                powers = tf.exp(self.exact(logits) - largest)
+                # Kept for the gradient, and as large as the logits.
+                powers = tf.cast(powers, logits.dtype)
+            total = tf.reduce_sum(self.exact(powers), axis=-1, keepdims=True)
+            right = tf.gather(logits, labels[:, tf.newaxis], batch_dims=1)
+            losses = tf.log(total) + largest - self.exact(right)  # [n, 1]
+
+            def gradient(d_losses):
+                scale = d_losses[:, tf.newaxis]
+                share = scale / total
+                with self._fused():
+                    is_right = tf.one_hot(labels, classes)
+                    d_logits = self.exact(powers) * share - is_right * scale
+                    return tf.cast(d_logits, logits.dtype), None
+
+            return tf.squeeze(losses, axis=-1), gradient
+
+        return cross_entropy(logits, labels)
+
+    # --- How the above are built ---
+
+    def _with_gradient(self, function):
+        """`tf.custom_gradient`; with `plain_gradients`, the function's value alone."""
+        if self._numerics.plain_gradients:
+            return lambda *arguments: function(*arguments)[0]
+        return tf.custom_gradient(function)
+
+    def _fused(self):
+        """A context whose operations XLA compiles into one kernel, with `use_xla`."""
+        if not self._numerics.use_xla or tf.executing_eagerly():
+            return contextlib.nullcontext()
+        return tf.xla.experimental.jit_scope(compile_ops=True)
 
 
-def _activate(config, x, numerics):
-    """The config's activation of x, any shape, in the dtype of x."""
-    terms = {"gelu": _gelu_terms, "gelu_exact": _gelu_exact_terms}
-    if config.hidden_act not in terms:
-        return get_activation(config.hidden_act)(x)
-    return _with_slope(terms[config.hidden_act], x, numerics)
+def _check_attention(query, key, value, mask_bias):
+    """Raises `ValueError` where shapes do not fit; unknown dimensions do."""
+    batch, heads, _, head_size = query.shape.with_rank(4).as_list()
+    length = key.shape.with_rank(4).as_list()[2]
+    for name, tensor, expected in (
+        ("key", key, [batch, heads, length, head_size]),
+        ("value", value, [batch, heads, length, head_size]),
+        ("mask_bias", mask_bias, [batch, 1, 1, length]),
+    ):
+        if not tensor.shape.is_compatible_with(expected):
+            raise ValueError(
+                "attention: {} has shape {}, expected {} beside query {}".format(
+                    name, tensor.shape, expected, query.shape
+                )
+            )
 
 
-def _with_slope(terms, x, numerics):
-    """f(x), where `terms` gives f(x) and f'(x), element by element, in float32.
-
-    float64 is computed as it is.
-    """
-
-    @tf.custom_gradient
-    def apply(x):
-        with _compiled(numerics):
-            wide = x if x.dtype == tf.float64 else tf.cast(x, tf.float32)
-            y, slope = (tf.cast(term, x.dtype) for term in terms(wide))
-
-        def gradient(d_y):
-            with _compiled(numerics):
-                return d_y * slope
-
-        return y, gradient
-
-    return apply(x)
-
-
-def _gelu_terms(x):
+def _gelu_with_slope(x):
+    """f(x) = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), and f'(x)."""
     scale = math.sqrt(2.0 / math.pi)
     square = tf.square(x)
     tanh = tf.tanh(x * (scale + 0.044715 * scale * square))
@@ -1034,27 +1223,40 @@ def _gelu_terms(x):
     return x * share, share + 0.5 * x * (1.0 - tf.square(tanh)) * d_inner
 
 
-def _gelu_exact_terms(x):
+def _gelu_exact_with_slope(x):
+    """f(x) = x/2 (1 + erf(x / sqrt(2))), and f'(x)."""
     share = 0.5 * (1.0 + tf.math.erf(x / math.sqrt(2.0)))
     density = tf.exp(-0.5 * tf.square(x)) / math.sqrt(2.0 * math.pi)
     return x * share, share + x * density
 
 
+# Activations whose slope is written by hand.
+_WITH_SLOPE = {"gelu": _gelu_with_slope, "gelu_exact": _gelu_exact_with_slope}
+
+
 def _sum(tensors):
-    """The sum in float32."""
-    # Not by `+`: TensorFlow would rewrite such a chain, which takes it out of XLA's
-    # kernel.
+    """The tensors' sum, in float32."""
+    # TensorFlow would rewrite a chain of `+`, which takes it out of XLA's kernel.
     return tf.add_n([tf.cast(tensor, tf.float32) for tensor in tensors])
 
 
-def _given(d_outputs):
-    """The gradients that a custom gradient is given, as dense tensors."""
-    # TensorFlow 1.15 has None for a bfloat16 output that nothing reads, and rows alone
-    # (`IndexedSlices`) where a gather reads it.
-    return [tf.convert_to_tensor(d_y) for d_y in d_outputs if d_y is not None]
+def _column_sums(x):
+    """The sum over n: [n, size] -> [size]. A product is the fastest way to it."""
+    ones = tf.ones([1, get_shape_list(x)[0]], x.dtype)
+    return tf.matmul(ones, x)[0]
+
+
+def _dense_gradients(upstream):
+    """The upstream gradients as dense tensors, without those that are None."""
+    # TensorFlow 1.15 passes None for a bfloat16 output that nothing reads, and
+    # `IndexedSlices` for one that a gather reads.
+    return [tf.convert_to_tensor(d_y) for d_y in upstream if d_y is not None]
 
 
 # --- Functions other projects call by these names ----------------------------
+
+# Differentiable twice and after an import, like the functions they are named after.
+_PLAIN = _Kernels(Numerics(plain_gradients=True))
 
 
 def layer_norm(input_tensor, name=None):
@@ -1068,9 +1270,7 @@ def layer_norm(input_tensor, name=None):
       float32 [..., size].
     """
     size = get_shape_list(input_tensor)[-1]
-    norm = _norm_variables(name or "LayerNorm", size)
-    (output,) = _normalize([input_tensor], norm, [tf.float32], FLOAT32)
-    return output
+    return _PLAIN.layer_norm(input_tensor, _norm_variables(name or "LayerNorm", size))
 
 
 def dropout(input_tensor, dropout_prob):
@@ -1082,16 +1282,19 @@ def dropout(input_tensor, dropout_prob):
 
 def gelu(x):
     """GELU in its tanh form (arXiv:1606.08415, section 2), as the models use it."""
-    return _with_slope(_gelu_terms, x, FLOAT32)
+    return _PLAIN.activate("gelu", x)
 
 
 def gelu_exact(x):
     """GELU in its exact form, x Phi(x), which PyTorch's models call "gelu"."""
-    return _with_slope(_gelu_exact_terms, x, FLOAT32)
+    return _PLAIN.activate("gelu_exact", x)
 
 
 def get_activation(name):
-    """Maps "gelu", "gelu_exact", "relu", "tanh", "linear" (or a function) to one.
+    """Returns the activation function called `name`; a function is returned as it is.
+
+    Args:
+      name: "gelu", "gelu_exact", "relu", "tanh" or "linear", as is None or "".
 
     Raises:
       ValueError: `name` is none of these.

@@ -176,8 +176,7 @@ def build_here(case, precision, threads):
             features["input_ids"],
             features["input_mask"],
             features["segment_ids"],
-            compute_dtype=how.compute_dtype,
-            use_xla=how.use_xla,
+            **how._asdict(),
         )
         fetches = [model.get_sequence_output(), model.get_pooled_output()]
     settings = estimators.session_config()

@@ -130,12 +130,15 @@ def test_graph_equals_published_implementation(name, one_hot):
 def test_bfloat16_products_stay_near_float32(name):
     golden = np.load(HERE / "golden" / (name + ".npz"))
     results = run_golden(golden, compute_dtype=tf.bfloat16)
-    for key in ("sequence_output", "pooled_output", "masked_lm_log_probs"):
+    # Without a projection there is no product before the encoder.
+    del results["embedding_output"]
+    for key, result in results.items():
         expected = golden["output/" + key]
-        assert results[key].dtype == np.float32
-        difference = np.abs(results[key] - expected).max()
-        # bfloat16 keeps 8 bits: not equal, and not far.
-        assert 0 < difference < 0.1, key
+        assert result.dtype == np.float32
+        difference = np.linalg.norm(result - expected)
+        # A product of factors rounded to 8 bits is off by up to 2^-8 = 0.4 %, at
+        # random; the roundings of four layers and the heads measure 1.6 % at most.
+        assert 0 < difference < 0.02 * np.linalg.norm(expected), key
 
 
 def read_variable_table(name):
@@ -181,18 +184,30 @@ def test_every_shipped_config_is_checked():
 
 def test_factorized_embedding_saves_what_the_paper_says():
     # arXiv:1909.11942, section 3.1: O(V H) against O(V E + E H).
-    assert 30000 * 4096 == 122880000
-    config = modeling.AlbertConfig(
-        30000,
-        hidden_size=4096,
-        num_hidden_layers=1,
-        num_attention_heads=64,
-        intermediate_size=8,
-        embedding_size=128,
-        ln_type="postln",
-    )
-    tables = [v for v in built_variables(config) if "word_embeddings" in v.name]
-    assert modeling.count_parameters(tables) == 4364288
+    sizes = {}
+    for dialect, keys in (
+        ("bert", {}),
+        ("albert_zh", {"embedding_size": 128, "ln_type": "postln"}),
+        ("google", {"embedding_size": 128, "num_hidden_groups": 1}),
+    ):
+        config = modeling.AlbertConfig(
+            30000,
+            hidden_size=4096,
+            num_hidden_layers=1,
+            num_attention_heads=64,
+            intermediate_size=8,
+            **keys,
+        )
+        assert config.dialect == dialect
+        parts = ("word_embeddings", "embedding_hidden_mapping_in")
+        tables = [
+            variable
+            for variable in built_variables(config)
+            if any(part in variable.name for part in parts)
+        ]
+        sizes[dialect] = modeling.count_parameters(tables)
+    # 30000 x 4096; 30000 x 128 + 128 x 4096; the same and google's bias of 4096.
+    assert sizes == {"bert": 122880000, "albert_zh": 4364288, "google": 4368384}
 
 
 @pytest.mark.parametrize("sharing,parameters", [("none", 125976576), ("all", 10498048)])

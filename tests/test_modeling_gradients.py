@@ -1,4 +1,4 @@
-"""Gradients that the model takes by hand, and what it leaves out, against oracles."""
+"""The kernels' values and gradients, and what the model leaves out, against oracles."""
 
 import json
 import math
@@ -10,8 +10,18 @@ import tensorflow.compat.v1 as tf
 import modeling
 from tests.test_modeling import GOLDEN_GRAPHS, HERE, arrays, load_weights, run_golden
 
-COMPILED = modeling.Numerics(tf.float32, True)
-NUMERICS = pytest.mark.parametrize("numerics", [modeling.FLOAT32, COMPILED])
+FLOAT32 = modeling._Kernels(modeling.FLOAT32)
+BFLOAT16 = modeling._Kernels(modeling.Numerics(tf.bfloat16))
+# By hand, by hand in XLA's kernels, by TensorFlow.
+KERNELS = pytest.mark.parametrize(
+    "kernels",
+    [
+        FLOAT32,
+        modeling._Kernels(modeling.Numerics(use_xla=True)),
+        modeling._Kernels(modeling.Numerics(plain_gradients=True)),
+    ],
+    ids=["by_hand", "xla", "plain"],
+)
 
 
 def random(*shape, seed=0):
@@ -36,9 +46,9 @@ def assert_same(result, expected, tolerance=2e-5):
         np.testing.assert_allclose(a, b, atol=tolerance, err_msg=str(number))
 
 
-@NUMERICS
+@KERNELS
 @pytest.mark.parametrize("name", ["gelu", "gelu_exact", "relu", "tanh"])
-def test_activation_and_its_gradient(name, numerics):
+def test_activation_and_its_gradient(name, kernels):
     plain = {
         "gelu": lambda x: (
             0.5 * x * (1 + tf.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
@@ -47,29 +57,28 @@ def test_activation_and_its_gradient(name, numerics):
         "relu": tf.nn.relu,
         "tanh": tf.tanh,
     }
-    config = modeling.AlbertConfig(vocab_size=9, hidden_act=name)
     x = [3 * random(4, 7)]
-    result = gradients(lambda x: modeling._activate(config, x, numerics), x)
+    result = gradients(lambda x: kernels.activate(name, x), x)
     assert_same(result, gradients(plain[name], x))
 
 
-@NUMERICS
-def test_layer_norm_of_a_sum_and_its_gradients(numerics):
+@KERNELS
+def test_layer_norm_of_a_sum_and_its_gradients(kernels):
     def plain(gamma, beta, a, b):
         mean, variance = tf.nn.moments(a + b, [-1], keep_dims=True)
         return gamma * (a + b - mean) / tf.sqrt(variance + 1e-12) + beta
 
-    def by_hand(gamma, beta, a, b):
+    def kernel(gamma, beta, a, b):
         norm = modeling._Norm(gamma, beta)
-        dtypes = [tf.float32, tf.float32]
-        return sum(modeling._normalize([a, b], norm, dtypes, numerics)) / 2.0
+        y = kernels.add_and_normalize(kernels.hidden(a, 2, 5), b, norm)
+        return (y.exact + y.operand) / 2.0
 
-    inputs = [random(6), random(6, seed=1), random(2, 5, 6), random(2, 5, 6, seed=2)]
-    assert_same(gradients(by_hand, inputs), gradients(plain, inputs))
+    inputs = [random(6), random(6, seed=1), random(10, 6), random(10, 6, seed=2)]
+    assert_same(gradients(kernel, inputs), gradients(plain, inputs))
 
 
-@NUMERICS
-def test_cross_entropy_and_its_gradient(numerics):
+@KERNELS
+def test_cross_entropy_and_its_gradient(kernels):
     labels = np.array([[3, 0], [8, 3]], np.int32)
     logits = [30 * random(4, 9)]  # large ones: exp alone would overflow
     logits[0][0] += 300.0
@@ -79,18 +88,15 @@ def test_cross_entropy_and_its_gradient(numerics):
             labels=labels.reshape(-1), logits=logits
         )
 
-    result = gradients(
-        lambda x: modeling._cross_entropy(x, tf.constant(labels), numerics), logits
-    )
+    result = gradients(lambda x: kernels.cross_entropy(x, tf.constant(labels)), logits)
     assert_same(result, gradients(plain, logits), tolerance=1e-4)
 
 
-@NUMERICS
-def test_dense_and_its_gradients(numerics):
+@KERNELS
+def test_dense_and_its_gradients(kernels):
     inputs = [random(5, 3), random(3, 4, seed=1), random(4, seed=2)]
     result = gradients(
-        lambda x, *weights: modeling._dense(x, modeling._Dense(*weights), numerics),
-        inputs,
+        lambda x, *weights: kernels.dense(x, modeling._Dense(*weights)), inputs
     )
     assert_same(result, gradients(lambda x, w, b: tf.matmul(x, w) + b, inputs))
 
@@ -102,7 +108,7 @@ def test_bias_gradient_in_bfloat16_is_added_up_wider(rows):
     with tf.Graph().as_default(), tf.Session() as session:
         bias = tf.placeholder(tf.bfloat16, [24])
         d_y = tf.placeholder(tf.float32, slopes.shape)
-        y = modeling._add_bias(tf.zeros(slopes.shape, tf.bfloat16), bias)
+        y = BFLOAT16.add_bias(tf.zeros(slopes.shape, tf.bfloat16), bias)
         (gradient,) = tf.gradients(y, bias, grad_ys=tf.cast(d_y, tf.bfloat16))
         result = session.run(
             tf.cast(gradient, tf.float32), {d_y: slopes, bias: np.zeros(24)}
@@ -112,25 +118,23 @@ def test_bias_gradient_in_bfloat16_is_added_up_wider(rows):
 
 @pytest.mark.parametrize("use_xla", [False, True])
 def test_layer_norm_gradients_beside_products_in_bfloat16(use_xla):
-    numerics = modeling.Numerics(tf.bfloat16, use_xla)
-
-    def by_hand(numerics):
+    def by_hand(kernels):
         def normalize(gamma, beta, x):
-            norm = modeling._Norm(gamma, beta)
-            return modeling._normalize([x], norm, [tf.float32], numerics)[0]
+            return kernels.layer_norm(x, modeling._Norm(gamma, beta), tf.float32)
 
         inputs = [random(64), random(64, seed=1), random(96, 64, seed=2)]
         return gradients(normalize, inputs)
 
-    result, expected = by_hand(numerics), by_hand(modeling.FLOAT32)
+    compiled = modeling._Kernels(modeling.Numerics(tf.bfloat16, use_xla))
+    result, expected = by_hand(compiled), by_hand(FLOAT32)
     np.testing.assert_allclose(result[0], expected[0], atol=2e-5)
     for gradient, exact in zip(result[1], expected[1]):
         error = np.linalg.norm(gradient - exact) / np.linalg.norm(exact)
         assert error < 2.0**-7
 
 
-@NUMERICS
-def test_attention_and_its_gradients(numerics):
+@KERNELS
+def test_attention_and_its_gradients(kernels):
     bias = np.array([0, 0, 0, 0, -10000], np.float32) * np.ones([2, 1, 1, 1])
     bias = bias.astype(np.float32)
     inputs = [random(2, 3, rows, 4, seed=rows) for rows in (2, 5, 5)]
@@ -140,13 +144,13 @@ def test_attention_and_its_gradients(numerics):
         return tf.matmul(tf.nn.softmax(scores), value)
 
     result = gradients(
-        lambda *qkv: modeling._weigh_values(*qkv, bias, 0.0, numerics), inputs
+        lambda *qkv: kernels.attention(*qkv, tf.constant(bias), 0.0), inputs
     )
     assert_same(result, gradients(plain, inputs))
 
 
-@NUMERICS
-def test_attention_with_dropout_and_its_gradients(numerics):
+@KERNELS
+def test_attention_with_dropout_and_its_gradients(kernels):
     size, rate = 64, 0.25
     query, key = random(1, 1, size, size) / 8, random(1, 1, size, size, seed=1) / 8
     value = np.eye(size, dtype=np.float32)[np.newaxis, np.newaxis]
@@ -154,9 +158,7 @@ def test_attention_with_dropout_and_its_gradients(numerics):
     with tf.Graph().as_default(), tf.Session() as session:
         tf.set_random_seed(1)
         inputs = [tf.constant(x) for x in (query, key, value)]
-        context = modeling._weigh_values(
-            *inputs, tf.zeros([1, 1, 1, size]), rate, numerics
-        )
+        context = kernels.attention(*inputs, tf.zeros([1, 1, 1, size]), rate)
         # With the identity as values the context is the kept probabilities.
         kept, slopes = session.run(
             [context, tf.gradients(context, inputs, grad_ys=tf.constant(d_context))]
@@ -176,22 +178,41 @@ def test_attention_with_dropout_and_its_gradients(numerics):
     np.testing.assert_allclose(slopes[2], kept.swapaxes(-1, -2) @ d_context, atol=1e-5)
 
 
-def test_gradients_of_shared_weights_add_up_in_float32():
+@pytest.mark.parametrize("plain_gradients", [False, True])
+def test_gradients_of_shared_weights_add_up_in_float32(plain_gradients):
     # Added up in bfloat16, which has 8 bits, the small ones would vanish one by one.
-    numerics = modeling.Numerics(tf.bfloat16, False)
+    kernels = modeling._Kernels(modeling.Numerics(tf.bfloat16, False, plain_gradients))
     slopes = [1.0] + 15 * [2.0**-9]
     with tf.Graph().as_default(), tf.Session() as session:
-        weight = tf.zeros([2])
-        dense = modeling._Dense(weight, weight)
-        half = modeling._Attention(dense, dense, None)
-        copies = modeling._share(half, len(slopes), numerics)
-        assert copies[0].qkv.kernel.dtype == tf.bfloat16
-        total = sum(
-            tf.cast(copy.qkv.kernel, tf.float32) * slope
+        kernel = tf.zeros([1, 2])
+        copies = list(kernels.share(modeling._Dense(kernel, kernel[0]), len(slopes)))
+        products = [
+            kernels.product(tf.constant([[slope]]), copy.kernel)
             for copy, slope in zip(copies, slopes)
-        )
-        (gradient,) = session.run(tf.gradients(total, [weight]))
-    np.testing.assert_array_equal(gradient, [sum(slopes)] * 2)
+        ]
+        assert len(products) == len(slopes)
+        assert products[0].dtype == tf.bfloat16
+        total = tf.add_n([tf.cast(product, tf.float32) for product in products])
+        (gradient,) = session.run(tf.gradients(total, [kernel]))
+    np.testing.assert_array_equal(gradient, [[sum(slopes)] * 2])
+
+
+@pytest.mark.parametrize(
+    "query,key,value,mask_bias,words",
+    [
+        ([2, 3, 4], [2, 3, 5, 8], [2, 3, 5, 8], [2, 1, 1, 5], "rank 4"),
+        ([2, 3, 4, 8], [2, 2, 5, 8], [2, 2, 5, 8], [2, 1, 1, 5], "key has shape"),
+        ([2, 3, 4, 8], [2, 3, 5, 9], [2, 3, 5, 9], [2, 1, 1, 5], "key has shape"),
+        ([2, 3, 4, 8], [2, 3, 5, 8], [2, 3, 6, 8], [2, 1, 1, 5], "value has shape"),
+        ([2, 3, 4, 8], [2, 3, 5, 8], [2, 3, 5, 8], [2, 1, 4, 5], "mask_bias has"),
+    ],
+)
+def test_attention_refuses_shapes_that_do_not_fit(query, key, value, mask_bias, words):
+    # Among them those that would broadcast, and give numbers.
+    with tf.Graph().as_default():
+        tensors = [tf.zeros(shape) for shape in (query, key, value, mask_bias)]
+        with pytest.raises(ValueError, match=words):
+            FLOAT32.attention(*tensors, dropout_prob=0.0)
 
 
 @pytest.mark.parametrize("name", GOLDEN_GRAPHS)
@@ -281,19 +302,14 @@ def test_outputs_that_were_left_out_are_refused():
 @pytest.mark.parametrize("rate", [0.01, 0.3])
 def test_dropout_of_bfloat16_is_not_coarser(rate):
     # bfloat16 itself has steps of 1/128 below 1: a share of 0.01 would become 0.016.
-    numerics = modeling.Numerics(tf.bfloat16, False)
     size = 256
     with tf.Graph().as_default(), tf.Session() as session:
         tf.set_random_seed(1)
         zeros = tf.zeros([2, 2, size, size], tf.bfloat16)
         identity = tf.eye(size, batch_shape=[2, 2], dtype=tf.float32)
-        context = modeling._weigh_values(
-            zeros,
-            zeros,
-            tf.cast(identity, tf.bfloat16),
-            tf.zeros([2, 1, 1, size]),
-            rate,
-            numerics,
+        value = tf.cast(identity, tf.bfloat16)
+        context = BFLOAT16.attention(
+            zeros, zeros, value, tf.zeros([2, 1, 1, size]), rate
         )
         kept = session.run(tf.cast(context, tf.float32)) * size
     # 262144 draws: a standard deviation of rate 0.01 is 0.0002.

@@ -139,10 +139,9 @@ def model_fn_builder(config, num_labels, use_tpu, numerics, training_spec=None):
             features["input_mask"],
             features["segment_ids"],
             use_one_hot_embeddings=use_tpu,
-            compute_dtype=numerics.compute_dtype,
-            use_xla=numerics.use_xla,
             # The first token's output is all that is read.
             needed_positions=tf.zeros([batch_size, 0], tf.int32),
+            **numerics._asdict(),
         )
         logits = classification_logits(
             model.get_pooled_output(), num_labels, is_training

@@ -117,11 +117,10 @@ def _run_model(config, features, training, use_tpu, numerics):
         features["input_mask"],
         features["segment_ids"],
         use_one_hot_embeddings=use_tpu,
-        compute_dtype=numerics.compute_dtype,
-        use_xla=numerics.use_xla,
         needed_positions=features["masked_lm_positions"],
         # By name, as every micro-batch takes the same variables.
         scope="bert",
+        **numerics._asdict(),
     )
     _, mlm_losses, mlm_logits = modeling.get_masked_lm_output(
         config,
