@@ -213,7 +213,8 @@ def test_a_finished_training_says_so(trained, data_dir, model_flags, caplog):
     assert read_json(history_file) == history
     with caplog.at_level("INFO"):
         run(*flags)
-    assert "training is complete: {} is at step 100 of 100".format(trained) in caplog.text
+    words = "training is complete: {} is at step 100 of 100".format(trained)
+    assert words in caplog.text
     assert read_json(history_file) == history
     assert "--init_checkpoint" not in caplog.text
 
