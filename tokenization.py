@@ -114,14 +114,18 @@ def load_vocab(vocab_file):
       ValueError: it is empty, not UTF-8, has a duplicate or an empty line, or
         lacks one of `SPECIAL_TOKENS`. The message names the file and the line.
     """
-    data = _read_file(vocab_file)
+    return _parse_vocab(_read_file(vocab_file), vocab_file)
+
+
+def _parse_vocab(data, source):
+    """Like `load_vocab`, for the file's bytes; `source` names them in messages."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ValueError(
             "{}:{}: byte 0x{:02x} is not UTF-8; convert the vocabulary to UTF-8".format(
-                vocab_file, line, data[error.start]
+                source, line, data[error.start]
             )
         ) from error
     # Only ASCII white space: U+2028 is itself an entry of BERT's vocabulary.
@@ -134,11 +138,11 @@ def load_vocab(vocab_file):
             problem = "is already on line {}".format(vocab.get(token, 0) + 1)
             raise ValueError(
                 "{}:{}: token {!r} {}; expected one token a line, each once".format(
-                    vocab_file, line, token, problem if token else "is an empty line"
+                    source, line, token, problem if token else "is an empty line"
                 )
             )
         vocab[token] = line - 1
-    _require_tokens(vocab, SPECIAL_TOKENS, vocab_file)
+    _require_tokens(vocab, SPECIAL_TOKENS, source)
     return vocab
 
 
@@ -363,7 +367,8 @@ class WordpieceTokenizer:
 class _SentencePieceScanner:
     """ALBERT's use of a SentencePiece model, with offsets into the source."""
 
-    def __init__(self, model_file, do_lower_case):
+    def __init__(self, model, source, do_lower_case):
+        """`model` is the model file's bytes; `source` names it in messages."""
         try:
             from sentencepiece import SentencePieceProcessor
 
@@ -374,20 +379,19 @@ class _SentencePieceScanner:
                 "`pip install --upgrade sentencepiece`"
             ) from error
         self._do_lower_case = do_lower_case
-        model = _read_file(model_file)
         try:
             self._processor = SentencePieceProcessor(model_proto=model)
         except RuntimeError as error:
             raise ValueError(
                 "{}: not a SentencePiece model; expected ALBERT's spiece.model".format(
-                    model_file
+                    source
                 )
             ) from error
         ids = range(self._processor.GetPieceSize())
         if any(self._processor.IsByte(piece_id) for piece_id in ids):
             raise ValueError(
                 "{}: falls back to bytes, which have no characters to point at; "
-                "train the model with byte_fallback=false".format(model_file)
+                "train the model with byte_fallback=false".format(source)
             )
         self.vocab = collections.OrderedDict(
             (self._processor.IdToPiece(piece_id), piece_id) for piece_id in ids
@@ -524,20 +528,56 @@ class FullTokenizer(_OffsetTokenizer):
           ImportError: SentencePiece is needed and not installed.
           ValueError: a bad vocabulary or model, or options that exclude each other.
         """
-        if not (vocab_file or spm_model_file):
+        path = spm_model_file or vocab_file
+        if not path:
             raise ValueError("no vocabulary: give vocab_file or spm_model_file")
-        if spm_model_file and normalize_punctuation:
-            raise ValueError(
-                "normalize_punctuation is for WordPiece vocabularies, received "
-                "spm_model_file={}; leave one out".format(spm_model_file)
-            )
-        if spm_model_file:
-            self._scanner = _SentencePieceScanner(spm_model_file, do_lower_case)
+        _refuse_punctuation(normalize_punctuation, spm_model_file)
+        self._load(
+            _read_file(path),
+            path,
+            is_sentencepiece=bool(spm_model_file),
+            do_lower_case=do_lower_case,
+            normalize_punctuation=normalize_punctuation,
+        )
+
+    @classmethod
+    def from_bytes(
+        cls,
+        content,
+        is_sentencepiece=False,
+        do_lower_case=True,
+        normalize_punctuation=False,
+        source="the vocabulary",
+    ):
+        """Makes a tokenizer from the bytes of a vocabulary file.
+
+        Args:
+          content: bytes of a WordPiece vocabulary or of a SentencePiece model.
+          is_sentencepiece: bool, which of the two it is.
+          do_lower_case, normalize_punctuation: as of the constructor.
+          source: what the content is called in messages.
+
+        Raises:
+          ImportError, ValueError: as the constructor.
+        """
+        if is_sentencepiece:
+            _refuse_punctuation(normalize_punctuation, source)
+        tokenizer = cls.__new__(cls)
+        tokenizer._load(
+            content, source, is_sentencepiece, do_lower_case, normalize_punctuation
+        )
+        return tokenizer
+
+    def _load(
+        self, content, source, is_sentencepiece, do_lower_case, normalize_punctuation
+    ):
+        if is_sentencepiece:
+            self._scanner = _SentencePieceScanner(content, source, do_lower_case)
             self.vocab = self._scanner.vocab
             specials = ("<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]")
-            _require_tokens(self.vocab, specials, spm_model_file)
+            _require_tokens(self.vocab, specials, source)
         else:
-            self.vocab = load_vocab(vocab_file)
+            self.vocab = _parse_vocab(content, source)
             specials = SPECIAL_TOKENS
             marks = PUNCTUATION_SUBSTITUTES if normalize_punctuation else ()
             self._substitutes = {
@@ -552,8 +592,8 @@ class FullTokenizer(_OffsetTokenizer):
         ids = [self.vocab[token] for token in specials]
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = ids
         # Pieces of a SentencePiece model may be text outside its vocabulary.
-        self._default_id = self.unk_id if spm_model_file else None
-        self._begins = _begins_piece if spm_model_file else _begins_wordpiece
+        self._default_id = self.unk_id if is_sentencepiece else None
+        self._begins = _begins_piece if is_sentencepiece else _begins_wordpiece
         self._begins_word = np.array([self._begins(token) for token in self.vocab])
 
     def _split_word(self, word):
@@ -605,6 +645,14 @@ class FullTokenizer(_OffsetTokenizer):
     def convert_ids_to_tokens(self, ids):
         """Returns the list of tokens of `ids`; ValueError: one is out of range."""
         return _look_up(self.inv_vocab, ids, "id")
+
+
+def _refuse_punctuation(normalize_punctuation, spm_model_file):
+    if spm_model_file and normalize_punctuation:
+        raise ValueError(
+            "normalize_punctuation is for WordPiece vocabularies, received "
+            "spm_model_file={}; leave one out".format(spm_model_file)
+        )
 
 
 def _begins_wordpiece(token):

@@ -320,22 +320,6 @@ def remove_empty_directory(path):
             _gfile().rmtree(path)
 
 
-@contextlib.contextmanager
-def temporary_directory():
-    """Makes a local directory that is removed with all it holds.
-
-    Yields:
-      Its path.
-
-    Raises:
-      UserError: there is no room for it.
-    """
-    path = make_temporary_directory()
-    with _removed_at_end(remove_directory, path):
-        yield path
-        remove_directory(path)
-
-
 def make_temporary_directory():
     """Makes a local directory of a random name, which the caller removes.
 
@@ -351,13 +335,13 @@ def make_temporary_directory():
 
 
 @contextlib.contextmanager
-def _removed_at_end(remove_it, path):
-    """Removes something after an error in the block, which stays the one to be seen."""
+def _removed_on_error(path):
+    """Removes a file after an error in the block, and raises that error."""
     try:
         yield
     except BaseException:
         try:
-            remove_it(path)
+            remove(path)
         except UserError as error:
             _LOGGER.warning("%s", error)
         raise
@@ -389,7 +373,7 @@ def whole(path, mode="wb", directory=None, syncs_name=True):
     temporary = os.path.join(
         beside if directory is None else directory, _temporary_name(name)
     )
-    with _removed_at_end(remove, temporary), writing(path):
+    with _removed_on_error(temporary), writing(path):
         with open_file(temporary, mode.replace("w", "x")) as file:
             yield file
             _flush_to_disk(file, temporary)
@@ -543,6 +527,27 @@ def _require_regular_mode(path, mode):
             "cannot read {}: it is no ordinary file (a pipe or a device?); expected a "
             "file that can be read more than once".format(path)
         )
+
+
+def read_bytes(path):
+    """Returns the content of a file, local or remote.
+
+    Raises:
+      UserError: it cannot be read, or is a pipe or a device.
+    """
+    with reading(path), open_input(path) as file:
+        return file.read()
+
+
+def copy(source, target):
+    """Copies a file; the copy appears whole and is writable whatever the source is.
+
+    Raises:
+      UserError: one cannot be read or the other not be written.
+    """
+    content = read_bytes(source)
+    with whole(target) as file:
+        file.write(content)
 
 
 def read_text(path):

@@ -46,6 +46,15 @@ def read(path, schema, advice):
         raise UserError("{}: damaged ({}); {}".format(path, error, advice)) from error
 
 
+def write(value, path):
+    """Writes a JSON file that appears whole or not at all: UTF-8, indented.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    files.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", path)
+
+
 def parse(content, schema):
     """Reads JSON from bytes.
 

@@ -6,6 +6,8 @@ import os
 from albert_zh.base import console, files, pictures
 from albert_zh.data import record_format
 
+_MAX_SHOWN_FILES = 4
+
 _TITLES = {
     "sequence_lengths": ("sequence length", "tokens, special ones included"),
     "masks_per_instance": ("masks per instance", "masked tokens"),
@@ -77,6 +79,24 @@ def describe(features, tokenizer):
     if labels:
         rows.append(("masked", "{}: {}".format(len(labels), " ".join(originals))))
     return rows
+
+
+def show_summary(summary, outputs):
+    """Shows the summary of a run and, last, where its files are.
+
+    Args:
+      summary: dict of `run.generate`.
+      outputs: `output_names.Outputs`.
+    """
+    for warning in summary["warnings"]:
+        console.show("warning: {}\n".format(warning))
+    for name, value in summary.items():
+        if not isinstance(value, (list, dict)):
+            console.show("{:<28} {}\n".format(name, value))
+    records = ", ".join(outputs.records)
+    if len(outputs.records) > _MAX_SHOWN_FILES:
+        records = "{} to {}".format(outputs.records[0], outputs.records[-1])
+    console.show("records in {}\nsummary in {}\n".format(records, outputs.summary_file))
 
 
 def picture_files(directory):

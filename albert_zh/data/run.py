@@ -19,12 +19,13 @@ import json
 import logging
 import os
 import time
+from typing import Any, Dict, List, NamedTuple
 
 from albert_zh.base import checksums, files, json_files
 from albert_zh.base.checksums import Checksum, Expected
 from albert_zh.base.errors import UserError
 from albert_zh.base.progress import ByteProgress
-from albert_zh.data import corpus, output_names, work_directory
+from albert_zh.data import corpus, output_names, segmentation, work_directory
 from albert_zh.data import shards as sharding
 from albert_zh.data.summary import Statistics
 
@@ -96,38 +97,83 @@ _SUMMARY_SCHEMA = {
 }
 
 
-def run(job, paths, shard_bytes, settings, engine, name, overwrite):
-    """Makes all output files, going on where the same run was stopped.
+class Plan(NamedTuple):
+    """A run of data generation.
+
+    Attributes:
+      job: `sharding.Job`; its working directory is the one of `outputs`.
+      input_files: list of paths.
+      shard_bytes: int, see `sharding.plan_shards`.
+      settings: dict that `json` can write: everything, besides the content of the
+        input files, that the records depend on (see `settings_of`).
+      outputs: `output_names.Outputs`.
+    """
+
+    job: sharding.Job
+    input_files: List[str]
+    shard_bytes: int
+    settings: Dict[str, Any]
+    outputs: output_names.Outputs
+
+
+def settings_of(job, vocab_size):
+    """Returns what the records of a `sharding.Job` depend on, besides the input.
 
     Args:
-      job: `sharding.Job`; its working directory is the common one.
-      paths: list of input files.
-      shard_bytes: int, see `sharding.plan_shards`.
-      settings: dict that `json` can write; what, besides the content of the input
-        files, the output depends on.
+      job: `sharding.Job`.
+      vocab_size: int, entries of its vocabulary.
+
+    Returns:
+      dict that `json` can write.
+
+    Raises:
+      UserError: the segmenter is not installed.
+    """
+    text, segmenter, masks = job.text, job.text.segmenter, job.settings.masks
+    settings = {
+        "do_lower_case": text.do_lower_case,
+        "normalize_punctuation": text.normalize_punctuation,
+        "max_seq_length": job.settings.max_seq_length,
+        "masking": "dynamic" if masks is None else "static",
+        "short_seq_prob": job.settings.short_seq_prob,
+        "dupe_factor": job.settings.dupe_factor,
+        "random_seed": job.random_seed,
+    }
+    settings.update({} if masks is None else masks._asdict())
+    settings["vocabulary_sha256"] = hashlib.sha256(text.vocabulary).hexdigest()
+    settings["vocab_size"] = vocab_size
+    settings["segmenter"] = (
+        segmentation.segmenter_version(segmenter) if segmenter else segmenter
+    )
+    return settings
+
+
+def generate(plan, engine, overwrite=False):
+    """Makes all output files, or resumes the same run where it was stopped.
+
+    Args:
+      plan: `Plan`.
       engine: an engine of `engines`.
-      name: the first of --output_file, after which the rest is called.
-      overwrite: bool, whether to remove what earlier runs have left and begin anew.
+      overwrite: bool, whether to remove what earlier runs left and start over.
 
     Returns:
       dict, the summary; that of the earlier run where it has made everything.
 
     Raises:
       UserError: the input cannot be used or has changed meanwhile, the output cannot
-        be written, what is there is of another run, or another run is at work.
+        be written, another run left files here, or another run is at work.
     """
     started = time.time()
+    for warning in Statistics(plan.job.settings).warnings():
+        _LOGGER.warning("%s", warning)
+    job, paths, summary_file = plan.job, plan.input_files, plan.outputs.summary_file
     stamps = list(map(files.stamp, paths))
-    manifest = dict(settings, format=_FORMAT, shard_bytes=shard_bytes)
-    manifest["output"] = _relative(job.output_files)
-    manifest["input"] = [
-        {"path": path, "bytes": stamp.size} for path, stamp in zip(paths, stamps)
-    ]
-    root, summary_file = job.work_directory, output_names.summary_file(name)
+    manifest = _manifest(plan, stamps)
+    root = job.work_directory
     with work_directory.hold(root):
         if overwrite:
-            _remove_earlier(job, name)
-        # What is wrong is said before the input is read.
+            _remove_earlier(job, plan.outputs)
+        # Errors that need no input are reported before the input is read.
         _find_earlier(job, manifest, summary_file)
         files.remove_leftovers(summary_file, *job.output_files)
         contents = _fingerprints(manifest, stamps, engine)
@@ -137,13 +183,23 @@ def run(job, paths, shard_bytes, settings, engine, name, overwrite):
             work_directory.clear(root)
             return finished
         job = _open_work(job, manifest)
-        shards = sharding.plan_shards(paths, contents, shard_bytes)
+        shards = sharding.plan_shards(paths, contents, plan.shard_bytes)
         statistics, made = _make_all(job, shards, paths, stamps, engine)
         summary = _summary(statistics, manifest, made, started)
-        text = json.dumps(summary, indent=2, ensure_ascii=False)
-        files.write_text(text + "\n", summary_file)
+        json_files.write(summary, summary_file)
         work_directory.clear(root)
     return summary
+
+
+def _manifest(plan, stamps):
+    """Returns the dict that says what a run is made from, checksums excepted."""
+    manifest = dict(plan.settings, format=_FORMAT, shard_bytes=plan.shard_bytes)
+    manifest["output"] = _relative(plan.job.output_files)
+    manifest["input"] = [
+        {"path": path, "bytes": stamp.size}
+        for path, stamp in zip(plan.input_files, stamps)
+    ]
+    return manifest
 
 
 def _make_all(job, shards, paths, stamps, engine):
@@ -224,15 +280,15 @@ def _fingerprints(manifest, stamps, engine):
     return [content for _, content in found]
 
 
-def _remove_earlier(job, name):
+def _remove_earlier(job, outputs):
     """Removes unfinished runs, a finished one's output and its summary.
 
     Raises:
       UserError: something of that is not this command's to remove; then nothing is.
     """
-    summary_file = output_names.summary_file(name)
+    summary_file = outputs.summary_file
     folder = os.path.dirname(job.output_files[0])
-    own, base = set(_relative(job.output_files)), os.path.basename(name)
+    own, base = set(_relative(job.output_files)), os.path.basename(outputs.name)
     listed = _listed(summary_file)
     for other in listed:
         path = os.path.join(folder, other)
@@ -360,8 +416,7 @@ def _open_work(job, manifest):
     if files.exists(path):
         _LOGGER.info("going on with %s", job.work_directory)
     else:
-        text = json.dumps(manifest, indent=2, ensure_ascii=False)
-        files.write_text(text + "\n", path)
+        json_files.write(manifest, path)
     return job
 
 

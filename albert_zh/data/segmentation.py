@@ -16,6 +16,34 @@ from albert_zh.base.errors import UserError
 SEGMENTERS = ("jieba", "rjieba")
 
 
+def choose(segmenter, whole_words, non_chinese):
+    """Returns the segmenter that flags ask for.
+
+    Args:
+      segmenter: one of `SEGMENTERS`, or None where --segmenter is absent.
+      whole_words: bool, --do_whole_word_mask.
+      non_chinese: bool, --non_chinese.
+
+    Returns:
+      One of `SEGMENTERS`; "" for the tokenizer's own words; None for single tokens.
+
+    Raises:
+      UserError: one of the flags has no effect with the others.
+    """
+    if non_chinese and not whole_words:
+        raise UserError(
+            "--non_chinese has no effect without --do_whole_word_mask; remove it"
+        )
+    if whole_words and not non_chinese:
+        return segmenter or "jieba"
+    if segmenter:
+        raise UserError(
+            "--segmenter has no effect with --non_chinese or without "
+            "--do_whole_word_mask; remove it"
+        )
+    return "" if whole_words else None
+
+
 class WordBoundaries:
     """Finds the tokens that begin a word.
 

@@ -10,22 +10,20 @@ depend on the input, the settings and the seed, not on who makes which shard or 
 A task writes files that appear whole or not at all, its mark last: it can be repeated,
 also at the same time as itself. A mark says of what bytes of the input the parts were
 made, and what their own checksums are: parts that are no longer so do not count.
-`generation_run` runs the tasks.
+`run` runs the tasks.
 """
 
-import functools
 import itertools
 import json
 import os
-from typing import NamedTuple, Optional, Tuple
+from typing import NamedTuple, Tuple
 
 import numpy as np
 
-import tokenization
 from albert_zh.base import checksums, files
 from albert_zh.base.checksums import Checksum
 from albert_zh.base.errors import UserError
-from albert_zh.data import corpus, instances, masking, record_format, segmentation
+from albert_zh.data import corpus, instances, masking, record_format, text_tools
 from albert_zh.data.summary import Statistics
 
 
@@ -34,24 +32,14 @@ class Job(NamedTuple):
 
     Attributes:
       settings: `instances.Settings`.
-      vocabulary: bytes of the WordPiece vocabulary or SentencePiece model.
-      sentencepiece: bool, which of the two it is.
-      do_lower_case, normalize_punctuation: as `tokenization.FullTokenizer` has them.
-      segmenter: one of `segmentation.SEGMENTERS`; "" for the tokenizer's own words;
-        None to mask single tokens.
-      encoding_errors: as `corpus.read_range` has it.
+      text: `text_tools.TextSettings`.
       random_seed: int.
-      output_files: paths.
+      output_files: tuple of paths.
       work_directory: path.
     """
 
     settings: instances.Settings
-    vocabulary: bytes
-    sentencepiece: bool
-    do_lower_case: bool
-    normalize_punctuation: bool
-    segmenter: Optional[str]
-    encoding_errors: str
+    text: text_tools.TextSettings
     random_seed: int
     output_files: Tuple[str, ...]
     work_directory: str
@@ -113,43 +101,6 @@ class Output(NamedTuple):
         return "output file {}".format(self.number)
 
 
-class Tools(NamedTuple):
-    """What a process loads once for all its tasks."""
-
-    tokenizer: tokenization.FullTokenizer
-    word_boundaries: Optional[segmentation.WordBoundaries]
-    vocabulary: instances.Vocabulary
-
-
-@functools.lru_cache(maxsize=1)
-def load_tools(job):
-    """Loads tokenizer, segmenter and vocabulary of a `Job`.
-
-    Returns:
-      `Tools`.
-
-    Raises:
-      ValueError: the vocabulary cannot be used.
-      ImportError, UserError: a package is missing.
-    """
-    with files.temporary_directory() as directory:
-        path = os.path.join(directory, "vocabulary")
-        with files.writing(path), open(path, "wb") as file:
-            file.write(job.vocabulary)
-        tokenizer = tokenization.FullTokenizer(
-            None if job.sentencepiece else path,
-            job.do_lower_case,
-            spm_model_file=path if job.sentencepiece else None,
-            normalize_punctuation=job.normalize_punctuation,
-        )
-    boundaries = None
-    if job.segmenter is not None:
-        segment = segmentation.load_segmenter(job.segmenter) if job.segmenter else None
-        boundaries = segmentation.WordBoundaries(segment, job.sentencepiece)
-    vocabulary = instances.Vocabulary.from_tokenizer(tokenizer)
-    return Tools(tokenizer, boundaries, vocabulary)
-
-
 def plan_shards(paths, contents, shard_bytes):
     """Divides files into shards, without reading them.
 
@@ -188,7 +139,7 @@ def make_shard(job, shard, report):
         written.
     """
     statistics = Statistics(job.settings)
-    tools = load_tools(job)
+    tools = text_tools.load(job.text)
     text, num_empty = instances.tokenize(
         _read_shard(job, shard, statistics, report),
         tools.tokenizer,
@@ -381,7 +332,9 @@ def _read_shard(job, shard, statistics, report):
     end, _ = corpus.document_boundary(path, shard.end, limit, content)
     if is_inside and begin < end:
         statistics.add_cut_document()
-    for document in corpus.read_range(path, begin, end, job.encoding_errors, content):
+    for document in corpus.read_range(
+        path, begin, end, job.text.encoding_errors, content
+    ):
         statistics.add_document(document)
         yield document.sentences
         report(document.num_bytes)

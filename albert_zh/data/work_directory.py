@@ -6,7 +6,7 @@ makes is never touched, and keeps a run from using the directory.
 
   .made_by_create_pretraining_data   the mark
   lock                               held by the run that is at work
-  0123456789abcdef/                  the directory of one run; see `generation_run`
+  0123456789abcdef/                  the directory of one run; see `run`
 """
 
 import contextlib

@@ -469,15 +469,6 @@ def test_a_full_disk_is_a_failure_to_write(run, place, name):
     assert _names(place) == []
 
 
-def test_no_room_for_temporary_files_is_said_in_one_line(
-    run, place, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(files.tempfile, "tempdir", str(tmp_path / "missing"))
-    sharding.load_tools.cache_clear()
-    assert "cannot write a temporary directory" in run()
-    assert _names(place) == []
-
-
 # ---- paths that collide, and what is no file
 
 

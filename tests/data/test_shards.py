@@ -6,7 +6,7 @@ import pytest
 
 from albert_zh.base import checksums
 from albert_zh.base.errors import UserError
-from albert_zh.data import instances
+from albert_zh.data import instances, text_tools
 from albert_zh.data import shards as sharding
 
 NUM_SHARDS, NUM_OUTPUTS = 8, 3
@@ -23,12 +23,7 @@ def job(tmp_path):
     work.mkdir()
     job = sharding.Job(
         settings=instances.Settings(),
-        vocabulary=b"",
-        sentencepiece=False,
-        do_lower_case=True,
-        normalize_punctuation=False,
-        segmenter=None,
-        encoding_errors="strict",
+        text=text_tools.TextSettings(vocabulary=b""),
         random_seed=1,
         output_files=tuple(str(tmp_path / str(i)) for i in range(NUM_OUTPUTS)),
         work_directory=str(work),
