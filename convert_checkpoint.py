@@ -14,6 +14,7 @@ from albert_zh import command_line  # isort: split
 from albert_zh.base import console
 from albert_zh.base.errors import UserError
 from albert_zh.interop import conversion
+from albert_zh.interop.model import Options
 from albert_zh.tasks import get_task
 
 
@@ -49,21 +50,21 @@ def main(args):
     """Converts as the flags say."""
     for flag in ("labels", "max_seq_length"):
         if getattr(args, flag) and not args.task_name:
-            raise UserError("--{} needs --task_name".format(flag))
+            raise UserError("--{} requires --task_name".format(flag))
     if not args.output:
         raise UserError("--output is empty; expected a directory's name")
-    options = conversion.Options(
-        args.keep_slots,
-        args.dtype,
-        args.allow_missing,
-        args.drop_masked_lm,
-        _task_settings(args) if args.task_name else None,
+    options = Options(
+        keep_slots=args.keep_slots,
+        dtype=args.dtype,
+        allow_missing=args.allow_missing,
+        drop_masked_lm=args.drop_masked_lm,
+        task=_task_settings(args) if args.task_name else None,
     )
     model = conversion.convert(
         args.source_format, args.target_format, args.input, args.output, options
     )
     console.show(
-        "{} tensors, {:,} parameters, heads: {}\nThe model lies in {}\n".format(
+        "{} tensors, {:,} parameters, heads: {}\nModel saved to {}\n".format(
             len(model.weights),
             model.num_parameters(),
             ", ".join(model.heads) or "none",

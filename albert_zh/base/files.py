@@ -539,15 +539,23 @@ def read_bytes(path):
         return file.read()
 
 
+def write_bytes(content, path):
+    """Writes a file that appears whole or not at all.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    with whole(path) as file:
+        file.write(content)
+
+
 def copy(source, target):
     """Copies a file; the copy appears whole and is writable whatever the source is.
 
     Raises:
       UserError: one cannot be read or the other not be written.
     """
-    content = read_bytes(source)
-    with whole(target) as file:
-        file.write(content)
+    write_bytes(read_bytes(source), target)
 
 
 def read_text(path):

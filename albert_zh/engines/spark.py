@@ -35,7 +35,7 @@ class SparkEngine(Engine):
     unless its configuration or SPARK_LOCAL_IP says otherwise.
     """
 
-    def __init__(self, master=None, python_files=()):
+    def __init__(self, master=None):
         """Starts or joins a Spark session.
 
         Under `spark-submit` its configuration applies. A session that is there already
@@ -43,8 +43,6 @@ class SparkEngine(Engine):
 
         Args:
           master: str, Spark's master URL; None for what Spark is configured to.
-          python_files: paths or addresses of further modules (`.py`, `.zip`) that the
-            executors need, beside those of `pack_own_modules`.
 
         Raises:
           UserError: pyspark or Java is missing or too old, or the session cannot be
@@ -88,12 +86,9 @@ class SparkEngine(Engine):
                 self._context.pythonExec = sys.executable
         with self._starting("pack modules for Spark's executors", "make room for them"):
             own_files = pack_own_modules(self._directory)
-        for file in own_files + list(python_files):
-            with self._starting(
-                "give {} to Spark's executors".format(file),
-                "expected a Python file or a zip file of modules",
-            ):
-                self._ship(str(file))
+        for file in own_files:
+            with self._starting("send modules to Spark's executors", "see above"):
+                self._ship(file)
 
     @contextlib.contextmanager
     def _starting(self, purpose, advice):

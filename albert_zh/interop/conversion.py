@@ -4,12 +4,12 @@ import functools
 import logging
 import os
 import re
-from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
+from typing import Callable, NamedTuple, Tuple
 
 import tokenization
 from albert_zh.base import files, locks
 from albert_zh.base.console import printable
-from albert_zh.base.errors import UserError
+from albert_zh.base.errors import UserError, as_user_error
 from albert_zh.interop import checkpoint_format, model, state_dict_format
 from albert_zh.models import checkpoints
 from albert_zh.models import directory as model_directory
@@ -28,9 +28,10 @@ class Format(NamedTuple):
       dialects: the dialects of `modeling` that it can hold.
       check: function of an `AlbertConfig`, raises `UserError` where such a model
         cannot be written, or a package for it is not installed.
-      read: function of a directory, returns a `model.Model`.
-      write: function (model, directory).
-      is_tensorflow: bool.
+      read: function (directory, options, is_trusted), returns a `model.Model`;
+        `is_trusted` says that this process wrote the directory.
+      write: function (model, directory, options).
+      is_tensorflow: bool; which options and settings apply.
     """
 
     dialects: Tuple[str, ...]
@@ -78,25 +79,6 @@ _REASONS = {
 }
 
 
-class Options(NamedTuple):
-    """What is asked for beside the two formats.
-
-    Attributes:
-      keep_slots: bool; keep the optimizer's state (TensorFlow to TensorFlow).
-      dtype: "float32" or "float16", of the weights in a PyTorch file.
-      allow_missing: bool; go on without a pooler.
-      drop_masked_lm: bool; leave the masked language model's head behind.
-      task: dict, what `labels.json` is to hold of a classifier that comes from
-        elsewhere ("task_name", "labels", "max_seq_length", ...), or None.
-    """
-
-    keep_slots: bool = False
-    dtype: str = "float32"
-    allow_missing: bool = False
-    drop_masked_lm: bool = False
-    task: Optional[Dict[str, Any]] = None
-
-
 def convert(source_format, target_format, source, target, options):
     """Converts a model directory.
 
@@ -107,7 +89,7 @@ def convert(source_format, target_format, source, target, options):
       target_format: key of `FORMATS`.
       source: directory to read.
       target: directory to write; must not exist or be empty.
-      options: `Options`.
+      options: `model.Options`.
 
     Returns:
       The `model.Model` written.
@@ -135,14 +117,7 @@ def convert(source_format, target_format, source, target, options):
 
 def _convert(source_format, target_format, source, target, options):
     reader, writer = FORMATS[source_format], FORMATS[target_format]
-    content = reader.read(
-        source,
-        **(
-            {"keep_slots": options.keep_slots}
-            if reader.is_tensorflow
-            else {"check_ties": not options.drop_masked_lm}
-        ),
-    )
+    content = reader.read(source, options)
     _check_dialect(content.config.dialect, source_format, target_format, source)
     writer.check(content.config)
     if options.drop_masked_lm:
@@ -272,16 +247,12 @@ def _check_vocabulary(content, source):
         _LOGGER.warning("%s holds no vocabulary; the output has none either", source)
         return
     name = "the vocabulary of " + source
-    with files.temporary_directory() as directory:
-        path = os.path.join(directory, "vocabulary")
-        with files.whole(path) as target:
-            target.write(content.sentencepiece or content.vocabulary)
-        try:
-            tokenizer = tokenization.FullTokenizer(
-                path, spm_model_file=path if content.sentencepiece else None
-            )
-        except (ValueError, ImportError) as error:
-            raise UserError(str(error).replace(path, name)) from error
+    with as_user_error(ValueError, ImportError):
+        tokenizer = tokenization.FullTokenizer.from_bytes(
+            content.sentencepiece or content.vocabulary,
+            is_sentencepiece=content.sentencepiece is not None,
+            source=name,
+        )
     model_directory.check_vocabulary(
         tokenizer.vocab_size, name, content.config, exact=True
     )
@@ -296,12 +267,8 @@ def _check_finite(content, source):
 def _write_whole(content, writer, target, options):
     """Writes beside the target, reads back, compares, renames."""
     with files.directory_beside(target) as partial:
-        if writer.is_tensorflow:
-            writer.write(content, partial)
-            written = writer.read(partial, keep_slots=options.keep_slots)
-        else:
-            writer.write(content, partial, dtype=options.dtype)
-            written = writer.read(partial, is_trusted=True)
+        writer.write(content, partial, options)
+        written = writer.read(partial, options, is_trusted=True)
         _compare(content, written, None if writer.is_tensorflow else options.dtype)
         files.rename_directory(partial, target)
 

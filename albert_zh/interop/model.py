@@ -55,6 +55,28 @@ class Model(NamedTuple):
         return sum(value.size for value in self.weights.values())
 
 
+class Options(NamedTuple):
+    """How a model is converted; every format takes them whole.
+
+    Attributes:
+      keep_slots: bool; keep the optimizer's state (TensorFlow to TensorFlow).
+      dtype: "float32" or "float16", of the weights in a PyTorch file.
+      allow_missing: bool; convert a model without a pooler, too.
+      drop_masked_lm: bool; leave out the masked language model's head.
+      task: dict for the `labels.json` of a classifier from another framework
+        ("task_name", "labels", "max_seq_length", ...), or None.
+    """
+
+    keep_slots: bool = False
+    dtype: str = "float32"
+    allow_missing: bool = False
+    drop_masked_lm: bool = False
+    task: Optional[Dict[str, Any]] = None
+
+
+DEFAULT_OPTIONS = Options()
+
+
 def without_masked_lm(model):
     """Returns the model without the masked language model's head."""
     tensors = {

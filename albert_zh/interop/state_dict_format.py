@@ -4,7 +4,6 @@ Both hold a `config.json`, a state dict (`weights_files`) and tokenizer files
 (`tokenizer_files`).
 """
 
-import json
 import os
 import re
 from typing import Callable, NamedTuple
@@ -15,27 +14,11 @@ import modeling
 from albert_zh.base import files, json_files
 from albert_zh.base.errors import UserError, as_user_error
 from albert_zh.interop import names, tokenizer_files, weights_files
-from albert_zh.interop.model import Model
+from albert_zh.interop.model import DEFAULT_OPTIONS, Model
 
 _CONFIG = "config.json"
 # Where the config.json of a fine-tuned model keeps what `labels.json` holds.
 _TASK = "albert_zh"
-_CONFIG_SCHEMA = {
-    "type": "object",
-    "properties": {
-        "architectures": {"type": ["array", "null"], "items": {"type": "string"}},
-        "hidden_act": {"type": "string"},
-        "id2label": {
-            "type": ["object", "null"],
-            "additionalProperties": {"type": ["string", "number"]},
-        },
-        "model_type": {"type": ["string", "null"]},
-        "task_specific_params": {
-            "type": ["object", "null"],
-            "properties": {_TASK: {"type": ["object", "null"]}},
-        },
-    },
-}
 
 # Keys that mean the same on both sides.
 _SHARED_KEYS = (
@@ -198,14 +181,14 @@ ALBERT_PYTORCH = {
 # --- Reading -----------------------------------------------------------------
 
 
-def read(layouts, directory, flag="--input", check_ties=True, is_trusted=False):
+def read(layouts, directory, options=DEFAULT_OPTIONS, is_trusted=False):
     """Reads a PyTorch model directory.
 
     Args:
       layouts: dict dialect -> `Layout`, `HUGGING_FACE` or `ALBERT_PYTORCH`.
       directory: path.
-      flag: the flag that named it, for messages.
-      check_ties: bool; whether a copy that differs from its original is refused.
+      options: `Options`; `drop_masked_lm` allows a copy of a tied weight that
+        differs from its original.
       is_trusted: bool; whether this process wrote it.
 
     Returns:
@@ -217,11 +200,13 @@ def read(layouts, directory, flag="--input", check_ties=True, is_trusted=False):
     path = os.path.join(directory, _CONFIG)
     files.require_regular(path)
     settings = json_files.read(path, _CONFIG_SCHEMA, "copy or download it again")
-    state = weights_files.read_state(directory, flag, is_trusted)
+    state = weights_files.read_state(directory, is_trusted)
     dialect = _dialect(layouts, settings, state, directory)
     layout = layouts[dialect]
     config = _read_config(settings, layout, dialect, directory)
-    tensors, unused = _to_tensorflow(state, layout.table, directory, check_ties)
+    tensors, unused = _to_tensorflow(
+        state, layout.table, directory, check_ties=not options.drop_masked_lm
+    )
     if dialect == "google":
         _drop_identity(tensors, config, directory)
     unused += _drop_other_classifier(tensors, settings, layout)
@@ -414,28 +399,25 @@ def check_writable(layouts, config):
         weights_files.import_torch(layout.weights_file)
 
 
-def write(layouts, model, directory, dtype="float32"):
+def write(layouts, model, directory, options=DEFAULT_OPTIONS):
     """Writes a PyTorch model directory into an existing, empty folder.
 
     Args:
       layouts: dict dialect -> `Layout`.
       model: `Model`.
       directory: path.
-      dtype: of the weights in the file, "float32" or "float16".
+      options: `Options`; `dtype` is that of the weights in the file.
 
     Raises:
       UserError: a value is beyond the dtype.
     """
     layout = layouts[model.config.dialect]
     tokenizer_files.write(model, directory)
-    files.write_text(
-        json.dumps(_config_json(model, layout, dtype), ensure_ascii=False, indent=2)
-        + "\n",
-        os.path.join(directory, _CONFIG),
-    )
+    config = _config_json(model, layout, options.dtype)
+    json_files.write(config, os.path.join(directory, _CONFIG))
     state = _to_pytorch(model, layout.table)
     path = os.path.join(directory, layout.weights_file)
-    weights_files.write_state(state, path, dtype)
+    weights_files.write_state(state, path, options.dtype)
 
 
 def _config_json(model, layout, dtype):

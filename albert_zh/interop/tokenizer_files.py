@@ -1,13 +1,11 @@
 """Tokenizer files beside PyTorch models, as Hugging Face names them."""
 
-import json
 import logging
 import os
 
 from albert_zh.base import files, json_files
 from albert_zh.base.console import printable
 from albert_zh.base.errors import UserError
-from albert_zh.models.directory import read_bytes
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -75,8 +73,10 @@ def read(directory):
         settings = json_files.read(
             path_of(_TOKENIZER_CONFIG), _CONFIG_SCHEMA, _COPY_AGAIN
         )
-    vocabulary = read_bytes(path_of(_VOCABULARY))
-    sentencepiece = read_bytes(path_of(_SENTENCEPIECE))
+    vocabulary, sentencepiece = (
+        files.read_bytes(path_of(name)) if path_of(name) else None
+        for name in (_VOCABULARY, _SENTENCEPIECE)
+    )
     if path_of(_TOKENIZER) and vocabulary is None and sentencepiece is None:
         tokenizer = json_files.read(path_of(_TOKENIZER), _TOKENIZER_SCHEMA, _COPY_AGAIN)
         vocabulary = _vocabulary_of(tokenizer.get("model") or {}, path_of(_TOKENIZER))
@@ -125,8 +125,7 @@ def write(model, directory):
         (_SENTENCEPIECE, model.sentencepiece),
     ):
         if content is not None:
-            with files.whole(os.path.join(directory, name)) as target:
-                target.write(content)
+            files.write_bytes(content, os.path.join(directory, name))
     if model.vocabulary is None and model.sentencepiece is None:
         return
     # Chinese ALBERT has BERT's vocabulary: without the class named here, Hugging
@@ -136,7 +135,4 @@ def write(model, directory):
         "do_lower_case": model.do_lower_case,
         "model_max_length": model.config.max_position_embeddings,
     }
-    files.write_text(
-        json.dumps(settings, indent=2) + "\n",
-        os.path.join(directory, _TOKENIZER_CONFIG),
-    )
+    json_files.write(settings, os.path.join(directory, _TOKENIZER_CONFIG))

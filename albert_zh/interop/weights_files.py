@@ -34,12 +34,11 @@ _INDEX_SCHEMA = {
 }
 
 
-def read_state(directory, flag, is_trusted=False):
+def read_state(directory, is_trusted=False):
     """Reads whatever weights file a directory has, safetensors first.
 
     Args:
       directory: path.
-      flag: the flag that named it, for messages.
       is_trusted: bool; whether this process wrote it.
 
     Returns:
@@ -60,7 +59,7 @@ def read_state(directory, flag, is_trusted=False):
         if os.path.exists(path + ".index.json"):
             return _load_parts(path + ".index.json", load)
     raise UserError(
-        "{}={}: no {} or {} there".format(flag, directory, SAFETENSORS, PICKLE)
+        "--input={}: holds no {} or {}".format(directory, SAFETENSORS, PICKLE)
     )
 
 
@@ -85,9 +84,7 @@ def _load_safetensors(path):
         raise UserError(
             "{} needs safetensors: run `pip install safetensors`".format(path)
         ) from error
-    files.require_regular(path)
-    with files.reading(path), open(path, "rb") as source:
-        data = source.read()
+    data = files.read_bytes(path)
     try:
         content = deserialize(data)
     # SafetensorError, and whatever else a wrong header leads to.

@@ -96,7 +96,7 @@ def _read_index(checkpoint, flag):
     """Returns the `bundles.Index`; raises `UserError` as `read_variables`."""
     prefix = _prefix_at(checkpoint)
     reason = "expected {}.index and its .data file beside it".format(prefix)
-    if prefix and tf.io.gfile.exists(prefix + ".index"):
+    if prefix and files.exists(prefix + ".index"):
         try:
             return bundles.read_index(prefix + ".index")
         except bundles.BundleError as error:
@@ -111,7 +111,7 @@ def _read_index(checkpoint, flag):
 
 def _prefix_at(path):
     """The prefix that a path stands for: itself, or what its `checkpoint` names."""
-    return (named_checkpoint(path) or path) if tf.io.gfile.isdir(path) else path
+    return (named_checkpoint(path) or path) if files.is_directory(path) else path
 
 
 def prefix_of(path):
@@ -127,7 +127,7 @@ def find_files(checkpoint):
     directory, name = os.path.split(checkpoint)
     return [
         os.path.join(directory, present)
-        for present in sorted(tf.io.gfile.listdir(directory or "."))
+        for present in files.list_directory(directory or ".")
         if prefix_of(present) == name
     ]
 
@@ -579,7 +579,7 @@ def latest_checkpoint(directory):
         does not tell which is the newest or is one that no run writes; the message
         says how to go on.
     """
-    if not tf.io.gfile.isdir(directory):
+    if not files.is_directory(directory):
         return None
     path = os.path.join(directory, checkpoint_state.FILE)
     try:
@@ -594,13 +594,13 @@ def latest_checkpoint(directory):
         for named in [state.newest] + state.kept:
             # What it keeps a saver deletes in time.
             if not checkpoint_state.is_inside(named, directory):
-                if tf.io.gfile.exists(prefix + ".index"):
+                if files.exists(prefix + ".index"):
                     # A copy of a published model's folder says where it once was.
                     _check_has_step(prefix, directory)
                 raise checkpoint_state.StateError(
                     "{}: names {!r}, which is not in {}".format(path, named, directory)
                 )
-        if not tf.io.gfile.exists(prefix + ".index"):
+        if not files.exists(prefix + ".index"):
             raise checkpoint_state.StateError(
                 "{}: names {}, which is not there".format(path, prefix)
             )
@@ -613,7 +613,7 @@ def latest_checkpoint(directory):
 
 def _run_files(directory):
     """Returns the sorted names of the files of a run's checkpoints in a directory."""
-    names = [name.rstrip("/") for name in tf.io.gfile.listdir(directory)]
+    names = files.list_directory(directory)
     return sorted(filter(_OF_A_RUN.match, names))
 
 

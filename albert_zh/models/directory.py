@@ -5,12 +5,9 @@ names of their own, which are found as well.
 """
 
 import fnmatch
-import json
 import logging
 import os
 from typing import NamedTuple, Optional
-
-import tensorflow.compat.v1 as tf
 
 import tokenization
 from albert_zh.base import files, json_files
@@ -144,16 +141,16 @@ def choose(directory, **flags):
 
 
 def _check_exists(field, path):
-    if path and not tf.io.gfile.exists(path):
+    if path and not files.exists(path):
         hint = "; " + _VOCABULARY_HINT if field == "vocab_file" else ""
         raise UserError("{}={}: no such file{}".format(_FLAGS[field], path, hint))
 
 
-def require(files, *fields, has_flags=True):
+def require(found, *fields, has_flags=True):
     """Makes sure that files were named or found.
 
     Args:
-      files: `ModelDirectory`.
+      found: `ModelDirectory`.
       *fields: those that must not be None; for "vocab_file" a SentencePiece model
         does as well.
       has_flags: as `resolve` takes it.
@@ -163,13 +160,13 @@ def require(files, *fields, has_flags=True):
     """
     for field in fields:
         is_vocab = field == "vocab_file"
-        if getattr(files, field) or (is_vocab and files.spm_model_file):
+        if getattr(found, field) or (is_vocab and found.spm_model_file):
             continue
-        if files.directory is None:
+        if found.directory is None:
             message = "{} is missing; give it or --model_dir".format(_FLAGS[field])
         else:
             message = "--model_dir={} holds no {}".format(
-                files.directory, _KINDS[field]
+                found.directory, _KINDS[field]
             )
             message += "; give " + _FLAGS[field] if has_flags else ""
         hint = " ({})".format(_VOCABULARY_HINT) if is_vocab else ""
@@ -187,13 +184,13 @@ def resolve(directory, has_flags=False):
     Raises:
       UserError: there is no such directory.
     """
-    if not tf.io.gfile.isdir(directory):
+    if not files.is_directory(directory):
         hint = " (a checkpoint's path goes to --init_checkpoint)" if has_flags else ""
         raise UserError(
             "{}: no such directory; expected a model's{}".format(directory, hint)
         )
     best_dir = os.path.join(directory, BEST_DIRECTORY)
-    is_fine_tuning = tf.io.gfile.exists(os.path.join(best_dir, LABELS_FILE))
+    is_fine_tuning = files.exists(os.path.join(best_dir, LABELS_FILE))
     return best_dir if is_fine_tuning else directory
 
 
@@ -212,7 +209,7 @@ def read_do_lower_case(directory):
     """
     for name in (LABELS_FILE, TOKENIZER_FILE, _HUGGING_FACE_TOKENIZER_FILE):
         path = os.path.join(directory, name)
-        if not tf.io.gfile.exists(path):
+        if not files.exists(path):
             continue
         value = model_settings.read_casing(path, is_labels=name == LABELS_FILE)
         if value is not None:
@@ -276,7 +273,7 @@ def _find_one(directory, field, tiers, has_flags, is_right=lambda path: True):
     Raises:
       UserError: the tier names several.
     """
-    present = sorted(tf.io.gfile.listdir(directory))
+    present = files.list_directory(directory)
     for patterns in tiers:
         names = [n for n in present if any(fnmatch.fnmatch(n, p) for p in patterns)]
         paths = [os.path.join(directory, name) for name in names]
@@ -322,7 +319,7 @@ def find_checkpoint(directory, needs_data=True, has_flags=False):
       UserError: there are several checkpoints, one without its .index or .data file,
         or only another framework's weights.
     """
-    names = tf.io.gfile.listdir(directory)
+    names = files.list_directory(directory)
     prefixes = sorted(filter(None, {checkpoints.prefix_of(name) for name in names}))
     prefixes = [os.path.join(directory, prefix) for prefix in prefixes]
     named = checkpoints.named_checkpoint(directory)
@@ -371,7 +368,7 @@ def _follow(directory, prefixes, named, has_flags):
             prefix,
         )
         return prefix
-    if not tf.io.gfile.exists(named + ".index"):
+    if not files.exists(named + ".index"):
         raise UserError("{}: names {}, which is not there".format(state_file, named))
     _LOGGER.warning("%s: reading %s, which it names", state_file, named)
     return named
@@ -432,47 +429,47 @@ def check_vocabulary(vocab_size, vocab_file, config, exact=False):
         )
 
 
-def check_vocabulary_of(files, config):
+def check_vocabulary_of(found, config):
     """Reads a model's vocabulary, if it has one, and holds it against the config.
 
     Args:
-      files: `ModelDirectory`.
+      found: `ModelDirectory`.
       config: `modeling.AlbertConfig`.
 
     Raises:
       UserError: it cannot be used, or not with this model.
     """
-    if not (files.vocab_file or files.spm_model_file):
+    if not (found.vocab_file or found.spm_model_file):
         return
     with as_user_error(ValueError, OSError, ImportError):
         tokenizer = tokenization.FullTokenizer(
-            files.vocab_file, spm_model_file=files.spm_model_file
+            found.vocab_file, spm_model_file=found.spm_model_file
         )
-    path = files.spm_model_file or files.vocab_file
+    path = found.spm_model_file or found.vocab_file
     check_vocabulary(tokenizer.vocab_size, path, config, exact=True)
 
 
-def copy_vocabulary(files, directory):
+def copy_vocabulary(found, directory):
     """Completes an --output_dir by the vocabulary of the model it started from.
 
     The casing comes along in `tokenizer_settings.json`, where the model has it.
 
     Args:
-      files: `ModelDirectory`.
+      found: `ModelDirectory`.
       directory: path.
 
     Raises:
       UserError: it holds another vocabulary, or is of another casing.
     """
-    _copy_casing(files.directory, directory)
+    _copy_casing(found.directory, directory)
     for source, name in (
-        (files.vocab_file, VOCAB_FILE),
-        (files.spm_model_file, SPM_FILE),
+        (found.vocab_file, VOCAB_FILE),
+        (found.spm_model_file, SPM_FILE),
     ):
         target = os.path.join(directory, name)
         if source is None:
             continue
-        if tf.io.gfile.exists(target) and read_bytes(target) != read_bytes(source):
+        if files.exists(target) and read_bytes(target) != read_bytes(source):
             raise UserError(
                 "--output_dir: {} differs from {} of the model started from; choose "
                 "another --output_dir".format(target, source)
@@ -490,26 +487,16 @@ def _copy_casing(source, directory):
             "--output_dir: {} has do_lower_case {}, the model started from in {} has "
             "{}; choose another --output_dir".format(directory, held, source, given)
         )
-    text = json.dumps({"do_lower_case": given}, indent=2) + "\n"
-    files.write_text(text, os.path.join(directory, TOKENIZER_FILE))
+    path = os.path.join(directory, TOKENIZER_FILE)
+    json_files.write({"do_lower_case": given}, path)
 
 
 def read_bytes(path):
-    """Returns the content of a file, local or remote; None for the path None.
-
-    Raises:
-      UserError: it cannot be read.
-    """
-    if path is None:
-        return None
-    with files.reading(path), files.open_file(path) as source:
-        return source.read()
+    """Returns the content of a file; None for the path None."""
+    return None if path is None else files.read_bytes(path)
 
 
 def copy_file(source, target):
-    """Copies a file, if there is one, whole and writable whatever the source is."""
-    if source is None or source == target:
-        return
-    content = read_bytes(source)
-    with files.whole(target) as writer:
-        writer.write(content)
+    """Copies a file, if there is one and it is not there already."""
+    if source is not None and source != target:
+        files.copy(source, target)

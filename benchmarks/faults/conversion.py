@@ -39,7 +39,7 @@ def _write_model(directory, dialect):
 
 
 def _convert(source_format, target_format, source, target):
-    options = conversion.Options()
+    options = model.Options()
     conversion.convert(source_format, target_format, str(source), str(target), options)
 
 

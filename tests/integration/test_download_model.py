@@ -14,7 +14,7 @@ from fault_server import Answer, FaultServer
 import modeling
 from albert_zh.downloads import catalogue, installation
 from albert_zh.models import architecture, checkpoints
-from albert_zh.models import directory as model_directories
+from albert_zh.models import directory as model_directory
 
 CONFIG = {
     "embedding_size": 4,
@@ -104,11 +104,11 @@ def names(directory):
 
 def check_usable(directory):
     """Asserts that a directory is a model whose parts go together."""
-    files = model_directories.find(str(directory))
+    files = model_directory.find(str(directory))
     config = modeling.AlbertConfig.from_json_file(files.config_file)
     shapes = checkpoints.read_shapes(files.checkpoint)
     assert architecture.differences(architecture.infer(shapes), config) == []
-    model_directories.check_vocabulary_of(files, config)
+    model_directory.check_vocabulary_of(files, config)
     assert set(checkpoints.read_tensors(files.checkpoint)) == set(shapes)
 
 

@@ -21,6 +21,7 @@ from albert_zh.interop import (
     tokenizer_files,
     weights_files,
 )
+from albert_zh.interop.model import Options
 from albert_zh.models import checkpoints
 from albert_zh.models import directory as model_directory
 from benchmarks import head_to_head
@@ -67,7 +68,7 @@ def write(tmp_path):
 
 def convert(source_format, target_format, source, name="target", **options):
     target = str(pathlib.Path(source).parent / name)
-    options = conversion.Options(**options)
+    options = Options(**options)
     conversion.convert(source_format, target_format, source, target, options)
     return target
 
@@ -813,7 +814,7 @@ def test_options_that_do_not_fit(write, fails):
     fails("google", "huggingface", source, ["--keep_slots"], "--keep_slots")
     fails("google", "google", source, ["--dtype=float16"], "--dtype=float16")
     fails("google", "google", source, ["--task_name"], "--task_name=pair")
-    fails("google", "google", source, ["--labels needs"], "--labels=a,b")
+    fails("google", "google", source, ["--labels requires"], "--labels=a,b")
     task = ["--task_name=pair", "--max_seq_length=13"]
     classifier = write(GOOGLE, ("classifier",), "classifier")
     fails("google", "google", classifier, ["13", "12 positions"], *task)
@@ -843,7 +844,7 @@ def test_damaged_output_is_noticed(write, monkeypatch):
     """The comparison after writing is real: a writer that errs is caught."""
     source = write(GOOGLE)
 
-    def err(model, directory):
+    def err(model, directory, options):
         tensors = dict(model.tensors)
         name = "bert/pooler/dense/bias"
         tensors[name] = np.nextafter(tensors[name], np.float32(9))
