@@ -1,9 +1,9 @@
-"""The names of what a run of data generation writes, after its first output file.
+"""Names of the files that data generation writes, made from its first output file.
 
-out.tfrecord                      the records, or, divided into many files,
-out-00000-of-00128.tfrecord       the first of them
-out.tfrecord.summary.json         what was made, at the end
-out.tfrecord.work                 the working directory, until then
+out.tfrecord                      the records, in one file, or
+out-00000-of-00128.tfrecord       divided into many
+out.tfrecord.summary.json         the summary, written at the end
+out.tfrecord.work                 the working directory, removed at the end
 """
 
 import os
@@ -80,7 +80,7 @@ def _choose(names, num_files):
 
 
 def divided(name, num_files):
-    """Returns the list of names of the files that take the place of one."""
+    """Returns the names of the files that one file is divided into."""
     stem, extension = _parts(name)
     return [
         "{}-{:05d}-of-{:05d}{}".format(stem, number, num_files, extension)
@@ -89,11 +89,11 @@ def divided(name, num_files):
 
 
 def is_of(name, other):
-    """Whether an output file may be one of those that `divided` makes, or the one.
+    """Whether a name is that of an output file or of one that `divided` makes of it.
 
     Args:
-      name: name of the one file, without directory.
-      other: str, anything; with a directory it is none.
+      name: name of the output file, without directory.
+      other: str, any name; one with a directory is not.
     """
     stem, extension = _parts(name)
     pattern = "{}-[0-9]{{5}}-of-[0-9]{{5}}{}".format(*map(re.escape, (stem, extension)))

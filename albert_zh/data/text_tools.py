@@ -1,4 +1,4 @@
-"""What turns text into tokens and words: tokenizer, segmenter, vocabulary."""
+"""The tools that turn text into tokens and words: tokenizer and segmenter."""
 
 import functools
 from typing import NamedTuple, Optional

@@ -380,7 +380,7 @@ def _damaged_outputs(work):
                 _generate(place)
             _damage(place / "out-00000-of-00003.tfrecord", how)
             error = _generate(place)
-            is_named = "is not as it was made" in str(error)
+            is_named = "has changed since it was made" in str(error)
             problem = None if is_named else error or "taken for whole"
             error = _generate(place, overwrite=True)
             yield (

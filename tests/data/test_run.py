@@ -329,13 +329,13 @@ def test_an_output_file_that_is_not_whole_is_named(run, place, undisturbed, stop
     _interrupted(run)
     first = place / "out-00000-of-00003.tfrecord"
     _damage(first, how)
-    assert "out-00000-of-00003.tfrecord is not as it was made" in run()
+    assert "out-00000-of-00003.tfrecord has changed since it was made" in run()
     first.unlink()
     assert run() is None
     assert runs.digests(place) == undisturbed
     # Of a run that is complete:
     _damage(first, how)
-    assert "out-00000-of-00003.tfrecord is not as it was made" in run()
+    assert "out-00000-of-00003.tfrecord has changed since it was made" in run()
     assert run("--overwrite") is None
     assert runs.digests(place) == undisturbed
 
@@ -358,7 +358,9 @@ def test_a_file_that_comes_in_the_way_is_not_replaced(run, place, undisturbed, s
     second = place / "out-00001-of-00003.tfrecord"
     second.write_text("ten years")
     error = run()
-    assert "out-00001-of-00003.tfrecord is there already, and this run" in error
+    assert (
+        "out-00001-of-00003.tfrecord exists already and is not from this run" in error
+    )
     assert second.read_text() == "ten years"
     second.unlink()
     assert run() is None

@@ -82,7 +82,7 @@ def test_a_missing_part_is_named_and_nothing_is_written(job, outputs, tmp_path):
 @pytest.mark.parametrize("content", ["", "2:", "2:2 "], ids=["blank", "cut", "other"])
 def test_a_part_that_is_not_as_it_was_made_is_named(job, outputs, tmp_path, content):
     (tmp_path / "work" / "shard-00002-of-00001.part").write_text(content)
-    with pytest.raises(UserError, match="shard-00002-of-00001.part is not as it was"):
+    with pytest.raises(UserError, match="shard-00002-of-00001.part has changed since"):
         sharding.merge_output(job, outputs[1], ignore)
     assert not (tmp_path / "1").exists()
     assert not list(tmp_path.rglob(".*.partial"))
