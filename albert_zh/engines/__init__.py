@@ -1,10 +1,9 @@
 """Runs independent tasks in this process, on local worker processes, or on Spark.
 
-A task is deterministic, can be repeated without harm and needs nothing of another
-one, so an engine may run tasks in any order, anywhere, and once more after a worker
-was lost; results and errors come out the same. Engines know nothing of what a task
-does, and import neither TensorFlow nor, until it is asked for, pyspark: workers start
-fast and stay small.
+Tasks are deterministic, independent of each other and can be repeated. So an engine
+may run them in any order, anywhere, and again after a worker was lost, with the same
+results and errors. Engines do not know what a task does. They do not import
+TensorFlow, and pyspark only for Spark: workers start fast and stay small.
 """
 
 from albert_zh.engines.local import LocalEngine

@@ -264,12 +264,12 @@ def test_nothing_to_warn_of():
         (
             lambda s: s.add_document(_document(1, 0, True)),
             "1 documents were divided because of their length: put blank lines "
-            "documents",
+            "between documents",
         ),
         (
             lambda s: s.add_cut_document(),
             "1 documents were divided because of their length: put blank lines "
-            "documents",
+            "between documents",
         ),
         (
             lambda s: s.add_text(make_text([[[1]]]), 0, UNK),
