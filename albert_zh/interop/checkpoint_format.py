@@ -1,4 +1,4 @@
-"""Model directories of TensorFlow: config, vocabulary, checkpoint, labels."""
+"""TensorFlow model directories: config, vocabulary, checkpoint, labels."""
 
 import json
 import os
@@ -19,14 +19,14 @@ def read(directory, options=DEFAULT_OPTIONS, is_trusted=False):
 
     Args:
       directory: path.
-      options: `Options`; `keep_slots` reads the optimizer's state, too.
-      is_trusted: unused, as no checkpoint holds code; for PyTorch's formats.
+      options: `Options`; with `keep_slots` the optimizer's state is read, too.
+      is_trusted: unused; pickles of PyTorch need it.
 
     Returns:
       `Model`.
 
     Raises:
-      UserError: a file is missing, damaged or does not belong to the others.
+      UserError: a file is missing, damaged or does not fit the others.
     """
     found = model_directory.find(directory)
     if not found.checkpoint or not found.config_file:
@@ -54,7 +54,7 @@ def _read(path):
 
 
 def _read_classifier(directory, config):
-    """Returns the settings of a fine-tuned classifier, None for another model."""
+    """Returns the settings of a fine-tuned classifier, or None."""
     path = os.path.join(directory, model_directory.LABELS_FILE)
     if not files.exists(path):
         return None
@@ -69,7 +69,7 @@ def write(model, directory, options=DEFAULT_OPTIONS):
     Args:
       model: `Model`.
       directory: path.
-      options: unused; for PyTorch's formats.
+      options: unused; PyTorch's formats need it.
 
     Raises:
       UserError: it cannot be written.

@@ -17,7 +17,7 @@ from albert_zh.models import settings as model_settings
 
 _LOGGER = logging.getLogger(__name__)
 
-# Tokens that a classifier from elsewhere cuts its texts to, as run_classifier.py does.
+# Sequence length of a classifier without one: run_classifier.py's default.
 _SEQUENCE_LENGTH = 128
 
 
@@ -25,9 +25,9 @@ class Format(NamedTuple):
     """One format of model directories.
 
     Attributes:
-      dialects: the dialects of `modeling` that it can hold.
-      check: function of an `AlbertConfig`, raises `UserError` where such a model
-        cannot be written, or a package for it is not installed.
+      dialects: the dialects of `modeling` that the format supports.
+      check: function of an `AlbertConfig`, raises `UserError` if such a model cannot
+        be written, or a package for it is not installed.
       read: function (directory, options, is_trusted), returns a `model.Model`;
         `is_trusted` says that this process wrote the directory.
       write: function (model, directory, options).
@@ -69,7 +69,7 @@ FORMATS = {
     "albert_pytorch": _pytorch(state_dict_format.ALBERT_PYTORCH),
 }
 
-# Why a layout fits no other's directory, by the dialect of the source.
+# Why a dialect cannot be converted to another one.
 _REASONS = {
     "albert_zh": "position and segment embeddings are added after the projection "
     "to the hidden size, in Google's layout before it, in BERT's there is none",
@@ -88,7 +88,7 @@ def convert(source_format, target_format, source, target, options):
       source_format: key of `FORMATS`.
       target_format: key of `FORMATS`.
       source: directory to read.
-      target: directory to write; must not exist or be empty.
+      target: directory to write; must be absent or empty.
       options: `model.Options`.
 
     Returns:
@@ -96,7 +96,7 @@ def convert(source_format, target_format, source, target, options):
 
     Raises:
       UserError: an input is missing, damaged or does not fit, no exact conversion
-        exists, the output is there already, or another process is writing it.
+        exists, the output exists already, or another process is writing it.
     """
     _check_output(target)
     _check_options(FORMATS[source_format], FORMATS[target_format], options)
@@ -106,10 +106,10 @@ def convert(source_format, target_format, source, target, options):
         files.make_directory(parent)
     with locks.hold(
         os.path.join(parent, ".{}.lock".format(name)),
-        "--output={}: another process is writing it; wait for it, or give another "
+        "--output={}: in use by another process; wait for it, or give another "
         "one".format(target),
     ):
-        # Once more, as another process may just have finished it.
+        # Again, because another process may just have finished.
         _check_output(target)
         files.remove_leftovers(target)
         return _convert(source_format, target_format, source, target, options)
@@ -126,7 +126,7 @@ def _convert(source_format, target_format, source, target, options):
     for name in content.unused:
         _LOGGER.warning("not converted: %s", printable(name))
     for name in model.check(content, source, options.allow_missing):
-        _LOGGER.warning("%s is missing; the output lacks it as well", name)
+        _LOGGER.warning("%s is missing; the output lacks it, too", name)
     content = _with_task(content, options.task)
     if writer.is_tensorflow:
         _check_task(content, source)
@@ -137,7 +137,7 @@ def _convert(source_format, target_format, source, target, options):
 
 
 def _check_output(target):
-    """Raises `UserError` where an output cannot or must not be written."""
+    """Raises `UserError` if the output exists already or cannot be written."""
     parent = os.path.realpath(target)
     if os.path.exists(parent) and (not os.path.isdir(parent) or os.listdir(parent)):
         raise UserError("--output={}: exists already; give a new one".format(target))
@@ -145,29 +145,27 @@ def _check_output(target):
         parent = os.path.dirname(parent)
     if not os.path.isdir(parent) or not os.access(parent, os.W_OK):
         raise UserError(
-            "--output={}: {} is no directory that can be written to".format(
-                target, parent
-            )
+            "--output={}: {} is not a writable directory".format(target, parent)
         )
 
 
 def _check_options(reader, writer, options):
     if options.keep_slots and not (reader.is_tensorflow and writer.is_tensorflow):
         raise UserError(
-            "--keep_slots: PyTorch's optimizers store their state differently; it is "
-            "for TensorFlow to TensorFlow only"
+            "--keep_slots requires TensorFlow formats on both sides: PyTorch's "
+            "optimizers store their state differently"
         )
     if options.dtype != "float32" and writer.is_tensorflow:
         raise UserError(
-            "--dtype={}: TensorFlow restores a variable in the dtype that was saved "
-            "only; it is for PyTorch's files".format(options.dtype)
+            "--dtype={} requires a PyTorch format in --to: TensorFlow restores "
+            "variables only in the dtype that was saved".format(options.dtype)
         )
 
 
 def _check_dialect(dialect, source_format, target_format, source):
     if dialect not in FORMATS[source_format].dialects:
         raise UserError(
-            "--from={}: {} is of the {} layout; give --from={}".format(
+            "--from={}: {} has the {} layout; give --from={}".format(
                 source_format, source, dialect, dialect
             )
         )
@@ -179,7 +177,7 @@ def _check_dialect(dialect, source_format, target_format, source):
 
 
 def _with_task(content, task):
-    """Adds what the user says of a classifier to what the source says."""
+    """Adds the user's settings of a classifier to those of the source."""
     if task is None:
         return content
     if "classifier" not in content.heads:
@@ -209,7 +207,7 @@ def _with_task(content, task):
 
 
 def _check_task(content, source):
-    """A TensorFlow directory keeps class names together with a task only."""
+    """Checks that a TensorFlow directory can keep the labels: only with a task."""
     if "classifier" not in content.heads:
         return
     if "task_name" in (content.classifier or {}):
@@ -218,33 +216,31 @@ def _check_task(content, source):
     labels = (content.classifier or {}).get("labels", [])
     if any(not re.fullmatch(r"LABEL_\d+", label) for label in labels):
         raise UserError(
-            "{}: the names of its classes, {}, need a task to be kept: give "
-            "--task_name=pair (of two texts) or --task_name=single".format(
-                source, ",".join(labels)
-            )
+            "{}: its labels, {}, can only be kept with a task: give --task_name=pair "
+            "(two texts) or --task_name=single".format(source, ",".join(labels))
         )
     _LOGGER.warning(
-        "the classifier has no task: run_classifier.py can start from it, but predicts "
-        "with it only after a conversion with --task_name=pair or single"
+        "the classifier has no task: run_classifier.py can train from it, but to "
+        "predict, convert it with --task_name=pair or single"
     )
 
 
 def _check_settings(content, source):
-    """Raises `UserError` where no `labels.json` can hold a classifier's settings."""
+    """Raises `UserError` if a classifier's settings do not fit `labels.json`."""
     model_settings.check_labels(content.classifier, source)
     model_settings.check_fit(source, content.classifier, content.config)
     labels, classes = content.classifier["labels"], len(content.tensors["output_bias"])
     if len(labels) != classes:
         raise UserError(
-            "{}: it names {} labels, its classifier has {} classes; correct the names "
+            "{}: it has {} labels, its classifier has {} classes; correct the labels "
             "there".format(source, len(labels), classes)
         )
 
 
 def _check_vocabulary(content, source):
-    """Refuses a vocabulary that has not one entry a row of the embedding table."""
+    """Refuses a vocabulary without exactly one entry per row of the embedding table."""
     if content.vocabulary is None and content.sentencepiece is None:
-        _LOGGER.warning("%s holds no vocabulary; the output has none either", source)
+        _LOGGER.warning("%s has no vocabulary; the output has none either", source)
         return
     name = "the vocabulary of " + source
     with as_user_error(ValueError, ImportError):
@@ -259,7 +255,7 @@ def _check_vocabulary(content, source):
 
 
 def _check_finite(content, source):
-    """Refuses a model that was saved after its training had failed."""
+    """Refuses a model with NaN or infinity, whose training had failed."""
     for name, value in sorted(content.tensors.items()):
         checkpoints.check_finite(source, name, value)
 
@@ -274,7 +270,7 @@ def _write_whole(content, writer, target, options):
 
 
 def _compare(expected, written, dtype):
-    """Raises `RuntimeError` where the output is not what was to be written."""
+    """Raises `RuntimeError` if the output differs from the model."""
     names = set(expected.tensors) - {checkpoints.STEP}
     if not written.weights.keys() >= expected.weights.keys():
         raise RuntimeError("the output lacks tensors")

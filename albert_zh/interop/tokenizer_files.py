@@ -44,7 +44,7 @@ _TOKENIZER_SCHEMA = {
     },
 }
 
-# Settings of a tokenizer_config.json that `tokenization` has fixed.
+# Settings of a tokenizer_config.json that are fixed in `tokenization`.
 _TOKENIZER_DEFAULTS = {
     "keep_accents": False,
     "remove_space": True,
@@ -57,8 +57,8 @@ def read(directory):
     """Reads a directory's tokenizer.
 
     Returns:
-      (bytes of a vocab.txt or None, bytes of a SentencePiece model or None,
-      do_lower_case).
+      (vocabulary, sentencepiece, do_lower_case): bytes of a vocab.txt or None, bytes
+      of a SentencePiece model or None, bool.
 
     Raises:
       UserError: a file is damaged.
@@ -98,7 +98,7 @@ def read(directory):
 
 
 def _vocabulary_of(model, path):
-    """Bytes of a `vocab.txt` out of a tokenizer.json that holds WordPieces."""
+    """Returns the bytes of a `vocab.txt` from a WordPiece tokenizer.json, or None."""
     if model.get("type") != "WordPiece":
         return None
     ids = model["vocab"]
@@ -112,8 +112,9 @@ def _vocabulary_of(model, path):
     for token in tokens:
         if not token or set(token) & set("\r\n"):
             raise UserError(
-                "{}: the token '{}' cannot stand in a line of its own, as vocab.txt "
-                "has them".format(path, printable(token))
+                "{}: the token '{}' cannot be a line of vocab.txt".format(
+                    path, printable(token)
+                )
             )
     return "".join(token + "\n" for token in tokens).encode("utf-8")
 
@@ -128,8 +129,8 @@ def write(model, directory):
             files.write_bytes(content, os.path.join(directory, name))
     if model.vocabulary is None and model.sentencepiece is None:
         return
-    # Chinese ALBERT has BERT's vocabulary: without the class named here, Hugging
-    # Face would look for ALBERT's SentencePiece model.
+    # Chinese ALBERT has BERT's vocabulary: without this class, Hugging Face would
+    # expect ALBERT's SentencePiece model.
     settings = {
         "tokenizer_class": "BertTokenizer" if model.vocabulary else "AlbertTokenizer",
         "do_lower_case": model.do_lower_case,

@@ -536,10 +536,8 @@ def write_tensors(tensors, output_prefix):
                 session, output_prefix, global_step=step, write_meta_graph=False
             )
         except tf.errors.OpError as error:
-            raise UserError(
-                "cannot write {}: {}; expected a place with room that can be written "
-                "to".format(output_prefix, printable(error.message))
-            ) from error
+            reason = printable(error.message)
+            raise files.cannot_write(output_prefix, reason) from error
 
 
 def write_stripped(checkpoint, output_prefix):

@@ -81,7 +81,7 @@ def undisturbed(run, place):
 def stop(monkeypatch):
     """Function that stops the next run before its shard or output of a number.
 
-    `stop(name, number, do)`: `name` of a task of `generation`; `do()` is called in
+    `stop(name, number, do)`: `name` of a task of `sharding`; `do()` is called in
     place of the task, and then the run ends as by Ctrl-C.
     """
 
@@ -203,7 +203,7 @@ def test_a_directory_that_no_run_has_made_is_left_alone(run, place, more, name):
     path.parent.mkdir(parents=True)
     path.write_text("ten years")
     error = run(*more)
-    assert "out.tfrecord.work holds" in error and "another --output_file" in error
+    assert "out.tfrecord.work has" in error and "another --output_file" in error
     assert path.read_text() == "ten years"
     assert _names(place) == ["out.tfrecord.work"]
 
@@ -349,7 +349,7 @@ def test_a_summary_without_checksums_is_still_understood(
     (place / SUMMARY).write_text(json.dumps(summary))
     caplog.set_level("INFO")
     assert run() is None
-    assert "the same command has made them, as far as their sizes tell" in caplog.text
+    assert "an earlier version of the same command made them" in caplog.text
 
 
 def test_a_file_that_comes_in_the_way_is_not_replaced(run, place, undisturbed, stop):

@@ -90,7 +90,7 @@ def test_a_part_that_is_not_as_it_was_made_is_named(job, outputs, tmp_path, cont
 
 def test_a_file_of_that_name_is_not_replaced(job, outputs, tmp_path):
     (tmp_path / "1").write_text("precious")
-    with pytest.raises(UserError, match="this run has not made it"):
+    with pytest.raises(UserError, match="is not from this run"):
         sharding.merge_output(job, outputs[1], ignore)
     assert (tmp_path / "1").read_text() == "precious"
 

@@ -130,7 +130,7 @@ def test_content_is_what_was_packed(format, tree, tmp_path_factory):
     sandbox = Sandbox(tmp_path_factory.mktemp("tree"))
     archive = make(format, members.items())
     if len({name.lower() for name in members}) < len(members):
-        assert "is there twice" in sandbox.refuse(archive)
+        assert "is a duplicate" in sandbox.refuse(archive)
         return
     extracted = sandbox.extract(archive)
     if len({folder for folder, _ in tree}) == 1:
@@ -465,9 +465,9 @@ def test_encrypted_and_unusual_zips_are_refused(sandbox):
         (b"\x1f\x8b", "damaged"),
         (b"\x1f\x8bnot gzip at all", "damaged"),
         (gzip.compress(b"not a tar file" * 100), "damaged"),
-        (make_zip([]), "holds no file"),
-        (make_tar([]), "holds no file"),
-        (make_zip([("folder/", b"")]), "holds no file"),
+        (make_zip([]), "has no file"),
+        (make_tar([]), "has no file"),
+        (make_zip([("folder/", b"")]), "has no file"),
     ],
     # Not by the bytes: compressed ones hold the time.
     ids=[

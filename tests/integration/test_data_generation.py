@@ -103,7 +103,7 @@ def test_a_run_goes_on_only_as_it_was_begun(
     assert result.returncode == 0 and "resuming" in result.stderr
 
     result = run()
-    assert result.returncode == 0 and "the same command has made" in result.stderr
+    assert result.returncode == 0 and "made by the same command" in result.stderr
     assert_user_error(run(random_seed=7), "is from a run with random_seed 12345, not 7")
     before = runs.digest(tmp_path / "out.tfrecord")
     assert run(random_seed=7, overwrite=True).returncode == 0
@@ -126,7 +126,7 @@ def test_other_output_files_are_another_run(corpus_dir, tmp_path, assert_user_er
     moved = tmp_path.parent / (tmp_path.name + "_moved")
     tmp_path.rename(moved)
     result = runs.run(moved, *fewer)
-    assert result.returncode == 0 and "the same command has made" in result.stderr
+    assert result.returncode == 0 and "made by the same command" in result.stderr
 
 
 def test_damaged_files_are_named_and_can_be_overwritten(
@@ -163,7 +163,7 @@ def test_a_second_run_at_once_is_refused(corpus_dir, tmp_path, assert_user_error
     with open(str(work / "lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         result = runs.run(tmp_path, *runs.flags(corpus_dir), "--overwrite")
-        assert_user_error(result, "out.tfrecord.work", "another run is at work")
+        assert_user_error(result, "out.tfrecord.work", "in use by another run")
     assert runs.run(tmp_path, *runs.flags(corpus_dir)).returncode == 0
 
 

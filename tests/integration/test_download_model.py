@@ -238,7 +238,7 @@ def test_an_interrupted_download_goes_on(server, download, tmp_path, assert_user
 def test_a_server_that_stalls_is_given_up(server, download, assert_user_error):
     server.answers["/albert_tiny.zip"] = [Answer(b"PK" * 1000, stall=10)]
     result = download("albert_tiny_zh", "--timeout=0.2")
-    assert_user_error(result, "/albert_tiny.zip: nothing came for 0.2 s")
+    assert_user_error(result, "/albert_tiny.zip: received nothing for 0.2 s")
 
 
 def test_a_file_that_changed_since_its_first_download_is_refused(

@@ -133,7 +133,7 @@ def test_classifier_from_elsewhere_gets_its_task_and_predicts(
     source = write(GOOGLE, ("classifier",))
     there = convert("google", "huggingface", source, "there")
     edit_json(there + "/config.json", id2label={"0": "no", "1": "yes", "2": "so"})
-    with pytest.raises(UserError, match="no,yes,so, need a task"):
+    with pytest.raises(UserError, match="no,yes,so, can only be kept with a task"):
         convert("huggingface", "google", there, "back")
     command = ["--from=huggingface", "--to=google", "--input=" + there]
     command += ["--output=" + str(tmp_path / "back"), "--task_name=pair"]
@@ -767,7 +767,7 @@ def test_a_full_disk_leaves_nothing(
 def test_two_conversions_to_one_output_are_kept_apart(write, tmp_path):
     source = write(GOOGLE)
     with locks.hold(str(tmp_path / ".target.lock"), ""):
-        with pytest.raises(UserError, match="another process is writing it"):
+        with pytest.raises(UserError, match="in use by another process"):
             convert("google", "google", source)
     killed = tmp_path / ".target.{}.partial".format("0f" * 16)
     killed.mkdir()
