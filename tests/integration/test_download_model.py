@@ -127,7 +127,7 @@ def test_an_archive_becomes_a_usable_model(
     parent = tmp_path / "prev_trained_model"
     directory = parent / "albert_tiny_zh"
     assert result.stdout.splitlines()[-1].endswith(
-        "lies in " + str(directory.relative_to(tmp_path))
+        "saved to " + str(directory.relative_to(tmp_path))
     )
     assert contents(directory) == model_files
     assert directory.stat().st_mode & 0o777 == parent.stat().st_mode & 0o777
