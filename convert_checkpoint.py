@@ -28,7 +28,7 @@ def build_parser():
     add("--input", required=True, help="model directory to read")
     add("--output", required=True, help="model directory to write; must be new")
     parser.add_bool(
-        "--keep_slots", False, "keep the optimizer's state, TensorFlow only"
+        "--keep_slots", False, "keep optimizer state, TensorFlow only"
     )
     add(
         "--dtype",
