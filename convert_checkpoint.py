@@ -27,9 +27,7 @@ def build_parser():
     add("--to", dest="target_format", choices=formats, required=True, help="format")
     add("--input", required=True, help="model directory to read")
     add("--output", required=True, help="model directory to write; must be new")
-    parser.add_bool(
-        "--keep_slots", False, "keep optimizer state, TensorFlow only"
-    )
+    parser.add_bool("--keep_slots", False, "keep optimizer state, TensorFlow only")
     add(
         "--dtype",
         choices=("float32", "float16"),

@@ -619,8 +619,8 @@ def _how_to_resume(directory):
     newest = _newest_whole(directory)
     if newest:
         return (
-            "the newest whole checkpoint is {0}: to resume from it, write this one "
-            'line into {1}: model_checkpoint_path: "{0}"; or choose another '
+            "the newest whole checkpoint is {0}: to resume from it, make {1} a file "
+            'with this one line: model_checkpoint_path: "{0}"; or choose another '
             "--output_dir".format(newest, path)
         )
     if _run_files(directory):
