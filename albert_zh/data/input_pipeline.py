@@ -217,15 +217,7 @@ def input_fn_builder(
 
     def parse(number, serialized):
         features = _require_in_range(_parse_batch(serialized, form), form)
-        if masks:
-            features = dynamic_masking.mask_features(
-                features,
-                tf.stack([tf.constant(stream_seed, tf.int64), number]),
-                masks.mask_id,
-                masks.ordinary_ids,
-                masks.settings,
-            )
-        return features
+        return _masked(features, masks, stream_seed, number) if masks else features
 
     def input_fn(params, input_context=None):
         host, num_hosts = _host_of(params, input_context, len(input_files))
@@ -254,6 +246,17 @@ def input_fn_builder(
         return dataset.with_options(options).prefetch(tf.data.experimental.AUTOTUNE)
 
     return input_fn
+
+
+def _masked(features, masks, stream_seed, number):
+    """Masks a batch; `number`, int64 [], is its number in the stream."""
+    return dynamic_masking.mask_features(
+        features,
+        tf.stack([tf.constant(stream_seed, tf.int64), number]),
+        masks.mask_id,
+        masks.ordinary_ids,
+        masks.settings,
+    )
 
 
 def _parsed_together(batch_size):

@@ -22,6 +22,7 @@ from albert_zh.engines.common import PROGRESS, USER_ERROR, Engine, ignore
 
 _POLL_SECONDS = 0.2  # between two looks at a job
 _LOOPBACK = "127.0.0.1"
+_MORE_ABOVE = "Spark may have said more above"
 
 
 class SparkEngine(Engine):
@@ -68,7 +69,7 @@ class SparkEngine(Engine):
                 "its own configuration" if master is None else "master " + master
             ),
             "a master is local[N], spark://HOST:PORT, yarn or k8s://HOST:PORT, and "
-            "Spark may have said more above",
+            + _MORE_ABOVE,
         ):
             with _same_interrupt_handler():
                 if self._is_owner:
@@ -77,18 +78,22 @@ class SparkEngine(Engine):
                 self._session = builder.getOrCreate()
             self._context = self._session.sparkContext
         if self._is_owner:
-            # Not ERROR: Spark only warns if it gets no executors.
-            self._context.setLogLevel("WARN")
-            # At INFO the connection to Java logs the end of every thread.
-            logging.getLogger("py4j").setLevel(logging.WARNING)
-            is_local = self._context.master.startswith("local")
-            if is_local and not os.environ.get("PYSPARK_PYTHON"):
-                self._context.pythonExec = sys.executable
+            self._configure_session()
         with self._starting("pack modules for Spark's executors", "make room for them"):
             own_files = pack_own_modules(self._directory)
         for file in own_files:
-            with self._starting("send modules to Spark's executors", "see above"):
+            with self._starting("send modules to Spark's executors", _MORE_ABOVE):
                 self._ship(file)
+
+    def _configure_session(self):
+        """Sets log levels and the executors' Python of this engine's own session."""
+        # Not ERROR: Spark only warns if it gets no executors.
+        self._context.setLogLevel("WARN")
+        # At INFO the connection to Java logs the end of every thread.
+        logging.getLogger("py4j").setLevel(logging.WARNING)
+        is_local = self._context.master.startswith("local")
+        if is_local and not os.environ.get("PYSPARK_PYTHON"):
+            self._context.pythonExec = sys.executable
 
     @contextlib.contextmanager
     def _starting(self, purpose, advice):
