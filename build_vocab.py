@@ -1,11 +1,11 @@
 """Builds a WordPiece vocabulary for Chinese from text files.
 
 Reads text files with one sentence per line, three times, and writes a vocabulary for
-`create_pretraining_data.py`: the special tokens where BERT's Chinese vocabulary has
-them, digits and letters, characters by frequency, learned pieces of Latin and other
-scripts. The same text gives the same file. Where it does not yield `--vocab_size`
-entries, [unused] ones fill up, so that the file fits a config of that `vocab_size`.
-An existing output file is overwritten, but only by a complete one.
+`create_pretraining_data.py`: special tokens with the ids of BERT's Chinese vocabulary,
+digits and letters, characters by frequency, learned pieces of Latin and other scripts.
+The same text gives the same file. If the text yields fewer than `--vocab_size`
+entries, [unused] entries are added, so that the file fits a config of that
+`vocab_size`. An existing output file is replaced, but only by a complete one.
 """
 
 from albert_zh import command_line  # isort: split
@@ -27,13 +27,13 @@ def build_parser():
         "--vocab_size",
         type=positive_int,
         default=21128,
-        help="entries in all; the default is the size of BERT's Chinese vocabulary",
+        help="number of entries; the default is that of BERT's Chinese vocabulary",
     )
     add(
         "--min_count",
         type=positive_int,
         default=5,
-        help="a character or pair of pieces seen less often is not learned",
+        help="least occurrences of a character or pair of pieces to be learned",
     )
     parser.add_bool("--do_lower_case", True, "lower-case the text and strip accents")
     add(
@@ -65,7 +65,7 @@ def main(args):
         read_lines, args.vocab_size, args.min_count, args.do_lower_case
     )
     entries += vocabulary_builder.filling(args.vocab_size - len(entries))
-    # It is read three times: the counts must be those of one text.
+    # Read three times: all counts must be from the same text.
     corpus.require_unchanged(paths, stamps)
     files.write_text("".join(entry + "\n" for entry in entries), output_file)
     tokenizer = tokenization.FullTokenizer(output_file, args.do_lower_case)

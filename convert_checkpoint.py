@@ -3,10 +3,10 @@
     python3 convert_checkpoint.py --from=huggingface --to=google \\
         --input=./albert_chinese_tiny --output=./albert_tiny_zh_google
 
-Formats: `google`, `albert_zh` and `bert` are TensorFlow checkpoints of these layouts;
-`huggingface` is what the transformers package reads; `albert_pytorch` is what
-albert_pytorch's bright variant reads. `huggingface` exchanges with `google` and with
-`bert`, `albert_pytorch` with `albert_zh`; a format with itself makes a clean copy.
+Formats: `google`, `albert_zh` and `bert` are TensorFlow checkpoints of these dialects;
+`huggingface` is for the transformers package; `albert_pytorch` is for albert_pytorch's
+bright variant. `huggingface` converts to and from `google` and `bert`,
+`albert_pytorch` to and from `albert_zh`; a format to itself makes a clean copy.
 """
 
 from albert_zh import command_line  # isort: split
@@ -14,6 +14,7 @@ from albert_zh import command_line  # isort: split
 from albert_zh.base import console
 from albert_zh.base.errors import UserError
 from albert_zh.interop import conversion
+from albert_zh.interop.model import Options
 from albert_zh.tasks import get_task
 
 
@@ -26,44 +27,44 @@ def build_parser():
     add("--to", dest="target_format", choices=formats, required=True, help="format")
     add("--input", required=True, help="model directory to read")
     add("--output", required=True, help="model directory to write; must be new")
-    parser.add_bool("--keep_slots", False, "keep the optimizer's state, a TF matter")
+    parser.add_bool("--keep_slots", False, "keep optimizer state, TensorFlow only")
     add(
         "--dtype",
         choices=("float32", "float16"),
         default="float32",
-        help="of the weights in a PyTorch file",
+        help="dtype of the weights in a PyTorch file",
     )
-    parser.add_bool("--allow_missing", False, "go on without a pooler")
-    parser.add_bool("--drop_masked_lm", False, "leave the MLM head behind")
-    add("--task_name", help="task of a classifier from elsewhere, see run_classifier")
-    add("--labels", help="its class names, by commas; default: those of the input")
+    parser.add_bool("--allow_missing", False, "convert a model without a pooler, too")
+    parser.add_bool("--drop_masked_lm", False, "leave out the MLM head")
+    add("--task_name", help="task of a classifier, see run_classifier.py")
+    add("--labels", help="its labels, comma-separated; default: the input's")
     add(
         "--max_seq_length",
         type=command_line.positive_int,
-        help="tokens its texts are cut to; default: the input's, else 128",
+        help="its sequence length; default: the input's, else 128",
     )
     return parser
 
 
 def main(args):
-    """Converts as the flags say."""
+    """Converts a model directory; see `build_parser` for the arguments."""
     for flag in ("labels", "max_seq_length"):
         if getattr(args, flag) and not args.task_name:
-            raise UserError("--{} needs --task_name".format(flag))
+            raise UserError("--{} requires --task_name".format(flag))
     if not args.output:
         raise UserError("--output is empty; expected a directory's name")
-    options = conversion.Options(
-        args.keep_slots,
-        args.dtype,
-        args.allow_missing,
-        args.drop_masked_lm,
-        _task_settings(args) if args.task_name else None,
+    options = Options(
+        keep_slots=args.keep_slots,
+        dtype=args.dtype,
+        allow_missing=args.allow_missing,
+        drop_masked_lm=args.drop_masked_lm,
+        task=_task_settings(args) if args.task_name else None,
     )
     model = conversion.convert(
         args.source_format, args.target_format, args.input, args.output, options
     )
     console.show(
-        "{} tensors, {:,} parameters, heads: {}\nThe model lies in {}\n".format(
+        "{} tensors, {:,} parameters, heads: {}\nModel saved to {}\n".format(
             len(model.weights),
             model.num_parameters(),
             ", ".join(model.heads) or "none",

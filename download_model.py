@@ -5,11 +5,10 @@
     python3 download_model.py albert_tiny_zh
     python3 download_model.py afqmc --output_dir=./data/afqmc
 
-A model becomes a directory that the commands take as --model_dir. An interrupted
-download goes on when the same command is given again. Checksums are recorded at the
-first download, in checksums.json beside the directories, and verified at later ones.
-Where the network is closed, fetch the file by other means and give it with
---from_file.
+A model becomes a directory for the --model_dir of the other commands. To resume an
+interrupted download, rerun the same command. Checksums are recorded at the first
+download, in checksums.json beside the directories, and verified at later ones. Without
+network access, download the file by other means and give it with --from_file.
 """
 
 from albert_zh import command_line  # isort: split
@@ -32,32 +31,32 @@ def build_parser():
     parser = command_line.ArgumentParser(__doc__.split("\n")[0])
     add = parser.add_argument
     add("name", nargs="?", metavar="NAME", help="what to download, one of --list")
-    parser.add_bool("--list", False, "show what there is, and end")
+    parser.add_bool("--list", False, "show the catalogue and exit")
     add(
         "--output_dir",
-        help="the directory it becomes; by default ./prev_trained_model/NAME for a "
+        help="directory to install it in; default: ./prev_trained_model/NAME for a "
         "model, ./CLUEdatasets/NAME for a task, albert_config of this repository for "
         "the vocabulary",
     )
     add("--source", choices=catalogue.SOURCES, help="publisher; the first in --list")
-    add("--base_url", help="mirror that stands in for the publisher's base address")
+    add("--base_url", help="mirror to use in place of the publisher's base URL")
     add(
         "--from_file",
-        help="archive or file fetched by hand, or the folder of a Hugging Face "
-        "model's files; nothing is downloaded",
+        help="archive or file downloaded by hand, or the folder of a Hugging Face "
+        "model's files",
     )
     add(
         "--retries",
         type=command_line.non_negative_int,
         default=downloads.RETRIES,
-        help="attempts after a failed one that bring nothing new",
+        help="retries after a failed attempt; the count restarts after progress",
     )
     add(
         "--timeout",
         type=_positive_seconds,
         default=downloads.STALL_SECONDS,
-        help="seconds without a byte after which an attempt has failed; so it has "
-        "after twice as many without 32 kB",
+        help="seconds without a byte after which an attempt fails; 32 kB may take "
+        "twice as long",
     )
     return parser
 
@@ -70,7 +69,7 @@ def _positive_seconds(text):
 
 
 def main(args):
-    """Downloads what the flags say."""
+    """Downloads one entry; see `build_parser` for the arguments."""
     if args.list:
         if args.name:
             raise UserError("give NAME or --list, not both")
@@ -91,12 +90,12 @@ def main(args):
     )
     origin = installation.Origin(fetch, args.base_url, args.from_file)
     if not installation.install(entry, directory, origin):
-        _LOGGER.info("nothing to download: it is there, complete and undamaged")
+        _LOGGER.info("nothing to download: it exists, complete and undamaged")
     console.show(_summary(entry, directory))
 
 
 def _summary(entry, directory):
-    """What to do with it, and where it lies."""
+    """Returns what to do with an entry, and where it is."""
     lines = []
     if entry.source == "huggingface" and entry.kind == catalogue.MODEL:
         lines.append(
@@ -106,8 +105,8 @@ def _summary(entry, directory):
             )
         )
     elif entry.kind == catalogue.MODEL:
-        lines.append("The commands take it as --model_dir={}".format(directory))
-    lines.append("{} lies in {}".format(entry.name, directory))
+        lines.append("Use it with --model_dir={}".format(directory))
+    lines.append("{} saved to {}".format(entry.name, directory))
     return "\n".join(lines) + "\n"
 
 

@@ -2,9 +2,9 @@
 
     python3 inspect_checkpoint.py albert_tiny_zh/
 
-Names and shapes of the variables tell dialect, sizes, sharing and heads; the .index
-file alone is enough for that. They do not tell the number of attention heads, the
-place of LayerNorm, the activation, or how often a shared layer runs.
+The .index file alone is enough: names and shapes of the variables determine dialect,
+sizes, sharing and heads. They do not determine the number of attention heads, the place
+of LayerNorm, the activation, or the number of shared layers.
 """
 
 from albert_zh import command_line  # isort: split
@@ -12,10 +12,8 @@ from albert_zh import command_line  # isort: split
 import glob
 import os
 
-import tensorflow.compat.v1 as tf
-
 import modeling
-from albert_zh.base import console
+from albert_zh.base import console, files
 from albert_zh.base.errors import UserError
 from albert_zh.models import architecture, checkpoints
 from albert_zh.models import directory as model_directory
@@ -31,9 +29,9 @@ def build_parser():
     """Returns the command's flags."""
     parser = command_line.ArgumentParser(__doc__.split("\n")[0])
     parser.add_argument(
-        "path", metavar="PATH", help="folder, path prefix or .index file"
+        "path", metavar="PATH", help="directory, path prefix or .index file"
     )
-    parser.add_bool("--variables", False, "list names and shapes of all variables, too")
+    parser.add_bool("--variables", False, "also list names and shapes of all variables")
     return parser
 
 
@@ -49,12 +47,12 @@ def main(args):
 
 
 def find_checkpoint(path):
-    """Returns the prefix of the checkpoint that a user names by any of its paths.
+    """Returns the path prefix of the checkpoint at a directory, file or prefix.
 
     Raises:
       UserError: a directory has no checkpoint, or several.
     """
-    if not tf.io.gfile.isdir(path):
+    if not files.is_directory(path):
         return checkpoints.prefix_of(path) or path
     directory = model_directory.resolve(path)
     checkpoint = model_directory.find_checkpoint(directory, needs_data=False)
@@ -123,14 +121,14 @@ def _layer_rows(found):
 
 
 def _file_rows(checkpoint, has_step):
-    """Global step and size, as far as the files are there."""
+    """Returns the rows of global step and size, as far as the files exist."""
     missing = checkpoints.missing_files(checkpoint)
     step = "none"
     if has_step and missing:
         step = "unknown without the .data file"
     elif has_step:
         step = "{:,}".format(checkpoints.read_step(checkpoint, "PATH"))
-    sizes = [tf.io.gfile.stat(p).length for p in checkpoints.find_files(checkpoint)]
+    sizes = list(map(files.size, checkpoints.find_files(checkpoint)))
     size = "{:,} bytes ({:.1f} MB)".format(sum(sizes), sum(sizes) / 1e6)
     if missing:
         names = [os.path.basename(path) for path in missing]
@@ -139,7 +137,7 @@ def _file_rows(checkpoint, has_step):
 
 
 def _config_rows(checkpoint, found):
-    """How the config beside the checkpoint fits, and which of this repository do."""
+    """Returns rows on whether the config beside it and this repository's fit."""
     try:
         beside = model_directory.find_config(os.path.dirname(checkpoint) or ".")
         fit = _fit(found, beside) if beside else "none"
@@ -154,7 +152,7 @@ def _config_rows(checkpoint, found):
 
 
 def _fit(found, config_file):
-    """One line on how a config fits an `Architecture`."""
+    """Describes in one line how a config fits an `Architecture`."""
     try:
         config = model_settings.read_config(config_file)
     except UserError as error:

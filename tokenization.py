@@ -5,11 +5,11 @@ white space, punctuation and around every ideograph, then cut into WordPieces by
 greedy longest match (BERT, arXiv:1810.04805). English ALBERT models
 (arXiv:1909.11942) use a SentencePiece model (arXiv:1808.06226) instead.
 
-Every token knows the half-open span `[start, end)` of characters (code points)
-it came from. Where one character becomes several tokens, as a Hangul syllable
-does when accents are stripped, each of them carries that character's span.
-Text that spells a special token, such as "[MASK]", is ordinary text here and is
-split like any other; put special tokens in by their ids.
+Every token has the half-open span `[start, end)` of characters (code points) it
+came from. If one character becomes several tokens, as a Hangul syllable does when
+accents are stripped, each of them has that character's span. Text that spells a
+special token, such as "[MASK]", is split like any other text; insert special tokens
+by their ids.
 
 This module imports no sibling. TensorFlow is needed for remote paths only.
 """
@@ -24,8 +24,9 @@ import numpy as np
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
-# Marks that BERT's Chinese vocabulary lacks and what `normalize_punctuation` writes
-# for them: the last one a vocabulary has, for BERT's the midline ellipsis.
+# Marks that BERT's Chinese vocabulary lacks and their substitutes under
+# `normalize_punctuation`. Of several, the last one in the vocabulary is used; for
+# BERT's that is the midline ellipsis.
 PUNCTUATION_SUBSTITUTES = tuple(
     zip("“”‘’—………", ['"', '"', "'", "'", "-", ".", "...", "\u22ef"])
 )
@@ -39,13 +40,13 @@ _CHINESE = re.compile(
 _SPM_SPACE = "\u2581"
 _SPM_UNITS = re.compile(r"``|''|\s+|\S")
 
-# Bounds of the memory of words already split: about 10 MB when full.
+# Limits of the cache of split words: about 10 MB when full.
 _MAX_REMEMBERED_RUNS = 32768
 _MAX_REMEMBERED_RUN_CHARS = 64
 
 
 class Token(NamedTuple):
-    """A token and the half-open character span of the source it stands for."""
+    """A token and its half-open character span in the source."""
 
     text: str
     start: int
@@ -53,15 +54,14 @@ class Token(NamedTuple):
 
 
 class SentenceTokens(NamedTuple):
-    """The tokens of several sentences, end to end.
+    """The tokens of several sentences, concatenated.
 
     Attributes:
       ids: int32 [num_tokens].
-      starts, ends: int64 [num_tokens], the characters of the sentences, also end to
-        end, that a token stands for.
-      begins_word: bool [num_tokens], whether the tokenizer's own mark says so: `##`
-        continues a word of WordPiece; `▁` begins one of SentencePiece, where
-        punctuation stands alone.
+      starts, ends: int64 [num_tokens], character spans in the concatenated sentences.
+      begins_word: bool [num_tokens], whether a token begins a word by the tokenizer's
+        marks: in WordPiece `##` continues a word; in SentencePiece `▁` begins one, and
+        punctuation is a word.
       counts: int64 [num_sentences], tokens of each sentence.
     """
 
@@ -72,12 +72,12 @@ class SentenceTokens(NamedTuple):
     counts: np.ndarray
 
 
-# `Token(...)` runs Python code; filling the tuple directly is three times faster.
+# Three times faster than `Token(...)`, which runs Python code.
 _token_from_tuple = functools.partial(tuple.__new__, Token)
 
 
 def convert_to_unicode(text):
-    """Returns `text` as str; bytes are decoded as UTF-8, bad sequences dropped."""
+    """Returns `text` as str; bytes are decoded as UTF-8, without invalid sequences."""
     if isinstance(text, str):
         return text
     if isinstance(text, bytes):
@@ -96,35 +96,39 @@ def whitespace_tokenize(text):
 
 
 def is_chinese_char(codepoint):
-    """Whether BERT makes the code point (int) a word: ideographs, no kana or Hangul."""
+    """Whether a code point (int) is a word in BERT: ideographs, not kana or Hangul."""
     return _CHINESE.match(chr(codepoint)) is not None
 
 
 def load_vocab(vocab_file):
-    """Loads a vocabulary file: UTF-8, one token a line, the id is the line index.
+    """Loads a vocabulary file: UTF-8, one token per line; the line index is the id.
 
     A byte order mark, CRLF line ends, ASCII white space around tokens and empty
-    lines at the end are tolerated. A path with "://" is read through TensorFlow.
+    lines at the end are ignored. A path with "://" is read through TensorFlow.
 
     Returns:
       `OrderedDict` of token (str) -> id (int), in the order of the ids.
 
     Raises:
       OSError: the file cannot be read.
-      ValueError: it is empty, not UTF-8, has a duplicate or an empty line, or
-        lacks one of `SPECIAL_TOKENS`. The message names the file and the line.
+      ValueError: it is not UTF-8, has a duplicate or an empty line, or lacks one of
+        `SPECIAL_TOKENS`. The message names the file and the line.
     """
-    data = _read_file(vocab_file)
+    return _parse_vocab(_read_file(vocab_file), vocab_file)
+
+
+def _parse_vocab(data, source):
+    """Like `load_vocab`, for the file's bytes; `source` names them in messages."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ValueError(
             "{}:{}: byte 0x{:02x} is not UTF-8; convert the vocabulary to UTF-8".format(
-                vocab_file, line, data[error.start]
+                source, line, data[error.start]
             )
         ) from error
-    # Only ASCII white space: U+2028 is itself an entry of BERT's vocabulary.
+    # Only ASCII white space: U+2028 is an entry of BERT's vocabulary.
     lines = [line.strip(" \t\r\f\v") for line in text.split("\n")]
     while lines and not lines[-1]:
         lines.pop()
@@ -133,12 +137,12 @@ def load_vocab(vocab_file):
         if not token or token in vocab:
             problem = "is already on line {}".format(vocab.get(token, 0) + 1)
             raise ValueError(
-                "{}:{}: token {!r} {}; expected one token a line, each once".format(
-                    vocab_file, line, token, problem if token else "is an empty line"
+                "{}:{}: token {!r} {}; expected distinct tokens, one per line".format(
+                    source, line, token, problem if token else "is an empty line"
                 )
             )
         vocab[token] = line - 1
-    _require_tokens(vocab, SPECIAL_TOKENS, vocab_file)
+    _require_tokens(vocab, SPECIAL_TOKENS, source)
     return vocab
 
 
@@ -172,29 +176,29 @@ def _read_file(path):
 
 
 def _is_dropped(char):
-    """Whether cleaning deletes the character: control, unassigned, U+FFFD, ..."""
+    """Whether cleaning removes a character: control, unassigned, U+FFFD, ..."""
     if char in "\t\n\r":
         return False
     return char == "\ufffd" or unicodedata.category(char).startswith("C")
 
 
 def is_punctuation(char):
-    """Whether the character is a word of its own; all ASCII symbols are."""
+    """Whether a character is a word by itself; all ASCII symbols are."""
     if char < "\x80":
         return "!" <= char <= "~" and not char.isalnum()
     return unicodedata.category(char).startswith("P")
 
 
 class _WordScanner:
-    """Finds the words of a text, cuts them into pieces and keeps their offsets.
+    """Finds the words of a text, splits them into pieces and records their offsets.
 
     A text is a sequence of ideographs, white space and runs of anything else.
-    Neither normalization nor a word ever crosses a run's border, so what
-    becomes of a character or of a short run is worked out once and remembered.
+    Neither normalization nor words cross the border of a run, so the result for a
+    character or a short run is computed once and cached.
     """
 
     def __init__(self, do_lower_case, split_word):
-        """`split_word` is a function of a word (str) to its list of pieces."""
+        """`split_word` is a function from a word (str) to its list of pieces."""
         self._do_lower_case = do_lower_case
         self._split_word = split_word
         self._alone = {}
@@ -206,7 +210,7 @@ class _WordScanner:
         alone = self._alone
         runs = self._runs
         run_start = -1
-        # The space closes a run at the end of the text.
+        # The space ends a run at the end of the text.
         for index, char in enumerate(text + " "):
             try:
                 token = alone[char]
@@ -233,7 +237,7 @@ class _WordScanner:
         return texts, starts, ends
 
     def _classify(self, char):
-        """Remembers and returns an ideograph's token, "" for space, else None."""
+        """Caches and returns an ideograph's token, "" for white space, else None."""
         token = None
         if not _is_dropped(char):
             if char.isspace():
@@ -244,7 +248,7 @@ class _WordScanner:
         return token
 
     def _pieces(self, run):
-        """Returns, and remembers, the pieces of a run as a list of `Token`s."""
+        """Returns, and caches, the pieces of a run as a list of `Token`s."""
         found = []
         for word in self._words(run):
             pieces = self._split_word("".join(char.text for char in word))
@@ -276,9 +280,9 @@ class _WordScanner:
     def _normalized(self, run):
         """Returns the normalized characters of a run as a list of `Token`s.
 
-        Lower-casing goes character by character (so a final sigma is written
-        like any other), then canonical composition, then, in lower case,
-        decomposition without the accents.
+        Lower-casing is per character (so a final sigma is treated like any other),
+        then follows canonical composition and, in lower case, decomposition without
+        the accents.
         """
         clusters = []
         for index, source in enumerate(run):
@@ -299,7 +303,7 @@ class _WordScanner:
             for part, (_, index) in zip(parts, cluster):
                 normalized.extend(Token(char, index, index + 1) for char in part)
                 if not part and normalized:
-                    # An accent that is stripped still belongs to its letter.
+                    # The span of a letter includes its stripped accent.
                     normalized[-1] = normalized[-1]._replace(end=index + 1)
         return normalized
 
@@ -312,7 +316,7 @@ class _WordScanner:
 
 
 def _starts_cluster(cluster, char):
-    """Whether normalization keeps `char` apart from a list of (char, index)."""
+    """Whether normalization never combines `char` with a list of (char, index)."""
     if char < "\u0300":  # below the first combining mark
         return True
     if unicodedata.combining(unicodedata.normalize("NFD", char)[0]):
@@ -324,10 +328,10 @@ def _starts_cluster(cluster, char):
 
 
 class WordpieceTokenizer:
-    """Cuts words into the longest vocabulary entries that match, left to right."""
+    """Splits words into the longest matching vocabulary entries, left to right."""
 
     def __init__(self, vocab, unk_token="[UNK]", max_input_chars_per_word=100):
-        """A word that is longer or cannot be cut into entries is `unk_token`."""
+        """A word that is longer or cannot be split into entries is `unk_token`."""
         self.vocab = vocab
         self.unk_token = unk_token
         self.max_input_chars_per_word = max_input_chars_per_word
@@ -361,33 +365,33 @@ class WordpieceTokenizer:
 
 
 class _SentencePieceScanner:
-    """ALBERT's use of a SentencePiece model, with offsets into the source."""
+    """Tokenizes with a SentencePiece model as ALBERT does, with offsets."""
 
-    def __init__(self, model_file, do_lower_case):
+    def __init__(self, model, source, do_lower_case):
+        """`model` is the model file's bytes; `source` names it in messages."""
         try:
             from sentencepiece import SentencePieceProcessor
 
             self._normalize = SentencePieceProcessor.Normalize  # since 0.2
         except (ImportError, AttributeError) as error:
             raise ImportError(
-                "spm_model_file needs SentencePiece 0.2 or later: run "
+                "spm_model_file requires SentencePiece 0.2 or later: run "
                 "`pip install --upgrade sentencepiece`"
             ) from error
         self._do_lower_case = do_lower_case
-        model = _read_file(model_file)
         try:
             self._processor = SentencePieceProcessor(model_proto=model)
         except RuntimeError as error:
             raise ValueError(
                 "{}: not a SentencePiece model; expected ALBERT's spiece.model".format(
-                    model_file
+                    source
                 )
             ) from error
         ids = range(self._processor.GetPieceSize())
         if any(self._processor.IsByte(piece_id) for piece_id in ids):
             raise ValueError(
-                "{}: falls back to bytes, which have no characters to point at; "
-                "train the model with byte_fallback=false".format(model_file)
+                "{}: has byte fallback, whose pieces have no character offsets; train "
+                "the model with byte_fallback=false".format(source)
             )
         self.vocab = collections.OrderedDict(
             (self._processor.IdToPiece(piece_id), piece_id) for piece_id in ids
@@ -396,29 +400,29 @@ class _SentencePieceScanner:
     def scan(self, text):
         """Returns three lists: the pieces of `text`, their starts, their ends.
 
-        A span leaves out the white space that a piece's leading mark stands
-        for; a piece that is nothing but the mark has an empty span.
+        A span excludes the white space of a piece's leading mark; a piece that is
+        only the mark has an empty span.
         """
         prepared, spans = self._prepare(text)
         normalized, origins = self._normalize(
             self._processor, prepared, with_offsets=True
         )
-        spans.append((len(text), len(text)))  # for a mark with nothing behind it
+        spans.append((len(text), len(text)))  # for a mark at the end
         texts, starts, ends = self._pieces(prepared), [], []
         last = 0
         for piece in texts:
             first = last + normalized.startswith(_SPM_SPACE, last)
             last = first + len(piece) - piece.startswith(_SPM_SPACE)
             starts.append(spans[origins[first]][0])
-            # One character may have become several: a piece has at least that one.
+            # One character may become several pieces: each has at least that one.
             final = max(origins[last] - 1, origins[first])
             ends.append(spans[final][1] if last > first else starts[-1])
         return texts, starts, ends
 
     def _pieces(self, prepared):
-        """Returns the pieces; one that ends in digit and comma loses the comma.
+        """Returns the pieces, with a comma after a digit split off.
 
-        So "9,9" is split alike wherever it stands.
+        So "9,9" is split the same way everywhere.
         """
         pieces = []
         for piece in self._processor.EncodeAsPieces(prepared):
@@ -434,10 +438,10 @@ class _SentencePieceScanner:
         return pieces
 
     def _prepare(self, text):
-        """Returns `text` as ALBERT gives it to SentencePiece, and a span a character.
+        """Returns `text` as passed to SentencePiece, and a span per character.
 
-        White space is collapsed, `` and '' become ", compatibility decomposition
-        strips accents, the rest is lower-cased where the model asks for it.
+        White space is collapsed, `` and '' become ", accents are stripped by
+        compatibility decomposition, and the text is lower-cased if the model is.
         """
         chars, spans = [], []
         first = len(text) - len(text.lstrip())
@@ -461,7 +465,7 @@ class _SentencePieceScanner:
 
 
 class _OffsetTokenizer:
-    """The two ways to ask a scanner for tokens."""
+    """Base class: tokens of a scanner, with or without offsets."""
 
     def tokenize(self, text):
         """Returns the list of tokens (str) of `text` (str or UTF-8 bytes)."""
@@ -470,8 +474,8 @@ class _OffsetTokenizer:
     def tokenize_with_offsets(self, text):
         """Returns the tokens of `text` as a list of `Token`.
 
-        [UNK] carries the span of its word. Starts and ends never decrease, and
-        two spans overlap only where one stretch of the source became both.
+        [UNK] has the span of its word. Starts and ends never decrease; two spans
+        overlap only if both tokens came from the same characters.
         """
         columns = self._scanner.scan(convert_to_unicode(text))
         return list(map(_token_from_tuple, zip(*columns)))
@@ -481,7 +485,7 @@ class BasicTokenizer(_OffsetTokenizer):
     """Splits text into BERT's words: cleaning, ideographs, case, punctuation."""
 
     def __init__(self, do_lower_case=True):
-        """`do_lower_case` strips accents, too."""
+        """`do_lower_case` also strips accents."""
         self._scanner = _WordScanner(do_lower_case, self._whole_word)
 
     @staticmethod
@@ -490,7 +494,7 @@ class BasicTokenizer(_OffsetTokenizer):
 
 
 class FullTokenizer(_OffsetTokenizer):
-    """Text to the tokens and ids of a model: WordPiece, or SentencePiece.
+    """Turns text into tokens and ids of a model: WordPiece or SentencePiece.
 
     Attributes:
       vocab: `OrderedDict` of token (str) -> id (int).
@@ -509,9 +513,9 @@ class FullTokenizer(_OffsetTokenizer):
         """Loads the vocabulary.
 
         Args:
-          vocab_file: path of a WordPiece vocabulary, see `load_vocab`. Not read
-            when `spm_model_file` is given, which holds its own vocabulary (the
-            published commands name both); may then be None.
+          vocab_file: path of a WordPiece vocabulary, see `load_vocab`. Ignored, and
+            may be None, with `spm_model_file`, which includes its vocabulary (the
+            published commands give both).
           do_lower_case: whether to lower-case and, for WordPiece, strip accents
             (SentencePiece models never see accents).
           spm_model_file: path of a SentencePiece model.
@@ -521,23 +525,59 @@ class FullTokenizer(_OffsetTokenizer):
 
         Raises:
           OSError: a file cannot be read.
-          ImportError: SentencePiece is needed and not installed.
+          ImportError: SentencePiece is required and not installed.
           ValueError: a bad vocabulary or model, or options that exclude each other.
         """
-        if not (vocab_file or spm_model_file):
+        path = spm_model_file or vocab_file
+        if not path:
             raise ValueError("no vocabulary: give vocab_file or spm_model_file")
-        if spm_model_file and normalize_punctuation:
-            raise ValueError(
-                "normalize_punctuation is for WordPiece vocabularies, received "
-                "spm_model_file={}; leave one out".format(spm_model_file)
-            )
-        if spm_model_file:
-            self._scanner = _SentencePieceScanner(spm_model_file, do_lower_case)
+        _refuse_punctuation(normalize_punctuation, spm_model_file)
+        self._load(
+            _read_file(path),
+            path,
+            is_sentencepiece=bool(spm_model_file),
+            do_lower_case=do_lower_case,
+            normalize_punctuation=normalize_punctuation,
+        )
+
+    @classmethod
+    def from_bytes(
+        cls,
+        content,
+        is_sentencepiece=False,
+        do_lower_case=True,
+        normalize_punctuation=False,
+        source="the vocabulary",
+    ):
+        """Makes a tokenizer from the bytes of a vocabulary file.
+
+        Args:
+          content: bytes of a WordPiece vocabulary or of a SentencePiece model.
+          is_sentencepiece: bool, which of the two it is.
+          do_lower_case, normalize_punctuation: as of the constructor.
+          source: name of the content in messages.
+
+        Raises:
+          ImportError, ValueError: as the constructor.
+        """
+        if is_sentencepiece:
+            _refuse_punctuation(normalize_punctuation, source)
+        tokenizer = cls.__new__(cls)
+        tokenizer._load(
+            content, source, is_sentencepiece, do_lower_case, normalize_punctuation
+        )
+        return tokenizer
+
+    def _load(
+        self, content, source, is_sentencepiece, do_lower_case, normalize_punctuation
+    ):
+        if is_sentencepiece:
+            self._scanner = _SentencePieceScanner(content, source, do_lower_case)
             self.vocab = self._scanner.vocab
             specials = ("<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]")
-            _require_tokens(self.vocab, specials, spm_model_file)
+            _require_tokens(self.vocab, specials, source)
         else:
-            self.vocab = load_vocab(vocab_file)
+            self.vocab = _parse_vocab(content, source)
             specials = SPECIAL_TOKENS
             marks = PUNCTUATION_SUBSTITUTES if normalize_punctuation else ()
             self._substitutes = {
@@ -551,16 +591,16 @@ class FullTokenizer(_OffsetTokenizer):
         self.vocab_size = len(self.vocab)
         ids = [self.vocab[token] for token in specials]
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = ids
-        # Pieces of a SentencePiece model may be text outside its vocabulary.
-        self._default_id = self.unk_id if spm_model_file else None
-        self._begins = _begins_piece if spm_model_file else _begins_wordpiece
+        # SentencePiece may return pieces that are not in the vocabulary.
+        self._default_id = self.unk_id if is_sentencepiece else None
+        self._begins = _begins_piece if is_sentencepiece else _begins_wordpiece
         self._begins_word = np.array([self._begins(token) for token in self.vocab])
 
     def _split_word(self, word):
         return self._wordpiece.split_word(self._substitutes.get(word, word))
 
     def encode_sentences(self, sentences):
-        """Tokenizes sentences into arrays, for work on whole documents.
+        """Tokenizes many sentences into arrays.
 
         Args:
           sentences: list of str.
@@ -595,16 +635,24 @@ class FullTokenizer(_OffsetTokenizer):
         """Returns the list of ids of `tokens`.
 
         Raises:
-          ValueError: a token is not in the WordPiece vocabulary. (A piece outside
-            a SentencePiece model has `unk_id`.)
+          ValueError: a token is not in the WordPiece vocabulary. (With
+            SentencePiece it has `unk_id`.)
         """
         if self._default_id is None:
             return _look_up(self.vocab, tokens, "token")
         return [self.vocab.get(token, self._default_id) for token in tokens]
 
     def convert_ids_to_tokens(self, ids):
-        """Returns the list of tokens of `ids`; ValueError: one is out of range."""
+        """Returns the list of tokens of `ids`; raises ValueError for an unknown id."""
         return _look_up(self.inv_vocab, ids, "id")
+
+
+def _refuse_punctuation(normalize_punctuation, spm_model_file):
+    if spm_model_file and normalize_punctuation:
+        raise ValueError(
+            "normalize_punctuation is for WordPiece vocabularies, received "
+            "spm_model_file={}; leave one out".format(spm_model_file)
+        )
 
 
 def _begins_wordpiece(token):

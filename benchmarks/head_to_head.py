@@ -26,6 +26,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import modeling
 from albert_zh.interop import conversion
+from albert_zh.interop.model import Options
 from albert_zh.models import checkpoints
 from albert_zh.models import directory as model_directory
 from benchmarks.work_directory import work_directory
@@ -352,7 +353,7 @@ def compare(case, work):
         shutil.rmtree(os.path.join(work, name), ignore_errors=True)
     source, target = os.path.join(work, "source"), os.path.join(work, "target")
     _write_source(case, source, work)
-    options = conversion.Options()
+    options = Options()
     model = conversion.convert(case.source, case.target, source, target, options)
     inputs = make_inputs(case.settings["vocab_size"])
     outputs = []
@@ -392,7 +393,7 @@ def _write_source(case, source, work):
         return
     first = os.path.join(work, "first")
     write_random_model(first, config, case.heads)
-    options = conversion.Options()
+    options = Options()
     conversion.convert("albert_zh", "albert_pytorch", first, source, options)
 
 

@@ -543,3 +543,20 @@ def test_real_text_equals_transformers(real_data, lower):
     lines = corpus.read_text(encoding="utf-8").splitlines()[::40] + HARD_TEXTS
     for line in lines:
         assert tokenizer.tokenize(line) == reference.tokenize(line)
+
+
+def test_a_tokenizer_is_made_from_bytes(vocab_file, spm_model_file):
+    for path, is_sentencepiece in ((vocab_file, False), (spm_model_file, True)):
+        with open(path, "rb") as file:
+            content = file.read()
+        made = tokenization.FullTokenizer.from_bytes(content, is_sentencepiece)
+        spm = path if is_sentencepiece else None
+        loaded = tokenization.FullTokenizer(path, spm_model_file=spm)
+        assert made.vocab == loaded.vocab
+        assert made.tokenize("Ein Wort") == loaded.tokenize("Ein Wort")
+    with pytest.raises(ValueError, match="the model's vocabulary: no .PAD."):
+        tokenization.FullTokenizer.from_bytes(b"a", source="the model's vocabulary")
+    with pytest.raises(ValueError, match="normalize_punctuation"):
+        tokenization.FullTokenizer.from_bytes(
+            content, is_sentencepiece=True, normalize_punctuation=True
+        )

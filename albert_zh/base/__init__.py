@@ -1,1 +1,1 @@
-"""What knows nothing of ALBERT: files, errors, locks, progress, pictures."""
+"""Utilities not specific to ALBERT: files, errors, locks, progress, pictures."""

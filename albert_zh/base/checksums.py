@@ -1,8 +1,7 @@
-"""CRC-32C of files, and input that is held against it while it is read.
+"""CRC-32C checksums of files, also checked while a file is read.
 
-They tell whether a file is still what it was when it was written or first read: it
-may have been cut, blanked or replaced in between. They are no defence against
-somebody who wants another content to pass.
+They detect that a file was truncated, blanked or replaced since it was written or
+first read. They do not protect against deliberate forgery.
 """
 
 import hashlib
@@ -13,19 +12,19 @@ import google_crc32c
 from albert_zh.base import files
 from albert_zh.base.errors import UserError
 
-# The piece of a file that has a checksum of its own and is read at a time.
+# Checksums are computed and checked per block.
 BLOCK_BYTES = 2**20
 _COPY_BYTES = 4 * 2**20
 
 
 class Checksum(NamedTuple):
-    """Size and CRC-32C of bytes: two that differ are of different bytes."""
+    """Size and CRC-32C of bytes."""
 
     size: int
     crc32c: int
 
     def extended(self, data):
-        """Returns the `Checksum` of these bytes and further ones."""
+        """Returns the `Checksum` of the same bytes followed by `data`."""
         return Checksum(self.size + len(data), google_crc32c.extend(self.crc32c, data))
 
 
@@ -33,12 +32,12 @@ NOTHING = Checksum(0, 0)
 
 
 class Content(NamedTuple):
-    """What a file, or a range of it, is known to hold.
+    """Known checksums of a file or a range of it.
 
     Attributes:
       size: int, bytes of the whole file.
-      first_block: int, the number of the first block that has a checksum here.
-      checksums: CRC-32C of consecutive blocks of `BLOCK_BYTES` of the file.
+      first_block: int, number of the first block with a checksum here.
+      checksums: CRC-32C of consecutive blocks of `BLOCK_BYTES`.
     """
 
     size: int
@@ -46,10 +45,10 @@ class Content(NamedTuple):
     checksums: Tuple[int, ...]
 
     def range(self, begin, end):
-        """Returns the `Content` for the blocks that hold bytes `begin` to `end`.
+        """Returns the `Content` of the blocks with bytes `begin` to `end`.
 
         Args:
-          begin, end: int, bytes; either may lie outside of the file.
+          begin, end: int, byte offsets; may be outside of the file.
         """
         first = max(0, begin) // BLOCK_BYTES
         last = max(0, end - 1) // BLOCK_BYTES
@@ -64,10 +63,10 @@ class Content(NamedTuple):
 
 
 class _CheckedFile:
-    """A file open for reading whose bytes are what they are known to be.
+    """A file open for reading whose bytes are checked against a `Content`.
 
-    Every block is checked as a whole before any of its bytes is given out, so that
-    nobody works with others, even if the file has changed only in between.
+    Every block is checked before any of its bytes are returned, so that a change
+    during the run is never missed.
     """
 
     def __init__(self, path, content):
@@ -84,14 +83,14 @@ class _CheckedFile:
         self._file.close()
 
     def seek(self, position):
-        """Moves to a byte of the file."""
+        """Moves to a byte offset."""
         self._position = position
 
     def read(self, num_bytes):
         """Returns at most that many bytes; none only at the end of the file.
 
         Raises:
-          UserError: the file holds other bytes by now.
+          UserError: the file has changed.
         """
         if self._position >= self._content.size:
             return b""
@@ -114,15 +113,16 @@ class _CheckedFile:
 
 
 def changed(path):
-    """Returns the `UserError` for an input file that is no longer the same."""
+    """Returns the `UserError` for an input file that has changed."""
     return UserError(
-        "{} has changed during the run; begin again with files that stay as they "
-        "are".format(path)
+        "{} has changed during the run; rerun with files that do not change".format(
+            path
+        )
     )
 
 
 def blocks(path):
-    """Yields a file in pieces of bytes.
+    """Yields the content of a file in pieces.
 
     Raises:
       UserError: it cannot be read, or is no ordinary file.
@@ -136,7 +136,7 @@ def of_file(path, report):
 
     Args:
       path: the file.
-      report: function that is told of bytes that have been read.
+      report: function called with the number of bytes just read.
 
     Raises:
       UserError: it cannot be read.
@@ -149,11 +149,11 @@ def of_file(path, report):
 
 
 def fingerprint(path, report):
-    """Reads a file once.
+    """Computes all checksums of a file in one pass.
 
     Args:
       path: the file.
-      report: as of `of_file`.
+      report: as in `of_file`.
 
     Returns:
       (SHA-256 in hexadecimal digits, `Content` of the whole file).
@@ -174,7 +174,7 @@ def fingerprint(path, report):
 
 
 class Expected(NamedTuple):
-    """Files with the checksums that they must have; a task of `are_as_expected`."""
+    """Files and the checksums that they must have; a task of `are_as_expected`."""
 
     paths: Tuple[str, ...]
     checksums: Tuple[Checksum, ...]
@@ -184,15 +184,15 @@ class Expected(NamedTuple):
 
 
 def are_as_expected(expected, report):
-    """Whether all files of an `Expected` are there and have their checksums.
+    """Whether all files of an `Expected` exist and have their checksums.
 
     Args:
       expected: `Expected`.
-      report: function that is told of the bytes of those files.
+      report: function called with the number of bytes just read.
     """
     for path, checksum in zip(expected.paths, expected.checksums):
         try:
-            # A file that was cut need not be read.
+            # A truncated file need not be read.
             with files.reading(path):
                 is_right = files.size(path) == checksum.size
             if not is_right or of_file(path, report) != checksum:

@@ -1,4 +1,4 @@
-"""Work done in a copy of this process, which may die of it without harm."""
+"""Runs work in a copy of this process, so that a crash does no harm."""
 
 import contextlib
 import faulthandler
@@ -17,32 +17,32 @@ except ImportError:  # Windows
 
 _LOGGER = logging.getLogger(__name__)
 
-# Seconds that the work may take between two signs of life.
+# The longest time between two signs of life.
 LIMIT_SECONDS = 300
 
 
 class Died(Exception):
-    """The copy came to no result; the message says how it ended, "signal 6 (...)"."""
+    """The copy ended without a result; the message says how: "signal 6 (...)"."""
 
 
 def call(work):
     """Calls a function in a copy of this process.
 
-    A copy costs some milliseconds, a new Python that imports TensorFlow seconds. It
-    has none of the threads of this process: work that waits for one of them does not
-    end by itself, but by the time limit. Where there can be no copy (on Windows, or
-    at a limit of memory or processes) the function is called here.
+    A copy (fork) costs milliseconds; a new Python that imports TensorFlow, seconds.
+    The copy has no other threads: work that waits for one runs into the time limit.
+    If no copy is possible (on Windows, or at a limit of memory or processes), the
+    function is called in this process.
 
     Args:
-      work: function of one argument, a function that it calls as a sign of life at
-        least every `LIMIT_SECONDS`. What it prints is lost.
+      work: function of one argument, a function that it must call as a sign of life
+        at least every `LIMIT_SECONDS`. Its output is discarded.
 
     Returns:
-      What the function returns, a value of JSON's.
+      The result of the function, a JSON value.
 
     Raises:
       UserError: the function raised it.
-      Died: the copy was ended by a signal or any other error.
+      Died: the copy was ended by a signal or another error.
     """
     if fcntl is None:
         return work(lambda: None)
@@ -52,7 +52,7 @@ def call(work):
     except OSError as error:
         os.close(receiver)
         os.close(sender)
-        _LOGGER.warning("no room for a copy of this process (%s)", error.strerror)
+        _LOGGER.warning("cannot fork (%s); working in this process", error.strerror)
         return work(lambda: None)
     if child == 0:
         os.close(receiver)
@@ -68,13 +68,13 @@ def call(work):
 
 
 def _wait_for(child, receiver):
-    """Returns what the copy has written, bytes, and its status of `os.waitpid`."""
+    """Returns the bytes written by the copy and its status from `os.waitpid`."""
     try:
         with open(receiver, "rb") as answers:
             answer = answers.read()
         return answer, os.waitpid(child, 0)[1]
     except BaseException:
-        # As Ctrl-C, maybe when the copy has just been waited for.
+        # Such as Ctrl-C, possibly after the copy has ended.
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
@@ -82,7 +82,7 @@ def _wait_for(child, receiver):
 
 
 def _describe(status):
-    """Says how a process ended that has this status of `os.waitpid`."""
+    """Describes the end of a process with a status from `os.waitpid`."""
     if not os.WIFSIGNALED(status):
         return "exit code {}".format(os.WEXITSTATUS(status))
     number = os.WTERMSIG(status)
@@ -92,10 +92,10 @@ def _describe(status):
 
 
 def _work_and_exit(work, sender):
-    """The life of the copy; nothing of the original's ends with it."""
+    """Runs in the copy: does the work, answers, and ends without any cleanup."""
     code = 1
     try:
-        # Where a standard stream was closed, the pipe may have got its number.
+        # If a standard stream was closed, the pipe may have its number.
         sender = fcntl.fcntl(sender, fcntl.F_DUPFD, 3)
         _leave_the_original()
         _sign_of_life()
@@ -107,13 +107,13 @@ def _work_and_exit(work, sender):
             answers.write(json.dumps(answer).encode("utf-8"))
         code = 0
     finally:
-        # Neither buffers nor threads of the original are the copy's to end.
+        # Not sys.exit: buffers and exit handlers belong to the original.
         os._exit(code)
 
 
 def _leave_the_original():
-    """Takes from the copy what would reach the terminal or act for the original."""
-    # The report of a crash is no line for the user.
+    """Detaches the copy from the terminal and from the original's signal handlers."""
+    # Users need not see the report of a crash.
     faulthandler.disable()
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
@@ -124,5 +124,5 @@ def _leave_the_original():
 
 
 def _sign_of_life():
-    # The system ends a process whose alarm is due, also amid TensorFlow's code.
+    # The system ends the process when the alarm is due, even inside TensorFlow.
     signal.alarm(LIMIT_SECONDS)

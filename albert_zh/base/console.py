@@ -1,7 +1,7 @@
-"""What a command shows: text that a terminal can take, whatever it is made from.
+"""Output of commands, made safe for terminals.
 
-Labels, paths, file content and answers of servers are not trusted: a terminal acts on
-control characters, which could move the cursor, change colours or forge a line.
+Labels, paths, file content and responses of servers are not trusted: control
+characters in them could move the cursor, change colours or forge a line.
 """
 
 import logging
@@ -11,8 +11,8 @@ import sys
 
 from albert_zh.base.errors import UserError
 
-# Control characters (C0, C1 and DEL), line and paragraph separators, marks that turn
-# the direction of writing, and halves of surrogate pairs, which cannot be encoded.
+# Control characters (C0, C1 and DEL), line and paragraph separators, marks that change
+# the writing direction, and lone surrogates, which cannot be encoded.
 _UNPRINTABLE = (
     "\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
 )
@@ -21,19 +21,19 @@ _IN_LINES = re.compile("(?![\n\t])[{}]".format(_UNPRINTABLE))
 
 
 def printable(value):
-    """Returns a value as one line of text without anything that a terminal acts on.
+    """Returns a value as one line of text, with control characters escaped.
 
     Args:
-      value: anything that `str` takes.
+      value: any argument of `str`.
 
     Returns:
-      str; each such character is shown as its escape, "\\n" or "\\x1b".
+      str; control characters are escapes such as "\\n" or "\\x1b".
     """
     return _IN_A_VALUE.sub(_escape, str(value))
 
 
 def printable_lines(text):
-    """Like `printable`, but line ends and tabs stay."""
+    """Like `printable`, but keeps line ends and tabs."""
     return _IN_LINES.sub(_escape, text)
 
 
@@ -42,15 +42,15 @@ def _escape(match):
 
 
 def show(text):
-    """Writes lines to standard output, by `printable_lines`.
+    """Writes lines to standard output, through `printable_lines`.
 
-    Whoever stops reading, or gave no standard output, does not stop the work.
+    A closed pipe or standard output is ignored.
 
     Args:
       text: str; ends in a line end.
 
     Raises:
-      UserError: standard output cannot take them, as on a full disk.
+      UserError: standard output cannot be written, as on a full disk.
     """
     try:
         sys.stdout.write(printable_lines(text))
@@ -60,26 +60,26 @@ def show(text):
     except OSError as error:
         _drop_output()
         raise UserError(
-            "cannot write to standard output: {}; files that were written before "
-            "are complete".format(error.strerror)
+            "cannot write to standard output: {}; files written before are "
+            "complete".format(error.strerror)
         ) from error
 
 
 def _drop_output():
-    """Sends what is still to come, or held back, nowhere."""
+    """Discards all further and all buffered output."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
 
 
 def set_up():
-    """Makes log lines and standard output safe for whatever is shown on them."""
-    # Python has None for what the parent process has closed.
+    """Makes log lines and standard output safe for any text."""
+    # None if the parent process has closed it.
     if sys.stdout is None:
         sys.stdout = open(os.devnull, "w")
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")
-    # A terminal that cannot show a character gets its escape, not a traceback.
+    # Escape characters that the terminal cannot show; do not raise.
     sys.stdout.reconfigure(errors="backslashreplace")
     handler = logging.StreamHandler()
     handler.setFormatter(_Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))

@@ -4,27 +4,27 @@ import contextlib
 
 
 class UserError(Exception):
-    """Something the user gave cannot be used.
+    """The user's input cannot be used.
 
     The message is one line that says what was received, what was expected and
-    what to do; commands print it and nothing else.
+    what to do. Commands print only this line.
     """
 
 
 class Stopped(Exception):
-    """A run was told to end, has saved what it did, and can go on later.
+    """A run was told to stop, has saved its state, and can be resumed.
 
-    The message is one line that says where it stands and how to go on; commands
+    The message is one line that says where it stopped and how to resume; commands
     print it and exit with code 0.
     """
 
 
 @contextlib.contextmanager
 def as_user_error(*exception_types):
-    """Turns exceptions of these types, raised inside the block, into `UserError`.
+    """Turns exceptions of these types, raised in the block, into `UserError`.
 
-    For calls into modules that know nothing of commands (`modeling`,
-    `tokenization`) and raise plain `ValueError` or `OSError` on bad input.
+    For calls of the core modules (`modeling`, `tokenization`), which raise plain
+    `ValueError` or `OSError` on bad input.
     """
     try:
         yield

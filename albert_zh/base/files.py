@@ -1,8 +1,8 @@
-"""Files by path, local or remote, read and written so that none is left half-made.
+"""Local and remote files, written so that they appear whole or not at all.
 
-A path with "://" (`gs://...`, `hdfs://...`) goes through TensorFlow's file layer,
-which knows the file systems that its users have. TensorFlow is imported only then:
-that takes seconds and 400 MB, which a command that handles text does not need.
+Paths with "://" (`gs://...`, `hdfs://...`) go through TensorFlow's file layer, which
+supports these file systems. TensorFlow is imported only for them, because that takes
+seconds and 400 MB.
 """
 
 import collections
@@ -23,21 +23,21 @@ from albert_zh.base.errors import UserError
 _LOGGER = logging.getLogger(__name__)
 
 _EXPECTED_OUTPUTS = (
-    "expected file names separated by commas, each of them once and none of them an "
-    "input file or inside another one"
+    "expected distinct file names separated by commas, none of them an input file or "
+    "inside another one"
 )
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{32}\.partial", re.DOTALL)
 
 
 def is_remote(path):
-    """Whether TensorFlow's file layer is needed for a path."""
+    """Whether a path needs TensorFlow's file layer."""
     return "://" in str(path)
 
 
 def open_file(path, mode="rb"):
     """Opens a file; text is UTF-8 on every system.
 
-    A new local file ("x" or "xb") is never one that a symbolic link leads to.
+    A new local file ("x" or "xb") is never made through a symbolic link.
     """
     if is_remote(path):
         return _gfile().GFile(path, mode.replace("x", "w"))
@@ -45,14 +45,14 @@ def open_file(path, mode="rb"):
 
 
 def open_input(path):
-    """Opens a file of bytes to read, but no pipe or device, which may never answer.
+    """Opens an ordinary file to read bytes; refuses pipes and devices, which may block.
 
     Raises:
       UserError: it is no ordinary file.
     """
     if is_remote(path):
         return open_file(path)
-    # A pipe is opened without waiting for somebody to write to it.
+    # O_NONBLOCK: opening a pipe must not wait for a writer.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     file = os.fdopen(os.open(path, flags), "rb")
     try:
@@ -64,41 +64,41 @@ def open_input(path):
 
 
 def exists(path):
-    """Whether there is such a file or directory."""
+    """Whether there is a file or directory."""
     return _gfile().exists(path) if is_remote(path) else os.path.exists(path)
 
 
 def lexists(path):
-    """Like `exists`; a symbolic link is there, too, wherever it leads."""
+    """Like `exists`, but also true for a broken symbolic link."""
     return _gfile().exists(path) if is_remote(path) else os.path.lexists(path)
 
 
 def is_link(path):
-    """Whether there is a symbolic link of that name."""
+    """Whether a path is a symbolic link."""
     return not is_remote(path) and os.path.islink(path)
 
 
 def is_regular(path):
-    """Whether there is an ordinary file of that name, not a pipe or a device."""
+    """Whether a path is an ordinary file, not a pipe or a device."""
     return (
         exists(path) and not is_directory(path)
         if is_remote(path)
-        else (os.path.isfile(path))
+        else os.path.isfile(path)
     )
 
 
 def is_directory(path):
-    """Whether there is such a directory."""
+    """Whether a path is a directory."""
     return _gfile().isdir(path) if is_remote(path) else os.path.isdir(path)
 
 
 def size(path):
-    """Returns the bytes of a file."""
+    """Returns the size of a file in bytes."""
     return _gfile().stat(path).length if is_remote(path) else os.path.getsize(path)
 
 
 class Stamp(NamedTuple):
-    """What changes when a file does: its bytes and when it was written, in ns."""
+    """Size in bytes and time of the last write in ns, to notice that a file changed."""
 
     size: int
     written: int
@@ -119,15 +119,15 @@ def stamp(path):
 
 
 def list_directory(path):
-    """Returns the sorted names of what a directory holds."""
+    """Returns the sorted names of the entries of a directory."""
     names = _gfile().listdir(path) if is_remote(path) else os.listdir(path)
     return sorted(name.rstrip("/") for name in names)
 
 
 def glob(pattern):
-    """Returns the sorted files that one name or glob stands for, no directories.
+    """Returns the sorted files, not directories, that a name or glob matches.
 
-    A name that exists is taken as it is, also where it holds a glob character.
+    A name that exists is used as it is, even if it has glob characters.
     """
     if is_remote(pattern):
         gfile = _gfile()
@@ -138,13 +138,11 @@ def glob(pattern):
 
 
 def output_files(names, input_files):
-    """Returns the output files that comma-separated names stand for.
-
-    Their folders are made where absent.
+    """Returns the output files of comma-separated names, and creates their folders.
 
     Args:
       names: str, file names separated by commas.
-      input_files: every file the command reads, its vocabulary or model included.
+      input_files: every file that the command reads, including vocabulary or model.
 
     Raises:
       UserError: as `split_names`, `require_separate` and `make_folders`.
@@ -168,20 +166,20 @@ def split_names(names):
 
 
 def require_separate(names, outputs, inputs, directories=()):
-    """Checks that what a command writes and what it reads do not get mixed up.
+    """Checks that a command's outputs and inputs do not overlap.
 
-    Two paths of one file are found also where they differ: through a linked folder,
-    a symbolic or a hard link. Nothing is made.
+    Links are resolved: paths that lead to one file through a linked folder, a symbolic
+    or a hard link are the same. Nothing is created.
 
     Args:
-      names: str, the output files as they were given, for the message.
-      outputs: list of paths of files to be written.
-      inputs: list of paths of files that are read.
-      directories: list of folders in which nobody else may write or read.
+      names: str, the value of --output_file, for messages.
+      outputs: list of paths of files to write.
+      inputs: list of paths of files to read.
+      directories: list of folders that must have no outputs or inputs.
 
     Raises:
-      UserError: an output is an input file or another output, an output or input lies
-        within the path of an output or in one of the directories, or is one of them.
+      UserError: an output is an input or another output, or an output or input is
+        inside of an output or one of the directories, or is one of them.
     """
 
     def refuse(path, relation, other):
@@ -192,7 +190,7 @@ def require_separate(names, outputs, inputs, directories=()):
         )
 
     real_folder = functools.lru_cache(maxsize=None)(os.path.realpath)
-    taken = {}  # what identifies a file -> what it is
+    taken = {}  # key of a file -> (relation, path), for the message
     for path in inputs:
         for key in _keys(path, real_folder):
             taken[key] = ("the input file", path)
@@ -214,7 +212,7 @@ def require_separate(names, outputs, inputs, directories=()):
 
 
 def _keys(path, real_folder):
-    """What identifies a file: its path without links and, if it is there, its node."""
+    """Returns the keys of a file: its resolved path and, if it exists, its inode."""
     keys = {_real(path, real_folder)}
     if not is_remote(path) and os.path.isfile(path):
         status = os.stat(path)
@@ -223,7 +221,7 @@ def _keys(path, real_folder):
 
 
 def _real(path, real_folder):
-    """A path without links; those of one folder ask for it once."""
+    """Returns a path without links; `real_folder` caches the folder's."""
     if is_remote(path):
         return str(path)
     if os.path.islink(path):
@@ -233,7 +231,7 @@ def _real(path, real_folder):
 
 
 def _parents(path):
-    """Yields the folders that a path lies in."""
+    """Yields all parent folders of a path."""
     parent = os.path.dirname(path)
     while parent != path:
         yield parent
@@ -241,10 +239,10 @@ def _parents(path):
 
 
 def make_folders(paths):
-    """Makes the folders that files are to be written to, where absent.
+    """Creates the folders of files to write, if absent.
 
     Raises:
-      UserError: one cannot be made, or a path is that of a folder.
+      UserError: a folder cannot be created, or a path is itself a folder.
     """
     for path in paths:
         if os.path.basename(path):
@@ -256,12 +254,12 @@ def make_folders(paths):
 
 
 def absolute(path):
-    """Returns a path that other processes understand, whatever directory is theirs."""
+    """Returns a path that is valid in every working directory."""
     return path if is_remote(path) else os.path.abspath(path)
 
 
 def make_directory(path):
-    """Creates a directory and its parents, where absent."""
+    """Creates a directory and its parents, if absent."""
     if is_remote(path):
         _gfile().makedirs(path)
     else:
@@ -269,7 +267,7 @@ def make_directory(path):
 
 
 def rename(source, target):
-    """Gives a file its final name, over what may be there: atomic on a local disk."""
+    """Renames a file, replacing an existing one: atomic on a local disk."""
     if is_remote(target):
         _gfile().rename(source, target, overwrite=True)
     else:
@@ -277,9 +275,7 @@ def rename(source, target):
 
 
 def remove(path):
-    """Removes a file, if there is one.
-
-    Of a symbolic link only the link is removed.
+    """Removes a file or a symbolic link, if there is one.
 
     Raises:
       UserError: it cannot be removed.
@@ -293,7 +289,7 @@ def remove(path):
 
 
 def remove_directory(path):
-    """Removes a directory and all it holds, if there is one.
+    """Removes a directory with its content, if there is one.
 
     Raises:
       UserError: it cannot be removed.
@@ -308,10 +304,10 @@ def remove_directory(path):
 
 
 def remove_empty_directory(path):
-    """Removes a directory that holds nothing.
+    """Removes an empty directory.
 
     Raises:
-      UserError: it cannot be removed, as it holds something or is not there.
+      UserError: it cannot be removed, is not empty, or does not exist.
     """
     with removing(path):
         if not is_remote(path):
@@ -320,44 +316,28 @@ def remove_empty_directory(path):
             _gfile().rmtree(path)
 
 
-@contextlib.contextmanager
-def temporary_directory():
-    """Makes a local directory that is removed with all it holds.
-
-    Yields:
-      Its path.
-
-    Raises:
-      UserError: there is no room for it.
-    """
-    path = make_temporary_directory()
-    with _removed_at_end(remove_directory, path):
-        yield path
-        remove_directory(path)
-
-
 def make_temporary_directory():
-    """Makes a local directory of a random name, which the caller removes.
+    """Creates a local directory of a random name, which the caller removes.
 
     Returns:
       Its path.
 
     Raises:
-      UserError: there is no room for it.
+      UserError: there is no place for it.
     """
-    # Where no directory will do, it is asking for its name that fails.
+    # mkdtemp also fails if it finds no usable parent directory.
     with writing("a temporary directory (TMPDIR names where)"):
         return tempfile.mkdtemp(prefix="albert_zh.")
 
 
 @contextlib.contextmanager
-def _removed_at_end(remove_it, path):
-    """Removes something after an error in the block, which stays the one to be seen."""
+def _removed_on_error(path):
+    """Removes a file after an error in the block, and raises that error."""
     try:
         yield
     except BaseException:
         try:
-            remove_it(path)
+            remove(path)
         except UserError as error:
             _LOGGER.warning("%s", error)
         raise
@@ -367,17 +347,17 @@ def _removed_at_end(remove_it, path):
 def whole(path, mode="wb", directory=None, syncs_name=True):
     """Opens a new file that gets its name when the block ends without an error.
 
-    It is written under a temporary name that nobody can foresee, so that two that
-    make the same file do not disturb each other and no symbolic link can lie in wait.
-    When it has its name, its content is on the disk.
+    It is written under a random temporary name, so that concurrent writers of one file
+    do not disturb each other and no prepared symbolic link is followed. Its content is
+    on the disk before it gets its name.
 
     Args:
       path: the file.
       mode: "wb" or "w".
-      directory: where the temporary file lies, on the same disk; None for beside the
-        file, where a killed process leaves it (see `remove_leftovers`).
-      syncs_name: whether the name is on the disk, too, when the block has ended; else
-        the caller does that for many files at once, by `sync_directory`.
+      directory: directory of the temporary file, on the same disk; None for that of
+        the file, where a killed process leaves it (see `remove_leftovers`).
+      syncs_name: whether the name is on the disk, too, after the block; if not, the
+        caller calls `sync_directory`, once for many files.
 
     Yields:
       The open file.
@@ -389,7 +369,7 @@ def whole(path, mode="wb", directory=None, syncs_name=True):
     temporary = os.path.join(
         beside if directory is None else directory, _temporary_name(name)
     )
-    with _removed_at_end(remove, temporary), writing(path):
+    with _removed_on_error(temporary), writing(path):
         with open_file(temporary, mode.replace("w", "x")) as file:
             yield file
             _flush_to_disk(file, temporary)
@@ -399,13 +379,13 @@ def whole(path, mode="wb", directory=None, syncs_name=True):
 
 
 def whole_name(name):
-    """Returns the name of the file that `whole` made under a temporary name.
+    """Returns the final name of a temporary file of `whole`.
 
     Args:
       name: str, name of any file, without its directory.
 
     Returns:
-      str; None where it is no such temporary name.
+      str; None if it is no name of a temporary file.
     """
     match = _TEMPORARY.fullmatch(name)
     return match and match.group(1)
@@ -413,19 +393,19 @@ def whole_name(name):
 
 @contextlib.contextmanager
 def directory_beside(path):
-    """Makes an empty directory to fill before it becomes `path`.
+    """Creates an empty directory beside `path`, to fill and rename to it.
 
-    It has a name that nobody can foresee and is removed with all that is in it when
-    the block ends, unless `rename_directory` has given it another name.
+    It has a random name. When the block ends it is removed with its content, unless
+    `rename_directory` has renamed it.
 
     Args:
-      path: the directory that it is to become, local; its parent exists.
+      path: the final path, local; its parent exists.
 
     Yields:
       Path of the new directory.
 
     Raises:
-      UserError: it cannot be made or removed.
+      UserError: it cannot be created or removed.
     """
     beside, name = os.path.split(os.path.normpath(path))
     temporary = os.path.join(beside, _temporary_name(name))
@@ -438,14 +418,14 @@ def directory_beside(path):
 
 
 def rename_directory(source, target):
-    """Gives a complete local directory its final name; its content is on the disk then.
+    """Syncs a complete local directory to disk and gives it its final name.
 
     Args:
       source: the directory.
-      target: absent or empty.
+      target: the final path; absent or an empty directory.
 
     Raises:
-      UserError: something else is there, or it cannot be written.
+      UserError: the target is not empty, or cannot be written.
     """
     with writing(target):
         for folder, _, names in os.walk(source):
@@ -453,26 +433,26 @@ def rename_directory(source, target):
                 _sync_file(os.path.join(folder, name))
             sync_directory(folder)
         if os.path.isdir(target):
-            os.rmdir(target)  # fails where it is not empty
+            os.rmdir(target)  # fails if it is not empty
         os.rename(source, target)
         sync_directory(os.path.dirname(os.path.normpath(target)))
 
 
 def _temporary_name(name):
-    """Returns what nobody can foresee, and `remove_leftovers` knows."""
+    """Returns a random name that `whole_name` recognizes."""
     return ".{}.{}.partial".format(name, uuid.uuid4().hex)
 
 
 def remove_leftovers(*paths):
     """Removes temporary files and directories that killed processes left behind.
 
-    Call it only while nobody else can be making those files or directories.
+    Call it only while no other process can be writing them.
 
     Args:
-      *paths: the files or directories that they were to become, local or remote.
+      *paths: their final paths, local or remote.
 
     Returns:
-      int, the number of them removed.
+      int, the number removed.
     """
     names = collections.defaultdict(set)  # by directory, which is listed once
     for path in paths:
@@ -500,7 +480,7 @@ def _flush_to_disk(file, path):
 
 
 def rename_to_disk(source, target):
-    """Like `rename` for local files; content and name outlive a power failure."""
+    """Like `rename` for local files, but content and name survive a power failure."""
     _sync_file(source)
     os.replace(source, target)
     sync_directory(os.path.dirname(target))
@@ -515,7 +495,7 @@ def _sync_file(path):
 
 
 def sync_directory(path):
-    """Makes the names in a local directory outlive a power failure."""
+    """Makes the names in a local directory survive a power failure."""
     if is_remote(path) or not hasattr(os, "O_DIRECTORY"):
         return
     descriptor = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY)
@@ -528,7 +508,7 @@ def sync_directory(path):
 def require_regular(path):
     """Raises `UserError` for a local path that is no ordinary file.
 
-    Reading a pipe or a device may wait for ever, and not give the same bytes twice.
+    Reading a pipe or a device may block, and does not repeat the same bytes.
     """
     if is_remote(path):
         return
@@ -545,8 +525,37 @@ def _require_regular_mode(path, mode):
         )
 
 
+def read_bytes(path):
+    """Returns the content of a file, local or remote.
+
+    Raises:
+      UserError: it cannot be read, or is a pipe or a device.
+    """
+    with reading(path), open_input(path) as file:
+        return file.read()
+
+
+def write_bytes(content, path):
+    """Writes a file that appears whole or not at all.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    with whole(path) as file:
+        file.write(content)
+
+
+def copy(source, target):
+    """Copies a file's content; the copy appears whole, with default permissions.
+
+    Raises:
+      UserError: the source cannot be read or the target cannot be written.
+    """
+    write_bytes(read_bytes(source), target)
+
+
 def read_text(path):
-    """Returns the content of a UTF-8 file."""
+    """Returns the content of a UTF-8 file, a str."""
     with reading(path), open_file(path, "r") as file:
         return file.read()
 
@@ -578,10 +587,16 @@ def writing(path):
     try:
         yield
     except _errors(path) as error:
-        raise UserError(
-            "cannot write {}: {}; expected a place with room that can be written "
-            "to".format(path, _reason(error))
-        ) from error
+        raise cannot_write(path, _reason(error)) from error
+
+
+def cannot_write(path, reason):
+    """Returns the `UserError` for a failure to write; `reason` is a str."""
+    return UserError(
+        "cannot write {}: {}; expected a writable place with free space".format(
+            path, reason
+        )
+    )
 
 
 @contextlib.contextmanager
@@ -604,7 +619,7 @@ def _errors(path):
 
 
 def _reason(error):
-    """An error's own message, without number, path or operation."""
+    """Returns an error's message without number, path or operation."""
     reason = getattr(error, "strerror", None) or getattr(error, "message", None)
     return reason or str(error)
 

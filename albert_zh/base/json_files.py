@@ -1,7 +1,7 @@
-"""JSON files that this project wrote or was given, held against a schema.
+"""JSON files, checked against a schema when they are read.
 
-They may have been damaged, cut, edited or made by somebody else since, so nothing is
-read from them before it has the right type.
+They may be damaged, truncated, edited or from another source, so that types are
+checked before any value is used.
 """
 
 import json
@@ -14,7 +14,7 @@ from albert_zh.base.errors import UserError
 
 _SHOWN_CHARACTERS = 200
 
-# JSON Schema takes 1.0 for an integer; Python does not.
+# JSON Schema accepts 1.0 as an integer; Python does not.
 _Validator = jsonschema.validators.extend(
     jsonschema.Draft7Validator,
     type_checker=jsonschema.Draft7Validator.TYPE_CHECKER.redefine(
@@ -36,7 +36,7 @@ def read(path, schema, advice):
       The value in the file.
 
     Raises:
-      UserError: the file cannot be read, is no JSON or does not match the schema.
+      UserError: the file cannot be read, is not JSON or does not match the schema.
     """
     with files.reading(path), files.open_file(path) as source:
         content = source.read()
@@ -46,8 +46,17 @@ def read(path, schema, advice):
         raise UserError("{}: damaged ({}); {}".format(path, error, advice)) from error
 
 
+def write(value, path):
+    """Writes a JSON file that appears whole or not at all: UTF-8, indented.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    files.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", path)
+
+
 def parse(content, schema):
-    """Reads JSON from bytes.
+    """Parses JSON from bytes.
 
     Args:
       content: bytes, UTF-8, with or without a byte-order mark.
@@ -57,13 +66,13 @@ def parse(content, schema):
       The value.
 
     Raises:
-      ValueError: it is no JSON, holds NaN, an infinity or half a surrogate pair, is
+      ValueError: it is not JSON, holds NaN, infinity or half a surrogate pair, is
         nested too deeply, or does not match the schema; says where.
     """
     try:
         text = content.decode("utf-8-sig")
         value = json.loads(text, parse_constant=_refuse_constant)
-        # Escapes of half a surrogate pair make text that no file can hold.
+        # An escaped half of a surrogate pair cannot be encoded in a file.
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
@@ -82,7 +91,7 @@ def _refuse_constant(name):
 
 
 def _describe(error):
-    """One short line of a `jsonschema.ValidationError`: where, and what is wrong."""
+    """Describes a `jsonschema.ValidationError` in one line, with its place."""
     place = "".join(
         "[{}]".format(key) if isinstance(key, int) else "." + str(key)
         for key in error.absolute_path

@@ -1,4 +1,4 @@
-"""Locks that keep two runs out of one directory, on one machine."""
+"""Locks that keep two runs out of one directory on one machine."""
 
 import contextlib
 import logging
@@ -18,21 +18,21 @@ _LOGGER = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def hold(path, message, is_patient=False):
-    """Holds a lock file for as long as the block runs.
+    """Holds a lock file during the block, and removes it afterwards.
 
-    The lock is the system's: it ends with the process, however that ends, and the
-    file is removed with it. Where the file system knows no locks (some network file
-    systems, remote paths, Windows) there is none.
+    The operating system releases the lock when the process ends for any reason.
+    File systems without locks (some network file systems, remote paths, Windows) are
+    not locked.
 
     Args:
       path: the lock file; its directory exists.
-      message: of the error where another process holds the lock.
-      is_patient: bool; waits for that process instead. For locks that are held for
+      message: error message if another process holds the lock.
+      is_patient: bool; wait for that process instead, for locks that are held for
         moments only.
 
     Raises:
-      UserError: another process holds it, something else has the name, or it cannot
-        be made.
+      UserError: another process holds the lock, the path is something else, or it
+        cannot be created.
     """
     if files.is_remote(path) or fcntl is None:
         yield
@@ -41,7 +41,7 @@ def hold(path, message, is_patient=False):
         try:
             yield
         finally:
-            # While it is held, so that nobody can hold a file that has no name.
+            # Before the release, so that no other process can lock the removed file.
             if _is_named(opened.number, path):
                 with files.removing(path):
                     os.unlink(path)
@@ -71,13 +71,13 @@ def _take(path, message, is_patient):
         except BaseException:
             opened.close()
             raise
-        # Its holder has just removed it.
+        # The holder has just removed it.
         opened.close()
 
 
 def _lock(number, path, message, is_patient):
     if not stat.S_ISREG(os.fstat(number).st_mode):
-        raise UserError("{}: is no file; expected the lock of a run".format(path))
+        raise UserError("{}: not a file; expected the lock of a run".format(path))
     try:
         fcntl.flock(number, fcntl.LOCK_EX | (0 if is_patient else fcntl.LOCK_NB))
     except BlockingIOError as error:

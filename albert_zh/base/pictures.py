@@ -1,4 +1,4 @@
-"""Pictures by matplotlib, which is optional and loaded only here."""
+"""Pictures with matplotlib, which is optional and imported only here."""
 
 import logging
 import warnings
@@ -9,8 +9,8 @@ from albert_zh.base.errors import UserError
 _LOGGER = logging.getLogger(__name__)
 
 _DOTS_PER_INCH = 120
-# Of a collection matplotlib knows only the first font by name, such as Noto's
-# Japanese one, which has the Chinese characters as well.
+# matplotlib knows only the first font of a collection, such as Noto's Japanese one,
+# which also has the Chinese characters.
 _CHINESE_FONTS = (
     "Noto Sans CJK SC",
     "Noto Sans CJK JP",
@@ -27,10 +27,10 @@ _FALLBACK_FONT = "DejaVu Sans"
 
 
 def require_matplotlib(purpose):
-    """Raises `UserError` where no pictures can be drawn.
+    """Raises `UserError` if matplotlib is missing.
 
     Args:
-      purpose: the flag or command that wants one, for the message.
+      purpose: the flag or command that needs it, for the message.
     """
     try:
         import matplotlib  # noqa: F401
@@ -41,11 +41,10 @@ def require_matplotlib(purpose):
 
 
 def new_figure(width, height):
-    """Returns an empty `matplotlib.figure.Figure`, which needs no screen.
+    """Returns an empty `matplotlib.figure.Figure` that needs no screen.
 
     Args:
-      width: in inches of 120 dots.
-      height: likewise.
+      width, height: inches of 120 dots.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -68,22 +67,22 @@ def save(figure, path):
 
 
 def _choose_fonts():
-    """Lets new text be in a font that has Chinese characters, if there is one."""
+    """Makes matplotlib use a font with Chinese characters, if there is one."""
     import matplotlib
     from matplotlib import font_manager
 
     installed = {font.name for font in font_manager.fontManager.ttflist}
     chinese = [name for name in _CHINESE_FONTS if name in installed]
-    # Up to 3.5 matplotlib uses the first alone.
+    # Up to version 3.5 matplotlib uses only the first.
     matplotlib.rcParams["font.family"] = chinese[:1] + [_FALLBACK_FONT]
-    # Some Chinese fonts have no other sign for minus than ASCII's.
+    # Some Chinese fonts lack the Unicode minus.
     matplotlib.rcParams["axes.unicode_minus"] = False
-    # `_advise_on_fonts` says it in one line.
+    # `_advise_on_fonts` warns in one line.
     warnings.filterwarnings("ignore", "Glyph .* missing from")
 
 
 def _advise_on_fonts(figure):
-    """Logs which characters of a figure's text no font has, and what to do."""
+    """Warns of characters in a figure that no font has, and says what to do."""
     import matplotlib
     from matplotlib import font_manager
     from matplotlib.text import Text

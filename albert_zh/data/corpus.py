@@ -5,8 +5,8 @@ longest document and an undecodable byte can be reported with its file and line.
 byte-order mark at the start of a file and CRLF line ends are tolerated. A document
 ends at a blank line, at the end of its file, and after `MAX_DOCUMENT_CHARACTERS`.
 
-A file of any size can be read in byte ranges that begin and end between documents,
-found without reading what lies before them (`document_boundary`).
+A file of any size can be read in byte ranges that begin and end between documents.
+The boundaries are found without reading the bytes before them (`document_boundary`).
 """
 
 import logging
@@ -17,12 +17,11 @@ from albert_zh.base.errors import UserError
 
 _LOGGER = logging.getLogger(__name__)
 
-# A file without blank lines would otherwise be held in memory as one document. A
-# million characters is the size of a long novel: only the one chunk at the border
-# is cut short by it.
+# Bounds the memory for a file without blank lines, which is one document. A million
+# characters is a long novel; the cut shortens only the one chunk at the border.
 MAX_DOCUMENT_CHARACTERS = 1000000
 
-# A line is held in memory whole, and a sentence of this size is no sentence.
+# A line is held in memory whole. No sentence is this long.
 MAX_LINE_BYTES = 16 * 2**20
 
 ENCODING_ERRORS = ("strict", "replace")
@@ -37,9 +36,9 @@ class Document(NamedTuple):
 
     Attributes:
       sentences: list of str, stripped of surrounding white space, none empty.
-      num_bytes: bytes of the file read for it, the blank lines before it included.
+      num_bytes: bytes of the file read for it, including the blank lines before it.
       num_replaced_bytes: bytes that were not valid UTF-8 and were replaced.
-      is_cut: whether it ends for its length alone, and the next goes on with it.
+      is_cut: whether it was cut for its length and continues in the next document.
     """
 
     sentences: List[str]
@@ -49,19 +48,19 @@ class Document(NamedTuple):
 
 
 def expand_input_files(patterns):
-    """Returns the files that comma-separated names or globs stand for.
+    """Returns the files that comma-separated names or globs match.
 
     Args:
       patterns: str, file names or glob patterns separated by commas, local or
-        remote (`gs://...`). A name that exists is taken as it is, also where it
-        holds a glob character.
+        remote (`gs://...`). A name that exists is used as it is, even if it has
+        glob characters.
 
     Returns:
       List of str; the files of one pattern in sorted order, every file once.
 
     Raises:
-      UserError: a pattern matches no file, one that is no ordinary file, or nothing is
-        given at all.
+      UserError: a pattern matches nothing or a file that is no ordinary file, or there
+        is no pattern.
     """
     paths = []
     for pattern in filter(None, (part.strip() for part in patterns.split(","))):
@@ -93,7 +92,7 @@ def file_sizes(paths):
     """Returns the list of the files' sizes in bytes.
 
     Raises:
-      UserError: the files hold no byte at all, or one cannot be examined.
+      UserError: all files are empty, or one cannot be examined.
     """
     sizes = []
     for path in paths:
@@ -111,14 +110,14 @@ def file_sizes(paths):
 
 
 def require_unchanged(paths, stamps):
-    """Checks that files are still what they were.
+    """Checks that no file was written since its stamp was taken.
 
     Args:
       paths: list of files.
-      stamps: list of their `files.Stamp`s at the beginning.
+      stamps: list of their earlier `files.Stamp`s.
 
     Raises:
-      UserError: one was written since.
+      UserError: a file has changed.
     """
     for path, before in zip(paths, stamps):
         if files.stamp(path) != before:
@@ -133,7 +132,7 @@ def read_documents(paths, encoding_errors="strict"):
       encoding_errors: see `read_range`.
 
     Yields:
-      `Document`s, none without a sentence. At most one is held at a time.
+      `Document`s, none without a sentence. At most one is in memory at a time.
 
     Raises:
       UserError: as `read_range`, or there is no sentence in any file.
@@ -148,7 +147,7 @@ def read_documents(paths, encoding_errors="strict"):
 
 
 def no_sentence_in(paths):
-    """The message for files that hold nothing but white space."""
+    """Returns the message for files that have only white space."""
     return (
         "no sentence in {}; expected one sentence per line and a blank line between "
         "documents".format(", ".join(paths))
@@ -160,17 +159,17 @@ def read_range(path, begin, end, encoding_errors="strict", content=None):
 
     Args:
       path: file to read.
-      begin: byte at which a line begins.
-      end: byte after the last line, None for the end of the file.
+      begin: byte offset at which a line begins.
+      end: byte offset after the last line, None for the end of the file.
       encoding_errors: "strict" stops at bytes that are not UTF-8, "replace" reads
         them as U+FFFD and counts them.
-      content: `checksums.Content` that the file must have, None to take it as it is.
+      content: `checksums.Content` that the file must have, None to skip this check.
 
     Yields:
       `Document`s, none without a sentence.
 
     Raises:
-      UserError: the file cannot be read, has another content, a line longer than
+      UserError: the file cannot be read, has other content, a line longer than
         `MAX_LINE_BYTES`, or, with "strict", one that is not valid UTF-8; names file
         and line.
     """
@@ -201,33 +200,32 @@ def read_range(path, begin, end, encoding_errors="strict", content=None):
 def document_boundary(path, offset, limit, content=None):
     """Finds where a file can be divided.
 
-    A place is a function of the file, `offset` and `limit` alone, so that whoever
-    reads the bytes before it and whoever reads those after it agree on it.
+    The result depends on the file, `offset` and `limit` only, so that the readers of
+    the bytes before and after it agree on it.
 
     Args:
       path: file.
-      offset: byte from which on to look.
-      limit: byte before which to look for the end of a document.
-      content: as of `read_range`.
+      offset: byte offset at which the search begins.
+      limit: byte offset at which the search for a blank line ends.
+      content: as in `read_range`.
 
     Returns:
-      (position, is_inside): the byte after the first blank line that begins between
-      the two, else that of the first line that begins at or after `offset`, in the
-      middle of a document, and whether it is that.
+      (position, is_inside): byte offset after the first blank line that begins
+      between `offset` and `limit`, and False. Without one, byte offset of the first
+      line that begins at or after `offset`, and True: it divides a document.
 
     Raises:
-      UserError: the file cannot be read or has another content.
+      UserError: the file cannot be read or has other content.
     """
     if content is None:
         with files.reading(path):
             size = files.size(path)
     else:
         size = content.size
-    if offset == 0 or offset >= size:  # a remote file has no place beyond its end
+    if offset == 0 or offset >= size:  # remote files cannot seek beyond their end
         return min(offset, size), False
     first_line = None
-    # The line that holds the byte before the offset is whole only from there on, so
-    # it is not asked whether it is blank.
+    # The first line may begin before the offset, so it does not count as blank.
     for begin, line in _lines(path, offset - 1, None, content):
         position = begin + len(line)
         if first_line is None:
@@ -240,19 +238,19 @@ def document_boundary(path, offset, limit, content=None):
 
 
 def reach(begin, end):
-    """Returns the bytes of a file that its documents between two bytes depend on.
+    """Returns the byte range that `document_boundary` and `read_range` may read.
 
     Args:
       begin, end: int, `offset` and `limit` of `document_boundary`.
 
     Returns:
-      (int, int): the first byte that may be read, and the one after the last.
+      (int, int): offset of the first byte, offset after the last.
     """
     return begin - 1, end + MAX_LINE_BYTES + 2 * _BLOCK_BYTES
 
 
 def _lines(path, begin, end, content):
-    """Yields (offset, bytes) of the lines between two bytes, line ends included."""
+    """Yields (offset, bytes) of the lines between two offsets, with line ends."""
     open_input = files.open_input if content is None else content.open
     with files.reading(path), open_input(path) as file:
         file.seek(begin)
@@ -277,7 +275,7 @@ def _lines(path, begin, end, content):
 def _require_line_size(line, path, offset):
     if len(line) > MAX_LINE_BYTES:
         raise UserError(
-            "{}:{}: a line of more than {} MB; expected one sentence per line".format(
+            "{}:{}: line of more than {} MB; expected one sentence per line".format(
                 path, _line_number(path, offset), MAX_LINE_BYTES // 2**20
             )
         )
@@ -308,7 +306,7 @@ def _decode(line, path, offset, encoding_errors):
 
 
 def _line_number(path, offset):
-    """Counts the lines before a byte: only a message needs them."""
+    """Returns the number of the line at a byte offset, for messages."""
     number = 1
     with files.open_input(path) as file:
         while offset > 0:

@@ -1,16 +1,15 @@
-"""The masks of `masking` as TensorFlow ops: drawn anew in every epoch of pretraining.
+"""The masks of `masking` as TensorFlow ops: new masks in every epoch of pretraining.
 
-A record that holds its tokens unmasked, with the lengths of their words, serves any
-number of epochs, each with masks of its own (dynamic masking, RoBERTa,
-arXiv:1907.11692, section 4.1); ready-made masks repeat, or need a copy of the text
-for each variant.
+A record with unmasked tokens and the lengths of their words serves any number of
+epochs, each with other masks (dynamic masking, RoBERTa, arXiv:1907.11692, section
+4.1). Masks in the records would repeat, or need a copy of the text for each variant.
 
-TensorFlow ops, no Python function: the threads of `tf.data` run them side by side,
-also on the host of a remote TPU, which has no Python. Random numbers are stateless:
-the masks depend on a batch and its seed alone, not on which thread came first.
+These are TensorFlow ops, not a Python function: the threads of `tf.data` run them in
+parallel, also on the host of a remote TPU, which has no Python. Random numbers are
+stateless: masks depend on the batch and its seed, not on the order of threads.
 
-For equal draws the numbers are exactly those of `masking`, which explains the
-algorithm. Shapes: B instances of S positions, at most P masked tokens in each.
+For equal draws the results equal those of `masking`, which explains the algorithm.
+Shapes: B instances of S positions, at most P masked tokens in each.
 """
 
 import numpy as np
@@ -26,10 +25,10 @@ def mask_features(features, seed, mask_id, ordinary_ids, settings):
       features: dict of int32 tensors, [B, S] except for the last:
         input_ids: [CLS] A [SEP] B [SEP] and padding, unmasked.
         input_mask: 1 for tokens, 0 for padding.
-        segment_ids: 1 for B and its [SEP], never missing.
-        word_lengths: tokens of the word that begins there, 0 where none does.
+        segment_ids: 1 for B and its [SEP]; every row has some.
+        word_lengths: tokens of the word that begins there, 0 elsewhere.
         next_sentence_labels: [B, 1].
-      seed: int32 or int64 [2], another one for every batch of the training.
+      seed: int32 or int64 [2], different for every batch of the training.
       mask_id: id of [MASK].
       ordinary_ids: int32 array [n], ids that random replacements are drawn from.
       settings: `masking.MaskSettings`.
@@ -41,7 +40,7 @@ def mask_features(features, seed, mask_id, ordinary_ids, settings):
     """
     segment_ids = features["segment_ids"]
     batch_size, seq_length = _batch_shape(segment_ids)
-    # Not argmax, which promises nothing about equal values.
+    # Not argmax, which may return any of several equal values.
     second_begin = tf.reduce_min(
         tf.where_v2(tf.equal(segment_ids, 1), tf.range(seq_length), seq_length), axis=1
     )
@@ -58,7 +57,7 @@ def mask_features(features, seed, mask_id, ordinary_ids, settings):
 
 
 def draw(seed, batch_size, seq_length, ordinary_ids, settings):
-    """Draws what the masks of one batch need.
+    """Draws the random numbers for the masks of one batch.
 
     Args:
       seed: int32 or int64 [2]; equal seeds give equal draws.
@@ -70,7 +69,7 @@ def draw(seed, batch_size, seq_length, ordinary_ids, settings):
     Returns:
       `masking.MaskDraws` of tensors.
     """
-    # Draws of one seed would repeat each other's numbers: each gets its own.
+    # Draws from one seed would be correlated: each gets its own.
     names = masking.MaskDraws._fields
     seeds = _uniform(seed, [len(names), 2], tf.int64.max, tf.int64)
     seeds = masking.MaskDraws(*tf.unstack(seeds))
@@ -90,7 +89,7 @@ def apply_masks(input_ids, word_lengths, second_begin, draws, mask_id, settings)
     """Masks a batch as `masking.apply_masks` does.
 
     Args:
-      input_ids: int32 [B, S], the text with special tokens and padding.
+      input_ids: int32 [B, S], including special tokens and padding.
       word_lengths: int32 [B, S].
       second_begin: int32 [B], position of the second segment's first token.
       draws: `masking.MaskDraws` of tensors.
@@ -109,8 +108,8 @@ def apply_masks(input_ids, word_lengths, second_begin, draws, mask_id, settings)
         priority = tf.gather(priority, units, batch_dims=1)
     masked = choose_tokens(word_lengths, budget, priority)  # [B, S]
 
-    # One entry for every masked token of the batch, N, so that no padding can
-    # overwrite anything.
+    # N masked tokens of the whole batch: without padding entries, which could
+    # overwrite something.
     num_masked = tf.reduce_sum(tf.cast(masked, tf.int64), axis=1)  # [B]
     positions = tf.where(masked)  # [N, 2], row and column
     rows, columns = tf.unstack(positions, axis=1)
@@ -137,7 +136,7 @@ def apply_masks(input_ids, word_lengths, second_begin, draws, mask_id, settings)
 
 
 def num_to_predict(word_lengths, uniform, settings):
-    """How many tokens of each instance are to be masked, see `masking`.
+    """Draws how many tokens of each instance to mask; see `masking.num_to_predict`.
 
     Args:
       word_lengths: int32 [B, S].
@@ -171,7 +170,7 @@ def unit_numbers(word_lengths, second_begin, uniform, ngram):
     batch_size, seq_length = _batch_shape(word_lengths)
     cumulative = np.cumsum(masking.ngram_probabilities(ngram))[:-1]
     lengths = 1 + sum(tf.cast(uniform >= bound, tf.int32) for bound in cumulative)
-    # Unit i ends before the word of number ends[i]; most lie beyond the last word.
+    # Unit i ends before word ends[i]; most units are beyond the last word.
     ends = tf.minimum(tf.cumsum(lengths, axis=1), seq_length)
     rows = tf.broadcast_to(tf.range(batch_size)[:, tf.newaxis], tf.shape(ends))
     num_ends = tf.scatter_nd(
@@ -192,15 +191,15 @@ def choose_tokens(word_lengths, budget, priority):
     Args:
       word_lengths: int32 [B, S].
       budget: int32 [B].
-      priority: int64 [B, S], of the word that begins there; the lowest goes first,
-        of equal ones the first in the text.
+      priority: int64 [B, S], of the word that begins there; the lowest goes first;
+        ties go to the first in the text.
 
     Returns:
       bool [B, S], whether the token there belongs to a chosen word.
     """
     batch_size, seq_length = _batch_shape(word_lengths)
-    # top_k puts the lower index first where values are equal. Positions where no word
-    # begins have a place as well: their length, 0, is never taken.
+    # top_k puts the lower index first among equal values. Positions where no word
+    # begins are sorted, too; their length, 0, is never taken.
     order = tf.nn.top_k(-priority, seq_length).indices
     lengths = tf.gather(word_lengths, order, batch_dims=1)
 
@@ -217,10 +216,10 @@ def choose_tokens(word_lengths, budget, priority):
 
 
 def _fill(lengths, budget):
-    """Goes through each row of lengths [B, S] and takes what still fits, bool [B, S].
+    """Takes from each row of lengths [B, S], in order, what still fits; bool [B, S].
 
-    Each round takes all up to the first that does not fit, which is then too long
-    for good; a row of Chinese words needs about three.
+    Each round takes everything before the first length that does not fit, which then
+    never will; a row of Chinese words needs about three rounds.
     """
 
     def fits(left, rest):
@@ -240,11 +239,11 @@ def _fill(lengths, budget):
 
 
 def _uniform(seed, shape, limit=1, dtype=tf.float64):
-    """Random numbers in [0, limit) that depend on the seed, int [2], alone."""
+    """Random numbers in [0, limit) that depend only on the seed, int [2]."""
     return tf.random.stateless_uniform(shape, seed, maxval=limit, dtype=dtype)
 
 
 def _batch_shape(tensor):
-    """Returns (B, S) of a tensor [B, S]; B is an int where known, else a scalar."""
+    """Returns (B, S) of a tensor [B, S]; B is an int if known, else a scalar tensor."""
     batch_size, seq_length = tensor.shape.as_list()
     return tf.shape(tensor)[0] if batch_size is None else batch_size, seq_length

@@ -1,7 +1,7 @@
 """Pretraining records as TensorFlow reads them: input pipeline and checks.
 
-`record_format` has the schema and the writer. Records that hold no masks are masked
-here, anew in every epoch.
+`record_format` has the schema and the writer. Records without masks get new masks
+here in every epoch.
 """
 
 import logging
@@ -16,15 +16,15 @@ from albert_zh.base import files
 from albert_zh.base.errors import UserError
 from albert_zh.data import dynamic_masking, masking, record_format
 
-# How many records the reader shuffles; the writer has shuffled within its shards.
+# Records in the reader's shuffle buffer; the writer has shuffled within shards.
 SHUFFLE_BUFFER_RECORDS = 10000
-# How many records are parsed in one call at most: it takes twice their final size,
-# and several calls run at the same time.
+# The most records parsed in one call: a call needs twice their final size, and several
+# run in parallel.
 _PARSED_TOGETHER = 512
-# A smaller part than this is not worth a call of its own.
+# The fewest records worth a call of their own.
 _WORTH_A_CALL = 64
-# The weight of a masked token; the published writers give 1. Far more than anybody
-# weighs one with, and so little that the sums of a batch stay far from infinity.
+# Largest weight of a masked token; the published writers give 1. Far above any
+# sensible weight, yet the sums of a batch stay finite.
 MAX_WEIGHT = 1e6
 _IDS = ("input_ids", "masked_lm_ids")
 
@@ -32,7 +32,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class DynamicMasks(NamedTuple):
-    """How the reader masks the records that hold no masks.
+    """How the reader masks records without masks.
 
     Attributes:
       settings: `masking.MaskSettings`.
@@ -46,14 +46,14 @@ class DynamicMasks(NamedTuple):
 
 
 class Form(NamedTuple):
-    """What every record of a run must be like.
+    """The lengths and values that every record of a run must have.
 
     Attributes:
-      max_seq_length: its length, in tokens.
-      max_predictions_per_seq: predictions that it has room for.
-      vocab_size: rows of the model's embedding table, None to leave ids alone.
-      type_vocab_size: kinds of segment that the model knows.
-      is_dynamic: bool, whether it leaves the masks to the reader.
+      max_seq_length: length in tokens.
+      max_predictions_per_seq: number of predictions, padding included.
+      vocab_size: rows of the model's embedding table, None to leave ids unchecked.
+      type_vocab_size: number of segment types of the model.
+      is_dynamic: bool, whether the reader draws the masks.
     """
 
     max_seq_length: int
@@ -74,7 +74,7 @@ class Form(NamedTuple):
         )
 
     def largest(self):
-        """Returns a dict: name of a feature -> largest value; the smallest is 0."""
+        """Returns a dict feature name -> largest value; the smallest is 0."""
         largest = {
             "input_mask": 1,
             "segment_ids": self.type_vocab_size - 1,
@@ -93,10 +93,10 @@ class Reading(NamedTuple):
     """How records are read; see `input_fn_builder`.
 
     Attributes:
-      shuffle_records: records held to shuffle them.
-      num_threads: files read by turns, and batches parsed at the same time.
-      deterministic: bool, whether the order of training records follows from the
-        seed alone; else threads need not wait for each other.
+      shuffle_records: records in the shuffle buffer.
+      num_threads: files read in turn, and batches parsed in parallel.
+      deterministic: bool, whether the order of training records depends only on the
+        seed; if not, threads need not wait for each other.
     """
 
     shuffle_records: int = SHUFFLE_BUFFER_RECORDS
@@ -108,11 +108,11 @@ DEFAULT_READING = Reading()
 
 
 class Position(NamedTuple):
-    """Where training begins to read; see `input_position.resume`.
+    """Resume point of the input pipeline; see `input_position.resume`.
 
     Attributes:
-      num_seen: records that training has had, on all hosts together.
-      file_sizes: records of each input file; not looked at where none was seen.
+      num_seen: records that training has used, on all hosts together.
+      file_sizes: records of each input file; unused if `num_seen` is 0.
     """
 
     num_seen: int = 0
@@ -127,7 +127,7 @@ def decode_example(serialized, schema=None):
 
     Args:
       serialized: bytes.
-      schema: tuple of `record_format.Feature`; None for that of the record's form.
+      schema: tuple of `record_format.Feature`; None to tell it from the record.
 
     Returns:
       dict of name to 1-D array.
@@ -175,37 +175,36 @@ def input_fn_builder(
 ):
     """Makes an `input_fn` for Estimator and TPUEstimator.
 
-    Training repeats the records without end, shuffles files and records anew in
-    every epoch, and has full batches only, which go across the border of epochs.
-    Evaluation reads every record once, in the order of the files. Masks that are
-    drawn here are other ones in every epoch of training, the same in every
-    evaluation.
+    Training repeats the records forever, shuffles files and records in every epoch,
+    and has full batches only, which may span two epochs. Evaluation reads every
+    record once, in the order of the files. Masks drawn here differ between epochs of
+    training and are the same in every evaluation.
 
-    An epoch's order follows from the seed and the epoch's number alone, the masks of
-    a batch from the seed and the batch's number: training that begins at a position
-    is given what undisturbed training is given from there on.
+    An epoch's order depends only on the seed and the epoch's number, a batch's masks
+    only on the seed and the batch's number. Training that resumes at a position
+    therefore gets the same batches as uninterrupted training.
 
     Args:
       input_files: list of TFRecord files, all of one form.
-      max_seq_length: length the records have, in tokens.
-      max_predictions_per_seq: predictions the records have room for.
-      vocab_size: int; a token id beyond it, like any other value that `Form` does
-        not allow, stops the run with `tf.errors.InvalidArgumentError`, on every
-        device: GPUs and TPUs would read zeros instead.
+      max_seq_length: length of the records, in tokens.
+      max_predictions_per_seq: number of predictions in the records.
+      vocab_size: int; a larger token id, like any other value that `Form` does not
+        allow, stops the run with `tf.errors.InvalidArgumentError` on every device.
+        GPUs and TPUs would read zeros instead.
       is_training: bool.
       seed: int, makes the order of training records, and their masks, reproducible;
         None draws one.
       drop_remainder: bool; drop the last, smaller batch of an evaluation too, so
         that shapes are static, as TPUs need them.
-      masks: `DynamicMasks` for records that hold none, else None.
+      masks: `DynamicMasks` for records without masks, else None.
       reading: `Reading`.
       position: `Position` where training begins.
-      type_vocab_size: kinds of segment that the model knows.
+      type_vocab_size: number of segment types of the model.
 
     Returns:
-      Function of `params`, which has "batch_size", and of the `input_context` of a
-      `tf.distribute` strategy, that returns a dataset of dicts of feature name to
-      int32 or float32 [batch_size, length].
+      Function (params, input_context=None), where `params` has "batch_size" and
+      `input_context` is that of a `tf.distribute` strategy. Returns a dataset of
+      dicts feature name -> int32 or float32 [batch_size, length].
     """
     form = Form(
         max_seq_length,
@@ -218,32 +217,24 @@ def input_fn_builder(
 
     def parse(number, serialized):
         features = _require_in_range(_parse_batch(serialized, form), form)
-        if masks:
-            features = dynamic_masking.mask_features(
-                features,
-                tf.stack([tf.constant(stream_seed, tf.int64), number]),
-                masks.mask_id,
-                masks.ordinary_ids,
-                masks.settings,
-            )
-        return features
+        return _masked(features, masks, stream_seed, number) if masks else features
 
     def input_fn(params, input_context=None):
         host, num_hosts = _host_of(params, input_context, len(input_files))
-        files = list(input_files)[host::num_hosts]
+        paths = list(input_files)[host::num_hosts]
         batch_size, num_seen = params["batch_size"], 0
         if is_training:
-            # Every host has an equal share of each batch.
+            # Every host reads an equal share of each batch.
             num_seen = position.num_seen // num_hosts
             num_records = sum(position.file_sizes[host::num_hosts])
             epoch, num_skipped = divmod(num_seen, num_records) if num_seen else (0, 0)
-            dataset = _epochs(files, reading, stream_seed, epoch).skip(num_skipped)
+            dataset = _epochs(paths, reading, stream_seed, epoch).skip(num_skipped)
         else:
-            dataset = tf.data.TFRecordDataset(files)
+            dataset = tf.data.TFRecordDataset(paths)
         parsed = _parsed_together(batch_size) if is_training else batch_size
         dataset = dataset.batch(parsed, is_training or drop_remainder)
         dataset = dataset.enumerate(num_seen // parsed).map(
-            # Hosts draw masks of their own.
+            # Every host draws other masks.
             lambda number, records: parse(number * num_hosts + host, records),
             reading.num_threads,
         )
@@ -257,38 +248,48 @@ def input_fn_builder(
     return input_fn
 
 
-def _parsed_together(batch_size):
-    """Returns how many records are parsed in one call: the batch or an equal part.
+def _masked(features, masks, stream_seed, number):
+    """Masks a batch; `number`, int64 [], is its number in the stream."""
+    return dynamic_masking.mask_features(
+        features,
+        tf.stack([tf.constant(stream_seed, tf.int64), number]),
+        masks.mask_id,
+        masks.ordinary_ids,
+        masks.settings,
+    )
 
-    A batch without a fitting part, of a prime size for example, is parsed whole.
+
+def _parsed_together(batch_size):
+    """Returns how many records are parsed in one call: the batch or a divisor of it.
+
+    A batch without a suitable divisor, a prime for example, is parsed whole.
     """
     parts = range(_PARSED_TOGETHER, _WORTH_A_CALL - 1, -1)
     return next((part for part in parts if batch_size % part == 0), batch_size)
 
 
 def _join(features):
-    """Makes one batch of features [parts, size, length]: [parts * size, length]."""
+    """Reshapes features [parts, size, length] to [parts * size, length]."""
     return {
         name: tf.reshape(value, [-1, value.shape.as_list()[2]])
         for name, value in features.items()
     }
 
 
-def _epochs(files, reading, seed, first_epoch):
-    """Returns records, a dataset of string [], epoch after epoch without end."""
+def _epochs(paths, reading, seed, first_epoch):
+    """Returns an endless dataset of records, string [], epoch after epoch."""
 
     def records_of(epoch):
-        dataset = tf.data.Dataset.from_tensor_slices(files)
+        dataset = tf.data.Dataset.from_tensor_slices(paths)
         dataset = dataset.shuffle(
-            len(files), seed=2 * epoch, reshuffle_each_iteration=False
+            len(paths), seed=2 * epoch, reshuffle_each_iteration=False
         )
-        # Remote files are worth reading in parallel. Not by `interleave` with
-        # num_parallel_calls: before `repeat` it lets TensorFlow 1.15 crash when
-        # the session is closed.
+        # In parallel, for remote files. Not `interleave` with num_parallel_calls:
+        # before `repeat` it makes TensorFlow 1.15 crash when the session closes.
         dataset = dataset.apply(
             tf.data.experimental.parallel_interleave(
                 tf.data.TFRecordDataset,
-                cycle_length=min(reading.num_threads, len(files)),
+                cycle_length=min(reading.num_threads, len(paths)),
                 sloppy=not reading.deterministic,
             )
         )
@@ -296,7 +297,7 @@ def _epochs(files, reading, seed, first_epoch):
             reading.shuffle_records, seed=2 * epoch + 1, reshuffle_each_iteration=False
         )
 
-    # Datasets mix the graph's seed, which may differ after a restart, into theirs.
+    # Datasets combine their seed with the graph's, which may differ after a restart.
     graph = tf.get_default_graph()
     graph_seed, graph.seed = graph.seed, seed
     try:
@@ -306,17 +307,17 @@ def _epochs(files, reading, seed, first_epoch):
 
 
 def _stream_seed(seed):
-    """The first half of the seeds of orders and masks; a number is the other."""
-    # TensorFlow takes 0 and multiples of 2**31 - 1 for no seed.
+    """Returns the first half of the seeds of orders and masks."""
+    # TensorFlow treats 0 and multiples of 2**31 - 1 as no seed.
     return np.random.RandomState(seed).randint(1, 2**31 - 1)
 
 
 def _host_of(params, input_context, num_files):
-    """Returns this host's number and how many hosts there are: each file has one.
+    """Returns (this host's number, number of hosts); files are divided among hosts.
 
-    The input function is called once on every host of a TPU pod, where TPUEstimator
-    gives it a `TPUContext`, and once on every worker of a `tf.distribute` strategy,
-    where Estimator gives it a `tf.distribute.InputContext`; elsewhere there is one.
+    The input function is called once on every host of a TPU pod, with a `TPUContext`
+    from TPUEstimator, and once on every worker of a `tf.distribute` strategy, with an
+    `InputContext` from Estimator. Otherwise there is one host.
 
     Raises:
       UserError: there are fewer files than hosts.
@@ -338,25 +339,24 @@ def _host_of(params, input_context, num_files):
 def check_record_files(
     paths, max_seq_length, max_predictions_per_seq, vocab_size=None, type_vocab_size=2
 ):
-    """Checks that files fit a model, by the first record and the end of each.
+    """Checks that files fit a model, by the first record and the end of each file.
 
-    TensorFlow takes a file that is cut in a record's header for one that ends there.
+    The end, because TensorFlow does not notice a file cut in a record's header.
 
     Args:
       paths: list of TFRecord files.
       max_seq_length: expected length, in tokens.
-      max_predictions_per_seq: expected room for predictions, where the records hold
-        masks.
-      vocab_size: rows of the model's embedding table, None to leave ids alone.
-      type_vocab_size: kinds of segment that the model knows.
+      max_predictions_per_seq: expected number of predictions, for records with masks.
+      vocab_size: rows of the model's embedding table, None to leave ids unchecked.
+      type_vocab_size: number of segment types of the model.
 
     Returns:
-      bool, whether the records leave the masks to the reader.
+      bool, whether the reader draws the masks.
 
     Raises:
-      UserError: a file is missing, empty, cut, no TFRecord file of pretraining
-        records, or holds records of other lengths or values than the model takes, or
-        of another form than the first file.
+      UserError: a file is missing, empty, cut or no TFRecord file of pretraining
+        records, its records have lengths or values that the model does not allow, or
+        some files have masks and others not.
     """
     form = Form(max_seq_length, max_predictions_per_seq, vocab_size, type_vocab_size)
     is_dynamic = None
@@ -364,8 +364,8 @@ def check_record_files(
         features = _read_first(path)
         if is_dynamic not in (None, "word_lengths" in features):
             raise UserError(
-                "{} and {}: one has masks, the other leaves them to the reader "
-                "(--masking=dynamic); give files of one kind".format(paths[0], path)
+                "{} and {}: one has masks, the other was made with --masking=dynamic; "
+                "give files of one kind".format(paths[0], path)
             )
         is_dynamic = "word_lengths" in features
         _check_first(path, features, form._replace(is_dynamic=is_dynamic))
@@ -387,19 +387,19 @@ def _read_first(path):
 
 
 def _check_first(path, features, form):
-    """Raises `UserError` where the first record of a file is not of the form."""
+    """Raises `UserError` if the first record of a file does not have the form."""
     for feature, expected in form.lengths():
         received = len(features[feature.name])
         if received != expected:
             raise UserError(
                 "{0}: its records have {1} {2}, but {3} was given; pass --{1}={2} or "
-                "make the records anew".format(path, feature.length, received, expected)
+                "recreate the records".format(path, feature.length, received, expected)
             )
     largest = max(features[name].max() for name in _IDS if name in features)
     if form.vocab_size is not None and largest >= form.vocab_size:
         raise UserError(
             "{}: has token id {}, the config's vocab_size is {}; give the config "
-            "that belongs to the records' vocabulary".format(
+            "that belongs to the vocabulary of the records".format(
                 path, largest, form.vocab_size
             )
         )
@@ -409,7 +409,7 @@ def _check_first(path, features, form):
 
 
 def _find_value(features, form):
-    """Says which value of a record (dict of arrays) is not allowed; None for none."""
+    """Names the first invalid value of a record (dict of arrays), or returns None."""
     for name, largest in sorted(form.largest().items()):
         values = features[name]
         wrong = values[~((values >= 0) & (values <= largest))]
@@ -419,14 +419,14 @@ def _find_value(features, form):
 
 
 def find_fault(paths, form=None):
-    """Finds the first record that is damaged or is not of a form.
+    """Finds the first record that is damaged or does not have a form.
 
-    Reads the files whole, and so is meant for after an error of TensorFlow, which
-    does not say where it arose.
+    It reads whole files. Call it after an error of TensorFlow, which does not name
+    the record.
 
     Args:
       paths: list of TFRecord files.
-      form: `Form`, None to look for damaged files only.
+      form: `Form`, None to look for damage only.
 
     Returns:
       One line that names the file and the record, or None.
@@ -448,7 +448,7 @@ def find_fault(paths, form=None):
 
 
 def _check_form(serialized, form):
-    """Raises `ValueError` where a record is not of the form."""
+    """Raises `ValueError` if a record does not have the form."""
     features = decode_example(serialized, form.schema)
     for feature, expected in form.lengths():
         received = len(features[feature.name])
@@ -462,7 +462,7 @@ def _check_form(serialized, form):
 
 
 def _fault(path, number, problem):
-    return "{}: record {} (the first is 0): {}; make the file again".format(
+    return "{}: record {} (the first is 0): {}; recreate the file".format(
         path, number, problem
     )
 
@@ -470,12 +470,12 @@ def _fault(path, number, problem):
 def _parse_batch(serialized, form):
     """Parses records, string [batch_size], into a dict of int64 or float32 tensors.
 
-    One call for a whole batch is several times as fast as one for every record.
+    One call per batch is several times faster than one per record.
 
-    TensorFlow's error quotes the bytes of a record that is no Example. Where they are
-    not UTF-8, TensorFlow 2 raises `UnicodeDecodeError` and 1.15 ends by a segmentation
-    fault. There the error is dropped, and that nothing was parsed is an error of its
-    own: 0.8 ms a batch. `find_fault` finds the reason.
+    TensorFlow's error quotes the bytes of a record that is no Example. If they are
+    not UTF-8, TensorFlow 2 raises `UnicodeDecodeError` and 1.15 crashes. On 1.15 the
+    error is therefore dropped and the empty result raises another one, which costs
+    0.8 ms per batch. `find_fault` finds the reason.
     """
     spec = {
         feature.name: tf.FixedLenFeature([length], tf.as_dtype(feature.dtype))
@@ -490,11 +490,11 @@ def _parse_batch(serialized, form):
 
 
 def _require_in_range(features, form):
-    """Returns the features, int32 and float32; they fail where one is out of range."""
+    """Returns the features as int32 and float32, with assertions of their range."""
     checks = []
     for name, largest in sorted(form.largest().items()):
         value = features[name]
-        # Also false for NaN. Before the cast, which lets 2**32 + 7 pass for 7.
+        # False for NaN, too. Before the cast, which would turn 2**32 + 7 into 7.
         is_right = tf.reduce_all(
             (value >= 0) & (value <= tf.constant(largest, value.dtype))
         )

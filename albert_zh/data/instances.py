@@ -1,13 +1,13 @@
-"""Pretraining instances out of tokenized text: sentence-order pairs and their masks.
+"""Pretraining instances from tokenized text: sentence-order pairs.
 
 An instance is `[CLS] A [SEP] B [SEP]`, where A and B are consecutive stretches of
 one document, in swapped order with probability 1/2 (sentence-order prediction,
 ALBERT, arXiv:1909.11942, section 3.1), with some words masked (see `masking`).
 
-The documents of a shard lie end to end in flat NumPy arrays. A pair is no more than
-five numbers that point into them, so that all pairs of a shard can be drawn and
-shuffled before any of them is written out; the instances themselves are then made
-batch by batch. Random generators are arguments; nothing here needs TensorFlow.
+The documents of a shard are concatenated in flat NumPy arrays. A pair is a few numbers
+that point into them, so that all pairs of a shard can be drawn and shuffled before
+instances are made, batch by batch. Random generators are arguments; TensorFlow is not
+needed.
 """
 
 import bisect
@@ -17,26 +17,26 @@ import numpy as np
 
 from albert_zh.data import masking
 
-# Marks after which a sentence, or a clause of it, ends; a closing mark that follows
-# one of them belongs to what it closes.
+# Marks that end a sentence or a clause. A closing mark after one of them belongs to
+# the same sentence or clause.
 SENTENCE_ENDS = "。！？；….!?;"
 CLAUSE_ENDS = SENTENCE_ENDS + "，、：—,:"
 CLOSING_MARKS = "”’」』）》】〉\"')]"
 
 NUM_SPECIAL_TOKENS = 3  # [CLS] A [SEP] B [SEP]
 
-# Instances made at a time: their arrays fit the processor's cache, mostly.
+# Instances per batch: their arrays mostly fit the processor's cache.
 BATCH_INSTANCES = 128
 
 
 class Settings(NamedTuple):
-    """How instances are made; the defaults are those of the published command.
+    """How instances are made; the defaults are the published command's.
 
     Attributes:
-      max_seq_length: tokens in an instance, [CLS] and [SEP] included.
+      max_seq_length: tokens in an instance, including [CLS] and [SEP].
       short_seq_prob: share of instances made shorter than max_seq_length.
-      dupe_factor: times each document is used, with other pairs and masks.
-      masks: `masking.MaskSettings`, None to leave the masks to the reader.
+      dupe_factor: how often each document is used, with other pairs and masks.
+      masks: `masking.MaskSettings`, None if the reader draws the masks.
     """
 
     max_seq_length: int = 512
@@ -46,11 +46,11 @@ class Settings(NamedTuple):
 
     @property
     def max_text_tokens(self):
-        """Tokens that A and B may have together."""
+        """Tokens that A and B may have in total."""
         return self.max_seq_length - NUM_SPECIAL_TOKENS
 
     def check(self):
-        """Raises ValueError, naming the setting, where one is out of its range."""
+        """Raises ValueError, naming the setting, if one is out of range."""
         shortest = NUM_SPECIAL_TOKENS + 2
         masking.check_ranges(
             self,
@@ -63,14 +63,14 @@ class Settings(NamedTuple):
 
 
 class Vocabulary(NamedTuple):
-    """What instances need to know of a vocabulary.
+    """Properties of a vocabulary that instances need.
 
     Attributes:
       cls_id, sep_id, mask_id, unk_id: ids of the special tokens.
       ordinary_ids: int32 [num_ordinary], ids a random replacement is drawn from:
         no special or reserved tokens (`[...]`, `<...>`), no `##` pieces.
-      ends_sentence, ends_clause, closes: bool [vocab_size], whether an ordinary
-        token ends in such a mark.
+      ends_sentence, ends_clause, closes: bool [vocab_size], whether a token is
+        ordinary and ends in such a mark.
     """
 
     cls_id: int
@@ -87,7 +87,7 @@ class Vocabulary(NamedTuple):
         """Reads a `tokenization.FullTokenizer`.
 
         Raises:
-          ValueError: no token is left to draw random replacements from.
+          ValueError: there is no token to draw random replacements from.
         """
         tokens = tokenizer.convert_ids_to_tokens(list(range(tokenizer.vocab_size)))
         is_ordinary = [_is_ordinary(token) for token in tokens]
@@ -116,12 +116,12 @@ class Vocabulary(NamedTuple):
 
 
 class TokenizedText(NamedTuple):
-    """The tokens of documents, end to end.
+    """The tokens of documents, concatenated.
 
     Attributes:
       token_ids: int32 [num_tokens].
       word_starts: bool [num_tokens], whether a token begins a word.
-      sentence_bounds: int64 [num_sentences + 1]; sentence i is the tokens from
+      sentence_bounds: int64 [num_sentences + 1]; sentence i has the tokens from
         bounds[i] to bounds[i + 1].
       document_bounds: int64 [num_documents + 1], likewise.
     """
@@ -136,10 +136,10 @@ class Pairs(NamedTuple):
     """Sentence-order pairs, every array [num_pairs].
 
     Attributes:
-      begin_a, length_a: int64, the tokens of segment A in a `TokenizedText`.
-      begin_b, length_b: int64, those of segment B.
+      begin_a, length_a: int64, position of segment A in a `TokenizedText`.
+      begin_b, length_b: int64, position of segment B.
       swapped: bool, whether A follows B in the document.
-      num_truncated: int64, tokens cut off the two segments to make them fit.
+      num_truncated: int64, tokens cut from both segments to make them fit.
     """
 
     begin_a: np.ndarray
@@ -150,7 +150,7 @@ class Pairs(NamedTuple):
     num_truncated: np.ndarray
 
     def take(self, places):
-        """Returns the `Pairs` at an index array or slice."""
+        """Returns the `Pairs` selected by an index array or slice."""
         return Pairs(*(column[places] for column in self))
 
 
@@ -176,12 +176,12 @@ def tokenize(documents, tokenizer, word_boundaries):
     Args:
       documents: iterable of lists of str, the sentences.
       tokenizer: `tokenization.FullTokenizer`.
-      word_boundaries: `segmentation.WordBoundaries`, or None where every token is a
-        word of its own.
+      word_boundaries: `segmentation.WordBoundaries`, or None to make every token a
+        word.
 
     Returns:
       (text, num_empty): `TokenizedText` of the documents that have tokens;
-      int, sentences left out because they hold no token.
+      int, sentences left out because they have no token.
     """
     ids, starts, counts, document_bounds = [], [], [], [0]
     num_empty = 0
@@ -207,11 +207,11 @@ def tokenize(documents, tokenizer, word_boundaries):
 
 
 def draw_pairs(text, settings, vocabulary, rng):
-    """Draws the pairs of all documents, `settings.dupe_factor` times over.
+    """Draws the pairs of all documents, `settings.dupe_factor` times.
 
-    Every token of a document is in one chunk of each duplicate. What can be
-    missing from the instances is what truncation cuts off a chunk that is longer
-    than an instance, and a last chunk of a single token, which has no two segments.
+    Every token of a document is in one chunk of each duplicate. Instances lack only
+    tokens truncated from chunks that are too long, and a last chunk of one token,
+    which cannot make two segments.
 
     Args:
       text: `TokenizedText`.
@@ -235,17 +235,17 @@ def draw_pairs(text, settings, vocabulary, rng):
 def split_long_sentences(text, max_tokens, vocabulary):
     """Divides the sentences that are longer than an instance.
 
-    Such a line is taken for the paragraph it mostly is and divided after every mark
-    that ends a sentence. A part that is still too long is divided, from the left,
-    after the last clause that fits, else after the last word, else anywhere.
+    Such a line is usually a paragraph, and is divided after every mark that ends a
+    sentence. A part that is still too long is divided, from the left, after the last
+    clause that fits, else after the last word that fits, else at `max_tokens`.
 
     Args:
       text: `TokenizedText`.
-      max_tokens: tokens a sentence may have.
+      max_tokens: the most tokens in a sentence.
       vocabulary: `Vocabulary`.
 
     Returns:
-      The `TokenizedText` with further sentence bounds.
+      The `TokenizedText` with more sentence bounds.
     """
     bounds = text.sentence_bounds
     too_long = np.flatnonzero(np.diff(bounds) > max_tokens)
@@ -268,27 +268,27 @@ def split_long_sentences(text, max_tokens, vocabulary):
 
 
 def chunk_sentences(bounds, first, last, max_tokens, short_seq_prob, rng):
-    """Groups consecutive sentences into chunks, one for each instance.
+    """Groups consecutive sentences into chunks, one per instance.
 
     A chunk takes sentences until it reaches its target length: `max_tokens`, or,
     with probability `short_seq_prob`, a uniform draw from 2 to `max_tokens`, so that
-    the model also sees short inputs. BERT draws the target once per document, which
-    makes the share of short instances depend on the documents' lengths; here each
-    chunk draws its own. The sentence that passes `max_tokens`, and will be cut by
-    truncation, is taken when at least half of it can stay; else it begins the next
-    chunk, so that little text is lost and few instances are padded.
+    the model also sees short inputs. Each chunk draws its own target; BERT draws one
+    per document, which makes the share of short instances depend on the documents'
+    lengths. A sentence that exceeds `max_tokens` is kept, and truncated, if at least
+    half of it fits; else it begins the next chunk. So little text is lost and few
+    instances are padded.
 
     Args:
       bounds: list of int [num_sentences + 1], token offsets; no sentence is longer
         than `max_tokens`.
       first: index of the document's first sentence.
       last: index after its last sentence.
-      max_tokens: tokens of an instance without the special ones.
-      short_seq_prob: share of the chunks with a shorter target.
+      max_tokens: tokens of an instance, without the special tokens.
+      short_seq_prob: share of chunks with a shorter target.
       rng: `np.random.RandomState`.
 
     Yields:
-      (first, end): sentence indices of a chunk; together they cover all sentences.
+      (first, end): sentence range of a chunk; the chunks cover all sentences.
     """
     while first < last:
         target = max_tokens
@@ -306,14 +306,14 @@ def chunk_sentences(bounds, first, last, max_tokens, short_seq_prob, rng):
 def split_chunks(text, chunks, vocabulary, uniform):
     """Chooses where the second segments of chunks begin.
 
-    Between two sentences; in a chunk of one sentence after a clause, else between
-    words, else between tokens. Never is another document's text put in.
+    Between two sentences if the chunk has several; else after a clause, else between
+    words, else between tokens. Both segments are from the same document.
 
     Args:
       text: `TokenizedText`.
       chunks: int64 [num_chunks, 2], first sentence and end, at least two tokens each.
       vocabulary: `Vocabulary`.
-      uniform: float64 [num_chunks], uniform in [0, 1): which of the places.
+      uniform: float64 [num_chunks], uniform in [0, 1), chooses among the places.
 
     Returns:
       int64 [num_chunks], the tokens where the second segments begin.
@@ -338,13 +338,13 @@ def split_chunks(text, chunks, vocabulary, uniform):
 
 
 def truncated_lengths(length_a, length_b, max_tokens):
-    """The lengths left when the longer segment loses tokens one by one, both int."""
+    """Returns both lengths after the longer segment has lost tokens one by one."""
     kept_b = np.minimum(length_b, np.maximum(max_tokens // 2, max_tokens - length_a))
     return np.minimum(length_a, max_tokens - kept_b), kept_b
 
 
 def assemble(text, pairs, max_seq_length, vocabulary):
-    """Writes pairs out as instances.
+    """Makes the instances of pairs.
 
     Args:
       text: `TokenizedText`.
@@ -372,8 +372,8 @@ def assemble(text, pairs, max_seq_length, vocabulary):
     input_ids[rows, first_sep] = vocabulary.sep_id
     input_ids[rows, last_sep] = vocabulary.sep_id
 
-    # A word goes on to the next word or [SEP]. What truncation has left of one at
-    # the beginning of a segment is a word of its own.
+    # A word ends at the next word or [SEP]. The rest of a word that truncation cut at
+    # the beginning of a segment counts as a word.
     borders = text.word_starts[source] & is_text
     borders[:, 1] = True
     borders[rows, first_sep + 1] = True
@@ -409,12 +409,12 @@ def _chunk_documents(text, settings, rng):
 
 
 def _fit_pairs(begin, split, end, max_tokens, rng):
-    """Makes `Pairs` of chunks from begin to end, divided at split, int64 [n] each."""
+    """Makes `Pairs` of chunks [begin, end) divided at `split`, all int64 [n]."""
     kept = truncated_lengths(split - begin, end - split, max_tokens)
     segments = []
     for segment_begin, segment_end, length in zip((begin, split), (split, end), kept):
-        # Each token is cut from the front or the back at random, as in BERT: always
-        # cutting the outer ends would give the order of the segments away.
+        # Each token is cut from the front or the back at random, as in BERT: cutting
+        # only the outer ends would reveal the order of the segments.
         num_cut = segment_end - segment_begin - length
         segments.append((segment_begin + rng.binomial(num_cut, 0.5), length))
     (begin_1, length_1), (begin_2, length_2) = segments
@@ -434,7 +434,7 @@ def _breaks(text, ends, vocabulary):
 
     Only the last of several marks in a row counts, and only before a new word, so
     that neither "？！" nor "3.14" is divided. A closing mark at the beginning of a
-    sentence closes nothing of it.
+    sentence is ignored.
 
     Args:
       text: `TokenizedText`.
@@ -455,7 +455,7 @@ def _breaks(text, ends, vocabulary):
 
 
 def _last_break(window, *kinds_of_breaks):
-    """Returns where to cut a window of tokens: after its last break, or at its end."""
+    """Returns where to cut a window of tokens: after the last break, else its end."""
     for breaks in kinds_of_breaks:
         places = np.flatnonzero(breaks[window])
         if len(places):

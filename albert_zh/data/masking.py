@@ -1,31 +1,29 @@
 """Whole-word and n-gram masks for a batch of instances at once, in NumPy.
 
-B instances of S positions hold at most P masked tokens each. Words are described by
+Shapes: B instances of S positions, at most P masked tokens in each. Words are given by
 `word_lengths` [B, S]: the number of tokens of the word that begins at a position, 0
-where none does, as inside words and at special tokens and padding.
+elsewhere (inside words, at special tokens and padding).
 
-The words of an instance are put in a random order and taken in that order, each whole
-if it still fits the budget of tokens, until no word fits. For n-grams (ALBERT,
-arXiv:1909.11942, section 4.1) the words are first tiled into units of n neighbours,
-p(n) proportional to 1/n, that share one place in the order; a unit at the end of the
-budget or of a segment is shortened, so that the share of masked tokens is exact. As in
-BERT's release, a long word is passed over a little more often than a short one, where
-the rest of the budget is too small for it.
+The words of an instance are visited in random order; each is masked whole if it still
+fits the budget of tokens. For n-grams (ALBERT, arXiv:1909.11942, section 4.1) the
+words are first tiled into units of n neighbours, p(n) proportional to 1/n, which are
+visited together. A unit is shortened at the end of the budget or of a segment, so that
+the share of masked tokens is exact. As in BERT's release, long words are masked a
+little less often than short ones, because they do not fit the rest of the budget.
 
-A masked word is masked whole, and each of its *tokens* is then replaced by [MASK]
-with probability 0.8, left as it is with 0.1, or replaced by a random ordinary token
-with 0.1. The choice is made per token, as BERT, its whole-word-masking release and
-ALBERT make it: per word, a randomly replaced word would be a string of tokens that
-no text holds, and a kept one would be given away by its neighbours.
+Each *token* of a masked word is replaced by [MASK] with probability 0.8, kept with
+0.1, or replaced by a random ordinary token with 0.1. The choice is per token, as in
+BERT, its whole-word-masking release and ALBERT: per word, a random replacement would
+be a sequence of tokens that no text has.
 
-All randomness is in `MaskDraws`. `dynamic_masking` does the same in TensorFlow.
+All randomness is in `MaskDraws`. `dynamic_masking` is the same in TensorFlow.
 """
 
 from typing import NamedTuple, Optional
 
 import numpy as np
 
-# Kinds of replacement, the values of `Masks.replacements`.
+# Values of `Masks.replacements`.
 MASKED, KEPT, RANDOM = range(3)
 MASKED_SHARE, KEPT_SHARE = 0.8, 0.1
 
@@ -38,9 +36,9 @@ class MaskSettings(NamedTuple):
     """How masks are chosen.
 
     Attributes:
-      masked_lm_prob: share of the text's tokens that is masked.
-      max_predictions_per_seq: masked tokens in an instance at most, P.
-      ngram: longest run of words masked together.
+      masked_lm_prob: share of the text's tokens to mask.
+      max_predictions_per_seq: P, the most masked tokens in an instance.
+      ngram: the most words masked as one unit.
     """
 
     masked_lm_prob: float = 0.1
@@ -48,7 +46,7 @@ class MaskSettings(NamedTuple):
     ngram: int = 1
 
     def check(self):
-        """Raises ValueError, naming the setting, where one is out of its range."""
+        """Raises ValueError, naming the setting, if one is out of range."""
         check_ranges(
             self,
             ("masked_lm_prob", "more than 0, less than 1", lambda x: 0 < x < 1),
@@ -58,7 +56,7 @@ class MaskSettings(NamedTuple):
 
 
 class MaskDraws(NamedTuple):
-    """The random numbers behind the masks of a batch.
+    """The random numbers for the masks of a batch.
 
     Attributes:
       budget: float64 [B], uniform in [0, 1).
@@ -84,7 +82,7 @@ class Masks(NamedTuple):
       labels: int32 [B, P], the original ids, then zeros.
       num_masked: int64 [B].
       capped: bool [B], whether max_predictions_per_seq limited the masks.
-      replacements: int8 [num_masked of all], MASKED, KEPT or RANDOM, row by row.
+      replacements: int8 [sum of num_masked], MASKED, KEPT or RANDOM, row by row.
       ngram_lengths: int64 [n], words masked in each unit of the batch.
     """
 
@@ -98,7 +96,7 @@ class Masks(NamedTuple):
 
 
 def check_ranges(settings, *conditions):
-    """Raises ValueError for the first (name, expected, is_valid) that does not hold."""
+    """Raises ValueError for the first (name, expected, is_valid) that is not met."""
     for name, expected, is_valid in conditions:
         value = getattr(settings, name)
         if not is_valid(value):
@@ -116,7 +114,7 @@ def ngram_probabilities(ngram):
 
 
 def draw(rng, batch_size, seq_length, ordinary_ids, settings):
-    """Draws what the masks of one batch need.
+    """Draws the random numbers for the masks of one batch.
 
     Args:
       rng: `np.random.RandomState`.
@@ -146,7 +144,7 @@ def apply_masks(input_ids, word_lengths, second_begin, draws, mask_id, settings)
     """Masks a batch.
 
     Args:
-      input_ids: int32 [B, S], the text with special tokens and padding.
+      input_ids: int32 [B, S], including special tokens and padding.
       word_lengths: int32 [B, S].
       second_begin: int [B], position of the second segment's first token.
       draws: `MaskDraws`.
@@ -188,12 +186,12 @@ def apply_masks(input_ids, word_lengths, second_begin, draws, mask_id, settings)
 
 
 def num_to_predict(word_lengths, uniform, settings):
-    """How many tokens of each instance are to be masked.
+    """Draws how many tokens of each instance to mask.
 
     floor(x + u) with x = num_tokens * masked_lm_prob and u uniform in [0, 1) has
     mean x; rounding to the nearest, or up to at least one, would shift the share.
-    Special tokens do not count. Where no word is as short as that, the budget is the
-    shortest word, so that every instance that can be has something to predict.
+    Special tokens do not count. The budget is at least the length of the shortest
+    word, so that every instance has something to predict where possible.
 
     Args:
       word_lengths: int32 [B, S].
@@ -202,7 +200,7 @@ def num_to_predict(word_lengths, uniform, settings):
 
     Returns:
       (budget, capped): int64 [B], at most max_predictions_per_seq; bool [B], whether
-      that was the limit.
+      that limit was reached.
     """
     num_tokens = word_lengths.sum(axis=1)
     wanted = (num_tokens * settings.masked_lm_prob + uniform).astype(np.int64)
@@ -218,7 +216,7 @@ def unit_numbers(word_lengths, second_begin, uniform, ngram):
     Args:
       word_lengths: int32 [B, S].
       second_begin: int [B], position of the second segment's first token.
-      uniform: float64 [B, S], uniform in [0, 1); not read for single words.
+      uniform: float64 [B, S], uniform in [0, 1); unused for single words.
       ngram: longest unit, in words.
 
     Returns:
@@ -229,7 +227,7 @@ def unit_numbers(word_lengths, second_begin, uniform, ngram):
         return np.broadcast_to(np.arange(seq_length), word_lengths.shape)
     cumulative = np.cumsum(ngram_probabilities(ngram))[:-1]
     lengths = 1 + np.searchsorted(cumulative, uniform, side="right")
-    # Unit i ends before the word of number ends[i]; most lie beyond the last word.
+    # Unit i ends before word ends[i]; most units are beyond the last word.
     ends = np.minimum(np.cumsum(lengths, axis=1), seq_length)
     begins_unit = np.zeros([batch_size, seq_length + 1], np.bool_)
     np.put_along_axis(begins_unit, ends, True, axis=1)
@@ -247,15 +245,15 @@ def choose_words(word_lengths, units, budget, priority):
       word_lengths: int32 [B, S].
       units: int [B, S], see `unit_numbers`.
       budget: int [B].
-      priority: int64 [B, S], of the unit of each number; the lowest goes first.
+      priority: int64 [B, S], by unit number; the lowest goes first.
 
     Returns:
       bool [B, S], whether the word that begins there is chosen. Fewer tokens than
-      `budget` are chosen only where no other word fits the rest.
+      `budget` are chosen only if no other word fits the rest.
     """
     positions = np.arange(word_lengths.shape[1])
     rank = np.take_along_axis(priority, units, axis=1)
-    # Positions where no word begins are in the order, too; their length is 0.
+    # Positions where no word begins are sorted, too; their length is 0.
     order = np.sort((rank << _POSITION_BITS) + positions, axis=1)
     order &= (1 << _POSITION_BITS) - 1
     taken = _fill(np.take_along_axis(word_lengths, order, axis=1), budget)
@@ -265,10 +263,10 @@ def choose_words(word_lengths, units, budget, priority):
 
 
 def _fill(lengths, budget):
-    """Goes through each row of lengths [B, S] and takes what still fits, bool [B, S].
+    """Takes from each row of lengths [B, S], in order, what still fits; bool [B, S].
 
-    Each round takes all up to the first that does not fit, which is then too long
-    for good; a row of Chinese words needs about three.
+    Each round takes everything before the first length that does not fit, which then
+    never will; a row of Chinese words needs about three rounds.
     """
     taken = np.zeros(lengths.shape, np.bool_)
     rest = budget.copy()

@@ -1,29 +1,86 @@
-"""The names of what a run of data generation writes, after its first output file.
+"""Names of the files that data generation writes, made from its first output file.
 
-out.tfrecord                      the records, or, divided into many files,
-out-00000-of-00128.tfrecord       the first of them
-out.tfrecord.summary.json         what was made, at the end
-out.tfrecord.work                 the working directory, until then
+out.tfrecord                      the records, in one file, or
+out-00000-of-00128.tfrecord       divided into many
+out.tfrecord.summary.json         the summary, written at the end
+out.tfrecord.work                 the working directory, removed at the end
 """
 
 import os
 import re
+from typing import NamedTuple, Tuple
+
+from albert_zh.base import files
+from albert_zh.base.errors import UserError
 
 MAX_OUTPUT_FILES = 99999  # their numbers have five digits
 
 
-def summary_file(name):
-    """Returns the path of the summary, for the first of --output_file."""
-    return name + ".summary.json"
+class Outputs(NamedTuple):
+    """Where a run writes.
+
+    Attributes:
+      name: the first of --output_file; the other names are made from it.
+      records: paths of the record files.
+    """
+
+    name: str
+    records: Tuple[str, ...]
+
+    @property
+    def summary_file(self):
+        """Path of the summary."""
+        return self.name + ".summary.json"
+
+    @property
+    def work_directory(self):
+        """Path of the working directory."""
+        return self.name + ".work"
 
 
-def work_directory(name):
-    """Returns the path of the working directory, for the first of --output_file."""
-    return name + ".work"
+def prepare(names, num_files, input_files, more_files=()):
+    """Chooses where a run writes, and makes the folders.
+
+    Args:
+      names: str, --output_file: paths separated by commas.
+      num_files: int, into how many files one path is divided; None for as many
+        files as there are names.
+      input_files: list of paths that the run reads.
+      more_files: list of further paths that the command writes.
+
+    Returns:
+      `Outputs`.
+
+    Raises:
+      UserError: the names cannot be used, or outputs and inputs overlap.
+    """
+    outputs = _choose(names, num_files)
+    written = list(outputs.records) + [outputs.summary_file] + list(more_files)
+    files.require_separate(names, written, input_files, [outputs.work_directory])
+    files.make_folders(written)
+    return outputs
+
+
+def _choose(names, num_files):
+    """Returns the `Outputs` of --output_file and --num_output_files."""
+    paths = files.split_names(names)
+    if num_files is None:
+        return Outputs(paths[0], tuple(paths))
+    if len(paths) != 1:
+        raise UserError(
+            "--num_output_files divides one --output_file, received {!r}".format(names)
+        )
+    if num_files > MAX_OUTPUT_FILES:
+        raise UserError(
+            "--num_output_files {}: expected at most {}".format(
+                num_files, MAX_OUTPUT_FILES
+            )
+        )
+    return Outputs(paths[0], tuple(divided(paths[0], num_files)))
 
 
 def divided(name, num_files):
-    """Returns the list of names of the files that take the place of one."""
+    """Returns the names of the files that one file is divided into."""
     stem, extension = _parts(name)
     return [
         "{}-{:05d}-of-{:05d}{}".format(stem, number, num_files, extension)
@@ -32,11 +89,11 @@ def divided(name, num_files):
 
 
 def is_of(name, other):
-    """Whether an output file may be one of those that `divided` makes, or the one.
+    """Whether a name is that of an output file or of one that `divided` makes of it.
 
     Args:
-      name: name of the one file, without directory.
-      other: str, anything; with a directory it is none.
+      name: name of the output file, without directory.
+      other: str, any name; one with a directory is not.
     """
     stem, extension = _parts(name)
     pattern = "{}-[0-9]{{5}}-of-[0-9]{{5}}{}".format(*map(re.escape, (stem, extension)))

@@ -1,10 +1,12 @@
-"""Records to read and distributions to look at."""
+"""Shows records, the summary and pictures of the distributions."""
 
 import itertools
 import os
 
 from albert_zh.base import console, files, pictures
 from albert_zh.data import record_format
+
+_MAX_SHOWN_FILES = 4
 
 _TITLES = {
     "sequence_lengths": ("sequence length", "tokens, special ones included"),
@@ -15,15 +17,15 @@ _TITLES = {
 
 
 def show_records(path, tokenizer, number):
-    """Shows the first records of a file readably.
+    """Shows the first records of a file as text.
 
-    `[是->MASK]` is a masked token and what stands in its place. In records that are
-    masked in training a stroke stands before each word.
+    `[是->MASK]` is a masked token and its replacement. In records that are masked in
+    training, `/` precedes each word.
 
     Args:
       path: TFRecord file.
-      tokenizer: the `tokenization.FullTokenizer` it was made with.
-      number: how many records.
+      tokenizer: the `tokenization.FullTokenizer` that the file was made with.
+      number: int, how many records.
     """
     from albert_zh.data import (
         input_pipeline,  # TensorFlow's Example is needed for this alone
@@ -38,7 +40,7 @@ def show_records(path, tokenizer, number):
 
 
 def describe(features, tokenizer):
-    """Says what a record holds.
+    """Describes a record.
 
     Args:
       features: dict of `input_pipeline.decode_example`.
@@ -79,8 +81,26 @@ def describe(features, tokenizer):
     return rows
 
 
+def show_summary(summary, outputs):
+    """Shows the summary of a run and, last, where its files are.
+
+    Args:
+      summary: dict of `run.generate`.
+      outputs: `output_names.Outputs`.
+    """
+    for warning in summary["warnings"]:
+        console.show("warning: {}\n".format(warning))
+    for name, value in summary.items():
+        if not isinstance(value, (list, dict)):
+            console.show("{:<28} {}\n".format(name, value))
+    records = ", ".join(outputs.records)
+    if len(outputs.records) > _MAX_SHOWN_FILES:
+        records = "{} to {}".format(outputs.records[0], outputs.records[-1])
+    console.show("records in {}\nsummary in {}\n".format(records, outputs.summary_file))
+
+
 def picture_files(directory):
-    """Returns the paths of all pictures that `draw_distributions` may write."""
+    """Returns the paths of the pictures that `draw_distributions` may write."""
     return [os.path.join(directory, name + ".png") for name in _TITLES]
 
 
@@ -88,9 +108,8 @@ def draw_distributions(distributions, directory):
     """Draws one picture, `NAME.png`, of each distribution.
 
     Args:
-      distributions: dict of name -> dict of value (str) -> count, as the summary has
-        them.
-      directory: local folder, made where absent.
+      distributions: dict name -> dict value (str) -> count, from the summary.
+      directory: local folder, created if absent.
 
     Returns:
       List of the pictures' paths.

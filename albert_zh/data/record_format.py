@@ -11,15 +11,14 @@ static form has the features that the published BERT and ALBERT scripts read:
   masked_lm_weights     float [max_predictions_per_seq], 1.0 for real predictions
   next_sentence_labels  int64 [1], 0 = A comes before B in the document, 1 = after
 
-The dynamic form leaves the masks to the reader. Its input_ids are the text itself,
-and instead of the three `masked_lm_*` it has
+In the dynamic form the reader draws the masks. Its input_ids are unmasked, and in
+place of the three `masked_lm_*` it has
 
   word_lengths          int64 [max_seq_length], tokens of the word that begins at a
                         position, 0 inside words, at special tokens and padding
 
-A million instances hold a billion numbers, so a whole batch is encoded by NumPy, in
-the bytes that the protocol buffers library would write, and nothing here needs
-TensorFlow.
+A million instances have a billion numbers, so NumPy encodes whole batches. The bytes
+equal those of the protocol buffers library. TensorFlow is not needed.
 """
 
 import functools
@@ -33,8 +32,8 @@ from albert_zh.base import checksums, files
 
 _CHECKSUM_BYTES = 4
 _HEADER_BYTES = 8 + _CHECKSUM_BYTES  # a length and its checksum
-_FRAME_BYTES = _HEADER_BYTES + _CHECKSUM_BYTES  # what a record has around it
-# How much of a file's end is searched for its last record, from few to many.
+_FRAME_BYTES = _HEADER_BYTES + _CHECKSUM_BYTES  # around each record
+# Bytes at the end of a file to search for its last record, tried in this order.
 _TAIL_BYTES = (2**16, 2**20, 2**24)
 
 
@@ -87,7 +86,7 @@ def static_features(batch, masks, swapped):
 
 
 def dynamic_features(batch, swapped):
-    """The same for instances that the reader masks."""
+    """Returns the features of instances that the reader masks, as `static_features`."""
     return dict(
         _input_features(batch, batch.input_ids, swapped),
         word_lengths=batch.word_lengths,
@@ -106,10 +105,10 @@ def _input_features(batch, input_ids, swapped):
 
 
 def encode_batch(features):
-    """Serializes a batch, without any work per number.
+    """Serializes a batch with array operations only.
 
     Args:
-      features: dict of name to array [B, n], bool, float or of integers from 0 on.
+      features: dict of name to array [B, n] of bool, float or non-negative integers.
 
     Returns:
       List of B bytes, each an Example, the same bytes that
@@ -139,9 +138,9 @@ def encode_example(features):
 
 
 def frame(record):
-    """Returns a record (bytes) as it stands in a TFRecord file.
+    """Returns a record (bytes) framed for a TFRecord file.
 
-    That is its length, the length's checksum, the record, its checksum
+    A frame is the length, its checksum, the record, its checksum
     (tensorflow/core/lib/io/record_writer.h).
     """
     return _frame_header(len(record)) + record + _checksum(record)
@@ -152,8 +151,8 @@ def write_records(records, path, syncs_name=True):
 
     Args:
       records: iterable of bytes.
-      path: file, local or remote, replaced where it exists.
-      syncs_name: as of `files.whole`.
+      path: file, local or remote; an existing one is replaced.
+      syncs_name: as in `files.whole`.
 
     Returns:
       `checksums.Checksum` of what was written.
@@ -183,7 +182,7 @@ def read_records(path):
             raise ValueError("the file is empty")
         while header:
             size = struct.unpack("<Q", header[:8].ljust(8, b"\0"))[0]
-            # A damaged length may be any: it must not be asked for.
+            # Checked before that many bytes are read: a damaged length may be huge.
             if header != _frame_header(size):
                 raise ValueError("it is truncated or no TFRecord file")
             record, checksum = file.read(size), file.read(_CHECKSUM_BYTES)
@@ -194,10 +193,9 @@ def read_records(path):
 
 
 def check_end(path):
-    """Makes sure that a TFRecord file ends where a record does.
+    """Checks that a TFRecord file ends at the end of a record.
 
-    Only the end is read: the last record is the one whose length says that it ends
-    there.
+    Only the end of the file is read, and searched for a record that ends there.
 
     Args:
       path: file, local or remote.
@@ -220,7 +218,7 @@ def _ends_with_record(tail):
     num_starts = len(tail) - _FRAME_BYTES + 1
     if num_starts < 1:
         return False
-    # What would be the length where a record began at each of the bytes.
+    # The length, if a record began at each of the bytes.
     lengths = np.ndarray([num_starts], "<u8", tail, strides=(1,))
     starts = np.nonzero(lengths == np.arange(num_starts)[::-1].astype(np.uint64))[0]
     return any(
@@ -262,7 +260,7 @@ def _rows(stream, width):
 
 @functools.lru_cache(maxsize=None)
 def _feature_header(name, is_float, payload_size):
-    """What stands before the numbers of a feature in the message.
+    """Returns the bytes before the numbers of a feature in the message.
 
     Example.features = 1, Features.feature = 1 is a map, so each entry is a message
     of key = 1 and value = 2; Feature.float_list = 2 or int64_list = 3, whose packed

@@ -1,14 +1,14 @@
-"""A run of data generation from beginning to end, or from where it was stopped.
+"""A run of data generation, from the start or from where it was stopped.
 
-Until it is complete, a run lives in a directory of its own, named by a digest of all
-that its records depend on, within the working directory beside its output:
+Until a run is complete, its files are in a directory named by a digest of everything
+that the records depend on. It is inside the working directory, beside the output:
 
-  manifest.json              what it is made from: input, settings, vocabulary
-  shard-00012.json           shard 12 is done; its statistics and checksums
+  manifest.json              the inputs of the run: files, settings, vocabulary
+  shard-00012.json           marks shard 12 as done; its statistics and checksums
   shard-00012-of-00003.part  its records for output file 3
-  output-00003.json          output file 3 is complete; its checksum
+  output-00003.json          marks output file 3 as complete; its checksum
 
-At the end the manifest goes into the summary and the working directory away.
+At the end the manifest is copied into the summary and the directory is removed.
 """
 
 import contextlib
@@ -19,22 +19,24 @@ import json
 import logging
 import os
 import time
+from typing import Any, Dict, List, NamedTuple
 
 from albert_zh.base import checksums, files, json_files
 from albert_zh.base.checksums import Checksum, Expected
 from albert_zh.base.errors import UserError
 from albert_zh.base.progress import ByteProgress
-from albert_zh.data import corpus, output_names, work_directory
+from albert_zh.data import corpus, output_names, segmentation, work_directory
 from albert_zh.data import shards as sharding
 from albert_zh.data.summary import Statistics
 
 _LOGGER = logging.getLogger(__name__)
 
-# Changes when the same settings begin to give other bytes.
+# Increased when the same settings produce other bytes.
 _FORMAT = 2
 
 _ADVICE = "give the same flags and input, another --output_file, or --overwrite"
-_DAMAGED_ADVICE = "give --overwrite to begin anew, or another --output_file"
+_HAS_CHANGED = "{} has changed since it was made; {}"
+_DAMAGED_ADVICE = "give --overwrite to start over, or another --output_file"
 
 _SIZE = {"type": "integer", "minimum": 0}
 _CHECKSUM_SCHEMA = {
@@ -61,7 +63,7 @@ _MANIFEST_SCHEMA = {
     },
     "required": ["input", "output"],
 }
-# What is asked of any file of that name before what it lists may be removed.
+# A summary must match this before the files that it lists are removed.
 _LIST_SCHEMA = {
     "type": "object",
     "properties": {"output_files": {"type": "object"}},
@@ -71,7 +73,7 @@ _SUMMARY_SCHEMA = {
     "type": "object",
     "properties": {
         "output_files": {"type": "object", "additionalProperties": _SIZE},
-        # Not in the summaries of earlier versions.
+        # Absent from summaries of earlier versions.
         "output_crc32c": {"type": "object", "additionalProperties": _SIZE},
         "manifest": _MANIFEST_SCHEMA,
         "warnings": {"type": "array", "items": {"type": "string"}},
@@ -96,38 +98,83 @@ _SUMMARY_SCHEMA = {
 }
 
 
-def run(job, paths, shard_bytes, settings, engine, name, overwrite):
-    """Makes all output files, going on where the same run was stopped.
+class Plan(NamedTuple):
+    """A run of data generation.
+
+    Attributes:
+      job: `sharding.Job`; its working directory is the one of `outputs`.
+      input_files: list of paths.
+      shard_bytes: int, see `sharding.plan_shards`.
+      settings: dict that `json` can write: everything, besides the content of the
+        input files, that the records depend on (see `settings_of`).
+      outputs: `output_names.Outputs`.
+    """
+
+    job: sharding.Job
+    input_files: List[str]
+    shard_bytes: int
+    settings: Dict[str, Any]
+    outputs: output_names.Outputs
+
+
+def settings_of(job, vocab_size):
+    """Returns what the records of a `sharding.Job` depend on, besides the input.
 
     Args:
-      job: `sharding.Job`; its working directory is the common one.
-      paths: list of input files.
-      shard_bytes: int, see `sharding.plan_shards`.
-      settings: dict that `json` can write; what, besides the content of the input
-        files, the output depends on.
-      engine: an engine of `engines`.
-      name: the first of --output_file, after which the rest is called.
-      overwrite: bool, whether to remove what earlier runs have left and begin anew.
+      job: `sharding.Job`.
+      vocab_size: int, entries of its vocabulary.
 
     Returns:
-      dict, the summary; that of the earlier run where it has made everything.
+      dict that `json` can write.
 
     Raises:
-      UserError: the input cannot be used or has changed meanwhile, the output cannot
-        be written, what is there is of another run, or another run is at work.
+      UserError: the segmenter is not installed.
+    """
+    text, segmenter, masks = job.text, job.text.segmenter, job.settings.masks
+    settings = {
+        "do_lower_case": text.do_lower_case,
+        "normalize_punctuation": text.normalize_punctuation,
+        "max_seq_length": job.settings.max_seq_length,
+        "masking": "dynamic" if masks is None else "static",
+        "short_seq_prob": job.settings.short_seq_prob,
+        "dupe_factor": job.settings.dupe_factor,
+        "random_seed": job.random_seed,
+    }
+    settings.update({} if masks is None else masks._asdict())
+    settings["vocabulary_sha256"] = hashlib.sha256(text.vocabulary).hexdigest()
+    settings["vocab_size"] = vocab_size
+    settings["segmenter"] = (
+        segmentation.segmenter_version(segmenter) if segmenter else segmenter
+    )
+    return settings
+
+
+def generate(plan, engine, overwrite=False):
+    """Makes all output files, or resumes the same run where it was stopped.
+
+    Args:
+      plan: `Plan`.
+      engine: an engine of `engines`.
+      overwrite: bool, whether to remove what earlier runs left and start over.
+
+    Returns:
+      dict, the summary; the earlier run's if it was complete.
+
+    Raises:
+      UserError: the input cannot be used or changes during the run, the output cannot
+        be written, files of another run are there, or another run is active.
     """
     started = time.time()
+    for warning in Statistics(plan.job.settings).warnings():
+        _LOGGER.warning("%s", warning)
+    job, paths, summary_file = plan.job, plan.input_files, plan.outputs.summary_file
     stamps = list(map(files.stamp, paths))
-    manifest = dict(settings, format=_FORMAT, shard_bytes=shard_bytes)
-    manifest["output"] = _relative(job.output_files)
-    manifest["input"] = [
-        {"path": path, "bytes": stamp.size} for path, stamp in zip(paths, stamps)
-    ]
-    root, summary_file = job.work_directory, output_names.summary_file(name)
+    manifest = _manifest(plan, stamps)
+    root = job.work_directory
     with work_directory.hold(root):
         if overwrite:
-            _remove_earlier(job, name)
-        # What is wrong is said before the input is read.
+            _remove_earlier(job, plan.outputs)
+        # Errors that need no input are reported before the input is read.
         _find_earlier(job, manifest, summary_file)
         files.remove_leftovers(summary_file, *job.output_files)
         contents = _fingerprints(manifest, stamps, engine)
@@ -137,24 +184,35 @@ def run(job, paths, shard_bytes, settings, engine, name, overwrite):
             work_directory.clear(root)
             return finished
         job = _open_work(job, manifest)
-        shards = sharding.plan_shards(paths, contents, shard_bytes)
+        shards = sharding.plan_shards(paths, contents, plan.shard_bytes)
         statistics, made = _make_all(job, shards, paths, stamps, engine)
         summary = _summary(statistics, manifest, made, started)
-        text = json.dumps(summary, indent=2, ensure_ascii=False)
-        files.write_text(text + "\n", summary_file)
+        json_files.write(summary, summary_file)
         work_directory.clear(root)
     return summary
 
 
+def _manifest(plan, stamps):
+    """Returns the dict that says what a run is made from, checksums excepted."""
+    manifest = dict(plan.settings, format=_FORMAT, shard_bytes=plan.shard_bytes)
+    manifest["output"] = _relative(plan.job.output_files)
+    manifest["input"] = [
+        {"path": path, "bytes": stamp.size}
+        for path, stamp in zip(plan.input_files, stamps)
+    ]
+    return manifest
+
+
 def _make_all(job, shards, paths, stamps, engine):
     """Makes all shards and output files; returns `Statistics` and `Checksum`s."""
-    with _kept_if_of_use(job, shards, paths, stamps):
+    with _kept_if_usable(job, shards, paths, stamps):
         statistics, outputs = _make_shards(job, shards, engine)
     try:
         corpus.require_unchanged(paths, stamps)
         _require_records(job, statistics, outputs, paths)
     except UserError:
-        work_directory.clear(os.path.dirname(job.work_directory))  # it is of no use
+        # What is done cannot be used for any other run.
+        work_directory.clear(os.path.dirname(job.work_directory))
         raise
     return statistics, _merge_outputs(job, outputs, engine)
 
@@ -166,7 +224,7 @@ def _summary(statistics, manifest, made, started):
       statistics: `Statistics` of all shards.
       manifest: dict, what the run is made from.
       made: list of the output files' `Checksum`s.
-      started: time of the beginning.
+      started: start time, from `time.time`.
     """
     summary = statistics.summary()
     summary["seconds"] = round(time.time() - started, 1)
@@ -178,17 +236,17 @@ def _summary(statistics, manifest, made, started):
 
 
 def difference(old, new):
-    """Says in what one manifest differs from another, or returns None.
+    """Describes the first difference between two manifests, or returns None.
 
-    The names of the input files may differ, not their content; checksums count where
-    both have them.
+    Input files are compared by content; their names may differ. Checksums are
+    compared where both manifests have them.
     """
     for old_file, new_file in itertools.zip_longest(old["input"], new["input"]):
         if old_file is None or new_file is None:
             return "{} input files, not {}".format(len(old["input"]), len(new["input"]))
         for key in set(old_file) & set(new_file) - {"path"}:
             if old_file[key] != new_file[key]:
-                return "another content of {} ({} {}, now {})".format(
+                return "other content in {} ({} {}, now {})".format(
                     new_file["path"], key, old_file[key], new_file[key]
                 )
     for key in sorted(set(old) | set(new)):
@@ -198,13 +256,13 @@ def difference(old, new):
 
 
 def _relative(paths):
-    """The output files as seen from the first one's folder, which may be moved."""
+    """Returns paths relative to the first one's folder, so that it can be moved."""
     folder = os.path.dirname(paths[0])
     return [os.path.relpath(path, folder) for path in paths]
 
 
 def _fingerprints(manifest, stamps, engine):
-    """Reads the input once, and notes its checksums in the manifest.
+    """Reads the input once and adds its checksums to the manifest.
 
     Returns:
       List of the files' `checksums.Content`s.
@@ -214,7 +272,7 @@ def _fingerprints(manifest, stamps, engine):
     """
     total = sum(stamp.size for stamp in stamps)
     paths = [entry["path"] for entry in manifest["input"]]
-    _LOGGER.info("reading %.1f MB once, for the checksums", total / 1e6)
+    _LOGGER.info("reading %.1f MB of input to compute checksums", total / 1e6)
     with ByteProgress(total) as progress:
         found = engine.run(checksums.fingerprint, paths, progress.update)
     for entry, (sha256, content) in zip(manifest["input"], found):
@@ -224,23 +282,23 @@ def _fingerprints(manifest, stamps, engine):
     return [content for _, content in found]
 
 
-def _remove_earlier(job, name):
-    """Removes unfinished runs, a finished one's output and its summary.
+def _remove_earlier(job, outputs):
+    """Removes unfinished runs, and the output and summary of a finished one.
 
     Raises:
-      UserError: something of that is not this command's to remove; then nothing is.
+      UserError: one of the files may not be this command's; nothing is removed then.
     """
-    summary_file = output_names.summary_file(name)
+    summary_file = outputs.summary_file
     folder = os.path.dirname(job.output_files[0])
-    own, base = set(_relative(job.output_files)), os.path.basename(name)
+    own, base = set(_relative(job.output_files)), os.path.basename(outputs.name)
     listed = _listed(summary_file)
     for other in listed:
         path = os.path.join(folder, other)
         if other in own or output_names.is_of(base, other) or not files.lexists(path):
             continue
         raise UserError(
-            "{} lists {!r}, which is no output file of this command, so that nothing "
-            "is removed; name it in --output_file too, or remove it or the summary by "
+            "{} lists {!r}, which is no output file of this command; nothing was "
+            "removed; name it in --output_file too, or remove it or the summary by "
             "hand".format(summary_file, other)
         )
     old = [os.path.join(folder, other) for other in listed]
@@ -260,25 +318,25 @@ def _remove_earlier(job, name):
 
 
 def _listed(summary_file):
-    """Returns the names of output files that a summary lists, whatever they are."""
+    """Returns the names of output files that a summary lists, unchecked."""
     if not files.exists(summary_file):
         return []
     try:
         summary = json_files.read(summary_file, _LIST_SCHEMA, "it is removed")
     except UserError as error:
-        _LOGGER.warning("%s; output files of another division may be left", error)
+        _LOGGER.warning("%s; output files with other numbers may remain", error)
         return []
     return list(summary["output_files"])
 
 
 def _find_earlier(job, manifest, summary_file):
-    """Looks at what earlier runs have left.
+    """Checks the files of earlier runs.
 
     Returns:
-      dict, the summary of the same run where it is complete, else None.
+      dict, the summary of the same run if it is complete, else None.
 
     Raises:
-      UserError: there is something of another run, or what is there is damaged.
+      UserError: files of another run are there, or files are damaged.
     """
     root = job.work_directory
     for path in work_directory.runs(root):
@@ -287,20 +345,22 @@ def _find_earlier(job, manifest, summary_file):
             held = json_files.read(path, _MANIFEST_SCHEMA, _DAMAGED_ADVICE)
             found = difference(held, manifest)
             if found:
-                raise UserError("{} was begun with {}; {}".format(root, found, _ADVICE))
+                raise UserError(
+                    "{} was started with {}; {}".format(root, found, _ADVICE)
+                )
             return None
     present = [path for path in job.output_files if files.lexists(path)]
     if not files.exists(summary_file):
         if present:
             raise UserError(
-                "{} is there already, without a summary; {}".format(present[0], _ADVICE)
+                "{} exists already, without a summary; {}".format(present[0], _ADVICE)
             )
         return None
     summary = json_files.read(summary_file, _SUMMARY_SCHEMA, _DAMAGED_ADVICE)
     found = difference(summary["manifest"], manifest)
     if found:
         raise UserError(
-            "{} is of a run with {}; {}".format(summary_file, found, _ADVICE)
+            "{} is from a run with {}; {}".format(summary_file, found, _ADVICE)
         )
     if not present:
         return None
@@ -308,21 +368,23 @@ def _find_earlier(job, manifest, summary_file):
         if not files.exists(path) or files.size(path) != summary["output_files"].get(
             name
         ):
-            raise UserError("{} is not as it was made; {}".format(path, _ADVICE))
+            raise UserError(
+                "{} has changed since it was made; {}".format(path, _ADVICE)
+            )
     return summary
 
 
 def _require_as_made(job, summary, engine):
-    """Holds the files of a finished run, whose sizes are right, against checksums.
+    """Checks the files of a finished run, whose sizes are right, by checksum.
 
     Raises:
-      UserError: one has another content.
+      UserError: the content of a file has changed.
     """
     known = summary.get("output_crc32c")
     if known is None:
         _LOGGER.info(
-            "all output files are there: the same command has made them, as far as "
-            "their sizes tell; its summary has no checksums yet"
+            "all output files exist and have the right sizes; an earlier version of "
+            "the same command made them, whose summary has no checksums"
         )
         return
     expected = [
@@ -332,24 +394,24 @@ def _require_as_made(job, summary, engine):
     wrong = _not_as_expected(expected, engine)
     if wrong:
         path = expected[wrong[0]].paths[0]
-        raise UserError("{} is not as it was made; {}".format(path, _ADVICE))
-    _LOGGER.info("all output files are there: the same command has made them")
+        raise UserError(_HAS_CHANGED.format(path, _ADVICE))
+    _LOGGER.info("all output files exist already, made by the same command")
 
 
 def _not_as_expected(expected, engine):
-    """Reads files; returns the places of those `Expected` that do not hold."""
+    """Reads files; returns the indices of the `Expected` that are not met."""
     if not expected:
         return []
     total = sum(checksum.size for item in expected for checksum in item.checksums)
-    _LOGGER.info("reading %.1f MB that are there, for the checksums", total / 1e6)
+    _LOGGER.info("reading %.1f MB of earlier output to verify it", total / 1e6)
     with ByteProgress(total) as progress:
         found = engine.run(checksums.are_as_expected, expected, progress.update)
     return [place for place, is_right in enumerate(found) if not is_right]
 
 
 def _open_work(job, manifest):
-    """Makes the run's own directory, or goes on with it; returns the `Job` in it."""
-    # The names of the input files may change.
+    """Makes or reopens the run's own directory; returns the `Job` that uses it."""
+    # By content: the names of the input files may change.
     content = dict(manifest, input=[entry["sha256"] for entry in manifest["input"]])
     text = json.dumps(content, sort_keys=True)
     digest = hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
@@ -358,10 +420,9 @@ def _open_work(job, manifest):
     work_directory.remove_temporary(job.work_directory)
     path = os.path.join(job.work_directory, work_directory.MANIFEST)
     if files.exists(path):
-        _LOGGER.info("going on with %s", job.work_directory)
+        _LOGGER.info("resuming %s", job.work_directory)
     else:
-        text = json.dumps(manifest, indent=2, ensure_ascii=False)
-        files.write_text(text + "\n", path)
+        json_files.write(manifest, path)
     return job
 
 
@@ -372,11 +433,11 @@ def _make_shards(job, shards, engine):
       (`Statistics`, list of `sharding.Output`), of all shards.
 
     Raises:
-      UserError: a shard cannot be made, or an output file is not as it was made.
+      UserError: a shard cannot be made, or an output file has changed.
     """
     made = _find_shards(job, shards, _missing_outputs(job, engine), engine)
     todo = [shard for shard in shards if made[shard.number] is None]
-    _LOGGER.info("%d of %d shards are to be made", len(todo), len(shards))
+    _LOGGER.info("%d of %d shards to do", len(todo), len(shards))
     total, left = (sum(s.num_bytes for s in some) for some in (shards, todo))
     with ByteProgress(total, total - left) as progress:
         make = functools.partial(sharding.make_shard, job)
@@ -411,23 +472,25 @@ def _missing_outputs(job, engine):
             expected.append(Expected((path,), (checksum,)))
     for place in _not_as_expected(expected, engine):
         raise UserError(
-            "{} is not as it was made; move it away and give the same command again, "
-            "or give --overwrite".format(expected[place].paths[0])
+            _HAS_CHANGED.format(
+                expected[place].paths[0],
+                "move it away and rerun the same command, or give --overwrite",
+            )
         )
     return missing
 
 
 def _find_shards(job, shards, outputs, engine):
-    """Finds the shards that are done: of the same input, their parts as they were made.
+    """Finds the shards that are done, whose input and parts have not changed.
 
     Args:
       job: `sharding.Job`.
       shards: list of all `sharding.Shard`s.
-      outputs: list of the numbers of the output files that parts are needed for.
+      outputs: list of int, the output files that still need their parts.
       engine: an engine of `engines`.
 
     Returns:
-      List of the content of every shard's mark, None where it is to be made.
+      List of the content of every shard's mark, None for a shard still to do.
     """
     schema = sharding.mark_schema(job)
     made = [_read_mark(job.shard_mark(shard.number), schema) for shard in shards]
@@ -447,21 +510,21 @@ def _find_shards(job, shards, outputs, engine):
 
 
 def _read_mark(path, schema):
-    """Returns the content of a mark; None where it is absent or damaged."""
+    """Returns the content of a mark; None if it is absent or damaged."""
     if not files.exists(path):
         return None
     try:
-        return json_files.read(path, schema, "it is made anew")
+        return json_files.read(path, schema, "it is replaced")
     except UserError as error:
         _LOGGER.warning("%s", error)
         return None
 
 
 @contextlib.contextmanager
-def _kept_if_of_use(job, shards, paths, stamps):
-    """After a failure keeps what is done, and says so, or leaves nothing behind.
+def _kept_if_usable(job, shards, paths, stamps):
+    """After an error in the block, keeps finished shards if a rerun can use them.
 
-    What is done is of no use where the input has changed.
+    A rerun cannot use them if the input has changed; then everything is removed.
     """
     try:
         yield
@@ -473,19 +536,18 @@ def _kept_if_of_use(job, shards, paths, stamps):
                 work_directory.clear(root)
             else:
                 _LOGGER.info(
-                    "%d of %d shards are done, in %s; with the same input and settings "
-                    "they need not be made again",
+                    "%d of %d shards are done, in %s; rerun the same command to resume",
                     done,
                     len(shards),
                     root,
                 )
         except UserError as error:
-            _LOGGER.warning("%s", error)  # the first one is the one to be seen
+            _LOGGER.warning("%s", error)  # the first error is the one to raise
         raise
 
 
 def _require_records(job, statistics, outputs, paths):
-    """Raises `UserError` where an output file would be empty."""
+    """Raises `UserError` if an output file would be empty."""
     if not statistics.num_sentences:
         raise UserError(corpus.no_sentence_in(paths))
     sizes = [sum(part.size for part in output.parts) for output in outputs]
@@ -501,13 +563,13 @@ def _require_records(job, statistics, outputs, paths):
 
 
 def _merge_outputs(job, outputs, engine):
-    """Puts those output files together that are not complete yet.
+    """Assembles the output files that are not complete yet.
 
     Returns:
       List of the `Checksum`s of all output files.
     """
     todo = [item for item in outputs if not files.exists(job.output_mark(item.number))]
-    _LOGGER.info("putting %d output files together", len(todo))
+    _LOGGER.info("assembling %d output files", len(todo))
     total = sum(part.size for output in todo for part in output.parts)
     with ByteProgress(total) as progress:
         merge = functools.partial(sharding.merge_output, job)

@@ -1,9 +1,9 @@
 """Which tokens begin a word: the units that whole-word masking keeps together.
 
-A segmenter cuts the text itself into words; tokens are aligned with them by their
-character offsets, never by comparing strings, so a word may be of any length and
-may hold any mixture of scripts. Published whole-word masking for Chinese marks
-characters with `##` instead and loses words over three characters.
+A segmenter cuts the text into words. Tokens are aligned with the words by character
+offsets, not by comparing strings, so words may have any length and mix scripts. The
+published whole-word masking for Chinese marks characters with `##` instead and loses
+words of more than three characters.
 """
 
 import importlib
@@ -16,13 +16,41 @@ from albert_zh.base.errors import UserError
 SEGMENTERS = ("jieba", "rjieba")
 
 
+def choose(segmenter, whole_words, non_chinese):
+    """Returns the segmenter that flags ask for.
+
+    Args:
+      segmenter: one of `SEGMENTERS`, or None where --segmenter is absent.
+      whole_words: bool, --do_whole_word_mask.
+      non_chinese: bool, --non_chinese.
+
+    Returns:
+      One of `SEGMENTERS`; "" for the tokenizer's own words; None for single tokens.
+
+    Raises:
+      UserError: one of the flags has no effect with the others.
+    """
+    if non_chinese and not whole_words:
+        raise UserError(
+            "--non_chinese has no effect without --do_whole_word_mask; remove it"
+        )
+    if whole_words and not non_chinese:
+        return segmenter or "jieba"
+    if segmenter:
+        raise UserError(
+            "--segmenter has no effect with --non_chinese or without "
+            "--do_whole_word_mask; remove it"
+        )
+    return "" if whole_words else None
+
+
 class WordBoundaries:
     """Finds the tokens that begin a word.
 
     Args:
       segment: function from str to list of str, words whose concatenation is the
-        text; None leaves the words to the tokenizer's own marks (for languages
-        written with spaces).
+        text; None to use the tokenizer's own marks (for languages written with
+        spaces).
       sentencepiece: bool, whether tokens are SentencePiece pieces or WordPiece
         tokens.
     """
@@ -45,8 +73,8 @@ class WordBoundaries:
                 lengths.extend(map(len, self._segment(sentence)))
             starts = align(lengths, tokens.starts, tokens.ends)
             if not self._sentencepiece:
-                # A Latin word cut into pieces is one word even where the
-                # segmenter, which knows no accents, divides it.
+                # Pieces of a Latin word stay one word even if the segmenter, which
+                # does not know accents, divides it.
                 starts &= tokens.begins_word
         first_tokens = np.cumsum(tokens.counts) - tokens.counts
         starts[first_tokens[tokens.counts > 0]] = True
@@ -54,17 +82,17 @@ class WordBoundaries:
 
 
 def align(word_lengths, starts, ends):
-    """Marks the tokens between which a word boundary lies.
+    """Marks the tokens that begin a word.
 
-    Token i begins a word when its first character belongs to another word than the
-    last character of token i - 1. A token that spans several words therefore joins
-    them, and several tokens from one character stay together.
+    Token i begins a word if its first character is in another word than the last
+    character of token i - 1. A token that spans several words therefore joins them,
+    and several tokens of one character stay together.
 
     >>> align([2, 1], np.array([0, 1, 2]), np.array([1, 2, 3]))  # 使用 模
     array([ True, False,  True])
 
     Args:
-      word_lengths: list of int, characters of the words, which make up the text.
+      word_lengths: list of int, characters of each word; they sum to the text's.
       starts, ends: int64 [num_tokens], character offsets of the tokens.
 
     Returns:
@@ -74,7 +102,7 @@ def align(word_lengths, starts, ends):
     if not word_lengths:
         return is_start
     word_of_character = np.repeat(np.arange(len(word_lengths)), word_lengths)
-    # A piece for the mere beginning of a word can be empty and lie at the end.
+    # A piece that is only the mark of a word's begin is empty and may be at the end.
     first = np.minimum(starts, len(word_of_character) - 1)
     last = np.maximum(first, ends - 1)
     is_start[1:] = word_of_character[first[1:]] != word_of_character[last[:-1]]
@@ -84,11 +112,11 @@ def align(word_lengths, starts, ends):
 def load_segmenter(name):
     """Returns a segmenter of `SEGMENTERS`, a function from str to list of str.
 
-    jieba works in its accurate mode. The segmenter is private: other users of jieba
-    in the process neither change it nor are changed. Its dictionary is built from
-    the package's own file, which takes as long (0.6 s) as reading the cache jieba
-    keeps in the shared temporary folder, and cannot pick up a stale or unwritable
-    one. rjieba is the same dictionary and model in Rust.
+    jieba runs in its accurate mode, as a private instance that shares no state with
+    other users of jieba in the process. Its dictionary is built from the package's
+    file, which takes as long (0.6 s) as reading jieba's cache in the shared temporary
+    folder and avoids a stale or unwritable cache. rjieba has the same dictionary and
+    model in Rust.
 
     Raises:
       UserError: it is not installed.
@@ -103,7 +131,7 @@ def load_segmenter(name):
 
 
 def segmenter_version(name):
-    """Returns name and version of a segmenter: other versions, other words.
+    """Returns name and version of a segmenter; words may differ between versions.
 
     Raises:
       UserError: it is not installed.

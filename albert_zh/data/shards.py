@@ -1,71 +1,58 @@
 """The tasks of data generation: shards of text -> parts -> output files.
 
-The input is divided into shards of about `shard_bytes`, byte ranges between
-documents. Every shard is a task of its own with its own random generator, seeded by
-the run's seed and the shard's number: it draws all its instances, shuffles them, and
-writes an equal part of them for every output file. When all shards are done, each
-output file is put together from its parts, in an order of its own. So the bytes
-depend on the input, the settings and the seed, not on who makes which shard or when.
+The input is divided between documents into shards of about `shard_bytes`. One task
+makes one shard, with a random generator seeded by the run's seed and the shard's
+number: it draws the shard's instances, shuffles them, and writes an equal part for
+each output file. When all shards are done, each output file is assembled from its
+parts, in an order of its own. The bytes therefore depend on the input, the settings
+and the seed, not on which worker makes which shard, or when.
 
-A task writes files that appear whole or not at all, its mark last: it can be repeated,
-also at the same time as itself. A mark says of what bytes of the input the parts were
-made, and what their own checksums are: parts that are no longer so do not count.
-`generation_run` runs the tasks.
+A task can be repeated, even concurrently: its files appear whole or not at all, and
+its mark is written last. The mark records checksums of the shard's input and of its
+parts, so that changed input or parts are noticed. `run` schedules the tasks.
 """
 
-import functools
 import itertools
 import json
 import os
-from typing import NamedTuple, Optional, Tuple
+from typing import NamedTuple, Tuple
 
 import numpy as np
 
-import tokenization
 from albert_zh.base import checksums, files
 from albert_zh.base.checksums import Checksum
 from albert_zh.base.errors import UserError
-from albert_zh.data import corpus, instances, masking, record_format, segmentation
+from albert_zh.data import corpus, instances, masking, record_format, text_tools
 from albert_zh.data.summary import Statistics
 
 
 class Job(NamedTuple):
-    """Everything a task must know; it goes to other processes and machines.
+    """Everything a task needs; picklable, for other processes and machines.
 
     Attributes:
       settings: `instances.Settings`.
-      vocabulary: bytes of the WordPiece vocabulary or SentencePiece model.
-      sentencepiece: bool, which of the two it is.
-      do_lower_case, normalize_punctuation: as `tokenization.FullTokenizer` has them.
-      segmenter: one of `segmentation.SEGMENTERS`; "" for the tokenizer's own words;
-        None to mask single tokens.
-      encoding_errors: as `corpus.read_range` has it.
+      text: `text_tools.TextSettings`.
       random_seed: int.
-      output_files: paths.
+      output_files: tuple of paths.
       work_directory: path.
     """
 
     settings: instances.Settings
-    vocabulary: bytes
-    sentencepiece: bool
-    do_lower_case: bool
-    normalize_punctuation: bool
-    segmenter: Optional[str]
-    encoding_errors: str
+    text: text_tools.TextSettings
     random_seed: int
     output_files: Tuple[str, ...]
     work_directory: str
 
     def shard_mark(self, shard):
-        """The file that says a shard is done."""
+        """Path of the file that marks a shard as done."""
         return self._path("shard-{:05d}.json", shard)
 
     def output_mark(self, output):
-        """The file that says an output file is complete."""
+        """Path of the file that marks an output file as complete."""
         return self._path("output-{:05d}.json", output)
 
     def part(self, shard, output):
-        """The records of a shard for an output file."""
+        """Path of a shard's records for one output file."""
         return self._path("shard-{:05d}-of-{:05d}.part", shard, output)
 
     def _path(self, pattern, *numbers):
@@ -76,13 +63,13 @@ class Shard(NamedTuple):
     """A part of the input.
 
     Attributes:
-      number: int, from 0 over all files.
+      number: int, counted from 0 over all files.
       path: the file.
-      begin, end: int, bytes; the shard's documents begin at the first border between
-        documents from `begin` on and end at the first from `end` on, which may lie
-        beyond the file.
-      num_bytes: int, bytes of the file between the two.
-      content: `checksums.Content` of all that the documents depend on.
+      begin, end: int, byte offsets; the shard has the documents from the first
+        document boundary at or after `begin` to the first at or after `end`, which
+        may be beyond the file.
+      num_bytes: int, bytes of the file between `begin` and `end`.
+      content: `checksums.Content` of all bytes that the documents depend on.
     """
 
     number: int
@@ -99,11 +86,11 @@ class Shard(NamedTuple):
 
 
 class Output(NamedTuple):
-    """An output file to be put together.
+    """An output file to assemble.
 
     Attributes:
       number: int, its place among the output files.
-      parts: by shard, the `Checksum` of its part for this file.
+      parts: the `Checksum` of each shard's part for this file.
     """
 
     number: int
@@ -113,45 +100,8 @@ class Output(NamedTuple):
         return "output file {}".format(self.number)
 
 
-class Tools(NamedTuple):
-    """What a process loads once for all its tasks."""
-
-    tokenizer: tokenization.FullTokenizer
-    word_boundaries: Optional[segmentation.WordBoundaries]
-    vocabulary: instances.Vocabulary
-
-
-@functools.lru_cache(maxsize=1)
-def load_tools(job):
-    """Loads tokenizer, segmenter and vocabulary of a `Job`.
-
-    Returns:
-      `Tools`.
-
-    Raises:
-      ValueError: the vocabulary cannot be used.
-      ImportError, UserError: a package is missing.
-    """
-    with files.temporary_directory() as directory:
-        path = os.path.join(directory, "vocabulary")
-        with files.writing(path), open(path, "wb") as file:
-            file.write(job.vocabulary)
-        tokenizer = tokenization.FullTokenizer(
-            None if job.sentencepiece else path,
-            job.do_lower_case,
-            spm_model_file=path if job.sentencepiece else None,
-            normalize_punctuation=job.normalize_punctuation,
-        )
-    boundaries = None
-    if job.segmenter is not None:
-        segment = segmentation.load_segmenter(job.segmenter) if job.segmenter else None
-        boundaries = segmentation.WordBoundaries(segment, job.sentencepiece)
-    vocabulary = instances.Vocabulary.from_tokenizer(tokenizer)
-    return Tools(tokenizer, boundaries, vocabulary)
-
-
 def plan_shards(paths, contents, shard_bytes):
-    """Divides files into shards, without reading them.
+    """Divides files into shards without reading them.
 
     Args:
       paths: list of files.
@@ -178,7 +128,7 @@ def make_shard(job, shard, report):
     Args:
       job: `Job`.
       shard: `Shard`.
-      report: function that is told of bytes that have been done.
+      report: function called with the number of bytes just processed.
 
     Returns:
       dict, the content of the shard's mark (see `mark_schema`).
@@ -188,7 +138,7 @@ def make_shard(job, shard, report):
         written.
     """
     statistics = Statistics(job.settings)
-    tools = load_tools(job)
+    tools = text_tools.load(job.text)
     text, num_empty = instances.tokenize(
         _read_shard(job, shard, statistics, report),
         tools.tokenizer,
@@ -204,7 +154,7 @@ def make_shard(job, shard, report):
     bounds = np.arange(num_outputs + 1) * len(pairs.swapped) // num_outputs
     written = [None] * num_outputs
     for place, size in enumerate(np.diff(bounds).tolist()):
-        # In turn, so that small shards together fill all output files.
+        # Rotated, so that small shards together fill all output files.
         output = (place + shard.number) % num_outputs
         part = itertools.islice(records, size)
         path = job.part(shard.number, output)
@@ -225,10 +175,10 @@ def make_shard(job, shard, report):
 def mark_schema(job):
     """Returns the JSON Schema of a shard's mark, a dict.
 
-    That is the dict of `Statistics.to_dict`, the checksums of the input's blocks
+    A mark has the dict of `Statistics.to_dict`, the checksums of the input's blocks
     (`Shard.content`), and size and checksum of the part for each output file.
     """
-    # A histogram of another length, or a number beyond int64, could not be added up.
+    # Histograms of other lengths, or numbers beyond int64, could not be added up.
     count = {"type": "integer", "minimum": 0, "maximum": 2**53}
 
     def numbers(length):
@@ -251,14 +201,14 @@ def mark_schema(job):
 
 
 def make_records(text, pairs, settings, vocabulary, statistics, rng):
-    """Makes the records of pairs, in their order.
+    """Makes the records of pairs, in the same order.
 
     Args:
       text: `instances.TokenizedText`.
       pairs: `instances.Pairs`.
       settings: `instances.Settings`.
       vocabulary: `instances.Vocabulary`.
-      statistics: `Statistics`, which is told of the masks.
+      statistics: `Statistics`, which counts the masks.
       rng: `np.random.RandomState`.
 
     Yields:
@@ -287,7 +237,7 @@ def make_records(text, pairs, settings, vocabulary, statistics, rng):
 
 
 def merge_output(job, output, report):
-    """Puts one output file together from its parts, and removes them.
+    """Assembles one output file from its parts, and removes them.
 
     Args:
       job: `Job`.
@@ -295,13 +245,13 @@ def merge_output(job, output, report):
       report: as in `make_shard`.
 
     Raises:
-      UserError: a part cannot be read or is not as it was made, the output cannot be
-        written, or something else has its name.
+      UserError: a part cannot be read or has changed, the output cannot be written,
+        or another file has its name.
     """
     mark = job.output_mark(output.number)
     if files.exists(mark):
         return
-    # Another stretch of the corpus comes first in every file.
+    # Each file starts with another part of the corpus.
     rng = np.random.RandomState([job.random_seed, output.number, 1])
     parts = [
         (job.part(shard, output.number), output.parts[shard])
@@ -314,7 +264,7 @@ def merge_output(job, output, report):
         else:
             made = _write_output(job, path, parts, report)
     except UserError:
-        # Another try at the same task may have been faster, parts and all.
+        # A concurrent run of the same task may have finished and removed the parts.
         if not files.exists(mark):
             raise
         return
@@ -325,7 +275,7 @@ def merge_output(job, output, report):
 
 def _write_output(job, path, parts, report):
     """Writes an output file; returns its `Checksum`."""
-    # In the working directory, which goes away, if that is on the same disk.
+    # In the working directory, which is removed later, if that is on the same disk.
     is_near = os.path.dirname(path) == os.path.dirname(
         os.path.dirname(job.work_directory)
     )
@@ -339,27 +289,28 @@ def _write_output(job, path, parts, report):
 
 
 def _require_made_of(path, parts):
-    """Returns the `Checksum` of a file that a run wrote just before it was stopped.
+    """Returns the `Checksum` of a file written just before a run was stopped.
 
     Raises:
-      UserError: the file is not made of these parts.
+      UserError: the file does not consist of these parts.
     """
     made = checksums.NOTHING
     for block in _checked_blocks(parts):
         made = made.extended(block)
     if checksums.of_file(path, lambda num_bytes: None) != made:
         raise UserError(
-            "{} is there already, and this run has not made it; move it away and give "
-            "the same command again, or give another --output_file".format(path)
+            "{} exists already and is not from this run; move it away and rerun the "
+            "same command, or give another --output_file".format(path)
         )
     return made
 
 
 def _checked_blocks(parts):
-    """Yields the bytes of all parts: pairs of a path and its `Checksum`.
+    """Yields the bytes of all parts, which are pairs (path, `Checksum`).
 
     Raises:
-      UserError: a part cannot be read, or is found at its end to be another.
+      UserError: a part cannot be read, or its bytes, all yielded by then, have
+        another checksum.
     """
     for path, expected in parts:
         found = checksums.NOTHING
@@ -368,8 +319,8 @@ def _checked_blocks(parts):
             yield block
         if found != expected:
             raise UserError(
-                "{} is not as it was made; give the same command again, which makes it "
-                "anew".format(path)
+                "{} has changed since it was made; rerun the same command to make it "
+                "again".format(path)
             )
 
 
@@ -381,7 +332,9 @@ def _read_shard(job, shard, statistics, report):
     end, _ = corpus.document_boundary(path, shard.end, limit, content)
     if is_inside and begin < end:
         statistics.add_cut_document()
-    for document in corpus.read_range(path, begin, end, job.encoding_errors, content):
+    for document in corpus.read_range(
+        path, begin, end, job.text.encoding_errors, content
+    ):
         statistics.add_document(document)
         yield document.sentences
         report(document.num_bytes)

@@ -1,4 +1,4 @@
-"""What a run of data generation made: counts, shares, distributions, warnings."""
+"""Statistics of data generation: counts, shares, distributions, warnings."""
 
 import collections
 
@@ -11,7 +11,7 @@ _UNK_BINS = 100  # of the share of [UNK] in a document, in percent
 
 
 class Statistics:
-    """Counts what went into the records of a shard and what came out.
+    """Counts the text and the records of a shard.
 
     Args:
       settings: `instances.Settings`.
@@ -40,11 +40,11 @@ class Statistics:
         )
 
     def add_cut_document(self):
-        """Counts a document that is divided because no shard could hold it."""
+        """Counts a document divided because it is larger than a shard."""
         self._counts["cut_documents"] += 1
 
     def add_text(self, text, num_empty_sentences, unk_id):
-        """Counts a `instances.TokenizedText` once, whatever the duplicates."""
+        """Counts an `instances.TokenizedText`, once for all duplicates."""
         is_unk = text.token_ids == unk_id
         self._counts.update(
             sentences_without_tokens=num_empty_sentences,
@@ -80,7 +80,7 @@ class Statistics:
         )
 
     def to_dict(self):
-        """Returns all counts, as `json` can write and `merge` can read them."""
+        """Returns all counts, a dict for `json` and `merge`."""
         histograms = {name: h.tolist() for name, h in self._histograms.items()}
         return {"counts": dict(self._counts), "histograms": histograms}
 
@@ -101,7 +101,7 @@ class Statistics:
         return self._counts["sentences"]
 
     def summary(self):
-        """Returns a dict that `json` can write; shares are None where nothing is."""
+        """Returns a dict that `json` can write; shares of nothing are None."""
         counts, settings = self._counts, self._settings
         used = counts["tokens"] * settings.dupe_factor
         summary = {
@@ -148,19 +148,19 @@ class Statistics:
     def warnings(self):
         """Returns a list of str: settings and counts that need attention.
 
-        What concerns the settings alone is known before the first document.
+        Before the first document it has the warnings about the settings.
         """
         counts, settings = self._counts, self._settings
         found = limit_warnings(settings.masks, settings.max_text_tokens)
         for count, meaning in (
-            (counts["sentences_without_tokens"], "sentences hold no token: left out"),
+            (counts["sentences_without_tokens"], "sentences without a token: left out"),
             (counts["replaced_undecodable_bytes"], "undecodable bytes were replaced"),
-            (self._unmasked(), "instances hold no word short enough to be masked"),
+            (self._unmasked(), "instances have no word short enough to be masked"),
             (self._dropped_tokens(), "tokens stood alone in a chunk: left out"),
             (
                 counts["cut_documents"],
-                "documents were divided for their length: put blank lines between "
-                "documents",
+                "documents were divided because of their length: put blank lines "
+                "between documents",
             ),
         ):
             if count:
@@ -172,21 +172,21 @@ class Statistics:
         return 0 if histogram is None else int(histogram[0])
 
     def _dropped_tokens(self):
-        """Returns the tokens that are in no instance and were not truncated."""
+        """Returns the number of tokens neither in an instance nor truncated."""
         counts = self._counts
         used = counts["tokens"] * self._settings.dupe_factor
         return used - counts["instance_tokens"] - counts["truncated_tokens"]
 
 
 def limit_warnings(masks, max_text_tokens):
-    """Tells whether max_predictions_per_seq keeps the masks below their share.
+    """Warns if max_predictions_per_seq keeps the masks below their share.
 
     Args:
       masks: `masking.MaskSettings` or None.
-      max_text_tokens: tokens of an instance without the special ones.
+      max_text_tokens: tokens of an instance, without the special tokens.
 
     Returns:
-      List of no or one str.
+      List of at most one str.
     """
     if masks is None:
         return []

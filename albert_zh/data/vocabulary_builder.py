@@ -1,8 +1,8 @@
-"""Builds a WordPiece vocabulary for Chinese out of a corpus.
+"""Builds a WordPiece vocabulary for Chinese from a corpus.
 
-BERT's tokenization makes every ideograph a word, so Chinese needs no learned merges:
-it is covered by the characters the corpus uses. Pieces of other scripts are learned
-by the `tokenizers` library, which splits text as BERT does.
+BERT's tokenization makes every ideograph a word, so Chinese needs no learned merges,
+only the characters of the corpus. Pieces of other scripts are learned by the
+`tokenizers` library, which splits text as BERT does.
 """
 
 import collections
@@ -14,7 +14,7 @@ from tokenizers import models, normalizers, pre_tokenizers, trainers
 import tokenization
 from albert_zh.base.errors import UserError
 
-# In the places BERT's Chinese vocabulary has them, so that ids agree with it.
+# In the order of BERT's Chinese vocabulary, so that the ids agree.
 SPECIAL_TOKENS = (
     ["[PAD]"]
     + ["[unused{}]".format(number) for number in range(1, 100)]
@@ -25,7 +25,7 @@ _PREFIX = "##"
 
 
 def check_size(vocab_size, do_lower_case):
-    """Checks that the entries every vocabulary has leave room for a character.
+    """Checks that the fixed entries leave room for at least one character.
 
     Raises:
       UserError: `vocab_size` is too small.
@@ -33,28 +33,28 @@ def check_size(vocab_size, do_lower_case):
     fixed = len(SPECIAL_TOKENS) + len(_spelling(do_lower_case))
     if vocab_size <= fixed:
         raise UserError(
-            "vocab_size={}; expected more than {}: special tokens, digits and letters "
-            "take that many".format(vocab_size, fixed)
+            "vocab_size={}; expected more than {}, the number of special tokens, "
+            "digits and letters".format(vocab_size, fixed)
         )
 
 
 def build_vocabulary(read_lines, vocab_size, min_count, do_lower_case):
     """Chooses the entries of a vocabulary; the same lines give the same entries.
 
-    The order is: special tokens; ASCII digits and letters, alone and with "##"; the
-    other characters by falling count, then by code point, each followed by its form
-    with "##" where the corpus has it inside words; learned pieces. Where `vocab_size`
-    is too small for all, pieces go first, then the rarest characters.
+    The order is: special tokens; ASCII digits and letters, alone and with "##"; other
+    characters by decreasing count, then by code point, each followed by its form with
+    "##" if the corpus has it inside words; learned pieces. If `vocab_size` is too
+    small, pieces are left out first, then the rarest characters.
 
     Args:
       read_lines: function without arguments that returns an iterable of str, the
         corpus; called twice.
-      vocab_size: greatest number of entries, the special tokens included.
-      min_count: least count of a character, or of a pair of pieces to be joined.
+      vocab_size: largest number of entries, including the special tokens.
+      min_count: smallest count of a character, or of a pair of pieces to join.
       do_lower_case: whether to lower-case and to strip accents.
 
     Returns:
-      List of different str; the index is the id.
+      List of distinct str; the index is the id.
 
     Raises:
       UserError: `vocab_size` has no room for a character, or there is no word.
@@ -66,9 +66,9 @@ def build_vocabulary(read_lines, vocab_size, min_count, do_lower_case):
     entries = SPECIAL_TOKENS + _spelling(do_lower_case)
     entries += _characters(tokenizer, read_lines(), min_count, set(entries))
     del entries[vocab_size:]
-    # The trainer numbers an alphabet it finds in the order of a hash table, and
-    # numbers decide between pairs of equal count. Given as "special" tokens, which
-    # training treats like others, all characters have their numbers beforehand.
+    # The trainer numbers the characters it finds in the order of a hash table, and
+    # the numbers break ties between pairs. Given as "special" tokens, which training
+    # treats like others, all characters have fixed numbers.
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size,
         min_frequency=min_count,
@@ -80,12 +80,12 @@ def build_vocabulary(read_lines, vocab_size, min_count, do_lower_case):
     tokenizer.train_from_iterator(read_lines(), trainer)
     ids = tokenizer.get_vocab()
     learned = sorted(ids, key=ids.get)[len(entries) : vocab_size]
-    # The library takes a few rare ideographs for letters.
+    # The library treats a few rare ideographs as letters.
     return entries + [piece for piece in learned if not _has_ideograph(piece)]
 
 
 def filling(num_entries):
-    """Returns that many entries without meaning: no text becomes one of them."""
+    """Returns that many unused entries, which no text contains."""
     first = SPECIAL_TOKENS.index("[UNK]")  # after BERT's own
     return ["[unused{}]".format(first + number) for number in range(num_entries)]
 
@@ -94,7 +94,7 @@ def coverage(lines, tokenizer):
     """Returns the share of the corpus's tokens that are not [UNK], in [0, 1].
 
     Args:
-      lines: iterable of str; without any token the share is 0.
+      lines: iterable of str; the share is 0 if they have no token.
       tokenizer: `tokenization.FullTokenizer` of a WordPiece vocabulary.
     """
     num_tokens = num_unknown = 0
@@ -106,9 +106,9 @@ def coverage(lines, tokenizer):
 
 
 def _characters(tokenizer, lines, min_count, known):
-    """Returns the corpus's characters, and their forms with "##", that are not known.
+    """Returns the corpus's characters, and their forms with "##", not in `known`.
 
-    The trainer has a minimum count for pairs only, and none for characters.
+    Counted here, because the trainer has no minimum count for characters.
     """
     counts, continuing = collections.Counter(), set()
     for line in lines:
@@ -117,7 +117,7 @@ def _characters(tokenizer, lines, min_count, known):
             counts.update(word)
             continuing.update(word[1:])
     if not counts:
-        raise UserError("the input holds control characters only; expected text")
+        raise UserError("the input has only control characters; expected text")
     entries = []
     for char in sorted(counts, key=lambda char: (-counts[char], char)):
         if counts[char] >= min_count and char not in known:
@@ -132,10 +132,7 @@ def _has_ideograph(piece):
 
 
 def _spelling(do_lower_case):
-    """Returns digits and letters, alone and as the continuation of a word.
-
-    With them no word in ASCII is unknown.
-    """
+    """Returns digits and letters, alone and with "##", so that no ASCII is unknown."""
     alphabet = string.digits + string.ascii_lowercase
     if not do_lower_case:
         alphabet += string.ascii_uppercase

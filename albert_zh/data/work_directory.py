@@ -1,12 +1,12 @@
-"""The working directory of data generation: whose it is, and what may be removed.
+"""The working directory of data generation: who owns it, what may be removed.
 
-It is called after the output, so something else may have that name already. A file in
-it says that a run has made it. What is removed is told by its name: a file that no run
-makes is never touched, and keeps a run from using the directory.
+It is named after the output, so that something else may have that name already. A
+mark in it says that a run made it. Only files with names that a run uses are removed;
+any other file is left alone, and the directory is then not used.
 
   .made_by_create_pretraining_data   the mark
-  lock                               held by the run that is at work
-  0123456789abcdef/                  the directory of one run; see `generation_run`
+  lock                               held by the active run
+  0123456789abcdef/                  the directory of one run; see `run`
 """
 
 import contextlib
@@ -24,8 +24,7 @@ _LOCK = "lock"
 MANIFEST = "manifest.json"
 
 _RUN = re.compile("[0-9a-f]{16}")
-# Everything in a run's directory but temporary files, and output files, which are
-# made there under temporary names.
+# Everything in a run's directory except temporary files, output files among them.
 _RUN_FILE = re.compile(
     r"manifest\.json|shard-\d{5,}\.json|shard-\d{5,}-of-\d{5,}\.part|"
     r"output-\d{5,}\.json"
@@ -34,22 +33,22 @@ _RUN_FILE = re.compile(
 
 @contextlib.contextmanager
 def hold(root):
-    """Makes the working directory or takes it over, and keeps other runs out of it.
+    """Makes or reopens the working directory and keeps other runs out of it.
 
-    It is removed at the end if there is no run in it, one that has its manifest, to go
-    on with.
+    At the end of the block it is removed unless it has a run to resume, which is one
+    with a manifest.
 
     Args:
       root: its path.
 
     Raises:
-      UserError: no run has made what is there, or another run is at work.
+      UserError: the path is taken by something else, or another run is active.
     """
     _require_own(root)
     with files.writing(root):
         files.make_directory(root)
     message = (
-        "{}: another run is at work there; wait for it, or give another "
+        "{}: in use by another run; wait for it, or give another "
         "--output_file".format(root)
     )
     try:
@@ -65,14 +64,14 @@ def hold(root):
             finally:
                 _tidy(root)
     finally:
-        # Another run may be making itself at home in it.
+        # Another run may have started to use it.
         with contextlib.suppress(UserError):
             if not _list(root):
                 files.remove_empty_directory(root)
 
 
 def _tidy(root):
-    """Removes what is of no use to anybody; a failure hides no other one."""
+    """Removes what no run can resume; only logs errors, to hide no earlier one."""
     try:
         manifests = [os.path.join(run, MANIFEST) for run in runs(root)]
         if not any(map(files.exists, manifests)):
@@ -96,53 +95,51 @@ def make_run(path):
 
 
 def clear(root):
-    """Removes all runs of a working directory, files of other names excepted."""
+    """Removes all runs of a working directory, except files of other names."""
     for run in runs(root):
-        # First what makes it a run to go on with: the rest may be interrupted.
+        # The manifest first: without it a half-removed run is not resumed.
         files.remove(os.path.join(run, MANIFEST))
         for name in _list(run):
             if _is_run_file(name):
                 files.remove(os.path.join(run, name))
         if _list(run):
-            _LOGGER.warning("%s holds files of others and is kept", run)
+            _LOGGER.warning("%s has files of other programs and is kept", run)
         else:
             files.remove_empty_directory(run)
 
 
 def remove_temporary(run):
-    """Removes what killed processes have left half-written in a run's directory."""
+    """Removes the temporary files of killed processes from a run's directory."""
     names = [name for name in _list(run) if files.whole_name(name) is not None]
     for name in names:
         files.remove(os.path.join(run, name))
 
 
 def _require_own(root):
-    """Raises `UserError` where what is there is not a run's own, or holds more."""
+    """Raises `UserError` if the path has anything that no run made."""
     if not files.lexists(root):
         return
     if files.is_link(root) or not files.is_directory(root):
         raise UserError(
-            "{} is needed as a directory to work in, and is something else; move it "
-            "away, or give another --output_file".format(root)
+            "{} is needed as working directory, but is something else; move it away, "
+            "or give another --output_file".format(root)
         )
     foreign = _foreign(root)
     if foreign is not None:
         raise UserError(
-            "{} holds {!r}, which no run of this version has made; move it away if it "
-            "is needed and remove it if not, or give another --output_file".format(
-                root, foreign
-            )
+            "{} has {!r}, which no run of this version made; move or remove it, or "
+            "give another --output_file".format(root, foreign)
         )
 
 
 def _foreign(root):
-    """Returns the name of something in the directory that no run has made, or None."""
+    """Returns the name of one entry that no run made, or None."""
     names = _list(root)
     is_marked = MARK in names and not files.is_link(os.path.join(root, MARK))
     for name in names:
         path = os.path.join(root, name)
         if name == _LOCK:
-            # A run was killed, or is only beginning.
+            # Without a mark, the run was killed early or has just started.
             is_own = is_marked or (not files.is_link(path) and files.size(path) == 0)
         elif _RUN.fullmatch(name) and is_marked:
             is_own = not files.is_link(path) and files.is_directory(path)

@@ -1,9 +1,9 @@
 """Extraction of downloaded archives, which are not trusted.
 
-Whatever an archive says of itself (names, types, lengths) is what its maker wanted it
-to say. So names are checked before anything is written, links and devices are refused,
-and the limit on the size counts the bytes that really come out of the decompressor.
-The numbers of members and folders, the depth of folders and the time are limited, too.
+Names, types and lengths in an archive may be malicious. So names are checked before
+anything is written, links and devices are refused, and the size limit counts the
+decompressed bytes. The numbers of members and folders, the depth of folders and the
+time are limited, too.
 """
 
 import contextlib
@@ -25,33 +25,33 @@ from albert_zh.downloads import tar_reader
 
 _LOGGER = logging.getLogger(__name__)
 
-# The largest published archive, of albert_xxlarge, holds about 1 GB.
+# The largest published archive, of albert_xxlarge, has about 1 GB.
 MAX_TOTAL_BYTES = 8 * 2**30
-# Checkpoints hardly shrink, text does five- to tenfold, a zip bomb a thousandfold.
+# Checkpoints are hardly compressible, text five- to tenfold, zip bombs a thousandfold.
 MAX_RATIO = 100
-# Below this the ratio says nothing.
+# Below this size the ratio is not checked.
 ALWAYS_ALLOWED_BYTES = 2**20
-# Published archives hold up to 20 files in up to 3 folders.
+# Published archives have up to 20 files in up to 3 folders.
 MAX_MEMBERS = 10000
 MAX_FOLDERS = 1000
 MAX_DEPTH = 32
-# 8 GB at 5 MB/s, as a slow network disk takes them.
+# 8 GB at 5 MB/s, the speed of a slow network disk.
 MAX_SECONDS = 1800
 
 _CHUNK_BYTES = 2**16
 _SHOWN_CHARACTERS = 200
-# Names of 1 kB for all members, beside the 46 bytes that each has
+# Room for names of 1 kB; an entry has 46 more bytes
 _MAX_ZIP_DIRECTORY_BYTES = MAX_MEMBERS * 2**10
 _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
     struct.error,
     EOFError,
-    # Wrong content of a gzip file, or offsets outside of the file
+    # Invalid gzip content, or offsets outside of the file
     OSError,
-    # Lengths and encodings that cannot be
+    # Invalid lengths and encodings
     ValueError,
-    # Ways of compression that zipfile does not know
+    # Compression methods unknown to zipfile
     NotImplementedError,
 )
 
@@ -59,23 +59,23 @@ _DAMAGE = (
 def extract(archive, directory, max_total_bytes=MAX_TOTAL_BYTES):
     """Extracts a .zip or .tar.gz file, told by its content, into an empty directory.
 
-    Files get default permissions and the present time. What macOS adds to archives
-    (`__MACOSX`, `._*`, `.DS_Store`) is left out.
+    Files get default permissions and the current time. Files that macOS adds to
+    archives (`__MACOSX`, `._*`, `.DS_Store`) are left out.
 
     Args:
       archive: path of the archive.
       directory: path of an existing, empty directory.
-      max_total_bytes: int, more than this in all is refused.
+      max_total_bytes: int, limit of the decompressed size.
 
     Returns:
-      Path of the directory that holds the content: `directory`, or the one folder in
-      it where the archive has everything in one folder.
+      Path of the directory that has the content: `directory`, or its only folder if
+      the archive has everything in one folder.
 
     Raises:
-      UnusableArchive: the archive is damaged, too large, or has a member that is a
-        link, a device, there twice, or would lie outside of `directory`.
-      UserError: it cannot be read, or `directory` not be written to, or it takes
-        longer than `MAX_SECONDS`.
+      UnusableArchive: the archive is damaged or too large, or a member is a link, a
+        device, a duplicate, or outside of `directory`.
+      UserError: the archive cannot be read, `directory` cannot be written to, or the
+        extraction takes longer than `MAX_SECONDS`.
     """
     files.require_regular(archive)
     with files.reading(archive):
@@ -97,15 +97,15 @@ def extract(archive, directory, max_total_bytes=MAX_TOTAL_BYTES):
 
 
 class UnusableArchive(UserError):
-    """The archive itself is at fault; another copy of it may be better."""
+    """The archive itself is at fault; another copy may be usable."""
 
 
 class _Extraction:
-    """One extraction: checks and writes the members, and counts what comes.
+    """One extraction: checks, counts and writes the members.
 
     Attributes:
       archive: path of the archive.
-      member: name of the member at work, as the archive has it.
+      member: name of the current member, as in the archive.
     """
 
     def __init__(self, archive, directory, limit):
@@ -121,7 +121,7 @@ class _Extraction:
         self._end = time.monotonic() + MAX_SECONDS
 
     def refuse(self, reason):
-        """Raises `UnusableArchive` about the member at work."""
+        """Raises `UnusableArchive` about the current member."""
         raise UnusableArchive(
             "{}: member {} {}".format(self.archive, self._shown_name(), reason)
         )
@@ -133,9 +133,9 @@ class _Extraction:
         return repr(name)
 
     def check_time(self):
-        """Raises `UserError` where the extraction has taken too long.
+        """Raises `UserError` if the extraction has taken too long.
 
-        To be called between any two pieces of work; none may be longer than a chunk.
+        Call it between any two pieces of work, which must not exceed a chunk.
         """
         if time.monotonic() > self._end:
             raise UserError(
@@ -147,7 +147,7 @@ class _Extraction:
         """Counts decompressed bytes.
 
         Raises:
-          UnusableArchive: they are too many.
+          UnusableArchive: the limit is exceeded.
           UserError: as `check_time`.
         """
         self.check_time()
@@ -159,10 +159,10 @@ class _Extraction:
             )
 
     def begin(self, member):
-        """Makes `member` the one at work.
+        """Makes `member` the current one.
 
         Raises:
-          UnusableArchive: there are too many.
+          UnusableArchive: there are too many members.
           UserError: as `check_time`.
         """
         self.check_time()
@@ -172,12 +172,12 @@ class _Extraction:
             self.refuse("is one too many after {}".format(MAX_MEMBERS))
 
     def write(self, is_directory, is_file, num_bytes, source):
-        """Writes the member at work.
+        """Writes the current member.
 
         Args:
           is_directory: bool.
           is_file: bool, whether it is an ordinary file.
-          num_bytes: its length as the archive has it.
+          num_bytes: int, its length according to the archive.
           source: function without arguments that opens it for reading.
 
         Raises:
@@ -195,10 +195,10 @@ class _Extraction:
             with self._on_disk():
                 os.makedirs(path, exist_ok=True)
             return
-        # Names that differ only by case are one file on some systems.
+        # Some systems ignore case.
         key = "/".join(parts).lower()
         if key in self._names:
-            self.refuse("is there twice")
+            self.refuse("is a duplicate")
         self._names.add(key)
         with self._on_disk():
             os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -210,11 +210,11 @@ class _Extraction:
             with self._on_disk():
                 writer.flush()
             if writer.tell() != num_bytes:
-                self.refuse("is damaged: it has another length than the archive says")
+                self.refuse("is damaged: its length is not the one in the archive")
 
     @contextlib.contextmanager
     def _on_disk(self):
-        """Tells failures to write from failures to read."""
+        """Turns errors of writing, not of reading, into `UserError`."""
         try:
             yield
         except (OSError, UnicodeEncodeError) as error:
@@ -227,30 +227,30 @@ class _Extraction:
             ) from error
 
     def _check_name(self):
-        """Returns the parts of the member's path, which stays inside the directory."""
+        """Returns the parts of the member's path; refuses one outside the directory."""
         parts = [part for part in self.member.split("/") if part not in ("", ".")]
         if (
             self.member.startswith("/")
             or ".." in parts
             or re.search(r"[\\\0]|^[A-Za-z]:", self.member)
         ):
-            self.refuse("would lie outside of the target; do not trust it")
+            self.refuse("would be outside of the target; do not trust it")
         if len(parts) > MAX_DEPTH:
             self.refuse("is more than {} folders deep".format(MAX_DEPTH))
         return parts
 
     def _count_folders(self, parts):
-        """Counts a folder and those that it lies in; refuses too many."""
+        """Counts a folder and its parents; refuses too many."""
         self._folders.update("/".join(parts[:end]) for end in range(1, len(parts) + 1))
         if len(self._folders) > MAX_FOLDERS:
             self.refuse("is in one folder too many after {}".format(MAX_FOLDERS))
 
     def finish(self):
-        """Returns where the content lies, as `extract` does."""
+        """Returns the directory with the content, as `extract` does."""
         if self._num_left_out:
             _LOGGER.info("left out %d files that macOS added", self._num_left_out)
         if not self._names:
-            raise UnusableArchive("{}: holds no file".format(self.archive))
+            raise UnusableArchive("{}: has no file".format(self.archive))
         names = os.listdir(self._directory)
         inner = os.path.join(self._directory, names[0])
         return inner if len(names) == 1 and os.path.isdir(inner) else self._directory
@@ -277,7 +277,7 @@ class _CountedStream:
 
 
 class _TimedFile:
-    """A file whose every read looks at the time of an extraction."""
+    """A file whose reads check the time of an extraction."""
 
     def __init__(self, file, extraction):
         self._file = file
@@ -295,7 +295,7 @@ def _extract_zip(extraction):
     with zipfile.ZipFile(extraction.archive) as reader:
         infos = reader.infolist()
         if len(infos) != end.num_members:
-            # zipfile does not notice that.
+            # zipfile does not check this.
             raise zipfile.BadZipFile(
                 "{} members of {} found".format(len(infos), end.num_members)
             )
@@ -305,8 +305,8 @@ def _extract_zip(extraction):
             if info.flag_bits & 1:
                 extraction.refuse("is encrypted")
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                extraction.refuse("is compressed in an unusual way")
-            # The upper half holds the Unix mode; zero where another system wrote it.
+                extraction.refuse("has an unsupported compression method")
+            # The upper half is the Unix mode; zero if written on another system.
             mode = info.external_attr >> 16
             extraction.write(
                 info.filename.endswith("/"),
@@ -317,7 +317,7 @@ def _extract_zip(extraction):
 
 
 class _ZipEnd(NamedTuple):
-    """What the last record of a .zip says of the list of its members."""
+    """Fields of the last record of a .zip, about the list of its members."""
 
     num_members: int
     num_bytes: int
@@ -325,11 +325,11 @@ class _ZipEnd(NamedTuple):
 
 
 def _read_zip_end(archive):
-    """Returns the `_ZipEnd` of an archive, as zipfile finds it."""
+    """Returns the `_ZipEnd` of an archive, found as zipfile does."""
     with open(archive, "rb") as file:
         size = file.seek(0, os.SEEK_END)
-        # The last record has 22 bytes and a comment of less than 64 kB; Zip64's
-        # has a pointer of 20 bytes before it.
+        # The last record has 22 bytes and a comment of less than 64 kB; in Zip64 a
+        # pointer of 20 bytes precedes it.
         file.seek(max(0, size - 42 - 2**16))
         tail = file.read()
     end = tail.rfind(b"PK\5\6")
@@ -343,8 +343,8 @@ def _read_zip_end(archive):
 def _check_zip_end(archive, end):
     """Refuses a .zip whose list of members is too long, before zipfile reads it.
 
-    Zip64's list, for archives above 4 GB or 65,534 members, is refused: both are
-    beyond what is expected.
+    Zip64, for archives above 4 GB or 65,534 members, is refused: no published archive
+    is that large.
     """
     if (
         end.is_zip64
@@ -365,21 +365,18 @@ def _check_zip_end(archive, end):
 
 
 def _check_places(extraction, infos, directory_start):
-    """Refuses members of a .zip that share their data.
-
-    zipfile does since CVE-2024-0450 was fixed.
-    """
+    """Refuses members of a .zip that overlap, as zipfile does since CVE-2024-0450."""
     infos = sorted(infos, key=lambda info: info.header_offset)
     ends = [info.header_offset for info in infos[1:]] + [directory_start]
     for info, end in zip(infos, ends):
-        # A header of 30 bytes at least stands before the data.
+        # A header of at least 30 bytes precedes the data.
         if info.header_offset + 30 + info.compress_size > end:
             extraction.member = info.filename
             extraction.refuse("overlaps with another one; do not trust it")
 
 
 def _extract_tar(extraction):
-    # Counted before they are read as a tar, as headers can be bombs, too.
+    # Bytes are counted before the tar reader gets them: headers can be bombs, too.
     with open(extraction.archive, "rb") as file, gzip.GzipFile(
         fileobj=_TimedFile(file, extraction)
     ) as decompressed:

@@ -1,9 +1,8 @@
-"""What `download_model.py` knows by name: published models, CLUE's tasks, a vocabulary.
+"""The catalogue of `download_model.py`: published models, CLUE's tasks, a vocabulary.
 
 Plain data, from the link lists of brightmart/albert_zh, google-research/albert,
-huggingface.co/voidful and CLUEbenchmark/CLUE. A size or a checksum stands here only
-where a publisher states it or two independent sources agree; what is not known is
-None.
+huggingface.co/voidful and CLUEbenchmark/CLUE. Sizes and checksums are given only if a
+publisher states them or two independent sources agree; unknown ones are None.
 """
 
 import difflib
@@ -20,7 +19,7 @@ class File(NamedTuple):
 
     Attributes:
       path: its address below the source's base URL.
-      checksum: "sha256:..." or "md5:...", None where it is not known.
+      checksum: "sha256:..." or "md5:...", None if unknown.
     """
 
     path: str
@@ -44,12 +43,12 @@ class Entry(NamedTuple):
     """One thing that can be downloaded from one source.
 
     Attributes:
-      name: what the user calls it.
+      name: name on the command line.
       kind: `MODEL`, `TASK` or `VOCABULARY`.
-      source: who publishes it.
-      base_url: what a mirror stands in for.
+      source: its publisher.
+      base_url: URL that a mirror replaces.
       files: an archive, or several files that make one directory.
-      megabytes: as the publisher states it, rounded or not; None if nowhere stated.
+      megabytes: size that the publisher states; None if unknown.
       size: `Size` of a model, else None.
     """
 
@@ -63,12 +62,12 @@ class Entry(NamedTuple):
 
     @property
     def is_archive(self):
-        """Whether the one file is to be unpacked."""
+        """Whether its only file is an archive to unpack."""
         return self.files[0].path.endswith((".zip", ".tar.gz"))
 
     @property
     def address(self):
-        """The address of the one file, or of the folder of several."""
+        """The address of the only file, or of the folder of several."""
         path = self.files[0].path
         if len(self.files) > 1:
             path = path.rsplit("/", 1)[0]
@@ -76,11 +75,11 @@ class Entry(NamedTuple):
 
     @property
     def max_bytes(self):
-        """More than any file of it can have, for downloads to refuse.
+        """Size limit of each of its files, for downloads.
 
-        Stated sizes are rounded, and archives have been replaced by others since: four
-        times as much, and a megabyte. A model's checkpoint holds up to three numbers
-        of four bytes a parameter (with the optimizer's), and other files little.
+        Four times the stated size plus 1 MB, because stated sizes are rounded and
+        archives may have been replaced. Otherwise for a model 16 bytes per parameter
+        plus 16 MB: with the optimizer's state a checkpoint has up to 12.
         """
         if self.megabytes is not None:
             return int(4e6 * self.megabytes + 1e6)
@@ -90,7 +89,7 @@ class Entry(NamedTuple):
 
     @property
     def published_names(self):
-        """What the publisher calls it: file name, with or without its endings."""
+        """The publisher's names: file name, with and without its endings."""
         if len(self.files) > 1:
             return (self.files[0].path.split("/")[1],)
         file_name = self.files[0].name
@@ -229,17 +228,17 @@ SOURCES = tuple(sorted({entry.source for entry in ENTRIES}))
 
 
 def find(name, source=None):
-    """Finds what a user asks for.
+    """Finds an entry by name.
 
     Args:
-      name: an entry's name, or the publisher's own name of an archive or repository.
-      source: one of `SOURCES`; None for the first that has it.
+      name: an entry's name, or the publisher's name of the archive or repository.
+      source: one of `SOURCES`; None for the first that has the entry.
 
     Returns:
       `Entry`.
 
     Raises:
-      UserError: the name is unknown or a path, or not at that source.
+      UserError: the name is unknown, is a path, or the source does not have it.
     """
     if re.search(r"[/\\]", name):
         raise UserError(
@@ -270,7 +269,7 @@ def _suggest(name):
 
 
 def table():
-    """Returns the catalogue as lines of text in columns, the first its head."""
+    """Returns the catalogue as a list of lines, in columns, with a header line."""
     rows = [("name", "size", "parameters", "dialect", "source", "address")]
     for entry in ENTRIES:
         dialect = entry.size.dialect if entry.size else "-"

@@ -1,11 +1,11 @@
-"""HTTP downloads that survive bad networks and servers, and record their checksums.
+"""HTTP downloads that survive bad networks and servers, and record checksums.
 
-An unfinished download lies beside its target as NAME.partial; NAME.partial.json says
-of what. The next attempt, also of a later run, asks for the rest only where the server
-can promise that the file is still the same (If-Range).
+An unfinished download is beside its target as NAME.partial; NAME.partial.json has its
+address. The next attempt, in this run or a later one, requests only the rest if the
+server can tell that the file is still the same (If-Range).
 
-A server is not trusted: it decides neither how much is written nor how long that may
-take, and no answer leads from an encrypted connection to a plain one.
+Servers are not trusted: size and duration of a download are limited, and redirects
+from an encrypted to a plain connection are refused.
 """
 
 import hashlib
@@ -41,27 +41,27 @@ MAX_BYTES = 4 * 2**30
 # 1 GB at 12 kB/s
 LONGEST_SECONDS = 24 * 3600
 
-# Answers that the next attempt may change; every other above 399 is final.
-_PASSING_STATUSES = frozenset([408, 416, 425, 429, 500, 502, 503, 504])
+# Statuses worth a retry; every other status above 399 is final.
+_TEMPORARY_STATUSES = frozenset([408, 416, 425, 429, 500, 502, 503, 504])
 _MAX_REDIRECTS = 10
 _CHUNK_BYTES = 2**15  # an interruption loses up to this much
-# An attempt is too slow that brings no chunk in this many times the seconds for one
-# byte: by default, 32 kB in a minute.
+# An attempt is too slow if a chunk takes this many times the limit for one byte: by
+# default, 32 kB in a minute.
 _SLOW_FACTOR = 2
-# Attempts that bring less do not count as progress.
+# Attempts that receive less do not count as progress.
 _PROGRESS_BYTES = 2**14
-_LOG_SECONDS = 30  # between two progress lines where there is no terminal
+_LOG_SECONDS = 30  # between two progress lines without a terminal
 _ADVICE = (
-    "fetch it by other means and give it with --from_file, or name a mirror with "
+    "download it by other means and give it with --from_file, or name a mirror with "
     "--base_url"
 )
 _BROKE_OFF = "the connection broke off"
 _PLAIN, _GZIP = "identity", "gzip"
 
-# Checksums as they are recorded. Of other algorithms none is known here.
+# Recorded checksums; no other algorithms are in use.
 CHECKSUM_SCHEMA = {"type": "string", "pattern": r"^(sha256|md5):[0-9a-f]+\Z"}
 _CHECKSUMS_SCHEMA = {"type": "object", "additionalProperties": CHECKSUM_SCHEMA}
-# What may be sent back to a server as its own name for a version of a file.
+# Allowed names of a file's version, which are sent back to the server.
 _VALIDATOR_PATTERN = r"^[ -~]{1,1000}\Z"
 _NOTES_SCHEMA = {
     "type": "object",
@@ -78,7 +78,7 @@ class Expected(NamedTuple):
 
     Attributes:
       checksum: "sha256:..." or "md5:...".
-      origin: where it is from, and what to do if it is wrong; ends the message.
+      origin: where the checksum is from, and what to do if it is wrong; ends messages.
     """
 
     checksum: str
@@ -86,12 +86,12 @@ class Expected(NamedTuple):
 
 
 class _Limits(NamedTuple):
-    """What a server may ask of this machine.
+    """Limits of a download.
 
     Attributes:
       stall_seconds: float, how long to wait for a byte.
-      max_bytes: int, of the whole file.
-      end: float, `time.monotonic()` at which the download is given up.
+      max_bytes: int, size of the whole file.
+      end: float, value of `time.monotonic()` at which the download is aborted.
     """
 
     stall_seconds: float
@@ -99,8 +99,8 @@ class _Limits(NamedTuple):
     end: float
 
 
-class _PassingFault(Exception):
-    """An attempt failed in a way that the next need not."""
+class _TemporaryFault(Exception):
+    """An attempt failed, and the next one may succeed."""
 
 
 def fetch(
@@ -115,24 +115,22 @@ def fetch(
 ):
     """Downloads one file, which appears under its name when it is complete.
 
-    Only one process may do so at a time.
+    Only one process at a time may download to a path.
 
     Args:
       address: str, http or https.
       path: path of the file to write; its directory exists.
       expected: `Expected`, None for any content.
       max_bytes: int, a larger file is refused.
-      retries: int, attempts after a failed one, counted anew when some bring more
-        of the file than any before.
-      stall_seconds: float, how long to wait for a byte, and half of how long for
-        32 kB.
-      longest_seconds: float, the longest time in all.
+      retries: int, attempts after a failed one; the count restarts after progress.
+      stall_seconds: float, how long to wait for a byte; 32 kB may take twice as long.
+      longest_seconds: float, the longest total time.
       sleep: function of seconds that waits between attempts.
 
     Raises:
-      UserError: the address cannot be reached or does not have the file (what came
-        of it is kept for the next run), it is too large, too slow or without room
-        here, or the file has another checksum.
+      UserError: the address cannot be reached or does not have the file (the part
+        received is kept for the next run); the file is too large, too slow, has no
+        room here, or has another checksum.
     """
     limits = _Limits(stall_seconds, max_bytes, time.monotonic() + longest_seconds)
     partial = _Partial(path, address)
@@ -141,7 +139,7 @@ def fetch(
         try:
             _attempt(address, partial, limits)
             break
-        except _PassingFault as fault:
+        except _TemporaryFault as fault:
             is_progress = partial.size() >= furthest + _PROGRESS_BYTES
             failures = 1 if is_progress else failures + 1
             furthest = max(furthest, partial.size())
@@ -160,12 +158,12 @@ def fetch(
 
 
 def copy(source, path, expected=None):
-    """Copies a file that was fetched by hand; it appears whole or not at all.
+    """Copies a file that was downloaded by hand; the copy appears whole or not at all.
 
     Args:
       source: path of the file.
       path: path of the copy.
-      expected: as of `fetch`.
+      expected: as in `fetch`.
 
     Raises:
       UserError: the file cannot be read or copied, or has another checksum.
@@ -180,7 +178,7 @@ def copy(source, path, expected=None):
 
 
 def _copy_and_hash(reader, writer, source, expected):
-    """Copies an open file; returns the checksum of what was copied."""
+    """Copies an open file; returns the checksum of the copied bytes."""
     algorithm = expected.checksum.split(":")[0] if expected else "sha256"
     digest = hashlib.new(algorithm)
     while True:
@@ -207,7 +205,7 @@ def file_checksum(path, algorithm="sha256"):
 
 
 def verify(path, expected):
-    """Compares a file with its `Expected` checksum, if there is one.
+    """Checks a file against its `Expected` checksum, if there is one.
 
     Raises:
       UserError: they differ, or the file cannot be read.
@@ -229,10 +227,10 @@ class Checksums:
     FILE_NAME = "checksums.json"
 
     def __init__(self, directory):
-        """Names the record; it need not exist.
+        """Does not read the file yet, which need not exist.
 
         Args:
-          directory: where the downloads go.
+          directory: the download directory.
         """
         self.path = os.path.join(directory, self.FILE_NAME)
 
@@ -245,17 +243,17 @@ class Checksums:
         if not os.path.lexists(self.path):
             return {}
         files.require_regular(self.path)
-        advice = "delete it to record the checksums anew"
+        advice = "delete it to record the checksums again"
         return json_files.read(self.path, _CHECKSUMS_SCHEMA, advice)
 
     def add(self, checksums):
-        """Records the checksums of a dict, and keeps the others.
+        """Adds a dict address -> checksum to the file.
 
         Raises:
           UserError: the file is damaged or cannot be written.
         """
         lock = os.path.join(os.path.dirname(self.path), "." + self.FILE_NAME + ".lock")
-        # Downloads of other things into the same directory write to it, too.
+        # Other downloads into the same directory write to it, too.
         with locks.hold(lock, "", is_patient=True):
             files.remove_leftovers(self.path)
             text = json.dumps(dict(self.read(), **checksums), indent=2, sort_keys=True)
@@ -263,11 +261,11 @@ class Checksums:
 
 
 class _Partial:
-    """What there is of a file so far.
+    """The part of a file that has been received.
 
-    Its name can be foreseen, as a later run must find it. So it is never opened
-    through a link, and gone on with only where it is an ordinary file of this user
-    that has no other name.
+    Its name is predictable, because a later run must find it. So it is never opened
+    through a link, and only resumed if it is an ordinary file of this user without
+    another name.
     """
 
     def __init__(self, path, address):
@@ -278,25 +276,25 @@ class _Partial:
         self._file = None
         if os.path.lexists(self.path) and not os.path.lexists(self._notes_path):
             raise UserError(
-                "{} is in the way: no {} beside it, so it is no download of this "
-                "command; move it away".format(self.path, self._notes_path)
+                "{} is in the way: it is no download of this command, which would have "
+                "{} beside it; move it away".format(self.path, self._notes_path)
             )
         self._validator = self._read_validator()
 
     def size(self):
-        """Number of bytes that can be gone on with."""
+        """Returns the number of bytes that can be resumed."""
         return os.path.getsize(self.path) if _is_own(self.path) else 0
 
     def description(self):
-        """Says where it is, to follow a message; empty where there is nothing."""
+        """Says where the part is, as the end of a message; empty without a part."""
         if not self.size():
             return ""
-        return " ({:,} bytes are kept in {} and the same command goes on there)".format(
+        return " ({:,} bytes are kept in {}; rerun the command to resume)".format(
             self.size(), self.path
         )
 
     def request_headers(self):
-        """Headers that ask for the rest, where there is a part to go on from."""
+        """Returns headers that request the rest, if there is a part to resume."""
         if not self._validator or not self.size():
             return {}
         return {
@@ -305,18 +303,18 @@ class _Partial:
         }
 
     def begin(self, response, max_bytes):
-        """Makes ready for what a response brings: the rest, or the whole.
+        """Prepares for the content of a response: the rest, or the whole file.
 
         Args:
           response: `requests.Response`.
-          max_bytes: int, of the whole file.
+          max_bytes: int, limit for the whole file.
 
         Returns:
-          int, the size of the whole file; None where the server does not say.
+          int, the size of the whole file; None if the server does not say.
 
         Raises:
-          _PassingFault: it is neither; the part is given up.
-          UserError: a length that is none, or too large, or there is no room.
+          _TemporaryFault: the content is neither; the part is deleted.
+          UserError: the length is invalid or too large, or there is no room.
         """
         validator = _validator(response)
         if response.status_code == 206:
@@ -326,15 +324,15 @@ class _Partial:
             )
             if not place or int(place.group(1)) != self.size():
                 self.discard()
-                raise _PassingFault("the server sent another range than asked for")
+                raise _TemporaryFault("the server sent another range than requested")
             if validator and validator != self._validator:
                 self.discard()
-                raise _PassingFault("the file has changed on the server")
+                raise _TemporaryFault("the file has changed on the server")
             total = None if place.group(2) == "*" else int(place.group(2))
             self._check_size(total, max_bytes)
-            self._go_on()
+            self._resume()
             return total
-        # The length of a compressed answer is not the file's.
+        # The length of a compressed response is not the file's.
         length = _content_length(response)
         total = length if _encoding(response) == _PLAIN else None
         self._check_size(total, max_bytes)
@@ -342,7 +340,7 @@ class _Partial:
         return total
 
     def _check_size(self, total, max_bytes):
-        """Refuses a file that is too large, or for which there is no room."""
+        """Raises `UserError` if a file is too large or there is no room for it."""
         if total is None:
             return
         if total > max_bytes:
@@ -357,8 +355,8 @@ class _Partial:
         missing = total - self.size()
         if missing > free:
             raise UserError(
-                "no room in {}: {:,} bytes are to come, {:,} are free; make "
-                "room{}".format(directory, missing, free, self.description())
+                "no room in {}: {:,} bytes are needed, {:,} are free; free some "
+                "space{}".format(directory, missing, free, self.description())
             )
 
     def _start_over(self, validator):
@@ -368,21 +366,21 @@ class _Partial:
         files.remove_leftovers(self._notes_path)
         files.write_text(json.dumps(notes) + "\n", self._notes_path)
         with files.writing(self.path):
-            # A new file: not one that a link leads to.
+            # "x": never through a link.
             self._file = open(self.path, "xb", buffering=0)
 
-    def _go_on(self):
+    def _resume(self):
         with files.writing(self.path):
-            # No link, should it have become one since.
+            # O_NOFOLLOW in case it has become a link since.
             flags = os.O_WRONLY | os.O_APPEND
             flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
             self._file = os.fdopen(os.open(self.path, flags), "ab", buffering=0)
 
     def append(self, chunk):
-        """Writes more of it.
+        """Writes the next bytes.
 
         Raises:
-          UserError: there is no room; what has been written stays.
+          UserError: there is no room; the part so far is kept.
         """
         rest = memoryview(chunk)
         with files.writing(self.path):
@@ -390,13 +388,13 @@ class _Partial:
                 rest = rest[self._file.write(rest) :]
 
     def close(self):
-        """Ends an attempt; what there is stays."""
+        """Ends an attempt; the part is kept."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
     def discard(self):
-        """Deletes what there is."""
+        """Deletes the part."""
         self.close()
         for path in (self.path, self._notes_path):
             if os.path.lexists(path):
@@ -404,7 +402,7 @@ class _Partial:
                     os.remove(path)
 
     def _read_validator(self):
-        """What the server called this version of the file; None if another file's."""
+        """Returns the server's name of this version; None if it is another file's."""
         if not _is_own(self._notes_path):
             return None
         try:
@@ -415,10 +413,10 @@ class _Partial:
         return notes["validator"] if notes["address"] == self._address else None
 
     def complete(self, expected):
-        """Gives the file its name.
+        """Gives the complete file its name.
 
         Raises:
-          UserError: it has another checksum than expected; it is deleted.
+          UserError: its checksum is not the expected one; the file is deleted.
         """
         try:
             verify(self.path, expected)
@@ -431,7 +429,7 @@ class _Partial:
 
 
 def _is_own(path):
-    """Whether a path is an ordinary file of this user, and its only name."""
+    """Whether a path is an ordinary file of this user without another name."""
     try:
         status = os.lstat(path)
     except FileNotFoundError:
@@ -441,17 +439,17 @@ def _is_own(path):
 
 
 def _validator(response):
-    """What names this version of a file in If-Range; None if nothing does."""
+    """Returns the name of a file's version for If-Range, or None."""
     if _encoding(response) != _PLAIN:
         return None
     tag = response.headers.get("ETag", "")
-    # Weak tags also stand for files that are only equivalent.
+    # Weak tags do not identify the exact bytes.
     name = tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
     return name if re.match(_VALIDATOR_PATTERN, name) else None
 
 
 def _content_length(response):
-    """The announced length of a whole file; None where there is none.
+    """Returns the announced length of a whole file, or None.
 
     Raises:
       UserError: it is no number.
@@ -459,20 +457,20 @@ def _content_length(response):
     length = response.headers.get("Content-Length")
     if length is None:
         return None
-    # 18 digits are more than any file has bytes.
+    # No file has a size of more than 18 digits.
     if not re.fullmatch("[0-9]{1,18}", length):
         raise UserError(
-            "the server announces a length of {!r}, which is no number of "
+            "the server announces a length of {!r}; expected a number of "
             "bytes".format(length[:40])
         )
     return int(length)
 
 
 def _attempt(address, partial, limits):
-    """Receives what is missing of a file.
+    """Requests and receives the missing part of a file.
 
     Raises:
-      _PassingFault: it broke off, stalled, or the server cannot answer now.
+      _TemporaryFault: the connection broke or stalled, or the server is busy.
       UserError: another attempt would not help.
     """
     headers = dict(partial.request_headers(), **{"Accept-Encoding": "identity"})
@@ -499,28 +497,28 @@ def _attempt(address, partial, limits):
             requests.exceptions.RequestException,
             urllib3.exceptions.HTTPError,
             http.client.HTTPException,
-            # Addresses and numbers that cannot be
+            # Invalid addresses and numbers
             ValueError,
         ) as error:
             raise UserError("{}: {}".format(address, printable(error))) from error
         if watch.has_fired:
-            fault = "less than {:,} bytes came in {:g} s".format(
+            fault = "received less than {:,} bytes in {:g} s".format(
                 _CHUNK_BYTES, slow_seconds
             )
     if fault is None and total is not None and partial.size() != total:
         fault = _BROKE_OFF
     if fault:
-        raise _PassingFault(fault)
+        raise _TemporaryFault(fault)
 
 
 def _request(session, address, headers, timeout):
-    """Asks for a file, and follows redirects as far as they stay encrypted.
+    """Requests a file; follows redirects unless they leave an encrypted connection.
 
     Returns:
       `requests.Response`, its content not yet read.
 
     Raises:
-      UserError: a redirect leads nowhere, to a plain connection or round in circles.
+      UserError: a redirect is invalid, is not encrypted, or there are too many.
     """
     for _ in range(_MAX_REDIRECTS + 1):
         response = session.get(
@@ -551,46 +549,46 @@ def _request(session, address, headers, timeout):
 
 
 def _shorten(text):
-    """What a server said, fit for a message."""
+    """Makes a server's text printable and short."""
     text = printable(text)
     return text if len(text) <= 200 else text[:200] + "..."
 
 
 def _check_answer(response, address, partial):
-    """Raises where a response does not bring the file."""
+    """Raises if a response does not have the file."""
     status = "the server answered {} {}".format(
         response.status_code, _shorten(response.reason)
     )
-    if response.status_code in _PASSING_STATUSES:
-        # The range that was asked for is not there: the file has become shorter.
+    if response.status_code in _TEMPORARY_STATUSES:
+        # Range not satisfiable: the file has become shorter.
         if response.status_code == 416:
             partial.discard()
-        raise _PassingFault(status)
+        raise _TemporaryFault(status)
     if response.status_code not in (200, 206):
         raise UserError("{}; {}".format(status, _ADVICE))
     if response.headers.get("Content-Type", "").startswith("text/html"):
-        raise UserError("a web page came instead of the file; {}".format(_ADVICE))
+        raise UserError("received a web page instead of the file; {}".format(_ADVICE))
     if _encoding(response) not in (_PLAIN, _GZIP):
         raise UserError(
-            "the server encoded its answer as {}, unasked; {}".format(
+            "the server used the encoding {} without being asked to; {}".format(
                 _shorten(_encoding(response)), _ADVICE
             )
         )
 
 
 def _encoding(response):
-    """How an answer is encoded: `_PLAIN`, as asked for, or what servers send anyway."""
+    """Returns the encoding of a response; servers may ignore Accept-Encoding."""
     encoding = response.headers.get("Content-Encoding", _PLAIN).strip().lower()
     return {"x-gzip": _GZIP}.get(encoding, encoding)
 
 
 def _content(response):
-    """Yields the content of an answer in chunks of at most `_CHUNK_BYTES`.
+    """Yields the content of a response in chunks of at most `_CHUNK_BYTES`.
 
-    Not as `requests` does it, where one chunk may become a thousand times as large.
+    Not with `requests`, which may decompress one chunk to a thousand times its size.
 
     Raises:
-      _PassingFault: compressed content ends too early.
+      _TemporaryFault: compressed content ends too early.
       ValueError: it is damaged.
     """
     chunks = response.raw.stream(_CHUNK_BYTES, decode_content=False)
@@ -606,11 +604,11 @@ def _content(response):
                 raise ValueError(str(error)) from error
             chunk = decompressor.unconsumed_tail
     if not decompressor.eof:
-        raise _PassingFault(_BROKE_OFF)
+        raise _TemporaryFault(_BROKE_OFF)
 
 
 def _receive(response, partial, total, limits, watch):
-    """Appends a response's body to the part, and shows how far it is.
+    """Appends a response's body to the part, and shows the progress.
 
     Raises:
       UserError: it is too long, or takes too long.
@@ -625,7 +623,9 @@ def _receive(response, partial, total, limits, watch):
             if num_bytes > limits.max_bytes:
                 partial.discard()
                 raise UserError(
-                    "more than the expected {:,} bytes came".format(limits.max_bytes)
+                    "received more than {:,} bytes, the limit for this file".format(
+                        limits.max_bytes
+                    )
                 )
             partial.append(chunk)
             watch.count(len(chunk))
@@ -633,7 +633,9 @@ def _receive(response, partial, total, limits, watch):
             now = time.monotonic()
             if now > limits.end:
                 raise UserError(
-                    "not complete in time{}; {}".format(partial.description(), _ADVICE)
+                    "the download takes too long{}; {}".format(
+                        partial.description(), _ADVICE
+                    )
                 )
             if bar.disable and now - logged >= _LOG_SECONDS:
                 logged = now
@@ -641,7 +643,7 @@ def _receive(response, partial, total, limits, watch):
 
 
 def _reason(error, stall_seconds):
-    """What went wrong at the bottom of a chain of network errors."""
+    """Returns the root cause in a chain of network errors."""
     if isinstance(error, requests.exceptions.ConnectTimeout):
         return "no connection within {:g} s".format(min(CONNECT_SECONDS, stall_seconds))
     if isinstance(error, urllib3.exceptions.ProtocolError):
@@ -650,7 +652,7 @@ def _reason(error, stall_seconds):
     while cause.__cause__ or cause.__context__:
         cause = cause.__cause__ or cause.__context__
     if isinstance(cause, socket.timeout):
-        return "nothing came for {:g} s".format(stall_seconds)
+        return "received nothing for {:g} s".format(stall_seconds)
     return _shorten(
         getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
     )

@@ -1,8 +1,8 @@
-"""From an entry of the catalogue to the directory that commands read.
+"""Installs an entry of the catalogue in a directory that commands read.
 
-A directory appears under its name only when it is complete. `.download.json` in it
-says what it is and has the checksum of every file, so that a second run can tell a
-complete download from a damaged one.
+A directory appears under its name only when it is complete. Its `.download.json` names
+the entry and has the checksum of every file, so that a second run can tell a complete
+download from a damaged one.
 """
 
 import contextlib
@@ -40,9 +40,9 @@ class Origin(NamedTuple):
     Attributes:
       fetch: function (address, path, expected, max_bytes) that downloads, as
         `downloads.fetch`.
-      base_url: mirror that stands in for the entry's base URL, or None.
-      from_file: archive or file fetched by hand, for an entry of several files their
-        folder; None to download.
+      base_url: mirror to use in place of the entry's base URL, or None.
+      from_file: archive or file downloaded by hand, or the folder of several files;
+        None to download.
     """
 
     fetch: Callable = downloads.fetch
@@ -51,7 +51,7 @@ class Origin(NamedTuple):
 
 
 def default_directory(entry):
-    """Returns where an entry goes: the places the published commands expect."""
+    """Returns the directory where the published commands expect an entry."""
     if entry.kind == catalogue.VOCABULARY:
         return os.path.join(_REPOSITORY, "albert_config")
     parent = {catalogue.MODEL: "prev_trained_model", catalogue.TASK: "CLUEdatasets"}
@@ -59,7 +59,7 @@ def default_directory(entry):
 
 
 def install(entry, directory, origin):
-    """Brings an entry into a directory.
+    """Installs an entry in a directory.
 
     Args:
       entry: `catalogue.Entry`.
@@ -67,15 +67,15 @@ def install(entry, directory, origin):
       origin: `Origin`.
 
     Returns:
-      bool, False where everything was there already.
+      bool, False if everything was installed already.
 
     Raises:
-      UserError: the directory holds something else, or another process is at the same
-        work; or as `downloads.fetch`, `downloads.copy` and `archives.extract`.
+      UserError: the directory has something else, or another process is installing;
+        or as `downloads.fetch`, `downloads.copy` and `archives.extract`.
     """
     directory = os.path.normpath(directory)
     _check_by_hand(entry, origin.from_file)
-    # Without a lock, as a complete download may be where nothing can be written.
+    # Without a lock: a complete download may be in a read-only place.
     if _is_installed(entry, directory):
         return False
     parent = directory
@@ -86,7 +86,7 @@ def install(entry, directory, origin):
     with _locked(entry, directory, parent):
         if _is_installed(entry, directory):
             return False
-        # Nobody else is making them now.
+        # Safe now: the lock is held.
         files.remove_leftovers(directory)
         if entry.kind == catalogue.VOCABULARY:
             _install_file(entry, directory, origin)
@@ -99,7 +99,7 @@ def install(entry, directory, origin):
 
 @contextlib.contextmanager
 def _locked(entry, directory, parent):
-    """Keeps other processes from the same directory, and from the same download."""
+    """Locks the directory and the download against other processes."""
     message = "another process is downloading {} to {}; wait for it"
     target = ".{}.lock".format(os.path.basename(directory))
     download = ".{}.download.lock".format(entry.published_names[0])
@@ -110,7 +110,7 @@ def _locked(entry, directory, parent):
 
 
 def _is_installed(entry, directory):
-    """Whether an entry is there already, undamaged.
+    """Whether an entry is installed already, and undamaged.
 
     Raises:
       UserError: something else is in its place.
@@ -127,7 +127,7 @@ def _is_installed(entry, directory):
 
 
 def _check_by_hand(entry, from_file):
-    """Raises `UserError` where --from_file does not have what the entry needs."""
+    """Raises `UserError` if --from_file lacks a file of the entry."""
     if from_file is None:
         return
     wanted = ", ".join(file.name for file in entry.files)
@@ -154,10 +154,10 @@ def _install_file(entry, directory, origin):
 
 
 def _install_archive(entry, directory, parent, origin):
-    """Installs an archive's content, and records its checksum once it is usable.
+    """Installs an archive's content, and records its checksum if it is usable.
 
-    An archive that is downloaded now is deleted after that, or when it is unusable; one
-    that was there before is used as it is and stays.
+    A newly downloaded archive is deleted afterwards, usable or not. An archive that
+    was there before is kept.
     """
     (file,) = entry.files
     checksums = downloads.Checksums(parent)
@@ -177,7 +177,7 @@ def _install_archive(entry, directory, parent, origin):
             _remove(archive)
         elif not origin.from_file:
             raise UserError(
-                "{}; delete it to have it downloaded".format(error)
+                "{}; delete it to download it again".format(error)
             ) from error
         raise
     checksums.add({_key(entry, file): downloads.file_checksum(archive)})
@@ -191,14 +191,14 @@ def _remove(path):
 
 
 def _install_files(entry, directory, parent, origin):
-    """Installs several files as one directory; those of an earlier run stay."""
+    """Installs several files as one directory; keeps files of an earlier run."""
     checksums = downloads.Checksums(parent)
     if origin.from_file:
         with files.directory_beside(directory) as staging:
             received = _fill(entry, staging, checksums, origin, {})
             _publish(entry, staging, directory)
     else:
-        # Not named after `directory`, where another entry may have been begun.
+        # Not named after `directory`, which may have been used for another entry.
         staging = os.path.join(parent, entry.published_names[0] + ".partial")
         held = _take_staging(entry, staging)
         received = _fill(entry, staging, checksums, origin, held)
@@ -207,15 +207,15 @@ def _install_files(entry, directory, parent, origin):
 
 
 def _take_staging(entry, staging):
-    """Makes the directory of an unfinished download, or finds an earlier run's.
+    """Makes the directory of an unfinished download, or reopens an earlier run's.
 
-    Its mark is its receipt, which has the checksums of the files received so far.
+    Its receipt identifies it, and has the checksums of the files received so far.
 
     Returns:
       dict name -> checksum of the files in it.
 
     Raises:
-      UserError: the name is taken by what no run made.
+      UserError: the path is taken by something that no run made.
     """
     if not os.path.lexists(staging):
         with files.directory_beside(staging) as new:
@@ -230,27 +230,28 @@ def _take_staging(entry, staging):
         receipt = _read_receipt(staging)
     if receipt is None or (receipt["name"], receipt["source"]) != _identity(entry):
         raise UserError(
-            "{} is in the way: without the {} of a download of {} it is none; move it "
-            "away".format(staging, RECEIPT_FILE, entry.name)
+            "{} is in the way: it has no {} of a download of {}; move it away".format(
+                staging, RECEIPT_FILE, entry.name
+            )
         )
     return receipt["files"]
 
 
 def _fill(entry, staging, checksums, origin, held):
-    """Brings the files of an entry into a directory.
+    """Downloads or copies the missing files of an entry into a directory.
 
     Args:
       entry: `catalogue.Entry`.
       staging: the directory.
       checksums: `downloads.Checksums`.
       origin: `Origin`.
-      held: dict name -> checksum of those that are there; others are replaced.
+      held: dict name -> checksum of the files received; other files are replaced.
 
     Returns:
-      dict name -> checksum of all.
+      dict name -> checksum of all files.
 
     Raises:
-      UserError: there is a file of another origin, too.
+      UserError: the directory has another file, too.
     """
     received = {}
     for file in entry.files:
@@ -265,7 +266,7 @@ def _fill(entry, staging, checksums, origin, held):
     strange = set(os.listdir(staging)) - set(received) - {RECEIPT_FILE}
     if strange:
         raise UserError(
-            "{} holds {!r}, which is not of this download; move it away".format(
+            "{} has {!r}, which is not from this download; move it away".format(
                 staging, min(strange)
             )
         )
@@ -287,7 +288,7 @@ def _obtain(entry, file, path, expected, origin):
 
 
 def _key(entry, file):
-    """What a file is called in the record, wherever it was fetched from."""
+    """Returns a file's key in the recorded checksums, the same for all mirrors."""
     return "{}/{}".format(entry.base_url, file.path)
 
 
@@ -300,13 +301,13 @@ def _expected(entry, file, checksums):
         return None
     return downloads.Expected(
         recorded,
-        "recorded in {} when it was first fetched; if its publisher has replaced it, "
+        "recorded in {} at the first download; if the publisher has replaced the file, "
         "delete that entry".format(checksums.path),
     )
 
 
 def _is_complete(entry, directory):
-    """Whether the directory is this entry's download, undamaged.
+    """Whether the directory is an undamaged download of this entry.
 
     Raises:
       UserError: it is something else, and not empty.
@@ -329,12 +330,12 @@ def _is_complete(entry, directory):
 
 
 def _identity(entry):
-    """What a receipt calls an entry."""
+    """Returns the (name, source) of an entry in its receipt."""
     return entry.name, entry.source
 
 
 def _find_damage(entry, directory, checksums):
-    """Says what is wrong with the files of a receipt; None if nothing is."""
+    """Describes what is wrong with the files of a receipt, or returns None."""
     expected = set() if entry.is_archive else {file.name for file in entry.files}
     if not checksums or expected - set(checksums):
         return "is an unfinished download"
@@ -345,7 +346,7 @@ def _find_damage(entry, directory, checksums):
 
 
 def _read_receipt(directory):
-    """Returns what `.download.json` says, or None where there is none.
+    """Returns the content of `.download.json`, or None if there is none.
 
     Raises:
       UserError: it is damaged, or names files outside of the directory.
@@ -357,7 +358,7 @@ def _read_receipt(directory):
     advice = "delete {} or give another --output_dir".format(directory)
     receipt = json_files.read(path, _RECEIPT_SCHEMA, advice)
     for name in receipt["files"]:
-        # Backslashes and drives: where they mean something, they lead outside, too.
+        # Backslashes and drives lead outside on Windows.
         if re.match(r"/|[A-Za-z]:|.*\\", name) or ".." in name.split("/"):
             raise UserError(
                 "{}: names {!r}, which is outside of the directory; {}".format(

@@ -1,17 +1,16 @@
-"""A reader of tar streams that are not trusted.
+"""A reader for untrusted tar streams.
 
-Python's `tarfile` takes time that grows with the square, or worse, of what some
-headers hold (CVE-2024-6232, CVE-2019-20907), and inside one call of C code, which
-nothing but the end of the process stops. This reader knows files and folders only, in
-the formats in use (v7, ustar, GNU, pax: POSIX.1-2017, pax, "ustar Interchange
-Format"); its work is proportional to the bytes that it reads, and no header is larger
-than `MAX_HEADER_BYTES`.
+For some headers Python's `tarfile` takes quadratic time or worse (CVE-2024-6232,
+CVE-2019-20907), within one call of C code that cannot be interrupted. This reader
+supports files and folders only, in the formats in use (v7, ustar, GNU, pax:
+POSIX.1-2017, pax, "ustar Interchange Format"). It takes linear time, and refuses
+headers larger than `MAX_HEADER_BYTES`.
 """
 
 from typing import NamedTuple
 
 _BLOCK_BYTES = 512
-# Of what pax and GNU formats put before a member; long names take hundreds of bytes.
+# Limit of an extension header of pax or GNU; long names take hundreds of bytes.
 MAX_HEADER_BYTES = 2**16
 _MAX_LENGTH_DIGITS = 5
 
@@ -25,10 +24,10 @@ class Member(NamedTuple):
     """One member of an archive.
 
     Attributes:
-      name: as the archive has it.
+      name: str, as in the archive.
       is_directory: bool.
-      is_file: bool, whether it is an ordinary file; neither for links, devices,
-        sparse files and whatever else there is.
+      is_file: bool, whether it is an ordinary file. Links, devices, sparse files and
+        others are neither file nor directory.
       size: bytes of its content.
     """
 
@@ -42,13 +41,13 @@ def members(stream):
     """Reads the members of an archive, one after the other.
 
     Args:
-      stream: has `read(size)`, which gives less than `size` bytes only at its end.
+      stream: has `read(size)`, which returns less than `size` bytes only at its end.
 
     Yields:
-      (`Member`, `Content` to read before the next member is asked for).
+      (`Member`, `Content`); read the content before requesting the next member.
 
     Raises:
-      ValueError: it is no tar archive, or a damaged one, or one without its end.
+      ValueError: it is no tar archive, or is damaged or truncated.
     """
     given = {}
     while True:
@@ -82,17 +81,17 @@ class Content:
         """Returns up to `size` bytes, none at the end.
 
         Raises:
-          ValueError: the archive ends inside it.
+          ValueError: the archive is truncated.
         """
         data = _read_exactly(self._stream, min(size, self._left))
         self._left -= len(data)
         return data
 
     def close(self):
-        """Does nothing; the next member is found all the same."""
+        """Does nothing; `members` skips what was not read."""
 
     def skip(self):
-        """Goes to the header behind it."""
+        """Moves to the next header."""
         while self.read(_BLOCK_BYTES * 128):
             pass
         _read_exactly(self._stream, self._padding)
@@ -106,26 +105,26 @@ def _read_exactly(stream, size):
 
 
 def _check(header):
-    """Raises where a header's checksum is not that of its bytes."""
+    """Raises ValueError if a header's checksum is wrong."""
     outside = header[:148] + b" " * 8 + header[156:]
-    # Some old programs added them up as signed numbers.
+    # Some old programs summed signed bytes.
     signed = sum(byte - 256 if byte > 127 else byte for byte in outside)
     if _number(header[148:156]) not in (sum(outside), signed):
-        raise ValueError("a header has another checksum than it says")
+        raise ValueError("the checksum of a header is wrong")
 
 
 def _number(field):
-    """The value of a header's field: octal digits, or binary for large numbers."""
+    """Returns the value of a header's field, octal or, if large, binary."""
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")
     digits = field.split(b"\0")[0].strip(b" ")
     if digits.strip(b"01234567"):
-        raise ValueError("a header holds {!r} in place of a number".format(field))
+        raise ValueError("a header has {!r}, expected a number".format(field))
     return int(digits or b"0", 8)
 
 
 def _read_extension(stream, kind, size):
-    """Reads what is put before a member.
+    """Reads an extension header, which precedes a member's own.
 
     Returns:
       dict of those of "path", "size" and "is_sparse" that it sets.
@@ -158,25 +157,25 @@ def _pax_records(data):
         end = start + _decimal(data[start:space]) if space > 0 else 0
         equals = data.find(b"=", space, end)
         if not space < equals < end <= len(data) or data[end - 1 : end] != b"\n":
-            raise ValueError("a pax header that is none")
+            raise ValueError("a pax header is invalid")
         yield data[space + 1 : equals], data[equals + 1 : end - 1]
         start = end
 
 
 def _decimal(digits):
-    # 18 digits are more than any file has bytes.
+    # No file has a size of more than 18 digits.
     if not digits or len(digits) > 18 or digits.strip(b"0123456789"):
-        raise ValueError("a pax header holds {!r} as a number".format(digits[:40]))
+        raise ValueError("a pax header has {!r}, expected a number".format(digits[:40]))
     return int(digits)
 
 
 def _member(header, kind, given):
-    """Returns the `Member` of its header and of what stood before that."""
+    """Returns the `Member` of a header and its extension headers."""
     path = given.get("path")
     if path is None:
         path = header[:100].split(b"\0")[0]
         prefix = header[345:500].split(b"\0")[0]
-        # GNU's magic number differs, and its headers hold times there.
+        # GNU's headers, which have times there, have another magic number.
         if prefix and header[257:263] == b"ustar\0":
             path = prefix + b"/" + path
     name = path.decode("utf-8")

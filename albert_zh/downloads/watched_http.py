@@ -1,9 +1,9 @@
-"""HTTP sessions that no server can hold up, or fill the memory through.
+"""HTTP sessions that a server can neither stall nor use to exhaust the memory.
 
-The time limits of `requests` are for one read from the network. A server that sends a
-byte now and then passes them for ever, in its headers as in its content, and lines of
-the protocol itself may have any length. So a second thread shuts connections down over
-which too little comes, and lines have a limit.
+The timeouts of `requests` limit a single read. A server that sends one byte at a time,
+in headers or content, never exceeds them, and lines of the protocol may have any
+length. So a second thread shuts down connections that are too slow, and the length of
+lines is limited.
 """
 
 import contextlib
@@ -19,20 +19,20 @@ _MAX_LINE_BYTES = 2**16
 
 
 class Watch:
-    """Watches the connections of a session for as long as a block runs.
+    """Watches the connections of a session during a `with` block.
 
     Attributes:
       session: `requests.Session`.
-      has_fired: bool, whether its connections were shut down. A read then ends with
-        an error or, in some ways to send content, as if that were complete.
+      has_fired: bool, whether its connections were shut down. A read then raises an
+        error or, with some transfer encodings, ends as if the content were complete.
     """
 
     def __init__(self, seconds, least_bytes):
-        """Says what is too slow.
+        """Sets the lowest speed: `least_bytes` in `seconds`.
 
         Args:
           seconds: float.
-          least_bytes: int, less than these in so many seconds.
+          least_bytes: int.
         """
         self.has_fired = False
         self.session = requests.Session()
@@ -58,15 +58,15 @@ class Watch:
             copy.close()
 
     def count(self, num_bytes):
-        """Says that so many bytes of content came."""
+        """Counts received bytes of content."""
         self._num_bytes += num_bytes
         if self._num_bytes >= self._least_bytes:
             self._num_bytes = 0
             self._has_news.set()
 
     def add(self, connection):
-        """Watches a socket, too."""
-        # A copy of its own stays open when TLS takes the socket over.
+        """Starts to watch a socket."""
+        # A copy stays open when TLS takes over the socket.
         self._sockets.append(connection.dup())
         if self.has_fired:
             self._shut_down()
@@ -86,7 +86,7 @@ class Watch:
 
 
 class _Adapter(requests.adapters.HTTPAdapter):
-    """Makes connections that are watched, straight ones and those by a proxy."""
+    """Makes watched connections, direct or through a proxy."""
 
     def __init__(self, watch):
         self._watch = watch
@@ -136,10 +136,10 @@ class _Response(http.client.HTTPResponse):
 
 
 class _BoundedReader(io.BufferedReader):
-    """Refuses to read without a limit, which older versions of urllib3 try.
+    """Refuses unlimited reads, which older versions of urllib3 attempt.
 
-    They take the length of a chunk as the server says it, without a limit on the
-    line or on its sign.
+    They accept any length of a chunk that the server gives, even a negative one, in a
+    line of any length.
     """
 
     def readline(self, size=-1):

@@ -1,15 +1,15 @@
 """What the engines share."""
 
-# What a message about a task holds: an amount of progress, its result, the text of
-# its `UserError`, the traceback of another exception.
+# Kinds of message about a task: an amount of progress, its result, the text of its
+# `UserError`, the traceback of another exception.
 PROGRESS, RESULT, USER_ERROR, ERROR = range(4)
 
 
 class Engine:
-    """What engines share: a `with` block ends by `close()`."""
+    """Base class of engines: the end of a `with` block calls `close()`."""
 
     def close(self):
-        """Gives up what the engine holds; it can be called again."""
+        """Releases the engine's resources; may be called again."""
 
     def __enter__(self):
         return self

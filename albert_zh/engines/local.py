@@ -23,19 +23,19 @@ from albert_zh.engines.common import (
 
 _LOGGER = logging.getLogger(__name__)
 
-_MAX_DEATHS = 2  # of workers on one task; the second death is hardly an accident
+_MAX_DEATHS = 2  # of workers on one task: the second is hardly an accident
 _END_SECONDS = 5  # for a worker to clean up before it is killed
-_REPORT_SECONDS = 0.1  # between two messages of a worker about its progress
+_REPORT_SECONDS = 0.1  # between two progress messages of a worker
 
 
 class LocalEngine(Engine):
     """Runs tasks in this process or on worker processes of this machine."""
 
     def __init__(self, num_workers):
-        """Starts nothing yet; every run has its own workers.
+        """Starts no process yet; every run has its own workers.
 
         Args:
-          num_workers: int, processes to use; 1 stays in this process.
+          num_workers: int, processes to use; with 1, tasks run in this process.
 
         Raises:
           UserError: `num_workers` is below 1.
@@ -49,27 +49,26 @@ class LocalEngine(Engine):
     def run(self, function, tasks, progress=None):
         """Runs `function` on every task.
 
-        A worker that dies (killed, out of memory) is replaced and its task begun
-        anew; the others go on undisturbed. On failure and on Ctrl-C the function is
-        left by a `KeyboardInterrupt` in all other workers, and they have ended when
-        this returns.
+        A worker that dies (killed, out of memory) is replaced and its task restarted;
+        the others are not affected. On failure and on Ctrl-C all other workers get a
+        `KeyboardInterrupt`, and have ended when this returns.
 
         Args:
           function: picklable function of (task, report), from a module that workers
-            can import: not from the script that was started, which they do not load.
-            It may call `report(amount)` with the amount of work done since the last
-            call, in bytes, and returns something picklable.
+            can import; they do not load the script that was started. It may call
+            `report(amount)` with the bytes processed since the last call, and its
+            result must be picklable.
           tasks: picklable tasks; `str(task)` names one in messages.
-          progress: function that is called here with such amounts, and with negative
-            ones where a lost worker's share is to be done again.
+          progress: function called in this process with the reported amounts, and
+            with negative amounts when a lost worker's share must be repeated.
 
         Returns:
-          List of what the function returned, in the order of the tasks.
+          List of the function's results, in the order of the tasks.
 
         Raises:
           UserError: as raised by the function; or workers died twice on one task.
-          RuntimeError: the function raised something else in a worker, whose
-            traceback is in the message. Without workers that exception is raised.
+          RuntimeError: the function raised another exception in a worker; the message
+            has its traceback. With one worker that exception itself is raised.
         """
         tasks = list(tasks)
         progress = progress or ignore
@@ -80,7 +79,7 @@ class LocalEngine(Engine):
 
 
 class _LocalRun:
-    """One run on worker processes: what waits, who works on what, the results."""
+    """One run on worker processes: waiting tasks, active workers, results."""
 
     def __init__(self, function, tasks, progress):
         self._function = pickle.dumps(function)
@@ -93,7 +92,7 @@ class _LocalRun:
 
     def execute(self, num_workers):
         try:
-            # All are started before one is sent anything, for which it must be up.
+            # All are started first, because sending waits until a worker is up.
             for _ in range(num_workers):
                 self._workers.append(_Worker())
             for worker in list(self._workers):
@@ -109,14 +108,14 @@ class _LocalRun:
         return self._results
 
     def _ready_workers(self):
-        """Waits until workers have sent something or died, and returns them."""
+        """Waits for messages or deaths, and returns the workers concerned."""
         owners = {}
         for worker in self._workers:
             owners[worker.connection] = owners[worker.process.sentinel] = worker
         return {owners[item] for item in multiprocessing.connection.wait(list(owners))}
 
     def _attend(self, worker):
-        """Acts on one message of a worker, or on its death."""
+        """Handles one message of a worker, or its death."""
         message = worker.receive()
         if message is None:
             self._replace(worker)
@@ -138,7 +137,7 @@ class _LocalRun:
             )
 
     def _give_next_task(self, worker):
-        """Gives a worker the next task; without one it ends now, not with the last."""
+        """Gives a worker the next task, or ends it if there is none."""
         index = next(self._waiting, None)
         if index is None:
             _end([worker])
@@ -151,7 +150,7 @@ class _LocalRun:
         worker.send(pickle.dumps(self._tasks[index]))
 
     def _replace(self, worker):
-        """Has a new worker do a dead one's task, if it is the first on it that died."""
+        """Gives a dead worker's task to a new one, unless it died twice."""
         _end([worker])
         self._workers.remove(worker)
         if worker.reported:
@@ -160,12 +159,12 @@ class _LocalRun:
         self._deaths[worker.index] += 1
         if self._deaths[worker.index] == _MAX_DEATHS:
             raise UserError(
-                "task {}: its worker process died {} times, at last by {}; most likely "
-                "memory ran out, use fewer workers or smaller shards".format(
+                "task {}: its worker process died {} times, the last time by {}; most "
+                "likely memory ran out: use fewer workers or smaller shards".format(
                     task, _MAX_DEATHS, how
                 )
             )
-        _LOGGER.warning("task %s: its worker died by %s, trying once more", task, how)
+        _LOGGER.warning("task %s: its worker died by %s; retrying", task, how)
         successor = _Worker()
         self._workers.append(successor)
         successor.send(self._function)
@@ -173,13 +172,13 @@ class _LocalRun:
 
 
 class _Worker:
-    """A worker process, as seen by its parent.
+    """The parent's side of a worker process.
 
     Attributes:
       process: `multiprocessing.Process`.
-      connection: this end of its connection.
-      index: int, position of the task that it works on.
-      reported: amount that it has reported for this task.
+      connection: the parent's end of the connection.
+      index: int, index of the current task.
+      reported: bytes reported for this task.
     """
 
     def __init__(self):
@@ -189,19 +188,19 @@ class _Worker:
         self.index, self.reported = None, 0
         with _without_main_module():
             self.process.start()
-        # While it is open here, the worker's death does not close the connection.
+        # Open here, it would keep the connection alive after the worker's death.
         others_end.close()
 
     def send(self, pickled):
-        """Sends pickled content; `receive` tells whether the worker is still there."""
+        """Sends pickled content; `receive` tells whether the worker is alive."""
         with contextlib.suppress(OSError):
             self.connection.send_bytes(pickled)
 
     def receive(self):
-        """Returns the next message, a pair; None where the worker has died."""
+        """Returns the next message, a pair; None if the worker has died."""
         try:
-            # A process that is gone may have left messages, or its children, which
-            # hold the connection open.
+            # A dead worker may have left messages, or children that keep the
+            # connection open.
             message = self.connection.recv_bytes() if self.connection.poll() else None
         except (EOFError, OSError):
             message = None
@@ -210,10 +209,10 @@ class _Worker:
 
 @contextlib.contextmanager
 def _without_main_module():
-    """Keeps processes started in the block from loading the command's own script.
+    """Keeps processes started in the block from importing the command's script.
 
-    multiprocessing would import it into every worker, and with it TensorFlow: seconds
-    of start and hundreds of megabytes each, for functions that are not in there.
+    multiprocessing would import it, and TensorFlow with it, into every worker, which
+    costs seconds and hundreds of megabytes. No function that runs there needs it.
     """
     main_module = sys.modules["__main__"]
     sys.modules["__main__"] = types.ModuleType("__main__")
@@ -224,7 +223,7 @@ def _without_main_module():
 
 
 def _end(workers):
-    """Waits until workers have ended, which they do when nobody listens any more."""
+    """Closes the connections of workers, which ends them, and waits for their end."""
     for worker in workers:
         worker.connection.close()
     deadline = time.monotonic() + _END_SECONDS
@@ -236,7 +235,7 @@ def _end(workers):
 
 
 def _describe_exit(code):
-    """Says how a process ended; a negative code is a signal's number."""
+    """Describes the end of a process; a negative code is a signal's number."""
     if code >= 0:
         return "exit code {}".format(code)
     with contextlib.suppress(ValueError):
@@ -246,8 +245,8 @@ def _describe_exit(code):
 
 def _work(connection):
     """Runs in a worker process: receives the function, then task after task."""
-    # Ctrl-C reaches the whole group; the parent decides what comes of it, and ends
-    # this process by SIGTERM, which leaves the function's clean-up its chance.
+    # Ctrl-C reaches the whole group, but the parent handles it. It ends this process
+    # by SIGTERM, which lets the function clean up.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     reporter = _Reporter(connection)
@@ -267,7 +266,7 @@ def _work(connection):
             reporter.flush()
             _send_to_parent(connection, message)
     except (EOFError, OSError):
-        return  # the parent needs nothing more, or is dead
+        return  # the parent is done or dead
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGTERM)
 
@@ -276,12 +275,12 @@ def _send_to_parent(connection, message):
     try:
         connection.send_bytes(message)
     except OSError:
-        # The parent is dead. Unlike an OSError this passes the function's handlers.
+        # The parent is dead. The function's handlers do not catch this exception.
         sys.exit(1)
 
 
 class _Reporter:
-    """The `report` of a worker: passes amounts on, but not every single one."""
+    """The `report` of a worker: sends accumulated amounts from time to time."""
 
     def __init__(self, connection):
         self._connection = connection

@@ -22,29 +22,28 @@ from albert_zh.engines.common import PROGRESS, USER_ERROR, Engine, ignore
 
 _POLL_SECONDS = 0.2  # between two looks at a job
 _LOOPBACK = "127.0.0.1"
+_MORE_ABOVE = "Spark may have said more above"
 
 
 class SparkEngine(Engine):
     """Runs tasks on Apache Spark, pyspark 3.5 or 4.0.
 
-    The executors get this package, but the packages that it needs must be installed
-    for their Python: that of this process where Spark runs on this machine, elsewhere
-    what PYSPARK_PYTHON or Spark's configuration names.
+    The executors get this package, but its dependencies must be installed for their
+    Python. With local[N] that is the Python of this process, otherwise the one that
+    PYSPARK_PYTHON or Spark's configuration names.
 
-    Where Spark runs on this machine alone, only this machine reaches its ports,
-    unless its configuration or SPARK_LOCAL_IP says otherwise.
+    With local[N] Spark's ports are reachable from this machine only, unless its
+    configuration or SPARK_LOCAL_IP says otherwise.
     """
 
-    def __init__(self, master=None, python_files=()):
+    def __init__(self, master=None):
         """Starts or joins a Spark session.
 
-        Under `spark-submit` its configuration applies. A session that is there already
-        is used, and not stopped at the end.
+        Under `spark-submit` its configuration applies. An existing session is used,
+        and not stopped at the end.
 
         Args:
-          master: str, Spark's master URL; None for what Spark is configured to.
-          python_files: paths or addresses of further modules (`.py`, `.zip`) that the
-            executors need, beside those of `pack_own_modules`.
+          master: str, Spark's master URL; None for the one in Spark's configuration.
 
         Raises:
           UserError: pyspark or Java is missing or too old, or the session cannot be
@@ -58,11 +57,11 @@ class SparkEngine(Engine):
         builder = builder.config("spark.ui.showConsoleProgress", "false")
         if master is not None:
             builder = builder.master(master)
-        # There is no public way to ask this; the active session is a thread's own.
+        # No public function tells this: the active session is per thread.
         self._is_owner = pyspark.SparkContext._active_spark_context is None
         self._session = None
-        # Executors fetch from it also when they join later. Someone else's session may
-        # outlive this engine, so for that it stays to the end of the process.
+        # Executors that join later fetch modules from it. An existing session may
+        # outlive this engine, so the directory then stays until the process ends.
         self._directory = files.make_temporary_directory()
         atexit.register(shutil.rmtree, self._directory, ignore_errors=True)
         with self._starting(
@@ -70,7 +69,7 @@ class SparkEngine(Engine):
                 "its own configuration" if master is None else "master " + master
             ),
             "a master is local[N], spark://HOST:PORT, yarn or k8s://HOST:PORT, and "
-            "Spark may have said more above",
+            + _MORE_ABOVE,
         ):
             with _same_interrupt_handler():
                 if self._is_owner:
@@ -79,21 +78,22 @@ class SparkEngine(Engine):
                 self._session = builder.getOrCreate()
             self._context = self._session.sparkContext
         if self._is_owner:
-            # Not ERROR: that no executor can be had is a warning.
-            self._context.setLogLevel("WARN")
-            # The connection to Java tells at INFO of every thread that ends.
-            logging.getLogger("py4j").setLevel(logging.WARNING)
-            is_local = self._context.master.startswith("local")
-            if is_local and not os.environ.get("PYSPARK_PYTHON"):
-                self._context.pythonExec = sys.executable
+            self._configure_session()
         with self._starting("pack modules for Spark's executors", "make room for them"):
             own_files = pack_own_modules(self._directory)
-        for file in own_files + list(python_files):
-            with self._starting(
-                "give {} to Spark's executors".format(file),
-                "expected a Python file or a zip file of modules",
-            ):
-                self._ship(str(file))
+        for file in own_files:
+            with self._starting("send modules to Spark's executors", _MORE_ABOVE):
+                self._ship(file)
+
+    def _configure_session(self):
+        """Sets log levels and the executors' Python of this engine's own session."""
+        # Not ERROR: Spark only warns if it gets no executors.
+        self._context.setLogLevel("WARN")
+        # At INFO the connection to Java logs the end of every thread.
+        logging.getLogger("py4j").setLevel(logging.WARNING)
+        is_local = self._context.master.startswith("local")
+        if is_local and not os.environ.get("PYSPARK_PYTHON"):
+            self._context.pythonExec = sys.executable
 
     @contextlib.contextmanager
     def _starting(self, purpose, advice):
@@ -109,7 +109,7 @@ class SparkEngine(Engine):
 
     def _ship(self, file):
         """Makes a module or a zip file of modules importable in the executors."""
-        # Spark adds its copy here, too, where it would outlive the session.
+        # Spark adds its copy to sys.path of this process, too.
         path = list(sys.path)
         try:
             self._context.addPyFile(file)
@@ -117,7 +117,7 @@ class SparkEngine(Engine):
             sys.path[:] = path
 
     def close(self):
-        """Stops the session, if it was started by this engine."""
+        """Stops the session if this engine started it."""
         if self._is_owner:
             if self._session is not None:
                 self._session.stop()
@@ -127,24 +127,24 @@ class SparkEngine(Engine):
     def run(self, function, tasks, progress=None):
         """Runs `function` on every task; see `LocalEngine.run`.
 
-        Every task is one partition. Lost executors, repetition and speculation are
-        Spark's. When this raises, Spark has been told to end the other tasks, but they
-        may run on for seconds.
+        Every task is one partition. Spark handles lost executors, retries and
+        speculation. When this raises, Spark has been told to end the other tasks, but
+        they may run for some more seconds.
 
         Args:
-          function: as of `LocalEngine.run`, from a module that executors can import.
+          function: as in `LocalEngine.run`, from a module that executors can import.
           tasks: picklable tasks.
-          progress: function that is called with the amount a task reported, in bytes,
-            once when it is complete.
+          progress: function called with the amount that a task reported, in bytes,
+            once when the task is complete.
 
         Returns:
-          List of what the function returned, in the order of the tasks.
+          List of the function's results, in the order of the tasks.
 
         Raises:
-          UserError: as raised by the function, which ends the job; or Spark lost one
+          UserError: as raised by the function, which ends the job; or Spark lost a
             task's executors or workers too often.
-          RuntimeError: the function raised something else as often as Spark tries a
-            task; the message has the executor's traceback.
+          RuntimeError: the function raised another exception in every one of Spark's
+            attempts; the message has the executor's traceback.
         """
         from pyspark import InheritableThread
 
@@ -160,7 +160,7 @@ class SparkEngine(Engine):
 
         def collect():
             try:
-                # The group is the thread's own: other jobs of the session keep theirs.
+                # Per thread: other jobs of the session keep their groups.
                 self._context.setJobGroup(group, "{} tasks".format(len(tasks)))
                 future.set_result(rdd.collect())
             except Exception as error:
@@ -180,31 +180,31 @@ class SparkEngine(Engine):
 
     def _cancel(self, group, future):
         """Ends a job."""
-        # The other thread may not have begun the job yet when it is cancelled first.
+        # Repeated, because the other thread may not have started the job yet.
         while not future.done():
-            # If Java is dead, the thread knows as well.
+            # If Java is dead, the thread fails as well.
             with contextlib.suppress(Exception):
                 self._context.cancelJobGroup(group)
             concurrent.futures.wait([future], _POLL_SECONDS)
 
 
 def _settings_of_loopback(master):
-    """Starts Java; returns the settings with which a local Spark uses loopback alone.
+    """Starts Java; returns the settings that restrict a local Spark to loopback.
 
-    By default it binds its ports, which take tasks from everybody, to the address of
-    this machine, and its web pages to all addresses.
+    By default Spark binds its ports, which accept tasks from anyone, to the address
+    of this machine, and its web pages to all addresses.
 
     Args:
-      master: as of `SparkEngine`.
+      master: as in `SparkEngine`.
 
     Returns:
-      dict name -> value; empty where Spark runs on other machines, too, or where the
-      user has chosen what it binds.
+      dict name -> value; empty if Spark also runs on other machines or the user has
+      chosen the addresses.
     """
     from pyspark import SparkConf, SparkContext
 
     with _local_address_in_environment(master):
-        # Not public, but without Java, Spark's configuration files are not read.
+        # Not public, but Spark's configuration files are read by Java only.
         SparkContext._ensure_initialized()
     configured = SparkConf()
     if not (master or configured.get("spark.master", "")).startswith("local"):
@@ -219,9 +219,9 @@ def _settings_of_loopback(master):
 
 @contextlib.contextmanager
 def _local_address_in_environment(master):
-    """Has Java, if it is started in the block, bind what no setting reaches.
+    """Makes a Java that starts in the block bind its other ports to loopback, too.
 
-    The ports of local-cluster's master and workers are such.
+    No setting covers the ports of local-cluster's master and workers.
     """
     if not (master or "").startswith("local") or "SPARK_LOCAL_IP" in os.environ:
         yield
@@ -245,10 +245,10 @@ class _Concatenation:
 
 
 def _run_on_executor(function, outcomes, task):
-    """Runs one task on an executor; the driver sees what is added to `outcomes`.
+    """Runs one task on an executor and reports to the driver through `outcomes`.
 
-    A `UserError` makes the task a success for Spark, which would try it again and
-    keep the outcome of a failure to itself.
+    After a `UserError` the task succeeds for Spark: Spark would retry a failed task
+    and not deliver its outcome.
     """
     total = 0
 
@@ -266,7 +266,7 @@ def _run_on_executor(function, outcomes, task):
 
 
 def _follow(future, outcomes, progress):
-    """Waits for a job's end, and passes on what its tasks add to `outcomes`.
+    """Waits for the end of a job, and passes on what its tasks add to `outcomes`.
 
     Raises:
       UserError: a task raised it.
@@ -286,11 +286,11 @@ def _follow(future, outcomes, progress):
 
 
 def _job_error(error, tasks):
-    """Returns the exception for a job that failed, in one line but for tracebacks."""
+    """Returns the exception for a failed job: one line, or a Python traceback."""
     message = _java_message(error)
     index = re.search(r"Task (\d+) in stage", message)
     name = "task {}".format(tasks[int(index.group(1))]) if index else "a task"
-    # Java's own stack follows, its lines begin with a tab.
+    # Java's own stack follows; its lines begin with a tab.
     python_traceback = re.search(
         r"^.*?(Traceback \(most recent call last\):.*?)\s*(?:\n\tat |\Z)",
         message,
@@ -310,19 +310,19 @@ def _job_error(error, tasks):
 
 
 def _java_message(error):
-    """Returns what an exception says, without the stack of the call into Java."""
+    """Returns an exception's message, without the stack of the call into Java."""
     if hasattr(error, "java_exception"):
-        # It begins with the class, as in "java.io.FileNotFoundException: ".
+        # The class comes first, as in "java.io.FileNotFoundException: ".
         return re.sub(r"^(\w+\.)+\w+: ", "", error.java_exception.toString())
     return str(error) or type(error).__name__
 
 
 @contextlib.contextmanager
 def _same_interrupt_handler():
-    """Undoes a change of the handler of Ctrl-C in the block.
+    """Restores the handler of Ctrl-C after the block.
 
-    pyspark's cancels the jobs of other users of the session, too, and fails with an
-    AttributeError once the session has been stopped.
+    pyspark's handler also cancels the jobs of other users of the session, and raises
+    an AttributeError once the session has been stopped.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -342,29 +342,29 @@ def pack_own_modules(directory):
       directory: str, where to write it.
 
     Returns:
-      List of str: the path of the file; empty where this package itself is run from
-      a zip file, for `spark-submit --py-files` then gives the same one to executors.
+      List of str: the path of the file; empty if this package itself runs from a zip
+      file, which `spark-submit --py-files` then gives to the executors, too.
     """
     root = pathlib.Path(os.path.abspath(__file__)).parent.parent.parent
     if not root.is_dir():
         return []
-    # A name of its own: Spark refuses another file of the same name in a session.
+    # A unique name: Spark rejects a second file of the same name in a session.
     path = os.path.join(directory, "albert_zh-{}.zip".format(uuid.uuid4().hex))
     modules = [root / "tokenization.py"] + sorted((root / "albert_zh").rglob("*.py"))
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for module in modules:
             name = module.relative_to(root).as_posix()
-            # Not `write`, which fails for a file whose time is before 1980.
+            # Not `write`, which fails for files dated before 1980.
             archive.writestr(name, module.read_bytes())
     return [path]
 
 
 def _check_installation():
-    """Raises `UserError` where Spark cannot run: Python, pyspark or Java is missing."""
+    """Raises `UserError` if Python, pyspark or Java is missing or too old for Spark."""
     if sys.version_info < (3, 8):
         raise UserError(
-            "Spark needs Python 3.8 or newer, this is Python {}.{}; use such a one, or "
-            "local workers instead of Spark".format(*sys.version_info[:2])
+            "Spark requires Python 3.8 or newer, this is Python {}.{}; use a newer "
+            "Python, or --engine=local".format(*sys.version_info[:2])
         )
     try:
         import pyspark
@@ -374,16 +374,16 @@ def _check_installation():
                 sys.executable
             )
         ) from error
-    # Under spark-submit, Java is running already.
+    # Under spark-submit Java is running already.
     if "PYSPARK_GATEWAY_PORT" not in os.environ:
         _check_java(17 if int(pyspark.__version__.split(".")[0]) >= 4 else 8)
 
 
 def _check_java(oldest):
-    """Raises `UserError` where Spark's start script would find no usable Java.
+    """Raises `UserError` if Spark's start script would find no usable Java.
 
     Args:
-      oldest: int, the oldest version that will do.
+      oldest: int, the oldest version that Spark supports.
     """
     advice = (
         "install Java 17 (Debian's package openjdk-17-jre-headless), or set JAVA_HOME "
@@ -393,7 +393,7 @@ def _check_java(oldest):
     java = os.path.join(home, "bin", "java") if home else "java"
     if shutil.which(java) is None:
         raise UserError(
-            "Spark needs Java, but {}; {}".format(
+            "Spark requires Java, but {}; {}".format(
                 "JAVA_HOME={} has no bin/java".format(home)
                 if home
                 else "there is no java on the PATH",
@@ -408,11 +408,11 @@ def _check_java(oldest):
         raise UserError(
             "cannot run {}: {}; {}".format(java, error.strerror, advice)
         ) from error
-    # Java 8 calls itself 1.8. An unknown answer is left to Spark.
+    # Java 8 reports 1.8. Spark itself deals with an unknown answer.
     version = re.search(r'version "(?:1\.)?(\d+)', answer)
     if version and int(version.group(1)) < oldest:
         raise UserError(
-            "Spark needs Java {} or newer, but {} is Java {}; {}".format(
+            "Spark requires Java {} or newer, but {} is Java {}; {}".format(
                 oldest, shutil.which(java), version.group(1), advice
             )
         )

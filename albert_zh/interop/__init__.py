@@ -1,7 +1,7 @@
-"""Models of other frameworks: read, check, write, without changing a digit.
+"""Exact conversion of models between frameworks.
 
-`names` holds the tables of variable names. `checkpoint_format` (TensorFlow) and
+`names` has the tables of variable names. `checkpoint_format` (TensorFlow) and
 `state_dict_format` (PyTorch; with `weights_files` and `tokenizer_files`) read and write
-model directories. `conversion` joins them. In between a model is a `model.Model`:
-TensorFlow's names and layout, NumPy arrays.
+model directories. `conversion` connects them through `model.Model`, which has NumPy
+arrays in TensorFlow's names and layout.
 """

@@ -1,11 +1,11 @@
-"""Model directories of TensorFlow: config, vocabulary, checkpoint, labels."""
+"""TensorFlow model directories: config, vocabulary, checkpoint, labels."""
 
 import json
 import os
 
-from albert_zh.base import files
+from albert_zh.base import files, json_files
 from albert_zh.base.errors import UserError
-from albert_zh.interop.model import Model
+from albert_zh.interop.model import DEFAULT_OPTIONS, Model
 from albert_zh.models import architecture, checkpoints
 from albert_zh.models import directory as model_directory
 from albert_zh.models import settings as model_settings
@@ -14,44 +14,47 @@ from albert_zh.models import settings as model_settings
 _LOWER_CASE = True
 
 
-def read(directory, flag="--input", keep_slots=False):
+def read(directory, options=DEFAULT_OPTIONS, is_trusted=False):
     """Reads a model directory.
 
     Args:
       directory: path.
-      flag: the flag that named it, for messages.
-      keep_slots: bool; whether the optimizer's state comes along.
+      options: `Options`; with `keep_slots` the optimizer's state is read, too.
+      is_trusted: unused; pickles of PyTorch need it.
 
     Returns:
       `Model`.
 
     Raises:
-      UserError: a file is missing, damaged or does not belong to the others.
+      UserError: a file is missing, damaged or does not fit the others.
     """
     found = model_directory.find(directory)
     if not found.checkpoint or not found.config_file:
         raise UserError(
-            "{}={}: no {} there".format(
-                flag,
+            "--input={}: holds no {}".format(
                 directory,
                 "config file" if found.checkpoint else "TensorFlow checkpoint",
             )
         )
     config = model_settings.read_config(found.config_file)
-    architecture.check(found.checkpoint, config, flag)
+    architecture.check(found.checkpoint, config, "--input")
     lower_case = model_directory.read_do_lower_case(found.directory)
     return Model(
         config,
-        checkpoints.read_tensors(found.checkpoint, flag, keep_slots),
-        vocabulary=model_directory.read_bytes(found.vocab_file),
-        sentencepiece=model_directory.read_bytes(found.spm_model_file),
+        checkpoints.read_tensors(found.checkpoint, "--input", options.keep_slots),
+        vocabulary=_read(found.vocab_file),
+        sentencepiece=_read(found.spm_model_file),
         do_lower_case=_LOWER_CASE if lower_case is None else lower_case,
         classifier=_read_classifier(found.directory, config),
     )
 
 
+def _read(path):
+    return files.read_bytes(path) if path else None
+
+
 def _read_classifier(directory, config):
-    """Returns the settings of a fine-tuned classifier, None for another model."""
+    """Returns the settings of a fine-tuned classifier, or None."""
     path = os.path.join(directory, model_directory.LABELS_FILE)
     if not files.exists(path):
         return None
@@ -60,8 +63,13 @@ def _read_classifier(directory, config):
     return settings
 
 
-def write(model, directory):
+def write(model, directory, options=DEFAULT_OPTIONS):
     """Writes a model directory into an existing, empty folder.
+
+    Args:
+      model: `Model`.
+      directory: path.
+      options: unused; PyTorch's formats need it.
 
     Raises:
       UserError: it cannot be written.
@@ -71,8 +79,7 @@ def write(model, directory):
         (model_directory.SPM_FILE, model.sentencepiece),
     ):
         if content is not None:
-            with files.whole(os.path.join(directory, name)) as target:
-                target.write(content)
+            files.write_bytes(content, os.path.join(directory, name))
     files.write_text(
         model.config.to_json_string(),
         os.path.join(directory, model_directory.CONFIG_FILE),
@@ -83,8 +90,7 @@ def write(model, directory):
             os.path.join(directory, model_directory.TOKENIZER_FILE),
         )
     if "task_name" in (model.classifier or {}):
-        files.write_text(
-            json.dumps(model.classifier, ensure_ascii=False, indent=2) + "\n",
-            os.path.join(directory, model_directory.LABELS_FILE),
+        json_files.write(
+            model.classifier, os.path.join(directory, model_directory.LABELS_FILE)
         )
     checkpoints.write_tensors(model.tensors, os.path.join(directory, "model.ckpt"))

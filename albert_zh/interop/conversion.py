@@ -4,12 +4,12 @@ import functools
 import logging
 import os
 import re
-from typing import Any, Callable, Dict, NamedTuple, Optional, Tuple
+from typing import Callable, NamedTuple, Tuple
 
 import tokenization
 from albert_zh.base import files, locks
 from albert_zh.base.console import printable
-from albert_zh.base.errors import UserError
+from albert_zh.base.errors import UserError, as_user_error
 from albert_zh.interop import checkpoint_format, model, state_dict_format
 from albert_zh.models import checkpoints
 from albert_zh.models import directory as model_directory
@@ -17,7 +17,7 @@ from albert_zh.models import settings as model_settings
 
 _LOGGER = logging.getLogger(__name__)
 
-# Tokens that a classifier from elsewhere cuts its texts to, as run_classifier.py does.
+# Sequence length of a classifier without one: run_classifier.py's default.
 _SEQUENCE_LENGTH = 128
 
 
@@ -25,12 +25,13 @@ class Format(NamedTuple):
     """One format of model directories.
 
     Attributes:
-      dialects: the dialects of `modeling` that it can hold.
-      check: function of an `AlbertConfig`, raises `UserError` where such a model
-        cannot be written, or a package for it is not installed.
-      read: function of a directory, returns a `model.Model`.
-      write: function (model, directory).
-      is_tensorflow: bool.
+      dialects: the dialects of `modeling` that the format supports.
+      check: function of an `AlbertConfig`, raises `UserError` if such a model cannot
+        be written, or a package for it is not installed.
+      read: function (directory, options, is_trusted), returns a `model.Model`;
+        `is_trusted` says that this process wrote the directory.
+      write: function (model, directory, options).
+      is_tensorflow: bool; which options and settings apply.
     """
 
     dialects: Tuple[str, ...]
@@ -68,7 +69,7 @@ FORMATS = {
     "albert_pytorch": _pytorch(state_dict_format.ALBERT_PYTORCH),
 }
 
-# Why a layout fits no other's directory, by the dialect of the source.
+# Why a dialect cannot be converted to another one.
 _REASONS = {
     "albert_zh": "position and segment embeddings are added after the projection "
     "to the hidden size, in Google's layout before it, in BERT's there is none",
@@ -76,25 +77,6 @@ _REASONS = {
     "the hidden size, in albert_zh's layout after it, in BERT's there is none",
     "bert": "its embeddings have the hidden size, without a projection",
 }
-
-
-class Options(NamedTuple):
-    """What is asked for beside the two formats.
-
-    Attributes:
-      keep_slots: bool; keep the optimizer's state (TensorFlow to TensorFlow).
-      dtype: "float32" or "float16", of the weights in a PyTorch file.
-      allow_missing: bool; go on without a pooler.
-      drop_masked_lm: bool; leave the masked language model's head behind.
-      task: dict, what `labels.json` is to hold of a classifier that comes from
-        elsewhere ("task_name", "labels", "max_seq_length", ...), or None.
-    """
-
-    keep_slots: bool = False
-    dtype: str = "float32"
-    allow_missing: bool = False
-    drop_masked_lm: bool = False
-    task: Optional[Dict[str, Any]] = None
 
 
 def convert(source_format, target_format, source, target, options):
@@ -106,15 +88,15 @@ def convert(source_format, target_format, source, target, options):
       source_format: key of `FORMATS`.
       target_format: key of `FORMATS`.
       source: directory to read.
-      target: directory to write; must not exist or be empty.
-      options: `Options`.
+      target: directory to write; must be absent or empty.
+      options: `model.Options`.
 
     Returns:
       The `model.Model` written.
 
     Raises:
       UserError: an input is missing, damaged or does not fit, no exact conversion
-        exists, the output is there already, or another process is writing it.
+        exists, the output exists already, or another process is writing it.
     """
     _check_output(target)
     _check_options(FORMATS[source_format], FORMATS[target_format], options)
@@ -124,10 +106,10 @@ def convert(source_format, target_format, source, target, options):
         files.make_directory(parent)
     with locks.hold(
         os.path.join(parent, ".{}.lock".format(name)),
-        "--output={}: another process is writing it; wait for it, or give another "
+        "--output={}: in use by another process; wait for it, or give another "
         "one".format(target),
     ):
-        # Once more, as another process may just have finished it.
+        # Again, because another process may just have finished.
         _check_output(target)
         files.remove_leftovers(target)
         return _convert(source_format, target_format, source, target, options)
@@ -135,14 +117,7 @@ def convert(source_format, target_format, source, target, options):
 
 def _convert(source_format, target_format, source, target, options):
     reader, writer = FORMATS[source_format], FORMATS[target_format]
-    content = reader.read(
-        source,
-        **(
-            {"keep_slots": options.keep_slots}
-            if reader.is_tensorflow
-            else {"check_ties": not options.drop_masked_lm}
-        ),
-    )
+    content = reader.read(source, options)
     _check_dialect(content.config.dialect, source_format, target_format, source)
     writer.check(content.config)
     if options.drop_masked_lm:
@@ -151,7 +126,7 @@ def _convert(source_format, target_format, source, target, options):
     for name in content.unused:
         _LOGGER.warning("not converted: %s", printable(name))
     for name in model.check(content, source, options.allow_missing):
-        _LOGGER.warning("%s is missing; the output lacks it as well", name)
+        _LOGGER.warning("%s is missing; the output lacks it, too", name)
     content = _with_task(content, options.task)
     if writer.is_tensorflow:
         _check_task(content, source)
@@ -162,7 +137,7 @@ def _convert(source_format, target_format, source, target, options):
 
 
 def _check_output(target):
-    """Raises `UserError` where an output cannot or must not be written."""
+    """Raises `UserError` if the output exists already or cannot be written."""
     parent = os.path.realpath(target)
     if os.path.exists(parent) and (not os.path.isdir(parent) or os.listdir(parent)):
         raise UserError("--output={}: exists already; give a new one".format(target))
@@ -170,29 +145,27 @@ def _check_output(target):
         parent = os.path.dirname(parent)
     if not os.path.isdir(parent) or not os.access(parent, os.W_OK):
         raise UserError(
-            "--output={}: {} is no directory that can be written to".format(
-                target, parent
-            )
+            "--output={}: {} is not a writable directory".format(target, parent)
         )
 
 
 def _check_options(reader, writer, options):
     if options.keep_slots and not (reader.is_tensorflow and writer.is_tensorflow):
         raise UserError(
-            "--keep_slots: PyTorch's optimizers store their state differently; it is "
-            "for TensorFlow to TensorFlow only"
+            "--keep_slots requires TensorFlow formats on both sides: PyTorch's "
+            "optimizers store their state differently"
         )
     if options.dtype != "float32" and writer.is_tensorflow:
         raise UserError(
-            "--dtype={}: TensorFlow restores a variable in the dtype that was saved "
-            "only; it is for PyTorch's files".format(options.dtype)
+            "--dtype={} requires a PyTorch format in --to: TensorFlow restores "
+            "variables only in the dtype that was saved".format(options.dtype)
         )
 
 
 def _check_dialect(dialect, source_format, target_format, source):
     if dialect not in FORMATS[source_format].dialects:
         raise UserError(
-            "--from={}: {} is of the {} layout; give --from={}".format(
+            "--from={}: {} has the {} layout; give --from={}".format(
                 source_format, source, dialect, dialect
             )
         )
@@ -204,7 +177,7 @@ def _check_dialect(dialect, source_format, target_format, source):
 
 
 def _with_task(content, task):
-    """Adds what the user says of a classifier to what the source says."""
+    """Adds the user's settings of a classifier to those of the source."""
     if task is None:
         return content
     if "classifier" not in content.heads:
@@ -234,7 +207,7 @@ def _with_task(content, task):
 
 
 def _check_task(content, source):
-    """A TensorFlow directory keeps class names together with a task only."""
+    """Checks that a TensorFlow directory can keep the labels: only with a task."""
     if "classifier" not in content.heads:
         return
     if "task_name" in (content.classifier or {}):
@@ -243,52 +216,46 @@ def _check_task(content, source):
     labels = (content.classifier or {}).get("labels", [])
     if any(not re.fullmatch(r"LABEL_\d+", label) for label in labels):
         raise UserError(
-            "{}: the names of its classes, {}, need a task to be kept: give "
-            "--task_name=pair (of two texts) or --task_name=single".format(
-                source, ",".join(labels)
-            )
+            "{}: its labels, {}, can only be kept with a task: give --task_name=pair "
+            "(two texts) or --task_name=single".format(source, ",".join(labels))
         )
     _LOGGER.warning(
-        "the classifier has no task: run_classifier.py can start from it, but predicts "
-        "with it only after a conversion with --task_name=pair or single"
+        "the classifier has no task: run_classifier.py can train from it, but to "
+        "predict, convert it with --task_name=pair or single"
     )
 
 
 def _check_settings(content, source):
-    """Raises `UserError` where no `labels.json` can hold a classifier's settings."""
+    """Raises `UserError` if a classifier's settings do not fit `labels.json`."""
     model_settings.check_labels(content.classifier, source)
     model_settings.check_fit(source, content.classifier, content.config)
     labels, classes = content.classifier["labels"], len(content.tensors["output_bias"])
     if len(labels) != classes:
         raise UserError(
-            "{}: it names {} labels, its classifier has {} classes; correct the names "
+            "{}: it has {} labels, its classifier has {} classes; correct the labels "
             "there".format(source, len(labels), classes)
         )
 
 
 def _check_vocabulary(content, source):
-    """Refuses a vocabulary that has not one entry a row of the embedding table."""
+    """Refuses a vocabulary without exactly one entry per row of the embedding table."""
     if content.vocabulary is None and content.sentencepiece is None:
-        _LOGGER.warning("%s holds no vocabulary; the output has none either", source)
+        _LOGGER.warning("%s has no vocabulary; the output has none either", source)
         return
     name = "the vocabulary of " + source
-    with files.temporary_directory() as directory:
-        path = os.path.join(directory, "vocabulary")
-        with files.whole(path) as target:
-            target.write(content.sentencepiece or content.vocabulary)
-        try:
-            tokenizer = tokenization.FullTokenizer(
-                path, spm_model_file=path if content.sentencepiece else None
-            )
-        except (ValueError, ImportError) as error:
-            raise UserError(str(error).replace(path, name)) from error
+    with as_user_error(ValueError, ImportError):
+        tokenizer = tokenization.FullTokenizer.from_bytes(
+            content.sentencepiece or content.vocabulary,
+            is_sentencepiece=content.sentencepiece is not None,
+            source=name,
+        )
     model_directory.check_vocabulary(
         tokenizer.vocab_size, name, content.config, exact=True
     )
 
 
 def _check_finite(content, source):
-    """Refuses a model that was saved after its training had failed."""
+    """Refuses a model with NaN or infinity, whose training had failed."""
     for name, value in sorted(content.tensors.items()):
         checkpoints.check_finite(source, name, value)
 
@@ -296,18 +263,14 @@ def _check_finite(content, source):
 def _write_whole(content, writer, target, options):
     """Writes beside the target, reads back, compares, renames."""
     with files.directory_beside(target) as partial:
-        if writer.is_tensorflow:
-            writer.write(content, partial)
-            written = writer.read(partial, keep_slots=options.keep_slots)
-        else:
-            writer.write(content, partial, dtype=options.dtype)
-            written = writer.read(partial, is_trusted=True)
+        writer.write(content, partial, options)
+        written = writer.read(partial, options, is_trusted=True)
         _compare(content, written, None if writer.is_tensorflow else options.dtype)
         files.rename_directory(partial, target)
 
 
 def _compare(expected, written, dtype):
-    """Raises `RuntimeError` where the output is not what was to be written."""
+    """Raises `RuntimeError` if the output differs from the model."""
     names = set(expected.tensors) - {checkpoints.STEP}
     if not written.weights.keys() >= expected.weights.keys():
         raise RuntimeError("the output lacks tensors")

@@ -1,4 +1,4 @@
-"""A model between two frameworks, and the check that it is whole."""
+"""The intermediate form of a model in a conversion, and its checks."""
 
 from typing import Any, Dict, NamedTuple, Optional
 
@@ -10,22 +10,22 @@ from albert_zh.base.errors import UserError
 from albert_zh.models import architecture, checkpoints
 
 _CLASSIFIER = ("output_weights", "output_bias")
-# What some heads do without, so that checkpoints without it exist.
+# Some checkpoints lack the pooler, because not every head uses it.
 _POOLER = "bert/pooler/"
 _MASKED_LM = "cls/predictions/"
 
 
 class Model(NamedTuple):
-    """Everything a model directory holds, in TensorFlow's terms.
+    """The content of a model directory, in TensorFlow's terms.
 
     Attributes:
       config: `modeling.AlbertConfig`.
-      tensors: dict variable name -> ndarray, named and laid out as `modeling` does.
-      unused: names in the source that stand for nothing here.
+      tensors: dict variable name -> ndarray, with the names and layout of `modeling`.
+      unused: names in the source that have no counterpart.
       vocabulary: bytes of the WordPiece vocabulary file, or None.
       sentencepiece: bytes of the SentencePiece model, or None.
       do_lower_case: bool, whether the tokenizer lower-cases.
-      classifier: what `labels.json` of a fine-tuned model holds, a dict, or None.
+      classifier: dict of the `labels.json` of a fine-tuned model, or None.
     """
 
     config: modeling.AlbertConfig
@@ -38,7 +38,7 @@ class Model(NamedTuple):
 
     @property
     def heads(self):
-        """Tuple of the heads present: "masked_lm", "sentence_order", "classifier"."""
+        """Tuple of its heads: of "masked_lm", "sentence_order", "classifier"."""
         return architecture.find_heads(self.tensors)
 
     @property
@@ -55,6 +55,28 @@ class Model(NamedTuple):
         return sum(value.size for value in self.weights.values())
 
 
+class Options(NamedTuple):
+    """How a model is converted; every format takes them whole.
+
+    Attributes:
+      keep_slots: bool; keep the optimizer's state (TensorFlow to TensorFlow).
+      dtype: "float32" or "float16", of the weights in a PyTorch file.
+      allow_missing: bool; convert a model without a pooler, too.
+      drop_masked_lm: bool; leave out the masked language model's head.
+      task: dict for the `labels.json` of a classifier from another framework
+        ("task_name", "labels", "max_seq_length", ...), or None.
+    """
+
+    keep_slots: bool = False
+    dtype: str = "float32"
+    allow_missing: bool = False
+    drop_masked_lm: bool = False
+    task: Optional[Dict[str, Any]] = None
+
+
+DEFAULT_OPTIONS = Options()
+
+
 def without_masked_lm(model):
     """Returns the model without the masked language model's head."""
     tensors = {
@@ -66,7 +88,7 @@ def without_masked_lm(model):
 
 
 def without_unknown(model):
-    """Returns the model with what its config's graph lacks moved to `unused`."""
+    """Moves tensors that the graph of the config lacks to `unused`."""
     known = set(_variable_shapes(model.config, model.heads)) | set(_CLASSIFIER)
     unknown = set(model.weights) - known
     tensors = {
@@ -78,15 +100,15 @@ def without_unknown(model):
 
 
 def check(model, source, allow_missing=False):
-    """Holds a model's tensors against the graph of its config.
+    """Checks a model's tensors against the graph of its config.
 
     Args:
       model: `Model`.
-      source: its directory, for the message.
+      source: its directory, for messages.
       allow_missing: bool; whether the pooler may be absent.
 
     Returns:
-      Sorted names of the variables that are absent and may be.
+      Sorted names of the absent variables, all of which may be absent.
 
     Raises:
       UserError: a variable is missing or has another shape.
@@ -95,11 +117,11 @@ def check(model, source, allow_missing=False):
     weights = model.weights
     missing = sorted(set(expected) - set(weights))
     for name in missing:
-        # A classifier stands on the pooler.
+        # A classifier needs the pooler.
         may_miss = name.startswith(_POOLER) and "classifier" not in model.heads
         if may_miss and allow_missing:
             continue
-        hint = "; --allow_missing goes on without it" if may_miss else ""
+        hint = "; --allow_missing converts the rest" if may_miss else ""
         raise UserError("{}: {} is missing{}".format(source, name, hint))
     for name in sorted(set(expected) & set(weights)):
         if list(weights[name].shape) != expected[name]:

@@ -1,15 +1,15 @@
-"""Which TensorFlow variable is which PyTorch parameter: data, one table a pair.
+"""Tables of TensorFlow variables and PyTorch parameters, one per pair of frameworks.
 
-A table serves both directions. In its names `{}` stands for a number (group and
-inner group, or layer), the same on both sides, in the same order.
+A table serves both directions. In its names `{}` is a number (group and inner group,
+or layer), the same on both sides, in the same order.
 """
 
 import re
 from typing import NamedTuple, Tuple
 
-# What an entry of a table stands for: (suffix of the TensorFlow variable, suffix of
-# the PyTorch parameter, whether one is the transpose of the other). TensorFlow
-# stores a dense kernel as [in, out], PyTorch as [out, in].
+# The variables of a kind of module: (suffix of the TensorFlow variable, suffix of the
+# PyTorch parameter, whether one is the transpose of the other). TensorFlow stores a
+# dense kernel as [in, out], PyTorch as [out, in].
 _KINDS = {
     "embedding": (("", ".weight", False),),
     "projection": (("", ".weight", True),),
@@ -22,11 +22,11 @@ _KINDS = {
 
 
 class Tied(NamedTuple):
-    """A PyTorch parameter that repeats another one.
+    """A PyTorch parameter that is a copy of another one.
 
     Attributes:
-      name: of the copy.
-      original: name of the parameter it equals.
+      name: name of the copy.
+      original: name of the original.
       transposed: whether it is the original's transpose.
     """
 
@@ -36,10 +36,10 @@ class Tied(NamedTuple):
 
 
 class NameTable:
-    """One pair of frameworks.
+    """The names of one pair of frameworks.
 
     Attributes:
-      prefix: of the encoder's PyTorch parameters; a bare encoder saved without
+      prefix: prefix of the encoder's PyTorch parameters; an encoder saved without
         heads lacks it.
       tied: the `Tied` parameters.
       stores_tied: bool; whether the PyTorch side expects the copies in its file.

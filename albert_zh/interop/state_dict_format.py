@@ -1,10 +1,9 @@
-"""Model directories of PyTorch: Hugging Face's, and albert_pytorch's.
+"""PyTorch model directories: Hugging Face's, and albert_pytorch's.
 
-Both hold a `config.json`, a state dict (`weights_files`) and tokenizer files
+Both have a `config.json`, a state dict (`weights_files`) and tokenizer files
 (`tokenizer_files`).
 """
 
-import json
 import os
 import re
 from typing import Callable, NamedTuple
@@ -15,27 +14,11 @@ import modeling
 from albert_zh.base import files, json_files
 from albert_zh.base.errors import UserError, as_user_error
 from albert_zh.interop import names, tokenizer_files, weights_files
-from albert_zh.interop.model import Model
+from albert_zh.interop.model import DEFAULT_OPTIONS, Model
 
 _CONFIG = "config.json"
-# Where the config.json of a fine-tuned model keeps what `labels.json` holds.
+# Key in the config.json of a fine-tuned model for the content of `labels.json`.
 _TASK = "albert_zh"
-_CONFIG_SCHEMA = {
-    "type": "object",
-    "properties": {
-        "architectures": {"type": ["array", "null"], "items": {"type": "string"}},
-        "hidden_act": {"type": "string"},
-        "id2label": {
-            "type": ["object", "null"],
-            "additionalProperties": {"type": ["string", "number"]},
-        },
-        "model_type": {"type": ["string", "null"]},
-        "task_specific_params": {
-            "type": ["object", "null"],
-            "properties": {_TASK: {"type": ["object", "null"]}},
-        },
-    },
-}
 
 # Keys that mean the same on both sides.
 _SHARED_KEYS = (
@@ -49,8 +32,8 @@ _SIZES = [key for key in _SHARED_KEYS if not re.search("prob|range", key)] + [
     "num_hidden_groups",
     "inner_group_num",
 ]
-# Of layers, groups and sizes; published models have up to 24 and 20,480. What is far
-# above would take a day to build, or all memory, before it turns out to be wrong.
+# Published models have up to 24 layers and sizes up to 20,480. Wrong values far above
+# would take a day to build, or all memory.
 _MAX_LAYERS = 1000
 _MAX_SIZE = 2**20
 _CONFIG_SCHEMA = {
@@ -91,8 +74,8 @@ _CONFIG_SCHEMA = {
 }
 
 # Activations that compute the same function. PyTorch's "gelu" is the exact form,
-# TensorFlow's the tanh form (arXiv:1606.08415, section 2). The first PyTorch name
-# is the one that is written.
+# TensorFlow's the tanh form (arXiv:1606.08415, section 2). The first PyTorch name is
+# written.
 _ACTIVATIONS = (
     ("gelu", ("gelu_new", "gelu_pytorch_tanh", "gelu_fast")),
     ("gelu_exact", ("gelu", "gelu_python")),
@@ -101,7 +84,7 @@ _ACTIVATIONS = (
     ("linear", ("linear",)),
 )
 
-# Settings of a config.json that `modeling` has fixed.
+# Settings of a config.json that are fixed in `modeling`.
 _FIXED = {
     "layer_norm_eps": 1e-12,
     "position_embedding_type": "absolute",
@@ -111,16 +94,16 @@ _FIXED = {
 
 
 class Layout(NamedTuple):
-    """What one family of PyTorch models does with one dialect.
+    """How one family of PyTorch models stores one dialect.
 
     Attributes:
-      model_type: in config.json.
+      model_type: value in config.json.
       table: `names.NameTable`.
       config_keys: keys of the dialect's config beyond `_SHARED_KEYS`.
       architecture: prefix of the class names, "Albert" or "Bert".
-      weights_file: the state dict that is written.
-      check: function of an `AlbertConfig`, raises `UserError` where the PyTorch
-        side cannot compute what it says.
+      weights_file: name of the file to write.
+      check: function of an `AlbertConfig`, raises `UserError` if the PyTorch side
+        cannot compute this model.
     """
 
     model_type: str
@@ -139,7 +122,7 @@ def _check_google(config):
         )
     layers, groups = config.num_hidden_layers, config.num_hidden_groups
     for layer in range(layers):
-        # The two frameworks' own roundings.
+        # The frameworks round differently.
         if int(layer / layers * groups) != int(layer / (layers / groups)):
             raise UserError(
                 "{} layers in {} groups: the frameworks put layer {} into different "
@@ -198,30 +181,32 @@ ALBERT_PYTORCH = {
 # --- Reading -----------------------------------------------------------------
 
 
-def read(layouts, directory, flag="--input", check_ties=True, is_trusted=False):
+def read(layouts, directory, options=DEFAULT_OPTIONS, is_trusted=False):
     """Reads a PyTorch model directory.
 
     Args:
       layouts: dict dialect -> `Layout`, `HUGGING_FACE` or `ALBERT_PYTORCH`.
       directory: path.
-      flag: the flag that named it, for messages.
-      check_ties: bool; whether a copy that differs from its original is refused.
+      options: `Options`; `drop_masked_lm` allows a copy of a tied weight that
+        differs from its original.
       is_trusted: bool; whether this process wrote it.
 
     Returns:
       `Model`, its weights float32 whatever the file's dtype.
 
     Raises:
-      UserError: a file is missing or damaged, or no exact conversion exists.
+      UserError: a file is missing or damaged, or there is no exact conversion.
     """
     path = os.path.join(directory, _CONFIG)
     files.require_regular(path)
     settings = json_files.read(path, _CONFIG_SCHEMA, "copy or download it again")
-    state = weights_files.read_state(directory, flag, is_trusted)
+    state = weights_files.read_state(directory, is_trusted)
     dialect = _dialect(layouts, settings, state, directory)
     layout = layouts[dialect]
     config = _read_config(settings, layout, dialect, directory)
-    tensors, unused = _to_tensorflow(state, layout.table, directory, check_ties)
+    tensors, unused = _to_tensorflow(
+        state, layout.table, directory, check_ties=not options.drop_masked_lm
+    )
     if dialect == "google":
         _drop_identity(tensors, config, directory)
     unused += _drop_other_classifier(tensors, settings, layout)
@@ -238,13 +223,13 @@ def read(layouts, directory, flag="--input", check_ties=True, is_trusted=False):
 
 
 def _drop_other_classifier(tensors, settings, layout):
-    """Drops a head that only looks like one that classifies texts into one class.
+    """Drops a head that is not for single-label classification of texts.
 
-    Heads for tokens, for several labels at a time and for regression have the same
-    names and shapes.
+    Heads for tokens, for several labels and for regression have the same names and
+    shapes.
 
     Returns:
-      Tuple of what was dropped.
+      Tuple of the names of the dropped parameters.
     """
     classes = settings.get("architectures") or ["ForSequenceClassification"]
     is_right = (
@@ -261,11 +246,11 @@ def _drop_other_classifier(tensors, settings, layout):
 
 
 def _read_task(settings, directory):
-    """What a config.json says of a classifier, as `labels.json` would."""
+    """Returns a classifier's settings from a config.json, as in `labels.json`."""
     task = dict((settings.get("task_specific_params") or {}).get(_TASK) or {})
     names_by_id = settings.get("id2label")
     if names_by_id:
-        # These are what Hugging Face shows; a later training may have changed them.
+        # Hugging Face shows these, and a later training may have changed them.
         try:
             keys = sorted(names_by_id, key=int)
         except (TypeError, ValueError) as error:
@@ -279,7 +264,7 @@ def _read_task(settings, directory):
 
 
 def _dialect(layouts, settings, state, directory):
-    """Tells which of the layouts a directory has."""
+    """Returns the dialect of a directory, a key of `layouts`."""
     bright = any("word_embeddings_2" in name for name in state)
     if bright != ("albert_zh" in layouts):
         raise UserError(
@@ -324,7 +309,7 @@ def _read_config(settings, layout, dialect, directory):
             break
     else:
         raise UserError(
-            "{}: hidden_act {!r} has no counterpart in modeling.py".format(
+            "{}: modeling.py has no hidden_act {!r}".format(
                 path, settings["hidden_act"]
             )
         )
@@ -337,16 +322,16 @@ def _read_config(settings, layout, dialect, directory):
 
 
 def _to_tensorflow(state, table, directory, check_ties):
-    """Renames a state dict's parameters.
+    """Renames and transposes the parameters of a state dict.
 
     Returns:
-      dict variable name -> float32 ndarray, tuple of the parameters not used.
+      (dict variable name -> float32 ndarray, tuple of the unused parameters).
 
     Raises:
       UserError: a copy differs from its original.
     """
     state = {
-        # As Hugging Face named them before 2019.
+        # Hugging Face's names before 2019.
         re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name)): value
         for name, value in state.items()
         if not name.endswith("position_ids")
@@ -381,7 +366,11 @@ _MAPPING = "bert/encoder/embedding_hidden_mapping_in/"
 
 
 def _drop_identity(tensors, config, directory):
-    """Where E = H TensorFlow has no projection; PyTorch's must then be none either."""
+    """Drops PyTorch's projection if E = H, where TensorFlow has none.
+
+    Raises:
+      UserError: it is not the identity.
+    """
     if config.embedding_size != config.hidden_size:
         return
     kernel = tensors.pop(_MAPPING + "kernel", None)
@@ -393,8 +382,8 @@ def _drop_identity(tensors, config, directory):
     )
     if not is_identity or bias.any():
         raise UserError(
-            "{}: embedding_size equals hidden_size, where TensorFlow's model has no "
-            "projection, but the one here is not the identity; no exact conversion "
+            "{}: embedding_size equals hidden_size, for which TensorFlow's model has "
+            "no projection, but the one here is not the identity; no exact conversion "
             "exists".format(directory)
         )
 
@@ -403,10 +392,10 @@ def _drop_identity(tensors, config, directory):
 
 
 def check_writable(layouts, config):
-    """Makes sure that a model of this config can be written.
+    """Checks that a model of this config can be written.
 
     Raises:
-      UserError: no exact conversion exists, or torch is needed and not installed.
+      UserError: no exact conversion exists, or torch is required and not installed.
     """
     layout = layouts[config.dialect]
     layout.check(config)
@@ -414,32 +403,29 @@ def check_writable(layouts, config):
         weights_files.import_torch(layout.weights_file)
 
 
-def write(layouts, model, directory, dtype="float32"):
+def write(layouts, model, directory, options=DEFAULT_OPTIONS):
     """Writes a PyTorch model directory into an existing, empty folder.
 
     Args:
       layouts: dict dialect -> `Layout`.
       model: `Model`.
       directory: path.
-      dtype: of the weights in the file, "float32" or "float16".
+      options: `Options`; `dtype` is that of the weights in the file.
 
     Raises:
-      UserError: a value is beyond the dtype.
+      UserError: a value exceeds the dtype.
     """
     layout = layouts[model.config.dialect]
     tokenizer_files.write(model, directory)
-    files.write_text(
-        json.dumps(_config_json(model, layout, dtype), ensure_ascii=False, indent=2)
-        + "\n",
-        os.path.join(directory, _CONFIG),
-    )
+    config = _config_json(model, layout, options.dtype)
+    json_files.write(config, os.path.join(directory, _CONFIG))
     state = _to_pytorch(model, layout.table)
     path = os.path.join(directory, layout.weights_file)
-    weights_files.write_state(state, path, dtype)
+    weights_files.write_state(state, path, options.dtype)
 
 
 def _config_json(model, layout, dtype):
-    """Returns what `config.json` says, a dict."""
+    """Returns the dict of `config.json`."""
     config = model.config
     settings = {key: getattr(config, key) for key in _SHARED_KEYS}
     settings.update((key, getattr(config, key)) for key in layout.config_keys)
@@ -468,7 +454,7 @@ def _config_json(model, layout, dtype):
 
 
 def _class_suffix(heads):
-    """Hugging Face's class for these heads, without Albert or Bert before it."""
+    """Returns the name of Hugging Face's class for these heads, without its prefix."""
     if "classifier" in heads:
         return "ForSequenceClassification"
     if "masked_lm" in heads:

@@ -1,13 +1,11 @@
 """Tokenizer files beside PyTorch models, as Hugging Face names them."""
 
-import json
 import logging
 import os
 
 from albert_zh.base import files, json_files
 from albert_zh.base.console import printable
 from albert_zh.base.errors import UserError
-from albert_zh.models.directory import read_bytes
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -46,7 +44,7 @@ _TOKENIZER_SCHEMA = {
     },
 }
 
-# Settings of a tokenizer_config.json that `tokenization` has fixed.
+# Settings of a tokenizer_config.json that are fixed in `tokenization`.
 _TOKENIZER_DEFAULTS = {
     "keep_accents": False,
     "remove_space": True,
@@ -59,8 +57,8 @@ def read(directory):
     """Reads a directory's tokenizer.
 
     Returns:
-      (bytes of a vocab.txt or None, bytes of a SentencePiece model or None,
-      do_lower_case).
+      (vocabulary, sentencepiece, do_lower_case): bytes of a vocab.txt or None, bytes
+      of a SentencePiece model or None, bool.
 
     Raises:
       UserError: a file is damaged.
@@ -75,8 +73,10 @@ def read(directory):
         settings = json_files.read(
             path_of(_TOKENIZER_CONFIG), _CONFIG_SCHEMA, _COPY_AGAIN
         )
-    vocabulary = read_bytes(path_of(_VOCABULARY))
-    sentencepiece = read_bytes(path_of(_SENTENCEPIECE))
+    vocabulary, sentencepiece = (
+        files.read_bytes(path_of(name)) if path_of(name) else None
+        for name in (_VOCABULARY, _SENTENCEPIECE)
+    )
     if path_of(_TOKENIZER) and vocabulary is None and sentencepiece is None:
         tokenizer = json_files.read(path_of(_TOKENIZER), _TOKENIZER_SCHEMA, _COPY_AGAIN)
         vocabulary = _vocabulary_of(tokenizer.get("model") or {}, path_of(_TOKENIZER))
@@ -98,7 +98,7 @@ def read(directory):
 
 
 def _vocabulary_of(model, path):
-    """Bytes of a `vocab.txt` out of a tokenizer.json that holds WordPieces."""
+    """Returns the bytes of a `vocab.txt` from a WordPiece tokenizer.json, or None."""
     if model.get("type") != "WordPiece":
         return None
     ids = model["vocab"]
@@ -112,8 +112,9 @@ def _vocabulary_of(model, path):
     for token in tokens:
         if not token or set(token) & set("\r\n"):
             raise UserError(
-                "{}: the token '{}' cannot stand in a line of its own, as vocab.txt "
-                "has them".format(path, printable(token))
+                "{}: the token '{}' cannot be a line of vocab.txt".format(
+                    path, printable(token)
+                )
             )
     return "".join(token + "\n" for token in tokens).encode("utf-8")
 
@@ -125,18 +126,14 @@ def write(model, directory):
         (_SENTENCEPIECE, model.sentencepiece),
     ):
         if content is not None:
-            with files.whole(os.path.join(directory, name)) as target:
-                target.write(content)
+            files.write_bytes(content, os.path.join(directory, name))
     if model.vocabulary is None and model.sentencepiece is None:
         return
-    # Chinese ALBERT has BERT's vocabulary: without the class named here, Hugging
-    # Face would look for ALBERT's SentencePiece model.
+    # Chinese ALBERT has BERT's vocabulary: without this class, Hugging Face would
+    # expect ALBERT's SentencePiece model.
     settings = {
         "tokenizer_class": "BertTokenizer" if model.vocabulary else "AlbertTokenizer",
         "do_lower_case": model.do_lower_case,
         "model_max_length": model.config.max_position_embeddings,
     }
-    files.write_text(
-        json.dumps(settings, indent=2) + "\n",
-        os.path.join(directory, _TOKENIZER_CONFIG),
-    )
+    json_files.write(settings, os.path.join(directory, _TOKENIZER_CONFIG))

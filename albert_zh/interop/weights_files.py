@@ -1,7 +1,7 @@
 """State dicts on disk: safetensors and PyTorch's pickles, whole or in parts.
 
-Torch is needed for pickles only. Pickles can hold code, so from elsewhere they are
-read by versions of torch only that are not known to be tricked into running it.
+Torch is needed for pickles only. Pickles can contain code, so downloaded ones are only
+read with versions of torch that have no known way to run it.
 """
 
 import os
@@ -15,8 +15,8 @@ from albert_zh.base import files, json_files
 from albert_zh.base.console import printable
 from albert_zh.base.errors import UserError
 
-# `torch.load(weights_only=True)` runs code that a file hides before 2.6
-# (CVE-2025-32434), and corrupts memory so that it may before 2.10 (CVE-2026-24747).
+# Before 2.6 `torch.load(weights_only=True)` can run code hidden in a file
+# (CVE-2025-32434), before 2.10 it can corrupt memory (CVE-2026-24747).
 SAFE_TORCH = (2, 10)
 
 SAFETENSORS = "model.safetensors"
@@ -34,20 +34,19 @@ _INDEX_SCHEMA = {
 }
 
 
-def read_state(directory, flag, is_trusted=False):
-    """Reads whatever weights file a directory has, safetensors first.
+def read_state(directory, is_trusted=False):
+    """Reads the weights file of a directory; safetensors has precedence.
 
     Args:
       directory: path.
-      flag: the flag that named it, for messages.
       is_trusted: bool; whether this process wrote it.
 
     Returns:
       dict parameter name -> ndarray; bfloat16 as float32.
 
     Raises:
-      UserError: there is none, it is damaged, a pickle holds more than tensors, or
-        this version of torch could be made to run code by it.
+      UserError: there is none, it is damaged, a pickle has more than tensors, or this
+        version of torch could run code hidden in it.
     """
 
     def load_pickle(path):
@@ -60,19 +59,19 @@ def read_state(directory, flag, is_trusted=False):
         if os.path.exists(path + ".index.json"):
             return _load_parts(path + ".index.json", load)
     raise UserError(
-        "{}={}: no {} or {} there".format(flag, directory, SAFETENSORS, PICKLE)
+        "--input={}: holds no {} or {}".format(directory, SAFETENSORS, PICKLE)
     )
 
 
 def _load_parts(index_file, load):
-    """Returns the parameters of all the files that an index names."""
+    """Returns the parameters of all files that an index names."""
     parts = json_files.read(index_file, _INDEX_SCHEMA, _COPY_AGAIN)["weight_map"]
     state = {}
     for name in sorted(set(parts.values())):
         path = os.path.join(os.path.dirname(index_file), os.path.basename(name))
         if not os.path.isfile(path):
             raise UserError(
-                "{}: names {}, which is not there".format(index_file, printable(path))
+                "{}: names {}, which does not exist".format(index_file, printable(path))
             )
         state.update(load(path))
     return state
@@ -83,14 +82,12 @@ def _load_safetensors(path):
         from safetensors import deserialize
     except ImportError as error:
         raise UserError(
-            "{} needs safetensors: run `pip install safetensors`".format(path)
+            "{} requires safetensors: run `pip install safetensors`".format(path)
         ) from error
-    files.require_regular(path)
-    with files.reading(path), open(path, "rb") as source:
-        data = source.read()
+    data = files.read_bytes(path)
     try:
         content = deserialize(data)
-    # SafetensorError, and whatever else a wrong header leads to.
+    # A wrong header may raise more than SafetensorError.
     except Exception as error:
         raise UserError(
             "{}: truncated or no safetensors file ({}); {}".format(
@@ -120,16 +117,16 @@ def _load_pickle(path, is_trusted):
     files.require_regular(path)
     try:
         with warnings.catch_warnings():
-            # Of unusual protocols; what cannot be read is an error anyway.
+            # About unusual protocols; unreadable files raise anyway.
             warnings.simplefilter("ignore")
-            # Nothing but tensors: a pickle could run any code.
+            # Tensors only: a pickle could run any code.
             state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
             "{}: holds more than tensors, or is damaged; refused, because loading it "
             "could run code".format(path)
         ) from error
-    # A damaged or crafted file leads to any exception.
+    # Damaged or crafted files may raise any exception.
     except Exception as error:
         raise UserError(
             "{}: truncated or no PyTorch file; {}".format(path, _COPY_AGAIN)
@@ -144,7 +141,7 @@ def _load_pickle(path, is_trusted):
 
 
 def _require_safe_torch(version, path):
-    """Raises `UserError` where a version of torch runs code that a file hides."""
+    """Raises `UserError` for versions of torch that can run code hidden in a file."""
     numbers = tuple(map(int, re.findall("[0-9]+", version)[:2]))
     if numbers < SAFE_TORCH:
         raise UserError(
@@ -158,8 +155,8 @@ def _require_safe_torch(version, path):
 
 def _to_numpy(torch, path, name, value):
     kinds = (torch.bfloat16, torch.float16, torch.float32, torch.float64, torch.int64)
-    # Sparse tensors, and small ones that say that they are huge, are nothing that
-    # models hold. The second name is that of torch 1.13.
+    # Models have no sparse tensors, and no small ones that claim to be huge. torch
+    # 1.13 has only `storage`.
     storage = getattr(value, "untyped_storage", None) or value.storage
     is_plain = (
         value.layout == torch.strided
@@ -176,18 +173,18 @@ def _to_numpy(torch, path, name, value):
 
 
 def import_torch(what):
-    """Returns the module; `UserError` says that `what` needs it."""
+    """Returns the torch module; raises `UserError` that `what` requires it."""
     try:
         import torch
     except ImportError as error:
         raise UserError(
-            "{} needs PyTorch 1.13 or later: run `pip install torch`".format(what)
+            "{} requires PyTorch 1.13 or later: run `pip install torch`".format(what)
         ) from error
     return torch
 
 
 def write_state(state, path, dtype):
-    """Writes a state dict as the kind of file that its name says.
+    """Writes a state dict in the file format of the path's name.
 
     Args:
       state: dict parameter name -> ndarray.
@@ -195,19 +192,16 @@ def write_state(state, path, dtype):
       dtype: "float32" or "float16".
 
     Raises:
-      UserError: a value is beyond the dtype, or the file cannot be written.
+      UserError: a value exceeds the dtype, or the file cannot be written.
     """
     state = {name: _store(state[name], name, dtype) for name in sorted(state)}
     write = _write_pickle if path.endswith(PICKLE) else _write_safetensors
     try:
         write(state, path)
-    # Both packages have exceptions of their own for a full disk.
+    # For a full disk, both packages raise exceptions of their own.
     except Exception as error:
         reason = getattr(error, "strerror", None) or printable(error)
-        raise UserError(
-            "cannot write {}: {}; expected a place with room that can be written "
-            "to".format(path, reason)
-        ) from error
+        raise files.cannot_write(path, reason) from error
 
 
 def _write_pickle(state, path):
@@ -218,17 +212,17 @@ def _write_pickle(state, path):
 def _write_safetensors(state, path):
     from safetensors.numpy import save_file
 
-    # Hugging Face's loader asks for the framework it was written for.
+    # Hugging Face's loader requires the framework.
     save_file(state, path, metadata={"format": "pt"})
 
 
 def _store(value, name, dtype):
-    """Returns a contiguous copy in this dtype; `UserError` where it has no room."""
+    """Returns a contiguous copy in a dtype; `UserError` if a value exceeds it."""
     with np.errstate(over="ignore"):
         stored = np.ascontiguousarray(value, dtype)
     if np.any(np.isinf(stored) & np.isfinite(value)):
         raise UserError(
-            "--dtype={}: {} holds {:g}, which is beyond it".format(
+            "--dtype={}: {} has {:g}, which exceeds it".format(
                 dtype, name, np.abs(value).max()
             )
         )

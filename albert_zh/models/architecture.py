@@ -1,8 +1,8 @@
-"""What a checkpoint's variable names and shapes say of the model.
+"""The architecture of a model, inferred from variable names and shapes.
 
-Names and shapes tell the dialect, every size and what the layers share. They do not
-tell the number of attention heads, where LayerNorm stands (`ln_type`), the activation
-or the dropout; nor, where all layers are one, how often it runs.
+They determine the dialect, all sizes and what the layers share. They do not determine
+the number of attention heads, the place of LayerNorm (`ln_type`), the activation, the
+dropout, or, if all layers are shared, the number of layers.
 """
 
 import re
@@ -11,20 +11,20 @@ from typing import NamedTuple, Optional, Tuple
 from albert_zh.base.errors import UserError
 from albert_zh.models import checkpoints
 
-# Variables that each head cannot do without. BERT's next-sentence head has the names
-# of the sentence-order head.
+# One variable that every model with the head has. BERT's next-sentence head has the
+# names of the sentence-order head.
 _HEADS = (
     ("masked_lm", "cls/predictions/output_bias"),
     ("sentence_order", "cls/seq_relationship/output_weights"),
     ("classifier", "output_weights"),
 )
 _WORD_EMBEDDINGS = "/embeddings/word_embeddings"
-# Variables of a model with the encoder's scope put in.
+# Names of a model's variables; {} is the encoder's scope.
 _MODEL = r"({}/(embeddings|encoder|pooler)/|cls/|output_(weights|bias)$)"
 
 
 class Architecture(NamedTuple):
-    """A model as far as its variables show it.
+    """The properties of a model that its variables show.
 
     Attributes:
       scope: variable scope of the encoder, "bert" in every published checkpoint.
@@ -32,17 +32,16 @@ class Architecture(NamedTuple):
       vocab_size, embedding_size, hidden_size, intermediate_size,
         max_position_embeddings, type_vocab_size: int, as in `AlbertConfig`.
       cross_layer_sharing: "all", "attention", "ffn" or "none". In the google dialect
-        a model without sharing looks like one of as many groups: "all".
-      num_hidden_layers: int; None where sharing hides it.
+        a model without sharing looks like one with a group per layer: "all".
+      num_hidden_layers: int; None if sharing hides it.
       num_hidden_groups: int, 1 outside the google dialect.
       inner_group_num: int, 1 outside the google dialect.
-      heads: those of "masked_lm", "sentence_order" and "classifier" it has.
+      heads: those of "masked_lm", "sentence_order" and "classifier" that it has.
       has_pooler: bool.
       encoder_parameters: int, scalars of encoder and pooler.
-      parameters: int, scalars of the whole model, heads included.
+      parameters: int, scalars of the whole model, including heads.
       slots: int, number of the optimizer's variables.
-      others: sorted names of the variables that are none of these: of a layer on top
-        that is not known here, or of an optimizer that is not.
+      others: sorted names of all other variables: of an unknown head or optimizer.
     """
 
     scope: str
@@ -66,7 +65,7 @@ class Architecture(NamedTuple):
 
 
 class _Layers(NamedTuple):
-    """How the layers' variables are numbered, see `Architecture`."""
+    """The fields of `Architecture` that describe the layers."""
 
     cross_layer_sharing: str
     num_hidden_layers: Optional[int]
@@ -75,11 +74,11 @@ class _Layers(NamedTuple):
 
 
 def infer(shapes, source="the checkpoint"):
-    """Tells the architecture from variable names and shapes.
+    """Infers the architecture from variable names and shapes.
 
     Args:
-      shapes: dict variable name -> list of int, as `checkpoints.read_shapes` gives.
-      source: what they are of, for the message.
+      shapes: dict variable name -> list of int, from `checkpoints.read_shapes`.
+      source: name of the checkpoint, for messages.
 
     Returns:
       `Architecture`.
@@ -91,7 +90,7 @@ def infer(shapes, source="the checkpoint"):
     scope = _find_scope(shapes, source)
 
     def find(pattern, rank=2):
-        """Shape of the first variable of the encoder whose name matches."""
+        """Returns the shape of the encoder's first variable whose name matches."""
         pattern = re.compile("{}/{}$".format(re.escape(scope), pattern))
         for name in sorted(shapes):
             if pattern.match(name) and len(shapes[name]) == rank:
@@ -130,15 +129,15 @@ def infer(shapes, source="the checkpoint"):
 
 
 def find_heads(names):
-    """Returns which of the heads, see `Architecture`, have a variable in `names`."""
+    """Returns the tuple of the `Architecture.heads` with a variable in `names`."""
     return tuple(head for head, name in _HEADS if name in names)
 
 
 def _sort_out(shapes, scope):
-    """Splits {name: shape} into those of model, optimizer and neither of them.
+    """Splits {name: shape} into variables of the model, of the optimizer, and others.
 
-    The step is left out. An optimizer's variable is named below its model variable,
-    so that one below another is never the model's.
+    The step is left out. An optimizer names its variables below the model's, so a
+    variable below another one is not the model's.
     """
     is_model = re.compile(_MODEL.format(re.escape(scope))).match
     model, slots, others = {}, {}, {}
@@ -175,13 +174,13 @@ def _find_dialect(names):
 
 
 def _numbers(pattern, names):
-    """Distinct numbers that `pattern`, which has one group, finds in the names."""
+    """Returns the set of numbers that the one group of `pattern` finds in names."""
     matches = [re.match(pattern, name) for name in names]
     return {int(match.group(1)) for match in matches if match}
 
 
 def _layers(names):
-    """`_Layers` of the dialects albert_zh and bert, see `modeling._layer_scopes`."""
+    """Returns the `_Layers` of the dialects albert_zh and bert."""
     for sharing, pattern in (
         ("none", r"encoder/layer_([0-9]+)/"),
         ("attention", r"encoder/layer_shared/intermediate_([0-9]+)/"),
@@ -194,7 +193,7 @@ def _layers(names):
 
 
 def _google_layers(names):
-    """`_Layers` of the google dialect."""
+    """Returns the `_Layers` of the google dialect."""
     group = r"encoder/transformer/group_([0-9]+)/inner_group_[0-9]+/"
     num_attentions = max(_numbers(group + "attention_1/", names), default=0) + 1
     num_ffns = max(_numbers(group + "ffn_1/", names), default=0) + 1
@@ -208,14 +207,14 @@ def _google_layers(names):
 
 
 def _check_types(variables, scope, source):
-    """Raises `UserError` where a variable of the model is not float32."""
+    """Raises `UserError` if a variable of the model is not float32."""
     model, _, _ = _sort_out(variables, scope)
     for name, held in sorted(model.items()):
         checkpoints.check_type(source, name, held.dtype)
 
 
 def differences(architecture, config):
-    """Holds a config against what a checkpoint shows.
+    """Compares a config with the architecture of a checkpoint.
 
     Args:
       architecture: `Architecture`.
@@ -223,7 +222,7 @@ def differences(architecture, config):
 
     Returns:
       List of (setting, value in the checkpoint, value in the config), the dialect
-      first; empty where the checkpoint fits the config.
+      first; empty if the checkpoint fits the config.
     """
     wanted = dict(config.__dict__, **_visible_layers(config)._asdict())
     names = (
@@ -235,7 +234,7 @@ def differences(architecture, config):
 
 
 def _visible_layers(config):
-    """`_Layers` that `infer` finds in the variables of a config's model."""
+    """Returns the `_Layers` that `infer` would find for a config's model."""
     sharing, num_layers = config.cross_layer_sharing, config.num_hidden_layers
     if config.dialect != "google":
         num_layers = None if sharing == "all" else num_layers
@@ -244,25 +243,25 @@ def _visible_layers(config):
     if sharing == "none":
         return _Layers("all", None, num_layers, num_inner)
     if sharing == "all" or num_layers == 1:
-        # The group of the last layer, as `modeling` computes it.
+        # The last layer's group, computed as in `modeling`.
         last = int((num_layers - 1) / num_layers * config.num_hidden_groups)
         return _Layers("all", None, last + 1, num_inner)
     return _Layers(sharing, num_layers, 1, num_inner)
 
 
 def check(checkpoint, config, flag="--init_checkpoint"):
-    """Makes sure that a checkpoint is of the model a config describes.
+    """Checks that a checkpoint fits a config.
 
     Args:
       checkpoint: path prefix.
       config: `modeling.AlbertConfig`.
-      flag: the flag that named the checkpoint, for the message.
+      flag: the flag that named the checkpoint, for messages.
 
     Returns:
       The checkpoint's `Architecture`.
 
     Raises:
-      UserError: it is of another model, or of none.
+      UserError: it is from another model, or has no ALBERT or BERT encoder.
     """
     source = "{}: {}".format(flag, checkpoint)
     variables = checkpoints.read_variables(checkpoint, flag)
@@ -279,7 +278,7 @@ def check(checkpoint, config, flag="--init_checkpoint"):
     ]
     if problems:
         raise UserError(
-            "{} is of another model: its {}; give the config that belongs to the "
+            "{} is from another model: its {}; give the config that belongs to the "
             "checkpoint".format(source, ", its ".join(problems))
         )
     return found

@@ -1,12 +1,11 @@
-"""The .index file of a TensorFlow checkpoint, read strictly and without TensorFlow.
+"""The .index file of a TensorFlow checkpoint, parsed strictly in Python.
 
-TensorFlow's own reader trusts what the checksums vouch for, and a file that was made
-to do harm has valid ones: its reader then ends the whole process, or asks for any
-amount of memory. What passes here is what TensorFlow's writer makes: one table of
-whole tensors whose shapes go with their sizes.
+TensorFlow's reader trusts any file with valid checksums, which a malicious file has:
+it then crashes, or allocates any amount of memory. This parser accepts only what
+TensorFlow's writer makes: one table of whole tensors whose shapes match their sizes.
 
-The format: tensorflow/core/util/tensor_bundle/tensor_bundle.h, which uses the table
-of LevelDB (https://github.com/google/leveldb/blob/main/doc/table_format.md).
+Format: tensorflow/core/util/tensor_bundle/tensor_bundle.h, on LevelDB's table
+(https://github.com/google/leveldb/blob/main/doc/table_format.md).
 """
 
 import functools
@@ -21,18 +20,18 @@ from tensorflow.core.protobuf import tensor_bundle_pb2
 
 from albert_zh.base import files
 
-# An index has some 60 bytes for a variable: this is room for 250,000 of them.
+# Room for 250,000 variables of about 60 bytes each.
 _MAX_INDEX_BYTES = 1 << 24
 _MAX_NAME_BYTES = 4096
 _FOOTER_BYTES = 48
 _MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
-# Of a block: how it is compressed, then the checksum.
+# Compression type and checksum of a block.
 _TRAILER_BYTES = 5
-# Of NumPy, which TensorFlow's tensors become.
+# NumPy's limit.
 _MAX_RANK = 32
-# In "NAME.data-00000-of-00001".
+# Limit of names such as "NAME.data-00000-of-00001".
 _MAX_SHARDS = 99999
-# Types whose tensors have as many bytes as their shape tells.
+# Types whose size in bytes follows from the shape.
 _NUMBERS = frozenset(
     [tf.float16, tf.float32, tf.float64, tf.bfloat16, tf.complex64, tf.complex128]
     + [tf.int8, tf.int16, tf.int32, tf.int64, tf.bool]
@@ -41,17 +40,17 @@ _NUMBERS = frozenset(
 
 
 class BundleError(ValueError):
-    """An index is not as TensorFlow writes it; the message says how."""
+    """An index differs from what TensorFlow writes; the message says how."""
 
 
 class Tensor(NamedTuple):
-    """What an index says of a tensor.
+    """An index's entry for a tensor.
 
     Attributes:
-      dtype: `tf.DType`; `tf.string`, or one of numbers.
+      dtype: `tf.DType`; `tf.string` or a number type.
       shape: tuple of int.
       shard: int, number of the .data file.
-      offset: int, of its first byte there.
+      offset: int, byte offset in that file.
       size: int, bytes.
     """
 
@@ -63,7 +62,7 @@ class Tensor(NamedTuple):
 
 
 class Index(NamedTuple):
-    """What an .index file holds.
+    """The content of an .index file.
 
     Attributes:
       num_shards: int, number of the .data files.
@@ -84,13 +83,13 @@ def read_index(path):
       `Index`.
 
     Raises:
-      BundleError: it is not as TensorFlow writes it.
+      BundleError: it differs from what TensorFlow writes.
       UserError: it cannot be read.
     """
     files.require_regular(path)
     if files.size(path) > _MAX_INDEX_BYTES:
         raise BundleError(
-            "it has {:,} bytes, more than any index".format(files.size(path))
+            "it has {:,} bytes, more than any valid index".format(files.size(path))
         )
     with files.reading(path), files.open_file(path) as source:
         data = source.read()
@@ -104,14 +103,14 @@ def read_index(path):
 
 
 def read_table(data):
-    """Yields the (key, value) of a table, bytes, in the order of the keys.
+    """Yields (key, value), both bytes, of a table in the order of the keys.
 
     Raises:
-      BundleError: it is no table as TensorFlow writes it.
+      BundleError: it differs from a table that TensorFlow writes.
     """
     footer = data[-_FOOTER_BYTES:]
     if len(footer) < _FOOTER_BYTES or not footer.endswith(_MAGIC):
-        raise BundleError("it has no footer: no index, or cut short")
+        raise BundleError("it has no footer: not an index, or truncated")
     meta, place = _read_handle(footer, 0)
     index, place = _read_handle(footer, place)
     end = len(data) - _FOOTER_BYTES
@@ -121,25 +120,25 @@ def read_table(data):
     for last_key, handle in _read_block(data, index, end):
         block, rest = _read_handle(handle, 0)
         if rest != len(handle):
-            raise BundleError("a block's place is followed by more")
+            raise BundleError("extra bytes follow the position of a block")
         for key, value in _read_block(data, block, end):
             if previous is not None and key <= previous:
-                raise BundleError("its keys are not in order, or one is there twice")
+                raise BundleError("its keys are not in order, or one is repeated")
             previous = key
             yield key, value
         if previous is None or previous > last_key:
-            raise BundleError("a block has other keys than it should")
+            raise BundleError("the keys of a block do not match the table's index")
 
 
 def _read_handle(data, place):
-    """Returns the (offset, size) of a block, and the place after it in `data`."""
+    """Returns the (offset, size) of a block, and the position after it in `data`."""
     offset, place = _read_varint(data, place)
     size, place = _read_varint(data, place)
     return (offset, size), place
 
 
 def _read_varint(data, place):
-    """Returns a number of 7 bits a byte, and the place after it."""
+    """Returns a number with 7 bits per byte, and the position after it."""
     number = 0
     for shift in range(0, 64, 7):
         if place >= len(data):
@@ -153,7 +152,7 @@ def _read_varint(data, place):
 
 
 def _read_block(data, handle, end):
-    """Yields the (key, value) of a block whose checksum is right."""
+    """Yields (key, value) of a block after checking its checksum."""
     offset, size = handle
     if offset + size + _TRAILER_BYTES > end:
         raise BundleError("a block is outside of the file")
@@ -182,19 +181,19 @@ def _read_block(data, handle, end):
         yield key, entries[place : place + length]
         place += length
     if restarts[0] or not set(restarts[1:]) <= set(found):
-        raise BundleError("a block is to be searched from places that have no key")
+        raise BundleError("a restart point of a block is not at a key")
     if any(after <= before for before, after in zip(restarts, restarts[1:])):
-        raise BundleError("the places to search a block from are not in order")
+        raise BundleError("the restart points of a block are not in order")
 
 
 def _split_block(content):
-    """Returns the bytes of a block's entries, and where it may be searched from."""
+    """Returns the bytes of a block's entries, and its restart points."""
     if len(content) < 8:
         raise BundleError("a block is too small")
     (count,) = struct.unpack_from("<I", content, len(content) - 4)
     size = len(content) - 4 - 4 * count
     if count < 1 or size < 0:
-        raise BundleError("a block is to be searched from {:,} places".format(count))
+        raise BundleError("a block has {:,} restart points".format(count))
     return content[:size], struct.unpack_from("<{}I".format(count), content, size)
 
 
@@ -202,9 +201,9 @@ def _read_header(value):
     """Returns the number of .data files."""
     header = _parse(tensor_bundle_pb2.BundleHeaderProto, value, "its header")
     if header.endianness != tensor_bundle_pb2.BundleHeaderProto.LITTLE:
-        raise BundleError("it is of a big-endian machine")
+        raise BundleError("it is from a big-endian machine")
     if not 1 <= header.num_shards <= _MAX_SHARDS:
-        raise BundleError("it is to have {:,} .data files".format(header.num_shards))
+        raise BundleError("it names {:,} .data files".format(header.num_shards))
     return header.num_shards
 
 
@@ -224,10 +223,10 @@ def _read_tensor(key, value, num_shards):
         dtype = tf.as_dtype(entry.dtype)
     except TypeError as error:
         raise BundleError(
-            "{} is of the unknown type {}".format(what, entry.dtype)
+            "{} has the unknown type {}".format(what, entry.dtype)
         ) from error
     if dtype not in _NUMBERS and dtype != tf.string:
-        raise BundleError("{} is of the type {}".format(what, dtype.name))
+        raise BundleError("{} has the type {}".format(what, dtype.name))
     tensor = Tensor(
         dtype, _read_shape(entry, what), entry.shard_id, entry.offset, entry.size
     )
@@ -249,7 +248,7 @@ def _read_shape(entry, what):
     shape = tuple(dimension.size for dimension in entry.shape.dim)
     if entry.shape.unknown_rank or any(size < 0 for size in shape):
         raise BundleError("{} has the shape {}".format(what, list(shape) or "unknown"))
-    # So that no product of some of the sizes is beyond 64 bits.
+    # So that no product of sizes exceeds 64 bits.
     if _product(max(size, 1) for size in shape) * 16 >= 2**63:
         raise BundleError("{} has the shape {}".format(what, list(shape)))
     return shape
@@ -266,12 +265,12 @@ def _check_size(tensor, what):
 
 
 def _product(sizes):
-    """The product of integers; NumPy's would be cut to 64 bits."""
+    """Returns the exact product of integers; NumPy's wraps at 64 bits."""
     return functools.reduce(operator.mul, sizes, 1)
 
 
 def _parse(kind, value, what):
-    """Returns the protocol buffer that some bytes are of."""
+    """Parses bytes as a protocol buffer of a class."""
     try:
         return kind.FromString(value)
     except DecodeError as error:

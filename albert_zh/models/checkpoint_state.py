@@ -15,12 +15,12 @@ _MAX_BYTES = 1 << 24
 
 
 class State(NamedTuple):
-    """What the `checkpoint` file of a directory says, as it stands there.
+    """The content of a directory's `checkpoint` file.
 
     Attributes:
       newest: path prefix, relative to the directory or absolute.
-      kept: those of the checkpoints that a saver keeps, and deletes when they are too
-        many.
+      kept: path prefixes of all checkpoints that the saver manages; it deletes the
+        oldest when there are too many.
     """
 
     newest: str
@@ -28,19 +28,19 @@ class State(NamedTuple):
 
 
 class StateError(ValueError):
-    """A `checkpoint` file does not tell where a run stands; the message says why."""
+    """A `checkpoint` file is unusable; the message says why."""
 
 
 def read(directory):
-    """Returns the `State` of a directory, None where it has no `checkpoint` file.
+    """Returns the `State` of a directory, None if it has no `checkpoint` file.
 
-    TensorFlow's own function takes a file that it cannot read for none.
+    TensorFlow's own function treats an unreadable file as absent.
 
     Raises:
-      StateError: there is one that cannot be used.
+      StateError: the file cannot be used.
     """
     path = os.path.join(directory, FILE)
-    # A link to nowhere is one that cannot be read.
+    # A broken link is an unreadable file, not an absent one.
     if not (files.exists(path) or os.path.islink(path)):
         return None
     try:
@@ -64,9 +64,9 @@ def read(directory):
 
 
 def is_inside(named, directory):
-    """Whether a path of a `checkpoint` file is that of a file in the directory itself.
+    """Whether a path from a `checkpoint` file is directly in the directory.
 
-    A saver takes what it is to delete for a pattern.
+    Names with glob characters are not: a saver deletes by pattern.
     """
     parent, name = os.path.split(named)
     if re.search(r"[*?\[\]\\]", name) or name in ("", ".", ".."):

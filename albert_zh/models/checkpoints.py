@@ -1,4 +1,4 @@
-"""Checkpoints: restore with a report, find, strip of optimizer slots."""
+"""Checkpoints: find, read, restore with a report, copy without optimizer state."""
 
 import collections
 import logging
@@ -15,21 +15,21 @@ from albert_zh.models import bundles, checkpoint_state
 
 _LOGGER = logging.getLogger(__name__)
 
-# What a training run saves beside the model: optimizer slots of this repository
-# and of the published ones, powers of the bias correction, the step.
+# Variables of training, not of the model: optimizer slots of this repository and of
+# the published ones, powers of the bias correction, the step.
 _TRAINING_STATE = re.compile(
     r"/(adam_m|adam_v|lamb_m|lamb_v|Adam(_1)?|Momentum)$|beta_?[12]_power|global_step"
 )
 # The number of updates a checkpoint has seen.
 STEP = "global_step"
-# What Estimator names a run's checkpoints: "model.ckpt-1000.index".
+# Estimator's names for a run's checkpoints, such as "model.ckpt-1000.index".
 _RUN_PREFIX = "model.ckpt"
 _OF_A_RUN = re.compile(r"^model\.ckpt-([0-9]+)\.(index|data-[0-9]{5}-of-[0-9]{5})$")
 _DATA_FILE = re.compile(r"^(?P<prefix>.+)\.data-\d{5}-of-(?P<shards>\d{5})$")
-# Variables of the encoder, without which no task can start from a checkpoint.
+# Variables of the encoder; a task cannot start from a checkpoint without them.
 _ENCODER = re.compile(r"^(bert|albert)/(embeddings|encoder)/")
-# Variables that pretraining leaves beside the encoder's; some published checkpoints
-# have lost them. All others belong to a task and are new to it.
+# Further variables of pretraining, which some published checkpoints lack. All others
+# belong to a task and start untrained.
 _PRETRAINED = re.compile(r"^((bert|albert)/pooler|cls)/")
 
 
@@ -38,15 +38,15 @@ class RestoreReport(
         "RestoreReport", ["checkpoint", "restored", "missing", "unused", "parameters"]
     )
 ):
-    """What a checkpoint gives to a graph.
+    """Which variables of a graph a checkpoint initializes.
 
     Attributes:
       checkpoint: its path prefix.
       restored: sorted names of the variables that the checkpoint initializes.
       missing: sorted names of the variables that it lacks, or, outside the encoder,
-        has in another shape (a head for other labels); they start anew.
-      unused: sorted names of its model variables that the graph lacks; the
-        optimizer's state is not counted.
+        has in another shape (a head for other labels); they are newly initialized.
+      unused: sorted names of its model variables that the graph lacks, without the
+        optimizer's state.
       parameters: int, number of scalars restored.
     """
 
@@ -71,11 +71,11 @@ def is_training_state(name):
 
 
 def read_variables(checkpoint, flag="--init_checkpoint"):
-    """Reads what a checkpoint's .index file says of the variables.
+    """Reads types, shapes and places of the variables from a checkpoint's .index file.
 
     Args:
       checkpoint: path prefix, or a directory that names one.
-      flag: the flag that named it, for the message.
+      flag: the flag that named it, for messages.
 
     Returns:
       dict variable name -> `bundles.Tensor`.
@@ -96,12 +96,12 @@ def _read_index(checkpoint, flag):
     """Returns the `bundles.Index`; raises `UserError` as `read_variables`."""
     prefix = _prefix_at(checkpoint)
     reason = "expected {}.index and its .data file beside it".format(prefix)
-    if prefix and tf.io.gfile.exists(prefix + ".index"):
+    if prefix and files.exists(prefix + ".index"):
         try:
             return bundles.read_index(prefix + ".index")
         except bundles.BundleError as error:
-            reason = "{}.index is damaged, or made to do harm: {}; copy or download it "
-            reason = (reason + "again").format(prefix, error)
+            reason = "{}.index is damaged or malicious: {}; copy or download it again"
+            reason = reason.format(prefix, error)
     raise UserError(
         "{}: no readable TensorFlow checkpoint at {} ({})".format(
             flag, checkpoint, reason
@@ -110,8 +110,8 @@ def _read_index(checkpoint, flag):
 
 
 def _prefix_at(path):
-    """The prefix that a path stands for: itself, or what its `checkpoint` names."""
-    return (named_checkpoint(path) or path) if tf.io.gfile.isdir(path) else path
+    """Returns a path prefix; for a directory, the one its `checkpoint` file names."""
+    return (named_checkpoint(path) or path) if files.is_directory(path) else path
 
 
 def prefix_of(path):
@@ -123,19 +123,19 @@ def prefix_of(path):
 
 
 def find_files(checkpoint):
-    """Returns the paths of a checkpoint's .index and .data files that are there."""
+    """Returns the paths of a checkpoint's existing .index and .data files."""
     directory, name = os.path.split(checkpoint)
     return [
         os.path.join(directory, present)
-        for present in sorted(tf.io.gfile.listdir(directory or "."))
+        for present in files.list_directory(directory or ".")
         if prefix_of(present) == name
     ]
 
 
 def missing_files(checkpoint):
-    """Returns the paths of a checkpoint's .index and .data files that are not there.
+    """Returns the paths of a checkpoint's missing .index and .data files.
 
-    How many .data files there are is told by the name of any of them.
+    The name of each .data file has the number of .data files.
     """
     present = find_files(checkpoint)
     matches = filter(None, map(_DATA_FILE.match, present))
@@ -148,14 +148,13 @@ def missing_files(checkpoint):
 
 
 def check_readable(checkpoint, flag="--init_checkpoint"):
-    """Reads every tensor once, so that a damaged file is found before the work.
+    """Reads every tensor once, to find a damaged file before the work.
 
-    It is TensorFlow's reader that reads, which some files make end its process: so it
-    does in a copy of this one.
+    Some files crash TensorFlow's reader, so it runs in a copy of this process.
 
     Args:
       checkpoint: path prefix.
-      flag: the flag that named it, for the message.
+      flag: the flag that named it, for messages.
 
     Raises:
       UserError: the checkpoint is missing, a data file is missing or damaged, or a
@@ -164,16 +163,16 @@ def check_readable(checkpoint, flag="--init_checkpoint"):
     _try(checkpoint, flag, is_finite=True)
 
 
-# What `_try` has found to be right: (stamps of the files, whether values are finite).
+# What `_try` has verified: (stamps of the files, whether values must be finite).
 _TRIED = set()
 
 
 def _try(checkpoint, flag, is_finite):
-    """Reads every tensor in a copy of this process, unless that was done before.
+    """Reads every tensor in a copy of this process, once for each checkpoint.
 
     Args:
       checkpoint: path prefix.
-      flag: the flag that named it, for the message.
+      flag: the flag that named it, for messages.
       is_finite: bool; whether the values must be finite.
 
     Raises:
@@ -200,33 +199,31 @@ def _stamps(checkpoint):
 
 
 def _call(work, checkpoint, flag):
-    """`children.call`; raises `UserError` where the copy dies of the checkpoint."""
+    """`children.call`; raises `UserError` if the checkpoint crashes the copy."""
     try:
         return children.call(work)
     except children.Died as died:
         raise UserError(
-            "{}: {} is damaged, or made to do harm: TensorFlow cannot read it ({}); "
-            "copy or download it again".format(flag, checkpoint, died)
+            "{}: {} is damaged or malicious: TensorFlow cannot read it ({}); copy or "
+            "download it again".format(flag, checkpoint, died)
         ) from died
 
 
 def check_finite(source, name, value):
-    """Raises `UserError` where a variable holds NaN or infinity.
+    """Raises `UserError` if a variable has NaN or infinity.
 
     Args:
       source: the checkpoint, for the message.
-      name: the variable's.
-      value: its ndarray.
+      name: name of the variable.
+      value: its value, an ndarray.
     """
     if not np.issubdtype(value.dtype, np.floating):
         return
     number = value.size - np.count_nonzero(np.isfinite(value))
     if number:
         raise UserError(
-            "{}: {} holds NaN or infinity ({:,} of {:,} values): its training had "
-            "failed; give a checkpoint from before that".format(
-                source, name, number, value.size
-            )
+            "{}: {} holds NaN or infinity ({:,} of {:,} values): its training failed; "
+            "give an earlier checkpoint".format(source, name, number, value.size)
         )
 
 
@@ -259,20 +256,21 @@ def compare(checkpoint, variables):
 
 
 def plan_restore(checkpoint, variables, allow_missing=False):
-    """Compares a checkpoint with the variables of a model that is to start from it.
+    """Compares a checkpoint with the variables of a model to initialize from it.
+
+    A missing head of a task is never an error. Missing embeddings or layers, and
+    variables of pretraining with another shape, always are.
 
     Args:
       checkpoint: path prefix.
       variables: list of the model's variables.
-      allow_missing: bool; whether the pooler and the pretraining heads may be
-        absent. Another shape of theirs, and a missing variable of the embeddings or
-        the layers, is an error in any case; a task's own head never is.
+      allow_missing: bool; whether the pooler and the pretraining heads may be absent.
 
     Returns:
       `RestoreReport`.
 
     Raises:
-      UserError: a variable that pretraining leaves is missing or has another shape.
+      UserError: a variable of pretraining is missing or has another shape.
     """
     report = compare(checkpoint, variables)
     saved, wanted = read_shapes(checkpoint), _shapes_of(variables)
@@ -296,8 +294,8 @@ def plan_restore(checkpoint, variables, allow_missing=False):
             )
     if lacking and not allow_missing:
         raise UserError(
-            "{}: it lacks {}; give a checkpoint that has them, or --allow_missing to "
-            "initialize them newly".format(checkpoint, _summarize(lacking))
+            "{}: lacks {}; give a checkpoint that has them, or --allow_missing to "
+            "start with random values".format(checkpoint, _summarize(lacking))
         )
     return report
 
@@ -311,7 +309,7 @@ def _name_of(variable):
 
 
 def _check_types(checkpoint, held, variables):
-    """Raises `UserError` where a variable to restore is of another type."""
+    """Raises `UserError` if a variable to restore has another type."""
     for variable in variables:
         name, expected = _name_of(variable), variable.dtype.base_dtype
         if name in held:
@@ -319,25 +317,26 @@ def _check_types(checkpoint, held, variables):
 
 
 def check_type(source, name, dtype, expected=tf.float32):
-    """Raises `UserError` where a checkpoint's variable is not of the expected type.
+    """Raises `UserError` if a checkpoint's variable does not have the expected type.
 
-    TensorFlow restores a variable in the type that was saved only.
+    TensorFlow restores variables only in the type that was saved.
 
     Args:
       source: the checkpoint, for the message.
-      name: the variable's.
+      name: name of the variable.
       dtype: its `tf.DType`.
       expected: `tf.DType`.
     """
     if dtype != expected:
         raise UserError(
-            "{}: {} is {}, expected {}; give a checkpoint whose variables were saved "
-            "as {}".format(source, name, dtype.name, expected.name, expected.name)
+            "{0}: {1} is {2}, expected {3}; give a checkpoint saved as {3}".format(
+                source, name, dtype.name, expected.name
+            )
         )
 
 
 def _summarize(names):
-    """Names by their first two scopes: "cls/predictions (5 variables), ..."."""
+    """Groups names by their first two scopes: "cls/predictions (5 variables), ..."."""
     counts = collections.Counter("/".join(name.split("/")[:2]) for name in names)
     return ", ".join(
         "{} ({} variables)".format(scope, count)
@@ -346,18 +345,18 @@ def _summarize(names):
 
 
 def count_parameters(shapes):
-    """Returns the number of scalars in variables, a dict name -> list of int."""
+    """Returns the number of scalars in a dict variable name -> shape list."""
     return sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes.values())
 
 
 def restore(checkpoint, variables, use_tpu=False, allow_missing=False):
-    """Makes these variables start from a checkpoint, and logs the report.
+    """Initializes variables from a checkpoint, and logs the report.
 
     Args:
       checkpoint: path prefix.
       variables: list of variables of the graph under construction.
-      use_tpu: bool; the restore then runs in the returned scaffold function.
-      allow_missing: as `plan_restore` takes it.
+      use_tpu: bool; the returned scaffold function then restores.
+      allow_missing: as in `plan_restore`.
 
     Returns:
       A `scaffold_fn` for `TPUEstimatorSpec`, None without TPU.
@@ -388,18 +387,18 @@ def read_tensors(
 
     Args:
       checkpoint: path prefix.
-      flag: the flag that named it, for the message.
-      keep_training_state: bool; whether the optimizer's slots come along.
-      is_ours: bool; whether this process wrote it, so that no copy of the process
-        needs to try it first.
+      flag: the flag that named it, for messages.
+      keep_training_state: bool; whether to read the optimizer's slots, too.
+      is_ours: bool; whether this process wrote it; it is then not read in a copy of
+        the process first.
 
     Returns:
-      dict variable name -> ndarray, sorted by name; "global_step", if the
-      checkpoint has one, is always among them.
+      dict variable name -> ndarray, sorted by name; always with "global_step", if
+      the checkpoint has it.
 
     Raises:
       UserError: the checkpoint is missing, a data file is missing or damaged, or the
-        step is no number of updates.
+        step is not a number of updates.
     """
     if not is_ours:
         _try(checkpoint, flag, is_finite=False)
@@ -419,7 +418,7 @@ def read_step(checkpoint, flag="--init_checkpoint"):
     """Returns the number of updates a checkpoint has seen, None if it has no step.
 
     Raises:
-      UserError: as `read_tensors`, or the step is no number of updates.
+      UserError: as `read_tensors`, or the step is not a number of updates.
     """
     held = read_variables(checkpoint, flag).get(STEP)
     if held is None:
@@ -437,7 +436,7 @@ def read_step(checkpoint, flag="--init_checkpoint"):
 
 
 def _read_integer(checkpoint, flag, name):
-    """Returns the value of a variable, in a copy of this process if none has yet."""
+    """Returns the value of a variable; reads it in a copy of the process if untried."""
 
     def read(sign_of_life):
         ((_, value),) = _iterate_tensors(checkpoint, flag, lambda held: held == name)
@@ -452,7 +451,7 @@ def _read_integer(checkpoint, flag, name):
 def _iterate_tensors(checkpoint, flag, is_wanted):
     """Yields (name, ndarray) by name; raises `UserError` as `read_tensors`.
 
-    Text is left out: no model has any, and its length is not in the index.
+    Strings are skipped: no model has any, and the index lacks their length.
     """
     name = "its data"
     index = _read_index(checkpoint, flag)
@@ -467,13 +466,13 @@ def _iterate_tensors(checkpoint, flag, is_wanted):
         reader = tf.train.load_checkpoint(checkpoint)
         for name in names:
             yield name, reader.get_tensor(name)
-    # TensorFlow 2 raises plain Python errors for some of the damage.
+    # For some damage TensorFlow 2 raises plain Python errors.
     except (tf.errors.OpError, IndexError, ValueError, RuntimeError) as error:
         raise _damaged(checkpoint, flag, name) from error
 
 
 def _check_data(checkpoint, flag, index, names):
-    """Raises `UserError` where the .data files have not what the index says."""
+    """Raises `UserError` if the .data files do not match the index."""
     sizes = {}
     for path in find_files(checkpoint):
         files.require_regular(path)
@@ -501,22 +500,22 @@ def _damaged(checkpoint, flag, name):
 
 
 def write_tensors(tensors, output_prefix):
-    """Writes tensors as a checkpoint.
+    """Writes tensors as a checkpoint, and the directory's `checkpoint` file.
 
     The checkpoint appears whole: TensorFlow's saver writes beside the target and
-    renames. The directory's `checkpoint` file names it.
+    renames.
 
     Args:
-      tensors: dict variable name -> ndarray; without a "global_step" it is 0.
-      output_prefix: path prefix to write, without the step.
+      tensors: dict variable name -> ndarray; "global_step" is 0 if absent.
+      output_prefix: path prefix without the step.
 
     Returns:
-      The prefix written: `output_prefix`-STEP.
+      The path prefix written, `output_prefix`-STEP.
 
     Raises:
       UserError: it cannot be written.
     """
-    # Estimator reads no checkpoint without a step, nor one of another type.
+    # Estimator requires a step of this type.
     step = int(tensors.get(STEP, 0))
     tensors = dict(tensors, **{STEP: np.int64(step)})
     with tf.Graph().as_default(), tf.Session() as session:
@@ -537,19 +536,17 @@ def write_tensors(tensors, output_prefix):
                 session, output_prefix, global_step=step, write_meta_graph=False
             )
         except tf.errors.OpError as error:
-            raise UserError(
-                "cannot write {}: {}; expected a place with room that can be written "
-                "to".format(output_prefix, printable(error.message))
-            ) from error
+            reason = printable(error.message)
+            raise files.cannot_write(output_prefix, reason) from error
 
 
 def write_stripped(checkpoint, output_prefix):
     """Copies a checkpoint of this process without the optimizer's state.
 
-    What is left is a third of its size. The global step is kept.
+    The copy has a third of the size. It keeps the global step.
 
     Returns:
-      The prefix written: `output_prefix`-STEP.
+      The path prefix written, `output_prefix`-STEP.
 
     Raises:
       UserError: as `read_tensors`.
@@ -572,14 +569,13 @@ def named_checkpoint(directory):
 
 
 def latest_checkpoint(directory):
-    """Returns the checkpoint that a training in a directory goes on from, or None.
+    """Returns the checkpoint that training in a directory resumes from, or None.
 
     Raises:
-      UserError: the directory holds checkpoints of a run, and its `checkpoint` file
-        does not tell which is the newest or is one that no run writes; the message
-        says how to go on.
+      UserError: the directory has checkpoints of a run, but its `checkpoint` file
+        is unusable or was not written by a run; the message says how to resume.
     """
-    if not tf.io.gfile.isdir(directory):
+    if not files.is_directory(directory):
         return None
     path = os.path.join(directory, checkpoint_state.FILE)
     try:
@@ -587,58 +583,56 @@ def latest_checkpoint(directory):
         if state is None:
             if _run_files(directory):
                 raise checkpoint_state.StateError(
-                    "{} is missing, though checkpoints are there".format(path)
+                    "{} is missing, although there are checkpoints".format(path)
                 )
             return None
         prefix = os.path.join(directory, state.newest)
         for named in [state.newest] + state.kept:
-            # What it keeps a saver deletes in time.
+            # A saver deletes old checkpoints of those it keeps: they must be its own.
             if not checkpoint_state.is_inside(named, directory):
-                if tf.io.gfile.exists(prefix + ".index"):
-                    # A copy of a published model's folder says where it once was.
+                if files.exists(prefix + ".index"):
+                    # The file of a copied model directory may have the old path.
                     _check_has_step(prefix, directory)
                 raise checkpoint_state.StateError(
                     "{}: names {!r}, which is not in {}".format(path, named, directory)
                 )
-        if not tf.io.gfile.exists(prefix + ".index"):
+        if not files.exists(prefix + ".index"):
             raise checkpoint_state.StateError(
-                "{}: names {}, which is not there".format(path, prefix)
+                "{}: names {}, which does not exist".format(path, prefix)
             )
     except checkpoint_state.StateError as error:
         raise UserError(
-            "--output_dir: {}; {}".format(error, _how_to_go_on(directory))
+            "--output_dir: {}; {}".format(error, _how_to_resume(directory))
         ) from error
     return prefix
 
 
 def _run_files(directory):
-    """Returns the sorted names of the files of a run's checkpoints in a directory."""
-    names = [name.rstrip("/") for name in tf.io.gfile.listdir(directory)]
+    """Returns the sorted names of the checkpoint files of a run in a directory."""
+    names = files.list_directory(directory)
     return sorted(filter(_OF_A_RUN.match, names))
 
 
-def _how_to_go_on(directory):
-    """Says what lets a training in a directory go on after its newest checkpoint."""
+def _how_to_resume(directory):
+    """Says how to resume training in a directory from its newest usable checkpoint."""
     path = os.path.join(directory, checkpoint_state.FILE)
     newest = _newest_whole(directory)
     if newest:
         return (
-            "the newest whole checkpoint there is {0}: to go on from it, make {1} a "
-            'file of this one line: model_checkpoint_path: "{0}"; or choose another '
+            "the newest whole checkpoint is {0}: to resume from it, make {1} a file "
+            'with this one line: model_checkpoint_path: "{0}"; or choose another '
             "--output_dir".format(newest, path)
         )
     if _run_files(directory):
         return (
-            "none of the checkpoints there is whole: choose another --output_dir, or "
-            "remove {}-* and {} to begin anew".format(
-                os.path.join(directory, _RUN_PREFIX), path
-            )
+            "no checkpoint is whole: choose another --output_dir, or remove {}-* and "
+            "{} to start over".format(os.path.join(directory, _RUN_PREFIX), path)
         )
-    return "choose another --output_dir, or remove {} to begin anew".format(path)
+    return "choose another --output_dir, or remove {} to start over".format(path)
 
 
 def _newest_whole(directory):
-    """Returns the name of the newest checkpoint that a run can go on from, or None."""
+    """Returns the name of the newest checkpoint that a run can resume from, or None."""
     steps = {int(_OF_A_RUN.match(name).group(1)) for name in _run_files(directory)}
     for step in sorted(steps, reverse=True):
         name = "{}-{}".format(_RUN_PREFIX, step)
@@ -651,17 +645,17 @@ def _newest_whole(directory):
 
 
 def resume_step(latest, directory):
-    """Makes sure that a run can go on from its newest checkpoint.
+    """Checks that a run can resume from its newest checkpoint.
 
     Args:
-      latest: path prefix, of `latest_checkpoint`.
+      latest: path prefix from `latest_checkpoint`.
       directory: the run's --output_dir.
 
     Returns:
-      The step that it is at.
+      Its step.
 
     Raises:
-      UserError: the checkpoint is damaged, holds NaN, or has no step; the message
+      UserError: the checkpoint is damaged, has NaN, or has no step; the message
         names the newest one that is whole.
     """
     try:
@@ -669,21 +663,21 @@ def resume_step(latest, directory):
     except UserError as error:
         if _newest_whole(directory) is None:
             raise
-        raise UserError("{}; {}".format(error, _how_to_go_on(directory))) from error
+        raise UserError("{}; {}".format(error, _how_to_resume(directory))) from error
 
 
 def _check_resumable(checkpoint, directory):
-    """Returns the step; raises `UserError` where no run can go on from a checkpoint."""
+    """Returns the step; raises `UserError` if a run cannot resume from a checkpoint."""
     _check_has_step(checkpoint, directory)
     check_readable(checkpoint, "--output_dir")
     return read_step(checkpoint, "--output_dir")
 
 
 def _check_has_step(checkpoint, directory):
-    """Raises `UserError` for the checkpoint of a model that is no run's."""
+    """Raises `UserError` for a checkpoint that is a model but not of a run."""
     if STEP not in read_variables(checkpoint, "--output_dir"):
         raise UserError(
-            "--output_dir {}: {} has no global_step: it is a model to start from, no "
-            "run to go on with; name it with --model_dir or --init_checkpoint and "
-            "choose another --output_dir".format(directory, checkpoint)
+            "--output_dir {}: {} has no global_step: it is a model to start from, not "
+            "a run to resume; name it with --model_dir or --init_checkpoint and choose "
+            "another --output_dir".format(directory, checkpoint)
         )

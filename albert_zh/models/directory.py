@@ -1,16 +1,12 @@
-"""The files of a model in one directory: which is config, vocabulary, checkpoint.
+"""Finds the config, vocabulary and checkpoint in a model directory.
 
-Directories of this repository use the names below. Those of published models have
-names of their own, which are found as well.
+This repository writes the names below. The names of published models are found, too.
 """
 
 import fnmatch
-import json
 import logging
 import os
 from typing import NamedTuple, Optional
-
-import tensorflow.compat.v1 as tf
 
 import tokenization
 from albert_zh.base import files, json_files
@@ -23,17 +19,17 @@ _LOGGER = logging.getLogger(__name__)
 CONFIG_FILE = "albert_config.json"
 VOCAB_FILE = "vocab.txt"
 SPM_FILE = "spm.model"
-# Present where the model is a fine-tuned classifier.
+# Present if the model is a fine-tuned classifier.
 LABELS_FILE = "labels.json"
-# The tokenizer's settings under Hugging Face's names; of them the casing is read.
+# Tokenizer settings with Hugging Face's keys; only do_lower_case is read.
 TOKENIZER_FILE = "tokenizer_settings.json"
-# Hugging Face's file with the same key. It is not written beside a TensorFlow
-# checkpoint: bert-for-tf2 wants one file there that matches *_config*.json.
+# Hugging Face's file with the same key. Not written beside a TensorFlow checkpoint:
+# bert-for-tf2 expects exactly one file there that matches *_config*.json.
 _HUGGING_FACE_TOKENIZER_FILE = "tokenizer_config.json"
-# The best model of a fine-tuning, inside its --output_dir.
+# Directory of the best model, inside the --output_dir of fine-tuning.
 BEST_DIRECTORY = "best"
 
-# Names that published models use, by falling preference; those of one tuple are equal.
+# Names of published models; earlier tuples are preferred.
 _CONFIG_NAMES = ((CONFIG_FILE,), ("albert_config*.json", "bert_config*.json"))
 _OTHER_CONFIG_NAMES = (("*config*.json",),)
 _VOCAB_NAMES = ((VOCAB_FILE,), ("vocab*.txt",))
@@ -41,7 +37,7 @@ _SPM_NAMES = ((SPM_FILE,), ("spiece.model",), ("30k-clean.model",))
 _OTHER_SPM_NAMES = (("*.model",),)
 # Weights of Hugging Face's PyTorch models.
 _HUGGING_FACE_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-# What config files of Hugging Face have and TensorFlow's have not.
+# Keys that only config files of Hugging Face have.
 _HUGGING_FACE_KEYS = {"model_type", "architectures", "transformers_version"}
 
 _FLAGS = {
@@ -63,14 +59,14 @@ _VOCABULARY_HINT = (
 
 
 class ModelDirectory(NamedTuple):
-    """A model's files; each but the directory is None where there is none.
+    """Paths of a model's files; absent ones are None.
 
     Attributes:
-      directory: the directory searched; None where flags alone name the files.
+      directory: the directory searched; None if flags name all files.
       config_file: TensorFlow config of the encoder.
       vocab_file: WordPiece vocabulary.
-      spm_model_file: SentencePiece model, which has the vocabulary in it; where there
-        is one, `vocab_file` is not searched for.
+      spm_model_file: SentencePiece model, which includes the vocabulary; if there is
+        one, `vocab_file` is not searched for.
       checkpoint: path prefix of a TensorFlow checkpoint.
     """
 
@@ -82,17 +78,17 @@ class ModelDirectory(NamedTuple):
 
 
 def find(directory):
-    """Finds a model's files, for commands that have no flag for each of them.
+    """Finds a model's files, for commands without a flag for each of them.
 
     Args:
-      directory: path; where it is that of a fine-tuning, its `best/` is taken.
+      directory: path; for an --output_dir of fine-tuning, its `best/` is used.
 
     Returns:
       `ModelDirectory`.
 
     Raises:
-      UserError: there is no such directory, several files could be meant, one of a
-        checkpoint's files is missing, or the weights are another framework's.
+      UserError: there is no such directory, a file is ambiguous, a checkpoint lacks
+        a file, or the weights are another framework's.
     """
     directory = resolve(directory)
     return ModelDirectory(
@@ -104,21 +100,21 @@ def find(directory):
 
 
 def choose(directory, **flags):
-    """Takes what the flags name and, for the rest, what a directory holds.
+    """Returns the files that flags name; searches a directory for the others.
 
     Args:
       directory: --model_dir, or None.
-      **flags: field of `ModelDirectory` -> its flag's value, None where that is
-        absent. Fields that are not named here are neither searched for nor returned.
-        A vocabulary and a SentencePiece model exclude each other: where one is
-        named, the other one is not searched for.
+      **flags: field of `ModelDirectory` -> its flag's value, None if the flag is
+        absent. Fields not given are neither searched for nor returned. Vocabulary and
+        SentencePiece model are alternatives: if one is named, the other is not
+        searched for.
 
     Returns:
       `ModelDirectory`.
 
     Raises:
       UserError: as `find`, for the files searched for; or a file that a flag names
-        is not there (checkpoints are left to `checkpoints.read_shapes`).
+        does not exist (`checkpoints.read_shapes` checks checkpoints).
     """
     for field in ("config_file", "vocab_file", "spm_model_file"):
         _check_exists(field, flags.get(field))
@@ -144,32 +140,32 @@ def choose(directory, **flags):
 
 
 def _check_exists(field, path):
-    if path and not tf.io.gfile.exists(path):
+    if path and not files.exists(path):
         hint = "; " + _VOCABULARY_HINT if field == "vocab_file" else ""
         raise UserError("{}={}: no such file{}".format(_FLAGS[field], path, hint))
 
 
-def require(files, *fields, has_flags=True):
-    """Makes sure that files were named or found.
+def require(found, *fields, has_flags=True):
+    """Checks that files were named or found.
 
     Args:
-      files: `ModelDirectory`.
-      *fields: those that must not be None; for "vocab_file" a SentencePiece model
-        does as well.
-      has_flags: as `resolve` takes it.
+      found: `ModelDirectory`.
+      *fields: fields that must not be None; for "vocab_file" a SentencePiece model
+        is accepted, too.
+      has_flags: as in `resolve`.
 
     Raises:
-      UserError: names the first one that is missing, and its flag.
+      UserError: names the first missing one, and its flag.
     """
     for field in fields:
         is_vocab = field == "vocab_file"
-        if getattr(files, field) or (is_vocab and files.spm_model_file):
+        if getattr(found, field) or (is_vocab and found.spm_model_file):
             continue
-        if files.directory is None:
+        if found.directory is None:
             message = "{} is missing; give it or --model_dir".format(_FLAGS[field])
         else:
             message = "--model_dir={} holds no {}".format(
-                files.directory, _KINDS[field]
+                found.directory, _KINDS[field]
             )
             message += "; give " + _FLAGS[field] if has_flags else ""
         hint = " ({})".format(_VOCABULARY_HINT) if is_vocab else ""
@@ -177,42 +173,42 @@ def require(files, *fields, has_flags=True):
 
 
 def resolve(directory, has_flags=False):
-    """Returns the directory of the model itself: a fine-tuning's is its `best/`.
+    """Returns the directory that has the model: after fine-tuning, its `best/`.
 
     Args:
       directory: path.
-      has_flags: bool; whether the command has a flag for each file that a directory
-        is searched for, which the message then names. So in all functions below.
+      has_flags: bool; whether the command has a flag for each file. Messages then
+        name the flag. The same in all functions below.
 
     Raises:
       UserError: there is no such directory.
     """
-    if not tf.io.gfile.isdir(directory):
+    if not files.is_directory(directory):
         hint = " (a checkpoint's path goes to --init_checkpoint)" if has_flags else ""
         raise UserError(
             "{}: no such directory; expected a model's{}".format(directory, hint)
         )
     best_dir = os.path.join(directory, BEST_DIRECTORY)
-    is_fine_tuning = tf.io.gfile.exists(os.path.join(best_dir, LABELS_FILE))
+    is_fine_tuning = files.exists(os.path.join(best_dir, LABELS_FILE))
     return best_dir if is_fine_tuning else directory
 
 
 def read_do_lower_case(directory):
-    """Tells whether a model's tokenizer lower-cases.
+    """Reads whether a model's tokenizer lower-cases.
 
     Args:
-      directory: path of the model itself, see `resolve`.
+      directory: path from `resolve`.
 
     Returns:
-      bool, of `labels.json`, else of `tokenizer_settings.json`, else of Hugging
-      Face's `tokenizer_config.json`; None where none says.
+      bool from `labels.json`, else `tokenizer_settings.json`, else Hugging Face's
+      `tokenizer_config.json`; None if none of them says.
 
     Raises:
       UserError: one of the files is damaged.
     """
     for name in (LABELS_FILE, TOKENIZER_FILE, _HUGGING_FACE_TOKENIZER_FILE):
         path = os.path.join(directory, name)
-        if not tf.io.gfile.exists(path):
+        if not files.exists(path):
             continue
         value = model_settings.read_casing(path, is_labels=name == LABELS_FILE)
         if value is not None:
@@ -221,11 +217,11 @@ def read_do_lower_case(directory):
 
 
 def choose_do_lower_case(given, directory):
-    """Takes --do_lower_case where it is given, else the model's casing, else True.
+    """Returns --do_lower_case if given, else the model's casing, else True.
 
     Args:
-      given: bool, or None where the flag is absent.
-      directory: path of the model that is started from, or None.
+      given: bool, or None if the flag is absent.
+      directory: path of the model to start from, or None.
 
     Returns:
       bool.
@@ -246,7 +242,7 @@ def find_config(directory, has_flags=False):
     """Returns the path of the TensorFlow config in a directory, or None.
 
     Raises:
-      UserError: several files could be meant.
+      UserError: several files match.
     """
     return _find_one(directory, "config_file", _CONFIG_NAMES, has_flags) or _find_one(
         directory, "config_file", _OTHER_CONFIG_NAMES, has_flags, _is_tensorflow_config
@@ -254,12 +250,12 @@ def find_config(directory, has_flags=False):
 
 
 def find_vocabulary(directory, has_flags=False):
-    """Returns (vocabulary, SentencePiece model): the path of one of them, or none.
+    """Returns the paths (vocabulary, SentencePiece model), at least one of them None.
 
-    A SentencePiece model of a usual name is preferred, as tokenizers prefer it.
+    A SentencePiece model with a usual name has precedence, as in the tokenizer.
 
     Raises:
-      UserError: several files could be meant.
+      UserError: several files match.
     """
     spm_model_file = _find_one(directory, "spm_model_file", _SPM_NAMES, has_flags)
     if spm_model_file:
@@ -271,12 +267,12 @@ def find_vocabulary(directory, has_flags=False):
 
 
 def _find_one(directory, field, tiers, has_flags, is_right=lambda path: True):
-    """Returns the path of the one file that the first tier with any names, or None.
+    """Returns the path of the file that matches the first tier with a match, or None.
 
     Raises:
-      UserError: the tier names several.
+      UserError: several files match that tier.
     """
-    present = sorted(tf.io.gfile.listdir(directory))
+    present = files.list_directory(directory)
     for patterns in tiers:
         names = [n for n in present if any(fnmatch.fnmatch(n, p) for p in patterns)]
         paths = [os.path.join(directory, name) for name in names]
@@ -295,7 +291,7 @@ def _find_one(directory, field, tiers, has_flags, is_right=lambda path: True):
 
 
 def _is_tensorflow_config(path):
-    """Whether a JSON file describes an encoder, and not in Hugging Face's terms."""
+    """Whether a JSON file is the config of an encoder, but not Hugging Face's."""
     try:
         settings = json_files.read(path, {"type": "object"}, advice="")
     except UserError:
@@ -306,23 +302,23 @@ def _is_tensorflow_config(path):
 def find_checkpoint(directory, needs_data=True, has_flags=False):
     """Finds the TensorFlow checkpoint of a directory.
 
-    The `checkpoint` file decides, if what it names is here: the directory may have
-    been moved or copied. Else the directory must have one checkpoint only; a path
-    elsewhere is followed only where it has none.
+    The `checkpoint` file decides if the checkpoint that it names is in the directory,
+    which may have been moved or copied. Else the directory must have exactly one
+    checkpoint. Only if it has none, a path to another directory is followed.
 
     Args:
       directory: path.
-      needs_data: bool; whether the .data files must be there, too.
-      has_flags: as `resolve` takes it.
+      needs_data: bool; whether the .data files must exist, too.
+      has_flags: as in `resolve`.
 
     Returns:
       Path prefix, or None.
 
     Raises:
-      UserError: there are several checkpoints, one without its .index or .data file,
-        or only another framework's weights.
+      UserError: there are several checkpoints, one lacks its .index or .data file,
+        or there are only weights of another framework.
     """
-    names = tf.io.gfile.listdir(directory)
+    names = files.list_directory(directory)
     prefixes = sorted(filter(None, {checkpoints.prefix_of(name) for name in names}))
     prefixes = [os.path.join(directory, prefix) for prefix in prefixes]
     named = checkpoints.named_checkpoint(directory)
@@ -343,19 +339,19 @@ def find_checkpoint(directory, needs_data=True, has_flags=False):
 
 
 def _follow(directory, prefixes, named, has_flags):
-    """The checkpoint meant by a `checkpoint` file.
+    """Returns the checkpoint that a `checkpoint` file means.
 
     Args:
       directory: path.
       prefixes: list of the path prefixes in the directory.
       named: the path prefix that the file names.
-      has_flags: as `resolve` takes it.
+      has_flags: as in `resolve`.
 
     Returns:
       Path prefix.
 
     Raises:
-      UserError: several are there and not the named one, or none anywhere.
+      UserError: the directory has several, but not the named one; or there is none.
     """
     state_file = os.path.join(directory, "checkpoint")
     beside = os.path.join(directory, os.path.basename(named))
@@ -371,14 +367,14 @@ def _follow(directory, prefixes, named, has_flags):
             prefix,
         )
         return prefix
-    if not tf.io.gfile.exists(named + ".index"):
-        raise UserError("{}: names {}, which is not there".format(state_file, named))
+    if not files.exists(named + ".index"):
+        raise UserError("{}: names {}, which does not exist".format(state_file, named))
     _LOGGER.warning("%s: reading %s, which it names", state_file, named)
     return named
 
 
 def _only_one(directory, prefixes, reason, has_flags):
-    """Returns the one path prefix, or None; `UserError` if there are several."""
+    """Returns the only path prefix, or None; `UserError` if there are several."""
     if len(prefixes) > 1:
         raise UserError(
             "{} holds the checkpoints {}, {}; {}leave one, or name one in the "
@@ -393,7 +389,7 @@ def _only_one(directory, prefixes, reason, has_flags):
 
 
 def _refuse_hugging_face(directory, names):
-    """Raises `UserError` where a directory holds PyTorch weights."""
+    """Raises `UserError` if a directory has PyTorch weights."""
     weights = [name for name in _HUGGING_FACE_WEIGHTS if name in names]
     if weights:
         raise UserError(
@@ -404,14 +400,14 @@ def _refuse_hugging_face(directory, names):
 
 
 def check_vocabulary(vocab_size, vocab_file, config, exact=False):
-    """Makes sure that a vocabulary goes with a model's embedding table.
+    """Checks that a vocabulary fits a model's embedding table.
 
     Args:
       vocab_size: int, number of its entries.
-      vocab_file: its path, or that of the SentencePiece model, for the message.
+      vocab_file: path of the vocabulary or SentencePiece model, for messages.
       config: `modeling.AlbertConfig`.
       exact: bool; whether it must have an entry for every row, as the vocabulary of
-        a trained model has.
+        a trained model does.
 
     Raises:
       UserError: it has more entries than the table has rows or, if `exact`, fewer.
@@ -425,54 +421,54 @@ def check_vocabulary(vocab_size, vocab_file, config, exact=False):
     if exact and vocab_size < rows:
         raise UserError(
             "{} has {} entries, the model's embedding table {} rows; give the "
-            "vocabulary the model was trained with (if this is it and the table was "
-            "made larger: append {} lines such as [unused{}])".format(
+            "vocabulary the model was trained with (if the table was enlarged on "
+            "purpose: append {} lines such as [unused{}])".format(
                 vocab_file, vocab_size, rows, rows - vocab_size, vocab_size
             )
         )
 
 
-def check_vocabulary_of(files, config):
-    """Reads a model's vocabulary, if it has one, and holds it against the config.
+def check_vocabulary_of(found, config):
+    """Reads a model's vocabulary, if it has one, and checks it against the config.
 
     Args:
-      files: `ModelDirectory`.
+      found: `ModelDirectory`.
       config: `modeling.AlbertConfig`.
 
     Raises:
-      UserError: it cannot be used, or not with this model.
+      UserError: it cannot be used, or does not fit the config.
     """
-    if not (files.vocab_file or files.spm_model_file):
+    if not (found.vocab_file or found.spm_model_file):
         return
     with as_user_error(ValueError, OSError, ImportError):
         tokenizer = tokenization.FullTokenizer(
-            files.vocab_file, spm_model_file=files.spm_model_file
+            found.vocab_file, spm_model_file=found.spm_model_file
         )
-    path = files.spm_model_file or files.vocab_file
+    path = found.spm_model_file or found.vocab_file
     check_vocabulary(tokenizer.vocab_size, path, config, exact=True)
 
 
-def copy_vocabulary(files, directory):
-    """Completes an --output_dir by the vocabulary of the model it started from.
+def copy_vocabulary(found, directory):
+    """Copies the vocabulary of the model that training started from.
 
-    The casing comes along in `tokenizer_settings.json`, where the model has it.
+    The casing, if the model has one, is copied into `tokenizer_settings.json`.
 
     Args:
-      files: `ModelDirectory`.
-      directory: path.
+      found: `ModelDirectory` of that model.
+      directory: path of the --output_dir.
 
     Raises:
-      UserError: it holds another vocabulary, or is of another casing.
+      UserError: the directory has another vocabulary or another casing.
     """
-    _copy_casing(files.directory, directory)
+    _copy_casing(found.directory, directory)
     for source, name in (
-        (files.vocab_file, VOCAB_FILE),
-        (files.spm_model_file, SPM_FILE),
+        (found.vocab_file, VOCAB_FILE),
+        (found.spm_model_file, SPM_FILE),
     ):
         target = os.path.join(directory, name)
         if source is None:
             continue
-        if tf.io.gfile.exists(target) and read_bytes(target) != read_bytes(source):
+        if files.exists(target) and read_bytes(target) != read_bytes(source):
             raise UserError(
                 "--output_dir: {} differs from {} of the model started from; choose "
                 "another --output_dir".format(target, source)
@@ -490,26 +486,16 @@ def _copy_casing(source, directory):
             "--output_dir: {} has do_lower_case {}, the model started from in {} has "
             "{}; choose another --output_dir".format(directory, held, source, given)
         )
-    text = json.dumps({"do_lower_case": given}, indent=2) + "\n"
-    files.write_text(text, os.path.join(directory, TOKENIZER_FILE))
+    path = os.path.join(directory, TOKENIZER_FILE)
+    json_files.write({"do_lower_case": given}, path)
 
 
 def read_bytes(path):
-    """Returns the content of a file, local or remote; None for the path None.
-
-    Raises:
-      UserError: it cannot be read.
-    """
-    if path is None:
-        return None
-    with files.reading(path), files.open_file(path) as source:
-        return source.read()
+    """Returns the content of a file; None for the path None."""
+    return None if path is None else files.read_bytes(path)
 
 
 def copy_file(source, target):
-    """Copies a file, if there is one, whole and writable whatever the source is."""
-    if source is None or source == target:
-        return
-    content = read_bytes(source)
-    with files.whole(target) as writer:
-        writer.write(content)
+    """Copies a file, if there is one and it is not there already."""
+    if source is not None and source != target:
+        files.copy(source, target)

@@ -1,8 +1,8 @@
-"""What the JSON files of a model directory may hold, for every command that reads one.
+"""Schemas and readers for the JSON files of a model directory.
 
-`labels.json` says what a fine-tuned classifier answers and how its texts are made
-into tokens, `tokenizer_settings.json` (Hugging Face: `tokenizer_config.json`) says the
-latter of any model, `albert_config.json` says the encoder's sizes.
+`labels.json` has the labels of a fine-tuned classifier and the settings of its
+tokenizer, `tokenizer_settings.json` (Hugging Face: `tokenizer_config.json`) the
+tokenizer settings of any model, `albert_config.json` the sizes of the encoder.
 """
 
 import json
@@ -16,7 +16,7 @@ from albert_zh.base.errors import UserError
 # [CLS], a token, [SEP], another token, [SEP]
 MIN_SEQ_LENGTH = 5
 _MAX_INTEGER = 2**31 - 1
-# Names stand in cells of TSV files and in lines of reports.
+# Labels are written into cells of TSV files and lines of reports.
 _LABEL = r"\A[^\x00-\x1f\x7f]+\Z"
 
 _CASING = {"do_lower_case": {"type": "boolean"}}
@@ -43,17 +43,17 @@ _LABELS_SCHEMA = dict(
     required=sorted(_TASK_SETTINGS),
     additionalProperties=False,
 )
-# `modeling.AlbertConfig` checks the rest; it knows no largest size.
+# `modeling.AlbertConfig` checks the rest, but has no largest size.
 _CONFIG_SCHEMA = {
     "type": "object",
     "additionalProperties": {"minimum": -_MAX_INTEGER, "maximum": _MAX_INTEGER},
 }
 
-_ADVICE = "copy the model again from where it is whole, or train into another directory"
+_ADVICE = "copy the model again from an intact source, or train into another directory"
 
 
 def is_label(text):
-    """Whether a text can be the name of a class: not empty, one line, one TSV cell."""
+    """Whether a text can be a label: not empty, one line, one TSV cell."""
     return re.match(_LABEL, text) is not None
 
 
@@ -64,40 +64,40 @@ def read_labels(path):
       Dict of its five settings.
 
     Raises:
-      UserError: it cannot be read, or does not hold exactly these.
+      UserError: it cannot be read, or does not have exactly these settings.
     """
     return json_files.read(path, _LABELS_SCHEMA, _ADVICE)
 
 
 def check_labels(settings, source):
-    """Makes sure that settings from elsewhere can be those of a `labels.json`.
+    """Checks that settings from another source fit the schema of `labels.json`.
 
     Args:
       settings: dict.
       source: where they are from, for the message.
 
     Raises:
-      UserError: names the first that cannot.
+      UserError: they do not; names the first wrong one.
     """
     try:
         json_files.parse(json.dumps(settings).encode("utf-8"), _LABELS_SCHEMA)
     except (ValueError, TypeError) as error:
         raise UserError(
-            "{}: what it says of its classifier cannot be used ({}); correct it "
+            "{}: the settings of its classifier cannot be used ({}); correct them "
             "there".format(source, printable(error))
         ) from error
 
 
 def check_fit(path, settings, config):
-    """Makes sure that a `labels.json` goes with the config beside it.
+    """Checks that a `labels.json` fits the config beside it.
 
     Args:
-      path: of the `labels.json`, for the message.
-      settings: what `read_labels` returns.
+      path: path of the `labels.json`, for the message.
+      settings: dict from `read_labels`.
       config: `modeling.AlbertConfig`.
 
     Raises:
-      UserError: it does not.
+      UserError: it does not fit.
     """
     length, positions = settings["max_seq_length"], config.max_position_embeddings
     if length > positions:
@@ -111,11 +111,11 @@ def read_casing(path, is_labels):
     """Reads whether a model's tokenizer lower-cases.
 
     Args:
-      path: of a `labels.json` or of the settings of a tokenizer.
-      is_labels: bool, which of them.
+      path: path of a `labels.json` or of tokenizer settings.
+      is_labels: bool, which of the two it is.
 
     Returns:
-      bool, or None where the file does not say.
+      bool, or None if the file does not say.
 
     Raises:
       UserError: it cannot be read or is damaged.
@@ -128,7 +128,7 @@ def read_config(path):
     """Reads a config; returns `modeling.AlbertConfig`.
 
     Raises:
-      UserError: there is no such file, or it describes no model.
+      UserError: there is no such file, or it is no valid config.
     """
     if not files.exists(path):
         raise UserError("{}: no such config file".format(path))
@@ -137,3 +137,27 @@ def read_config(path):
         return modeling.AlbertConfig.from_dict(settings)
     except (ValueError, TypeError) as error:
         raise UserError("{}: {}".format(path, printable(error))) from error
+
+
+def load_config(path, max_seq_length, dropout=None):
+    """Reads an `AlbertConfig` and holds --max_seq_length against it.
+
+    Args:
+      path: the model's JSON.
+      max_seq_length: int.
+      dropout: float in place of both of the config's dropout probabilities, or None.
+
+    Raises:
+      UserError: the file is missing or wrong, or the length too large.
+    """
+    config = read_config(path)
+    if max_seq_length > config.max_position_embeddings:
+        raise UserError(
+            "--max_seq_length {} is above max_position_embeddings {} of {}".format(
+                max_seq_length, config.max_position_embeddings, path
+            )
+        )
+    if dropout is not None:
+        config.hidden_dropout_prob = dropout
+        config.attention_probs_dropout_prob = dropout
+    return config

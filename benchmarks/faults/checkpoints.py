@@ -303,7 +303,7 @@ def _follow_hint(directory):
         checkpoints.latest_checkpoint(str(directory))
         return "not refused"
     except UserError as error:
-        found = re.search(r"make (\S+) a file of this one line: (.*); or", str(error))
+        found = re.search(r"make (\S+) a file with this one line: (.*); or", str(error))
     if not found:
         return "no hint"
     path, line = found.groups()

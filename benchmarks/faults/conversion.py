@@ -39,7 +39,7 @@ def _write_model(directory, dialect):
 
 
 def _convert(source_format, target_format, source, target):
-    options = conversion.Options()
+    options = model.Options()
     conversion.convert(source_format, target_format, str(source), str(target), options)
 
 
@@ -199,7 +199,7 @@ def _commands(work):
         yield "full disk, " + target_format, problem
     with locks.hold(str(work / ".refused.lock"), ""):
         done = run("convert_checkpoint.py", "--to=google", *flags)
-        yield "two at a time", not_refused(done, "another process is writing it")
+        yield "two at a time", not_refused(done, "in use by another process")
     parser = convert_checkpoint.build_parser()
     command_line.run(convert_checkpoint.main, parser, flags + ["--to=google"])
     yield "again with room", None if (work / "refused").exists() else "not written"

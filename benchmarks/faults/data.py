@@ -14,9 +14,9 @@ import numpy as np
 
 from albert_zh.base import files
 from albert_zh.base.errors import UserError
-from albert_zh.data import corpus, instances, masking
-from albert_zh.data import run as generation
+from albert_zh.data import corpus, instances, masking, output_names, text_tools
 from albert_zh.data import shards as sharding
+from albert_zh.data.run import Plan, generate
 from albert_zh.engines import LocalEngine
 from benchmarks.faults.common import REPOSITORY, Fault, not_done, not_refused, run
 
@@ -152,38 +152,36 @@ def _num_files(place):
 # ---- the library, in this process
 
 
-def _job(place):
-    settings = instances.Settings(32, 0.1, 2, masking.MaskSettings(0.15, 5))
-    return sharding.Job(
-        settings=settings,
-        vocabulary=(place.parent / "vocab.txt").read_bytes(),
-        sentencepiece=False,
-        do_lower_case=True,
-        normalize_punctuation=False,
-        segmenter=None,
-        encoding_errors="strict",
-        random_seed=1,
-        output_files=tuple(
+def _plan(place):
+    outputs = output_names.Outputs(
+        name=str(place / "out.tfrecord"),
+        records=tuple(
             str(place / "out-{:05d}-of-{:05d}.tfrecord".format(number, NUM_OUTPUTS))
             for number in range(NUM_OUTPUTS)
         ),
-        work_directory=str(place / "out.tfrecord.work"),
+    )
+    vocabulary = (place.parent / "vocab.txt").read_bytes()
+    job = sharding.Job(
+        settings=instances.Settings(32, 0.1, 2, masking.MaskSettings(0.15, 5)),
+        text=text_tools.TextSettings(vocabulary),
+        random_seed=1,
+        output_files=outputs.records,
+        work_directory=outputs.work_directory,
+    )
+    return Plan(
+        job=job,
+        input_files=corpus.expand_input_files(str(place.parent / "in.txt")),
+        shard_bytes=_SHARD_BYTES,
+        settings={"random_seed": 1},
+        outputs=outputs,
     )
 
 
 def _generate(place, overwrite=False):
     """Makes the records; returns the message of the `UserError` or None."""
-    sharding.load_tools.cache_clear()
+    text_tools.load.cache_clear()
     try:
-        generation.run(
-            _job(place),
-            corpus.expand_input_files(str(place.parent / "in.txt")),
-            _SHARD_BYTES,
-            {"random_seed": 1},
-            LocalEngine(1),
-            str(place / "out.tfrecord"),
-            overwrite,
-        )
+        generate(_plan(place), LocalEngine(1), overwrite)
     except UserError as error:
         return "several lines" if "\n" in str(error) else str(error)
     return None
@@ -198,7 +196,7 @@ def _stopped_before(task, number, do=None):
     """Within the block, ends a run before a task's call of a number.
 
     Args:
-      task: name of a function of `generation`.
+      task: name of a function of `sharding`.
       number: int, from 0.
       do: function without arguments called instead, after which the run goes on.
     """
@@ -382,7 +380,7 @@ def _damaged_outputs(work):
                 _generate(place)
             _damage(place / "out-00000-of-00003.tfrecord", how)
             error = _generate(place)
-            is_named = "is not as it was made" in str(error)
+            is_named = "has changed since it was made" in str(error)
             problem = None if is_named else error or "taken for whole"
             error = _generate(place, overwrite=True)
             yield (

@@ -91,7 +91,7 @@ def test_links_are_not_followed(tmp_path, kind):
 def test_a_pipe_is_no_lock(tmp_path):
     path = str(tmp_path / "lock")
     os.mkfifo(path)
-    with pytest.raises(UserError, match="no file"), locks.hold(path, _MESSAGE):
+    with pytest.raises(UserError, match="not a file"), locks.hold(path, _MESSAGE):
         raise AssertionError("a pipe is no lock")
 
 

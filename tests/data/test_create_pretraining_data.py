@@ -306,7 +306,10 @@ def test_a_binding_limit_warns_first(data, tmp_path, caplog):
         ),
         ({"encoding_errors": "ignore"}, ["encoding_errors", "ignore"]),
         ({"masking": "dynamic"}, ["--masked_lm_prob requires --masking=static"]),
-        ({"segmenter": "rjieba", "non_chinese": True}, ["--segmenter", "leave it out"]),
+        (
+            {"segmenter": "rjieba", "non_chinese": True},
+            ["--segmenter has no effect with --non_chinese"],
+        ),
         ({"output_file": "a,b", "num_output_files": 3}, ["--num_output_files", "a,b"]),
         ({"spark_master": "local[2]"}, ["--spark_master", "--engine=spark"]),
         ({"engine": "spark", "num_workers": 2}, ["--num_workers", "--engine=local"]),

@@ -6,8 +6,9 @@ from albert_zh.data import output_names
 
 
 def test_names_come_from_the_first_output_file():
-    assert output_names.summary_file("a/b.tfrecord") == "a/b.tfrecord.summary.json"
-    assert output_names.work_directory("a/b.tfrecord") == "a/b.tfrecord.work"
+    outputs = output_names.Outputs("a/b.tfrecord", ("a/b.tfrecord",))
+    assert outputs.summary_file == "a/b.tfrecord.summary.json"
+    assert outputs.work_directory == "a/b.tfrecord.work"
     assert output_names.divided("a/b.records", 2) == [
         "a/b-00000-of-00002.records",
         "a/b-00001-of-00002.records",

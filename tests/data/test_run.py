@@ -81,7 +81,7 @@ def undisturbed(run, place):
 def stop(monkeypatch):
     """Function that stops the next run before its shard or output of a number.
 
-    `stop(name, number, do)`: `name` of a task of `generation`; `do()` is called in
+    `stop(name, number, do)`: `name` of a task of `sharding`; `do()` is called in
     place of the task, and then the run ends as by Ctrl-C.
     """
 
@@ -203,7 +203,7 @@ def test_a_directory_that_no_run_has_made_is_left_alone(run, place, more, name):
     path.parent.mkdir(parents=True)
     path.write_text("ten years")
     error = run(*more)
-    assert "out.tfrecord.work holds" in error and "another --output_file" in error
+    assert "out.tfrecord.work has" in error and "another --output_file" in error
     assert path.read_text() == "ten years"
     assert _names(place) == ["out.tfrecord.work"]
 
@@ -329,13 +329,13 @@ def test_an_output_file_that_is_not_whole_is_named(run, place, undisturbed, stop
     _interrupted(run)
     first = place / "out-00000-of-00003.tfrecord"
     _damage(first, how)
-    assert "out-00000-of-00003.tfrecord is not as it was made" in run()
+    assert "out-00000-of-00003.tfrecord has changed since it was made" in run()
     first.unlink()
     assert run() is None
     assert runs.digests(place) == undisturbed
     # Of a run that is complete:
     _damage(first, how)
-    assert "out-00000-of-00003.tfrecord is not as it was made" in run()
+    assert "out-00000-of-00003.tfrecord has changed since it was made" in run()
     assert run("--overwrite") is None
     assert runs.digests(place) == undisturbed
 
@@ -349,7 +349,7 @@ def test_a_summary_without_checksums_is_still_understood(
     (place / SUMMARY).write_text(json.dumps(summary))
     caplog.set_level("INFO")
     assert run() is None
-    assert "the same command has made them, as far as their sizes tell" in caplog.text
+    assert "an earlier version of the same command made them" in caplog.text
 
 
 def test_a_file_that_comes_in_the_way_is_not_replaced(run, place, undisturbed, stop):
@@ -358,7 +358,9 @@ def test_a_file_that_comes_in_the_way_is_not_replaced(run, place, undisturbed, s
     second = place / "out-00001-of-00003.tfrecord"
     second.write_text("ten years")
     error = run()
-    assert "out-00001-of-00003.tfrecord is there already, and this run" in error
+    assert (
+        "out-00001-of-00003.tfrecord exists already and is not from this run" in error
+    )
     assert second.read_text() == "ten years"
     second.unlink()
     assert run() is None
@@ -466,15 +468,6 @@ def test_a_full_disk_is_a_failure_to_write(run, place, name):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
     assert "cannot write" in error and name in error and "File too large" in error
-    assert _names(place) == []
-
-
-def test_no_room_for_temporary_files_is_said_in_one_line(
-    run, place, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(files.tempfile, "tempdir", str(tmp_path / "missing"))
-    sharding.load_tools.cache_clear()
-    assert "cannot write a temporary directory" in run()
     assert _names(place) == []
 
 

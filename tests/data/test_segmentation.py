@@ -202,3 +202,15 @@ def test_no_tokens_have_no_words(tokenizer, jieba, sentences):
     for segment in (None, jieba):
         starts = segmentation.WordBoundaries(segment)(sentences, tokens)
         assert starts.shape == (0,) and starts.dtype == np.bool_
+
+
+def test_flags_choose_the_segmenter():
+    assert segmentation.choose(None, whole_words=True, non_chinese=False) == "jieba"
+    assert segmentation.choose("rjieba", True, False) == "rjieba"
+    assert segmentation.choose(None, whole_words=True, non_chinese=True) == ""
+    assert segmentation.choose(None, whole_words=False, non_chinese=False) is None
+    with pytest.raises(UserError, match="--non_chinese has no effect"):
+        segmentation.choose(None, whole_words=False, non_chinese=True)
+    for whole_words, non_chinese in ((True, True), (False, False)):
+        with pytest.raises(UserError, match="--segmenter has no effect"):
+            segmentation.choose("jieba", whole_words, non_chinese)

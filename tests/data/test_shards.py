@@ -6,7 +6,7 @@ import pytest
 
 from albert_zh.base import checksums
 from albert_zh.base.errors import UserError
-from albert_zh.data import instances
+from albert_zh.data import instances, text_tools
 from albert_zh.data import shards as sharding
 
 NUM_SHARDS, NUM_OUTPUTS = 8, 3
@@ -23,12 +23,7 @@ def job(tmp_path):
     work.mkdir()
     job = sharding.Job(
         settings=instances.Settings(),
-        vocabulary=b"",
-        sentencepiece=False,
-        do_lower_case=True,
-        normalize_punctuation=False,
-        segmenter=None,
-        encoding_errors="strict",
+        text=text_tools.TextSettings(vocabulary=b""),
         random_seed=1,
         output_files=tuple(str(tmp_path / str(i)) for i in range(NUM_OUTPUTS)),
         work_directory=str(work),
@@ -87,7 +82,7 @@ def test_a_missing_part_is_named_and_nothing_is_written(job, outputs, tmp_path):
 @pytest.mark.parametrize("content", ["", "2:", "2:2 "], ids=["blank", "cut", "other"])
 def test_a_part_that_is_not_as_it_was_made_is_named(job, outputs, tmp_path, content):
     (tmp_path / "work" / "shard-00002-of-00001.part").write_text(content)
-    with pytest.raises(UserError, match="shard-00002-of-00001.part is not as it was"):
+    with pytest.raises(UserError, match="shard-00002-of-00001.part has changed since"):
         sharding.merge_output(job, outputs[1], ignore)
     assert not (tmp_path / "1").exists()
     assert not list(tmp_path.rglob(".*.partial"))
@@ -95,7 +90,7 @@ def test_a_part_that_is_not_as_it_was_made_is_named(job, outputs, tmp_path, cont
 
 def test_a_file_of_that_name_is_not_replaced(job, outputs, tmp_path):
     (tmp_path / "1").write_text("precious")
-    with pytest.raises(UserError, match="this run has not made it"):
+    with pytest.raises(UserError, match="is not from this run"):
         sharding.merge_output(job, outputs[1], ignore)
     assert (tmp_path / "1").read_text() == "precious"
 

@@ -255,7 +255,7 @@ def test_nothing_to_warn_of():
     [
         (
             lambda s: s.add_text(make_text([]), 3, UNK),
-            "3 sentences hold no token: left out",
+            "3 sentences without a token: left out",
         ),
         (
             lambda s: s.add_document(_document(1, 5)),
@@ -263,13 +263,13 @@ def test_nothing_to_warn_of():
         ),
         (
             lambda s: s.add_document(_document(1, 0, True)),
-            "1 documents were divided for their length: put blank lines between "
-            "documents",
+            "1 documents were divided because of their length: put blank lines "
+            "between documents",
         ),
         (
             lambda s: s.add_cut_document(),
-            "1 documents were divided for their length: put blank lines between "
-            "documents",
+            "1 documents were divided because of their length: put blank lines "
+            "between documents",
         ),
         (
             lambda s: s.add_text(make_text([[[1]]]), 0, UNK),
@@ -290,7 +290,7 @@ def test_instances_without_masks_are_warned_of():
     statistics.add_text(text, 0, UNK)
     summary = statistics.summary()
     assert summary["instances_without_masks"] == 5
-    expected = "5 instances hold no word short enough to be masked"
+    expected = "5 instances have no word short enough to be masked"
     assert summary["warnings"] == [expected]
     assert summary["distributions"]["masks_per_instance"] == {"0": 5, "1": 5}
 

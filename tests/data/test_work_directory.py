@@ -78,7 +78,7 @@ def test_a_directory_of_somebody_else_is_refused(root, name):
         (root / name).unlink()
         (root / name).symlink_to(root.parent)
     before = _content(root)
-    with pytest.raises(UserError, match="which no run of this version has made"):
+    with pytest.raises(UserError, match="which no run of this version made"):
         _enter(root)
     assert _content(root) == before
 
@@ -88,7 +88,7 @@ def test_files_of_somebody_else_among_its_own_are_refused(root, name):
     _begin(root)
     (root / name).parent.mkdir(exist_ok=True)
     (root / name).write_text("ten years")
-    with pytest.raises(UserError, match="which no run of this version has made"):
+    with pytest.raises(UserError, match="which no run of this version made"):
         _enter(root)
     assert (root / name).read_text() == "ten years"
 
@@ -99,7 +99,7 @@ def test_files_that_come_in_meanwhile_are_kept(root, caplog):
         (run / "thesis.txt").write_text("ten years")
         work_directory.clear(str(root))
     assert [path.name for path in run.iterdir()] == ["thesis.txt"]
-    assert "files of others" in caplog.text
+    assert "files of other programs" in caplog.text
 
 
 def test_links_are_not_followed(root, tmp_path):
@@ -112,7 +112,7 @@ def test_links_are_not_followed(root, tmp_path):
     root.unlink()
     _begin(root)
     (root / "f123456789abcdef").symlink_to(precious)
-    with pytest.raises(UserError, match="which no run of this version has made"):
+    with pytest.raises(UserError, match="which no run of this version made"):
         _enter(root)
     (root / "f123456789abcdef").unlink()
     (root / "lock").symlink_to(precious / "manifest.json")

@@ -130,7 +130,7 @@ def test_content_is_what_was_packed(format, tree, tmp_path_factory):
     sandbox = Sandbox(tmp_path_factory.mktemp("tree"))
     archive = make(format, members.items())
     if len({name.lower() for name in members}) < len(members):
-        assert "is there twice" in sandbox.refuse(archive)
+        assert "is a duplicate" in sandbox.refuse(archive)
         return
     extracted = sandbox.extract(archive)
     if len({folder for folder, _ in tree}) == 1:
@@ -416,7 +416,7 @@ def test_a_pipe_is_no_archive(sandbox):
 @pytest.mark.parametrize("second", ["a/file", "./a/file", "a//file", "A/FILE"])
 def test_a_member_that_is_there_twice_is_refused(format, second, sandbox):
     message = sandbox.refuse(make(format, [("a/file", b"1"), (second, b"2")]))
-    assert repr(second) in message and "twice" in message
+    assert repr(second) in message and "duplicate" in message
     assert (sandbox.target / "a" / "file").read_bytes() == b"1"
 
 
@@ -453,7 +453,7 @@ def test_encrypted_and_unusual_zips_are_refused(sandbox):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_BZIP2) as writer:
         writer.writestr("odd", b"1")
-    assert "'odd' is compressed" in sandbox.refuse(buffer.getvalue())
+    assert "'odd' has an unsupported compression" in sandbox.refuse(buffer.getvalue())
 
 
 @pytest.mark.parametrize(
@@ -465,9 +465,9 @@ def test_encrypted_and_unusual_zips_are_refused(sandbox):
         (b"\x1f\x8b", "damaged"),
         (b"\x1f\x8bnot gzip at all", "damaged"),
         (gzip.compress(b"not a tar file" * 100), "damaged"),
-        (make_zip([]), "holds no file"),
-        (make_tar([]), "holds no file"),
-        (make_zip([("folder/", b"")]), "holds no file"),
+        (make_zip([]), "has no file"),
+        (make_tar([]), "has no file"),
+        (make_zip([("folder/", b"")]), "has no file"),
     ],
     # Not by the bytes: compressed ones hold the time.
     ids=[

@@ -119,7 +119,7 @@ def test_what_only_has_the_name_of_an_unfinished_download_stays(
 def test_a_strange_file_among_those_of_a_download_stays(install):
     interrupt(install)
     (install.parent / STAGING / "notes").write_text("mine")
-    with pytest.raises(UserError, match="holds 'notes'"):
+    with pytest.raises(UserError, match="has 'notes'"):
         install(SEVERAL)
     assert (install.parent / STAGING / "notes").read_text() == "mine"
     (install.parent / STAGING / "notes").unlink()

@@ -94,22 +94,22 @@ def test_a_run_goes_on_only_as_it_was_begun(
     content = bytearray(text.read_bytes())
     content[-30] ^= 1
     text.write_bytes(content)
-    assert_user_error(run(), "another content of", "text.txt", "sha256")
+    assert_user_error(run(), "other content in", "text.txt", "sha256")
     text.write_bytes(content + b"a")
-    assert_user_error(run(), "another content of", "text.txt", "bytes")
+    assert_user_error(run(), "other content in", "text.txt", "bytes")
     # Nothing was lost meanwhile.
     text.write_bytes((corpus_dir / "a.txt").read_bytes())
     result = run()
-    assert result.returncode == 0 and "going on with" in result.stderr
+    assert result.returncode == 0 and "resuming" in result.stderr
 
     result = run()
-    assert result.returncode == 0 and "the same command has made" in result.stderr
-    assert_user_error(run(random_seed=7), "is of a run with random_seed 12345, not 7")
+    assert result.returncode == 0 and "made by the same command" in result.stderr
+    assert_user_error(run(random_seed=7), "is from a run with random_seed 12345, not 7")
     before = runs.digest(tmp_path / "out.tfrecord")
     assert run(random_seed=7, overwrite=True).returncode == 0
     assert runs.digest(tmp_path / "out.tfrecord") != before
     (tmp_path / "out.tfrecord").write_bytes(b"")
-    assert_user_error(run(random_seed=7), "out.tfrecord is not as it was made")
+    assert_user_error(run(random_seed=7), "out.tfrecord has changed since it was made")
 
 
 def test_other_output_files_are_another_run(corpus_dir, tmp_path, assert_user_error):
@@ -126,7 +126,7 @@ def test_other_output_files_are_another_run(corpus_dir, tmp_path, assert_user_er
     moved = tmp_path.parent / (tmp_path.name + "_moved")
     tmp_path.rename(moved)
     result = runs.run(moved, *fewer)
-    assert result.returncode == 0 and "the same command has made" in result.stderr
+    assert result.returncode == 0 and "made by the same command" in result.stderr
 
 
 def test_damaged_files_are_named_and_can_be_overwritten(
@@ -163,7 +163,7 @@ def test_a_second_run_at_once_is_refused(corpus_dir, tmp_path, assert_user_error
     with open(str(work / "lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         result = runs.run(tmp_path, *runs.flags(corpus_dir), "--overwrite")
-        assert_user_error(result, "out.tfrecord.work", "another run is at work")
+        assert_user_error(result, "out.tfrecord.work", "in use by another run")
     assert runs.run(tmp_path, *runs.flags(corpus_dir)).returncode == 0
 
 
@@ -270,7 +270,7 @@ def test_text_without_blank_lines_is_divided_and_said(
     )
     result = runs.run(tmp_path, *flags)
     assert result.returncode == 0, result.stderr
-    assert "documents were divided for their length" in result.stdout
+    assert "documents were divided because of their length" in result.stdout
     summary = json.loads((tmp_path / "out.tfrecord.summary.json").read_text())
     assert summary["sentences"] == text.count("\n")
     assert 2 < summary["documents"] <= len(text.encode("utf-8")) / runs.SHARD_BYTES + 1

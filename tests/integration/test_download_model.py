@@ -14,7 +14,7 @@ from fault_server import Answer, FaultServer
 import modeling
 from albert_zh.downloads import catalogue, installation
 from albert_zh.models import architecture, checkpoints
-from albert_zh.models import directory as model_directories
+from albert_zh.models import directory as model_directory
 
 CONFIG = {
     "embedding_size": 4,
@@ -104,11 +104,11 @@ def names(directory):
 
 def check_usable(directory):
     """Asserts that a directory is a model whose parts go together."""
-    files = model_directories.find(str(directory))
+    files = model_directory.find(str(directory))
     config = modeling.AlbertConfig.from_json_file(files.config_file)
     shapes = checkpoints.read_shapes(files.checkpoint)
     assert architecture.differences(architecture.infer(shapes), config) == []
-    model_directories.check_vocabulary_of(files, config)
+    model_directory.check_vocabulary_of(files, config)
     assert set(checkpoints.read_tensors(files.checkpoint)) == set(shapes)
 
 
@@ -127,7 +127,7 @@ def test_an_archive_becomes_a_usable_model(
     parent = tmp_path / "prev_trained_model"
     directory = parent / "albert_tiny_zh"
     assert result.stdout.splitlines()[-1].endswith(
-        "lies in " + str(directory.relative_to(tmp_path))
+        "saved to " + str(directory.relative_to(tmp_path))
     )
     assert contents(directory) == model_files
     assert directory.stat().st_mode & 0o777 == parent.stat().st_mode & 0o777
@@ -238,7 +238,7 @@ def test_an_interrupted_download_goes_on(server, download, tmp_path, assert_user
 def test_a_server_that_stalls_is_given_up(server, download, assert_user_error):
     server.answers["/albert_tiny.zip"] = [Answer(b"PK" * 1000, stall=10)]
     result = download("albert_tiny_zh", "--timeout=0.2")
-    assert_user_error(result, "/albert_tiny.zip: nothing came for 0.2 s")
+    assert_user_error(result, "/albert_tiny.zip: received nothing for 0.2 s")
 
 
 def test_a_file_that_changed_since_its_first_download_is_refused(

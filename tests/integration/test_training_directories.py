@@ -138,7 +138,7 @@ def contents(directory):
 
 def follow_hint(line):
     """Does what an error line says; returns the checkpoint that it names."""
-    found = re.search(r'make (\S+) a file of this one line: (\S+: "(\S+)"); or', line)
+    found = re.search(r'make (\S+) a file with this one line: (\S+: "(\S+)"); or', line)
     path, text, name = found.groups()
     path = pathlib.Path(path)
     if path.is_dir():
@@ -218,7 +218,7 @@ def test_a_run_that_has_no_whole_checkpoint_can_begin_anew(training, capsys):
     for path in directory.glob("model.ckpt-*.index"):
         path.unlink()
     line = refused(capsys, again)
-    assert "none of the checkpoints there is whole" in line
+    assert "no checkpoint is whole" in line
     for path in directory.glob("model.ckpt-*"):
         path.unlink()
     assert checkpoints.latest_checkpoint(str(directory)) is None

@@ -21,6 +21,7 @@ from albert_zh.interop import (
     tokenizer_files,
     weights_files,
 )
+from albert_zh.interop.model import Options
 from albert_zh.models import checkpoints
 from albert_zh.models import directory as model_directory
 from benchmarks import head_to_head
@@ -67,7 +68,7 @@ def write(tmp_path):
 
 def convert(source_format, target_format, source, name="target", **options):
     target = str(pathlib.Path(source).parent / name)
-    options = conversion.Options(**options)
+    options = Options(**options)
     conversion.convert(source_format, target_format, source, target, options)
     return target
 
@@ -132,7 +133,7 @@ def test_classifier_from_elsewhere_gets_its_task_and_predicts(
     source = write(GOOGLE, ("classifier",))
     there = convert("google", "huggingface", source, "there")
     edit_json(there + "/config.json", id2label={"0": "no", "1": "yes", "2": "so"})
-    with pytest.raises(UserError, match="no,yes,so, need a task"):
+    with pytest.raises(UserError, match="no,yes,so, can only be kept with a task"):
         convert("huggingface", "google", there, "back")
     command = ["--from=huggingface", "--to=google", "--input=" + there]
     command += ["--output=" + str(tmp_path / "back"), "--task_name=pair"]
@@ -766,7 +767,7 @@ def test_a_full_disk_leaves_nothing(
 def test_two_conversions_to_one_output_are_kept_apart(write, tmp_path):
     source = write(GOOGLE)
     with locks.hold(str(tmp_path / ".target.lock"), ""):
-        with pytest.raises(UserError, match="another process is writing it"):
+        with pytest.raises(UserError, match="in use by another process"):
             convert("google", "google", source)
     killed = tmp_path / ".target.{}.partial".format("0f" * 16)
     killed.mkdir()
@@ -813,7 +814,7 @@ def test_options_that_do_not_fit(write, fails):
     fails("google", "huggingface", source, ["--keep_slots"], "--keep_slots")
     fails("google", "google", source, ["--dtype=float16"], "--dtype=float16")
     fails("google", "google", source, ["--task_name"], "--task_name=pair")
-    fails("google", "google", source, ["--labels needs"], "--labels=a,b")
+    fails("google", "google", source, ["--labels requires"], "--labels=a,b")
     task = ["--task_name=pair", "--max_seq_length=13"]
     classifier = write(GOOGLE, ("classifier",), "classifier")
     fails("google", "google", classifier, ["13", "12 positions"], *task)
@@ -843,7 +844,7 @@ def test_damaged_output_is_noticed(write, monkeypatch):
     """The comparison after writing is real: a writer that errs is caught."""
     source = write(GOOGLE)
 
-    def err(model, directory):
+    def err(model, directory, options):
         tensors = dict(model.tensors)
         name = "bert/pooler/dense/bias"
         tensors[name] = np.nextafter(tensors[name], np.float32(9))

@@ -117,5 +117,5 @@ def test_a_tensor_as_large_as_its_sparse_file_is_one_line(tmp_path):
 def test_an_index_larger_than_any_is_not_read(prefix, size):
     with open(prefix + ".index", "r+b") as index:
         index.truncate(size)
-    with pytest.raises(UserError, match="more than any index"):
+    with pytest.raises(UserError, match="more than any valid index"):
         checkpoints.read_shapes(prefix)

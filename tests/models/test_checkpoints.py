@@ -171,7 +171,7 @@ def test_latest_checkpoint_of_an_empty_or_broken_directory(tmp_path):
     assert checkpoints.latest_checkpoint(str(tmp_path / "absent")) is None
     assert checkpoints.latest_checkpoint(str(tmp_path)) is None
     (tmp_path / "checkpoint").write_text('model_checkpoint_path: "gone-1"\n')
-    with pytest.raises(UserError, match="which is not there"):
+    with pytest.raises(UserError, match="which does not exist"):
         checkpoints.latest_checkpoint(str(tmp_path))
 
 

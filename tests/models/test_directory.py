@@ -205,7 +205,7 @@ def test_a_damaged_casing_is_named(tmp_path, name, text):
 def test_a_state_file_whose_checkpoint_is_gone_is_named(tmp_path):
     directory = make(tmp_path, state="model.ckpt-5")
     with pytest.raises(
-        UserError, match="checkpoint: names .*model.ckpt-5, which is no"
+        UserError, match="checkpoint: names .*model.ckpt-5, which does not"
     ):
         model_directory.find_checkpoint(directory)
 
