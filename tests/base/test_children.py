@@ -60,12 +60,20 @@ def _loop(sign_of_life):
 def test_a_copy_that_dies_is_told_and_says_nothing_else(
     monkeypatch, capfd, work, words
 ):
+    copies, fork = [], os.fork
+
+    def recorded_fork():
+        copies.append(fork())
+        return copies[-1]
+
+    monkeypatch.setattr(os, "fork", recorded_fork)
     monkeypatch.setattr(children, "LIMIT_SECONDS", 1)
     with pytest.raises(children.Died, match=words):
         children.call(work)
     assert capfd.readouterr() == ("", "")
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    (copy,) = copies
+    with pytest.raises(ChildProcessError):  # it has been waited for
+        os.waitpid(copy, os.WNOHANG)
 
 
 def test_signals_to_a_copy_are_not_handled_as_here(tmp_path):
