@@ -2,19 +2,15 @@
 
 import collections
 import contextlib
-import datetime
 import json
 import logging
 import math
 import os
 import re
-import sys
-import time
 import warnings
 
 import tensorflow.compat.v1 as tf
 import tensorflow.compat.v2 as tf2
-from tqdm import tqdm
 
 import optimization
 from albert_zh.base import files, locks
@@ -24,11 +20,10 @@ from albert_zh.models import checkpoints
 from albert_zh.models import directory as model_directory
 from albert_zh.models import settings as model_settings
 from albert_zh.training import distribution, preemption
+from albert_zh.training.progress_hook import ProgressHook
 
 _LOGGER = logging.getLogger(__name__)
 
-# Seconds between two progress lines where there is no terminal for a bar.
-_LOG_INTERVAL = 30.0
 # Steps between two points of the TensorBoard curves.
 SUMMARY_STEPS = 50
 
@@ -490,87 +485,6 @@ def _mean_curves(curves):
     values = tf.stack([tf.cast(curves[name], tf.float32) for name in names])
     (means,) = optimization.mean_over_replicas([values])
     return dict(zip(names, tf.unstack(means)))
-
-
-class ProgressHook(tf.train.SessionRunHook):
-    """Shows steps/s, sequences/s and the time left: a bar, or lines in a log."""
-
-    def __init__(self, total_steps, batch_size, loss=None):
-        """Creates the hook.
-
-        Args:
-          total_steps: int, the global step at which the run ends.
-          batch_size: int, sequences a step.
-          loss: scalar tensor to show, None on TPU.
-        """
-        self._total_steps = total_steps
-        self._batch_size = batch_size
-        self._loss = loss
-        self._bar = None
-        self._start = None  # (seconds, step), after the first step's set-up
-        self._latest = None  # the same, after the latest step
-        self._last_line = 0.0
-
-    def begin(self):
-        self._global_step = tf.train.get_global_step()
-        self._start = self._latest = None
-
-    def before_run(self, run_context):
-        fetches = {"step": self._global_step}
-        if self._loss is not None:
-            fetches["loss"] = self._loss
-        return tf.train.SessionRunArgs(fetches)
-
-    def after_run(self, run_context, run_values):
-        now = time.time()
-        step = int(run_values.results["step"])
-        if self._start is None:
-            self._start = (now, step)
-            self._last_line = now
-            if sys.stderr.isatty():
-                self._bar = tqdm(
-                    total=self._total_steps, initial=step, unit="step", leave=True
-                )
-            return
-        self._latest = (now, step)
-        rate = self._rate()
-        if self._bar is not None:
-            self._bar.set_postfix(self._measures(rate, run_values), refresh=False)
-            self._bar.update(step - self._bar.n)
-        elif now - self._last_line >= _LOG_INTERVAL:
-            self._last_line = now
-            self._log(step, rate, self._measures(rate, run_values))
-
-    def _rate(self):
-        """Steps a second since the start."""
-        seconds = self._latest[0] - self._start[0]
-        return (self._latest[1] - self._start[1]) / seconds if seconds > 0 else 0.0
-
-    def _measures(self, rate, run_values):
-        measures = collections.OrderedDict()
-        if "loss" in run_values.results:
-            measures["loss"] = "{:.4f}".format(float(run_values.results["loss"]))
-        measures["sequences/s"] = "{:.1f}".format(rate * self._batch_size)
-        return measures
-
-    def _log(self, step, rate, measures):
-        left = (self._total_steps - step) / rate if rate else 0.0
-        _LOGGER.info(
-            "step %d/%d  %s  %.2f steps/s  %s left",
-            step,
-            self._total_steps,
-            "  ".join("{} {}".format(*item) for item in measures.items()),
-            rate,
-            datetime.timedelta(seconds=int(left)),
-        )
-
-    def end(self, session):
-        if self._bar is not None:
-            self._bar.close()
-        step = int(session.run(self._global_step))
-        if self._latest is not None:
-            rate = self._rate()
-            self._log(step, rate, {"sequences/s": round(rate * self._batch_size, 1)})
 
 
 _RECORD_ERRORS = (tf.errors.InvalidArgumentError, tf.errors.DataLossError)

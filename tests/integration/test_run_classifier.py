@@ -13,7 +13,7 @@ import tensorflow.compat.v1 as tf
 import run_classifier
 from albert_zh import command_line
 from albert_zh.models import checkpoints
-from albert_zh.training import estimator as estimators
+from albert_zh.training import progress_hook
 
 pytestmark = pytest.mark.skipif(
     not hasattr(tf, "estimator"), reason="this TensorFlow has no Estimator"
@@ -229,7 +229,7 @@ def test_a_seed_fixes_an_epochs_scores_and_a_killed_run_goes_on_at_its_step(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(estimators.ProgressHook, "after_run", killed)
+        patch.setattr(progress_hook.ProgressHook, "after_run", killed)
         with pytest.raises(SystemExit):
             run(*flags)
     first_epoch = read_json(tmp_path / "out" / "dev_scores.json")
@@ -253,7 +253,7 @@ def test_sigterm_ends_a_training_that_goes_on_at_the_next_step(
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(estimators.ProgressHook, "after_run", terminated)
+        patch.setattr(progress_hook.ProgressHook, "after_run", terminated)
         with pytest.raises(SystemExit) as end:
             run(*flags)
     assert not end.value.code

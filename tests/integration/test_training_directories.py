@@ -18,6 +18,7 @@ from albert_zh import command_line
 from albert_zh.data import record_format
 from albert_zh.models import checkpoints
 from albert_zh.training import estimator as estimators
+from albert_zh.training import progress_hook
 
 pytestmark = pytest.mark.skipif(
     not hasattr(tf, "estimator"), reason="this TensorFlow has no Estimator"
@@ -352,7 +353,7 @@ def _train_and_wait(arguments, connection):
             connection.recv()
             connection.close()
 
-    estimators.ProgressHook.after_run = wait
+    progress_hook.ProgressHook.after_run = wait
     run(*arguments)
 
 
