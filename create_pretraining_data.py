@@ -243,12 +243,12 @@ def _tokenizer(args, config_file):
     instances.Vocabulary.from_tokenizer(tokenizer)  # raises where it is of no use
     if config_file:
         from albert_zh.models import directory as model_directory
-        from albert_zh.training import estimator as estimators
+        from albert_zh.models import settings as model_settings
 
         model_directory.check_vocabulary(
             tokenizer.vocab_size,
             args.spm_model_file or args.vocab_file,
-            estimators.load_config(config_file, args.max_seq_length),
+            model_settings.load_config(config_file, args.max_seq_length),
             exact=True,
         )
     return tokenizer

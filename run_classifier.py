@@ -17,6 +17,7 @@ from albert_zh import flags
 from albert_zh.base import console
 from albert_zh.base.errors import UserError
 from albert_zh.models import directory as model_directory
+from albert_zh.models import settings as model_settings
 from albert_zh.tasks import (
     TASKS,
     classification,
@@ -218,7 +219,9 @@ def _classifier_files(args, task, train_data):
     # A model fine-tuned before goes on with its tokenizer's settings.
     before = model_files.load(chosen.directory) if args.model_dir else None
     files = ClassifierFiles(
-        config=estimators.load_config(chosen.config_file, max_seq_length, args.dropout),
+        config=model_settings.load_config(
+            chosen.config_file, max_seq_length, args.dropout
+        ),
         task=task,
         labels=task.labels or reading.find_labels(train_data),
         vocab_file=chosen.vocab_file,

@@ -31,12 +31,15 @@ from albert_zh.command_line import positive_int
 from albert_zh.data import corpus, input_pipeline, instances, masking
 from albert_zh.data import summary as statistics
 from albert_zh.models import directory as model_directory
+from albert_zh.models import output_directory
+from albert_zh.models import settings as model_settings
 from albert_zh.training import (
     accumulation,
     distribution,
     input_position,
     numerics,
     pretraining,
+    results,
 )
 from albert_zh.training import estimator as estimators
 
@@ -173,7 +176,7 @@ def main(args):
     if args.do_train:
         _check_batch(args, args.num_tpu_cores if args.use_tpu else spread.num_replicas)
     start = _choose_start(args)
-    config = estimators.load_config(
+    config = model_settings.load_config(
         start.config_file, args.max_seq_length, args.dropout
     )
     model_directory.check_vocabulary_of(start, config)
@@ -185,7 +188,7 @@ def main(args):
     distribution.check_enough_files(train_input.files, spread)
     with contextlib.ExitStack() as stack:
         if args.do_train and spread.is_chief:
-            stack.enter_context(estimators.training_in(args.output_dir))
+            stack.enter_context(output_directory.hold(args.output_dir))
         _train_and_evaluate(
             args, config, start, device, spread, train_input, eval_input
         )
@@ -197,7 +200,7 @@ def _train_and_evaluate(args, config, start, device, spread, train_input, eval_i
     step = pretraining.check_start(
         config, args.output_dir, start.checkpoint, args.do_train, args.allow_missing
     )
-    estimators.prepare_output_dir(args.output_dir, config)
+    output_directory.prepare(args.output_dir, config)
     model_directory.copy_vocabulary(start, args.output_dir)
     model_fn = _model_fn(args, config, start.checkpoint)
     if args.do_train:
@@ -415,16 +418,16 @@ def _evaluate(args, estimator, given):
         args.eval_batch_size,
     )
     with estimators.one_line_errors(given.files, given.form):
-        results = estimator.evaluate(
+        scores = estimator.evaluate(
             _input_fn(args, given, False), steps=args.max_eval_steps
         )
-    results = {
+    scores = {
         key: int(value) if key == "global_step" else float(value)
-        for key, value in results.items()
+        for key, value in scores.items()
     }
-    estimators.write_results(args.output_dir, results)
-    for key in sorted(results):
-        _LOGGER.info("%s = %s", key, results[key])
+    results.write_results(args.output_dir, scores)
+    for key in sorted(scores):
+        _LOGGER.info("%s = %s", key, scores[key])
 
 
 if __name__ == "__main__":

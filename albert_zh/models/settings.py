@@ -137,3 +137,27 @@ def read_config(path):
         return modeling.AlbertConfig.from_dict(settings)
     except (ValueError, TypeError) as error:
         raise UserError("{}: {}".format(path, printable(error))) from error
+
+
+def load_config(path, max_seq_length, dropout=None):
+    """Reads an `AlbertConfig` and holds --max_seq_length against it.
+
+    Args:
+      path: the model's JSON.
+      max_seq_length: int.
+      dropout: float in place of both of the config's dropout probabilities, or None.
+
+    Raises:
+      UserError: the file is missing or wrong, or the length too large.
+    """
+    config = read_config(path)
+    if max_seq_length > config.max_position_embeddings:
+        raise UserError(
+            "--max_seq_length {} is above max_position_embeddings {} of {}".format(
+                max_seq_length, config.max_position_embeddings, path
+            )
+        )
+    if dropout is not None:
+        config.hidden_dropout_prob = dropout
+        config.attention_probs_dropout_prob = dropout
+    return config

@@ -11,11 +11,11 @@ import tensorflow.compat.v1 as tf
 import modeling
 from albert_zh.base import files, json_files
 from albert_zh.base.errors import UserError
-from albert_zh.models import architecture, checkpoints
+from albert_zh.models import architecture, checkpoints, output_directory
 from albert_zh.models import directory as model_directory
 from albert_zh.tasks import features, metrics, model_files, training_settings
 from albert_zh.training import estimator as estimators
-from albert_zh.training import preemption
+from albert_zh.training import preemption, results
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -270,7 +270,7 @@ class Classifier:
           UserError: the directory holds another model or training, another process
             trains there, the pretrained checkpoint does not fit, or the loss is NaN.
         """
-        with estimators.training_in(self._output_dir):
+        with output_directory.hold(self._output_dir):
             self._train(train_data, dev_data, training)
 
     def _train(self, train_data, dev_data, training):
@@ -331,13 +331,13 @@ class Classifier:
           Dict name -> the dict of `metrics.score`.
         """
         checkpoint, batch_size = self._best_checkpoint(), self._eval_batch_size
-        results = {}
+        scores = {}
         for name, data in splits.items():
             with self._records(name, data, batch_size) as source:
                 log_probabilities = self._predict(source, checkpoint, batch_size)
-            results[name] = self._score(data, log_probabilities)
-        estimators.write_results(self._output_dir, results)
-        return results
+            scores[name] = self._score(data, log_probabilities)
+        results.write_results(self._output_dir, scores)
+        return scores
 
     def write_predictions(self, data):
         """Writes `predictions.tsv`, one line for each line of the data.
@@ -395,7 +395,7 @@ class Classifier:
             self._check_init_checkpoint(training)
         for directory in (self._output_dir, self.best_dir):
             model_files.check_not_foreign(directory, self.files)
-        estimators.prepare_output_dir(self._output_dir, self.files.config)
+        output_directory.prepare(self._output_dir, self.files.config)
         model_files.save(self._output_dir, self.files)
         if latest is None:
             training_settings.save(self._output_dir, settings)
@@ -555,7 +555,7 @@ class Classifier:
         )
         if is_best:
             self._save_best(checkpoint)
-            estimators.write_results(self.best_dir, {"dev": scores})
+            results.write_results(self.best_dir, {"dev": scores})
         # Last: a run killed before this line scores the epoch again.
         history.append(dict(metrics.summary(scores), step=step, epoch=epoch + 1))
         model_files.write_json(

@@ -15,11 +15,10 @@ import modeling
 import tokenization
 from albert_zh.base import files
 from albert_zh.base.errors import UserError, as_user_error
-from albert_zh.models import architecture, checkpoints
+from albert_zh.models import architecture, checkpoints, output_directory
 from albert_zh.models import directory as model_directory
 from albert_zh.models import settings as model_settings
 from albert_zh.tasks.registry import Task, get_task
-from albert_zh.training import estimator as estimators
 
 TRAINING_FILE = "training.json"
 
@@ -248,12 +247,12 @@ def load_trained(output_dir, model_dir, task, given, config_file=None):
         )
     check_same_model(directory, saved, files, flag)
     held_config_file = os.path.join(best_dir, model_directory.CONFIG_FILE)
-    config = estimators.load_config(
+    config = model_settings.load_config(
         config_file or held_config_file, files.max_seq_length
     )
-    estimators.check_same_config(directory, held_config_file, config, flag)
+    output_directory.check_same_config(directory, held_config_file, config, flag)
     _check_trained(checkpoint, files, flag)
-    estimators.prepare_output_dir(output_dir, files.config)
+    output_directory.prepare(output_dir, files.config)
     return files
 
 
@@ -324,7 +323,7 @@ def check_same_model(directory, saved, given, flag="--output_dir"):
       directory: for the message.
       saved: the `ClassifierFiles` it holds.
       given: the `ClassifierFiles` asked for now; only the sequence length and the
-        config, which `estimators.check_same_config` checks, may differ.
+        config, which `output_directory.check_same_config` checks, may differ.
       flag: the flag that named the directory.
 
     Raises:

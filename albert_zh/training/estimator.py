@@ -1,34 +1,21 @@
-"""Estimator set-up: device, checkpoints, progress, errors in one line."""
+"""Estimators: built, trained, and their errors said in one line."""
 
 import collections
 import contextlib
-import json
 import logging
-import math
-import os
 import re
 import warnings
 
 import tensorflow.compat.v1 as tf
-import tensorflow.compat.v2 as tf2
 
 import optimization
-from albert_zh.base import files, locks
 from albert_zh.base.errors import UserError
 from albert_zh.data import input_pipeline
 from albert_zh.models import checkpoints
-from albert_zh.models import directory as model_directory
-from albert_zh.models import settings as model_settings
-from albert_zh.training import distribution, preemption
+from albert_zh.training import distribution, preemption, results
 from albert_zh.training.progress_hook import ProgressHook
 
 _LOGGER = logging.getLogger(__name__)
-
-# Steps between two points of the TensorBoard curves.
-SUMMARY_STEPS = 50
-
-# Held by the process that trains in an --output_dir.
-LOCK_FILE = ".lock"
 
 Schedule = collections.namedtuple(
     "Schedule",
@@ -65,157 +52,6 @@ def device_from(args):
     if device.use_tpu and not (device.tpu_name or device.master):
         raise UserError("--use_tpu needs --tpu_name (or --master)")
     return device
-
-
-def load_config(path, max_seq_length, dropout=None):
-    """Reads an `AlbertConfig` and holds --max_seq_length against it.
-
-    Args:
-      path: the model's JSON.
-      max_seq_length: int.
-      dropout: float in place of both of the config's dropout probabilities, or None.
-
-    Raises:
-      UserError: the file is missing or wrong, or the length too large.
-    """
-    config = model_settings.read_config(path)
-    if max_seq_length > config.max_position_embeddings:
-        raise UserError(
-            "--max_seq_length {} is above max_position_embeddings {} of {}".format(
-                max_seq_length, config.max_position_embeddings, path
-            )
-        )
-    if dropout is not None:
-        config.hidden_dropout_prob = dropout
-        config.attention_probs_dropout_prob = dropout
-    return config
-
-
-@contextlib.contextmanager
-def training_in(output_dir):
-    """Keeps other trainings out of an --output_dir for as long as the block runs.
-
-    The directory is made where absent, and removed again if nothing came of it.
-
-    Raises:
-      UserError: another process trains there, the directory cannot be made, or its
-        name is a pattern.
-    """
-    _check_no_pattern(output_dir)
-    made = _absent_directories(output_dir)
-    _make_output_dir(output_dir)
-    lock = os.path.join(output_dir, LOCK_FILE)
-    message = (
-        "--output_dir {}: another process trains there (it holds {}); wait for its end "
-        "or choose another --output_dir".format(output_dir, lock)
-    )
-    try:
-        with locks.hold(lock, message):
-            yield
-    finally:
-        for directory in made:
-            # Those with anything in them stay.
-            with contextlib.suppress(OSError):
-                os.rmdir(directory)
-
-
-def _check_no_pattern(output_dir):
-    """Raises `UserError` for a name that TensorFlow's saver takes for a pattern.
-
-    It deletes old checkpoints by patterns: for "run[12]" those of "run1" and "run2".
-    """
-    special = "*?[]" if os.sep == "\\" else "*?[]\\"
-    found = [character for character in special if character in output_dir]
-    if found:
-        raise UserError(
-            "--output_dir {}: TensorFlow takes {} for a pattern and would delete the "
-            "checkpoints of other directories; choose a name without it".format(
-                output_dir, found[0]
-            )
-        )
-
-
-def _absent_directories(path):
-    """The local directories that making one makes, the innermost first."""
-    if files.is_remote(path):
-        return []
-    absent, path = [], os.path.abspath(path)
-    while not os.path.lexists(path):
-        absent.append(path)
-        path = os.path.dirname(path)
-    return absent
-
-
-def _make_output_dir(output_dir):
-    try:
-        tf.io.gfile.makedirs(output_dir)
-    except tf.errors.OpError as error:
-        raise UserError(
-            "--output_dir {}: cannot be made ({})".format(output_dir, error.message)
-        ) from error
-
-
-def prepare_output_dir(output_dir, config):
-    """Creates the directory and keeps the model's config in it.
-
-    Raises:
-      UserError: the directory holds a model of another config.
-    """
-    _make_output_dir(output_dir)
-    path = os.path.join(output_dir, model_directory.CONFIG_FILE)
-    if tf.io.gfile.exists(path):
-        check_same_config(output_dir, path, config)
-    files.write_text(config.to_json_string(), path)
-
-
-def check_same_config(directory, config_file, config, flag="--output_dir"):
-    """Holds a config against the one that a directory has.
-
-    Args:
-      directory: for the message.
-      config_file: path of the directory's config.
-      config: `modeling.AlbertConfig`.
-      flag: the flag that named the directory.
-
-    Raises:
-      UserError: names the first setting that differs.
-    """
-    held = model_settings.read_config(config_file).to_dict()
-    given = config.to_dict()
-    for key in sorted(set(held) | set(given)):
-        if held.get(key) != given.get(key):
-            raise UserError(
-                "{} {} holds a different model ({} is {}, not {}); give another "
-                "directory".format(flag, directory, key, held.get(key), given.get(key))
-            )
-
-
-def write_results(output_dir, results):
-    """Writes results, a nested dict of numbers, as eval_results.json and .txt.
-
-    Raises:
-      UserError: a number is NaN or infinite, or a file cannot be written.
-    """
-    for name, value in _flatten(results):
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(
-                "{} is {}: the weights are damaged or their training diverged; take "
-                "an earlier checkpoint, or train again with a lower "
-                "--learning_rate".format(name, value)
-            )
-    base = os.path.join(output_dir, "eval_results")
-    text = json.dumps(results, indent=2, sort_keys=True)
-    files.write_text(text + "\n", base + ".json")
-    lines = ["{} = {}".format(*item) for item in _flatten(results)]
-    files.write_text("\n".join(lines) + "\n", base + ".txt")
-
-
-def _flatten(results, prefix=""):
-    for key in sorted(results):
-        if isinstance(results[key], dict):
-            yield from _flatten(results[key], prefix + key + "_")
-        else:
-            yield prefix + key, results[key]
 
 
 def start_variables(output_dir, init_checkpoint, use_tpu, allow_missing=False):
@@ -378,35 +214,6 @@ def build_distributed_estimator(
     )
 
 
-def summary_host_call(output_dir, scalars):
-    """Builds the host call that writes TensorBoard curves, on every device.
-
-    Args:
-      output_dir: directory of the event files.
-      scalars: dict curve name -> scalar tensor.
-
-    Returns:
-      (function, tensors) for `TPUEstimatorSpec(host_call=...)`.
-    """
-    names = sorted(scalars)
-
-    def write(step, *values):
-        # What is not written yet a killed run loses.
-        writer = tf2.summary.create_file_writer(output_dir, flush_millis=10000)
-        step = step[0]
-        with writer.as_default(), tf2.summary.record_if(
-            tf.equal(step % SUMMARY_STEPS, 0)
-        ):
-            for name, value in zip(names, values):
-                # One value a TPU shard
-                tf2.summary.scalar(name, tf.reduce_mean(value), step=step)
-            return tf.summary.all_v2_summary_ops()
-
-    tensors = [tf.reshape(tf.train.get_global_step(), [1])]
-    tensors += [tf.reshape(tf.cast(scalars[name], tf.float32), [1]) for name in names]
-    return write, tensors
-
-
 def training_spec(
     loss,
     curves,
@@ -460,7 +267,7 @@ def training_spec(
     )
     train_op = operation.train_op
     if not use_tpu:  # whose host call gets every shard's
-        curves = _mean_curves(curves)
+        curves = results.mean_curves(curves)
         # A mean over replicas needs all of them: also those that show no curves.
         train_op = tf.group(train_op, *curves.values())
     # A TPU's tensors are out of the reach of hooks.
@@ -472,19 +279,11 @@ def training_spec(
         loss=loss,
         train_op=train_op,
         training_hooks=[progress],
-        host_call=summary_host_call(output_dir, curves),
+        host_call=results.summary_host_call(output_dir, curves),
         scaffold_fn=start_variables(
             output_dir, init_checkpoint, use_tpu, allow_missing
         ),
     )
-
-
-def _mean_curves(curves):
-    """Means of scalars over the replicas, in one reduction; dict by name."""
-    names = sorted(curves)
-    values = tf.stack([tf.cast(curves[name], tf.float32) for name in names])
-    (means,) = optimization.mean_over_replicas([values])
-    return dict(zip(names, tf.unstack(means)))
 
 
 _RECORD_ERRORS = (tf.errors.InvalidArgumentError, tf.errors.DataLossError)

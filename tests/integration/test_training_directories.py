@@ -16,8 +16,7 @@ import run_classifier
 import run_pretraining
 from albert_zh import command_line
 from albert_zh.data import record_format
-from albert_zh.models import checkpoints
-from albert_zh.training import estimator as estimators
+from albert_zh.models import checkpoints, output_directory
 from albert_zh.training import progress_hook
 
 pytestmark = pytest.mark.skipif(
@@ -377,4 +376,4 @@ def test_one_process_trains_in_a_directory(data, tmp_path, capsys, kind):
     run(kind, data, output_dir)
     latest = checkpoints.latest_checkpoint(str(output_dir))
     assert checkpoints.read_step(latest) == NUM_STEPS
-    assert not (output_dir / estimators.LOCK_FILE).exists()
+    assert not (output_dir / output_directory.LOCK_FILE).exists()
