@@ -11,7 +11,7 @@ import tensorflow.compat.v1 as tf
 import modeling
 from albert_zh.base import files, json_files
 from albert_zh.base.errors import UserError
-from albert_zh.models import architecture, checkpoints, output_directory
+from albert_zh.models import checkpoints, model_graph, output_directory
 from albert_zh.models import directory as model_directory
 from albert_zh.tasks import features, metrics, model_files, training_settings
 from albert_zh.training import estimator as estimators
@@ -403,19 +403,17 @@ class Classifier:
 
     def _check_init_checkpoint(self, training):
         """Raises `UserError` where it does not fit, before anything is written."""
-        architecture.check(training.init_checkpoint, self.files.config)
-        with tf.Graph().as_default():
-            token = tf.zeros([1, 1], tf.int32)
-            model = modeling.AlbertModel(self.files.config, False, token)
-            classification_logits(
-                model.get_pooled_output(), len(self.files.labels), is_training=False
-            )
-            checkpoints.plan_restore(
-                training.init_checkpoint,
-                tf.trainable_variables(),
-                training.allow_missing,
-            )
-        checkpoints.check_readable(training.init_checkpoint)
+        config, num_labels = self.files.config, len(self.files.labels)
+
+        def add_head(model):
+            classification_logits(model.get_pooled_output(), num_labels, False)
+
+        model_graph.check_init_checkpoint(
+            training.init_checkpoint,
+            config,
+            add_head,
+            training.allow_missing,
+        )
 
     @contextlib.contextmanager
     def _records(self, name, data, batch_size=None):

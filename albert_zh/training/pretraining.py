@@ -9,7 +9,7 @@ import tensorflow.compat.v1 as tf
 import modeling
 import optimization
 from albert_zh.base.errors import UserError
-from albert_zh.models import architecture, checkpoints
+from albert_zh.models import checkpoints, model_graph
 from albert_zh.training import accumulation
 from albert_zh.training import estimator as estimators
 
@@ -205,7 +205,7 @@ def check_start(config, output_dir, init_checkpoint, do_train, allow_missing=Fal
       output_dir: the estimator's directory; a checkpoint in it goes first.
       init_checkpoint: path prefix, or None.
       do_train: bool; whether the run trains, not only evaluates.
-      allow_missing: as `check_checkpoint` takes it for `init_checkpoint`.
+      allow_missing: as `checkpoints.plan_restore` takes it for `init_checkpoint`.
 
     Returns:
       int, the step that the run in `output_dir` is at; 0 where it begins.
@@ -217,7 +217,12 @@ def check_start(config, output_dir, init_checkpoint, do_train, allow_missing=Fal
     latest = checkpoints.latest_checkpoint(output_dir)
     step = checkpoints.resume_step(latest, output_dir) if latest else 0
     if init_checkpoint:
-        check_checkpoint(config, init_checkpoint, allow_missing)
+        model_graph.check_init_checkpoint(
+            init_checkpoint,
+            config,
+            model_graph.pretraining_heads(config),
+            allow_missing,
+        )
     if latest and init_checkpoint:
         if do_train:
             _LOGGER.info("%s is not read again: the run goes on", init_checkpoint)
@@ -232,27 +237,6 @@ def check_start(config, output_dir, init_checkpoint, do_train, allow_missing=Fal
             "neither --init_checkpoint nor --model_dir is given".format(output_dir)
         )
     return step
-
-
-def check_checkpoint(config, checkpoint, allow_missing=False):
-    """Holds a checkpoint against the pretraining graph of a config.
-
-    Args:
-      config: `AlbertConfig`.
-      checkpoint: path prefix.
-      allow_missing: bool; whether it may lack the pooler and the heads.
-
-    Raises:
-      UserError: it is missing or damaged, is of another model, or lacks variables.
-    """
-    architecture.check(checkpoint, config)
-    with tf.Graph().as_default():
-        token = tf.zeros([1, 1], tf.int32)
-        model = modeling.AlbertModel(config, False, token)
-        modeling.get_masked_lm_output(config, model, token, token, tf.ones([1, 1]))
-        modeling.get_sentence_order_output(config, model, token)
-        checkpoints.plan_restore(checkpoint, tf.trainable_variables(), allow_missing)
-    checkpoints.check_readable(checkpoint)
 
 
 def _predictions(logits):
