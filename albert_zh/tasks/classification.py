@@ -64,6 +64,7 @@ class Training(NamedTuple):
       init_checkpoint: pretrained checkpoint to start from, None for random weights.
       save_checkpoints_steps: steps between two checkpoints within an epoch.
       allow_missing: whether `init_checkpoint` may lack the pooler.
+      seed: of initial weights, dropout and the order of training examples.
     """
 
     batch_size: int
@@ -74,10 +75,11 @@ class Training(NamedTuple):
     init_checkpoint: Optional[str] = None
     save_checkpoints_steps: int = 1000
     allow_missing: bool = False
+    seed: int = 12345
 
 
-class _Records(NamedTuple):
-    """A record file in use: record i holds example `positions[i]`."""
+class _FeatureFile(NamedTuple):
+    """A temporary file of features: its record i holds example `positions[i]`."""
 
     path: str
     positions: np.ndarray
@@ -139,10 +141,9 @@ def model_fn_builder(config, num_labels, use_tpu, numerics, training_spec=None):
             features["input_mask"],
             features["segment_ids"],
             use_one_hot_embeddings=use_tpu,
-            compute_dtype=numerics.compute_dtype,
-            use_xla=numerics.use_xla,
             # The first token's output is all that is read.
             needed_positions=tf.zeros([batch_size, 0], tf.int32),
+            **numerics._asdict(),
         )
         logits = classification_logits(
             model.get_pooled_output(), num_labels, is_training
@@ -213,11 +214,9 @@ class Classifier:
         self,
         classifier_files,
         output_dir,
-        device,
-        seed,
-        eval_batch_size,
-        predict_batch_size,
-        numerics,
+        runtime=estimators.DEFAULT_RUNTIME,
+        eval_batch_size=64,
+        predict_batch_size=64,
         model_dir=None,
     ):
         """Builds the tokenizer; writes nothing.
@@ -227,11 +226,9 @@ class Classifier:
           output_dir: holds the training state, the results and `best/`, the best
             checkpoint as a complete model directory; to predict, such a directory
             itself will do.
-          device: `estimators.Device`.
-          seed: of initial weights, dropout and the order of training examples.
+          runtime: `estimators.Runtime`; its distribution is not used.
           eval_batch_size: examples per step when scoring.
           predict_batch_size: examples per step when predicting.
-          numerics: `modeling.Numerics`.
           model_dir: directory of the fine-tuned model to evaluate or predict with;
             None stands for `output_dir`, where `train` keeps its own.
 
@@ -241,12 +238,12 @@ class Classifier:
         self.files = classifier_files
         self.best_dir = model_files.best_directory(model_dir or output_dir)
         self._output_dir = output_dir
-        self._device = device
-        self._seed = seed
+        self._runtime = runtime
         self._eval_batch_size = eval_batch_size
         self._predict_batch_size = predict_batch_size
-        self._numerics = numerics
-        self._padded_length = self.files.max_seq_length if device.use_tpu else None
+        self._padded_length = None
+        if runtime.device.use_tpu:  # which needs static shapes
+            self._padded_length = self.files.max_seq_length
         self._tokenizer = self.files.build_tokenizer()
         model_directory.check_vocabulary(
             self._tokenizer.vocab_size,
@@ -279,7 +276,7 @@ class Classifier:
             len(train_data.examples),
             training.batch_size,
             training.num_epochs,
-            full_batches_only=self._device.use_tpu,
+            full_batches_only=self._runtime.device.use_tpu,
         )
         step = self._prepare_output_dir(training, train_data)
         unread = "; --init_checkpoint is not read again"
@@ -304,21 +301,21 @@ class Classifier:
     def _train_epochs(self, plan, step, training, train_data, dev_data, history):
         """Trains and scores what is left of the plan after `step` steps."""
         with contextlib.ExitStack() as stack:
-            train_records = stack.enter_context(self._records("train", train_data))
-            dev_records = None
+            train_file = stack.enter_context(self._feature_file("train", train_data))
+            dev_file = None
             if dev_data:
-                dev_records = stack.enter_context(
-                    self._records("dev", dev_data, self._eval_batch_size)
+                dev_file = stack.enter_context(
+                    self._feature_file("dev", dev_data, self._eval_batch_size)
                 )
             for epoch, (first, end) in enumerate(plan.epochs):
                 if step < end:
                     self._train_epoch(
-                        train_records, training, plan, epoch, max(step - first, 0)
+                        train_file, training, plan, epoch, max(step - first, 0)
                     )
                     step = end
                 if dev_data and step == end:
                     with preemption.SigtermHook() as hook:
-                        self._score_epoch(dev_data, dev_records, epoch, end, history)
+                        self._score_epoch(dev_data, dev_file, epoch, end, history)
                     hook.check(plan.num_steps, step)
 
     def write_scores(self, splits):
@@ -333,7 +330,7 @@ class Classifier:
         checkpoint, batch_size = self._best_checkpoint(), self._eval_batch_size
         scores = {}
         for name, data in splits.items():
-            with self._records(name, data, batch_size) as source:
+            with self._feature_file(name, data, batch_size) as source:
                 log_probabilities = self._predict(source, checkpoint, batch_size)
             scores[name] = self._score(data, log_probabilities)
         results.write_results(self._output_dir, scores)
@@ -369,13 +366,13 @@ class Classifier:
           float32 [num_examples, num_labels], probabilities in the order of `data`.
         """
         checkpoint, batch_size = self._best_checkpoint(), self._predict_batch_size
-        with self._records(name, data, batch_size) as source:
+        with self._feature_file(name, data, batch_size) as source:
             return np.exp(self._predict(source, checkpoint, batch_size))
 
     def _prepare_output_dir(self, training, train_data):
         """Makes the directory this training's; returns the step it is at."""
         settings = training_settings.describe(
-            training, train_data, self.files.max_seq_length, self._seed
+            training, train_data, self.files.max_seq_length
         )
         latest = checkpoints.latest_checkpoint(self._output_dir)
         saved = model_files.load(self._output_dir)
@@ -409,14 +406,11 @@ class Classifier:
             classification_logits(model.get_pooled_output(), num_labels, False)
 
         model_graph.check_init_checkpoint(
-            training.init_checkpoint,
-            config,
-            add_head,
-            training.allow_missing,
+            training.init_checkpoint, config, add_head, training.allow_missing
         )
 
     @contextlib.contextmanager
-    def _records(self, name, data, batch_size=None):
+    def _feature_file(self, name, data, batch_size=None):
         """Writes the features of `data` to a file that lives as long as the block.
 
         Args:
@@ -442,61 +436,45 @@ class Classifier:
         if data.num_ignored:
             _LOGGER.info("%s: %d rows ignored by label", name, data.num_ignored)
         positions = features.length_order(items)
-        fills_batches = self._device.use_tpu and batch_size is not None
+        fills_batches = self._runtime.device.use_tpu and batch_size is not None
         with features.temporary_records(
             self._output_dir,
             name,
             [items[i] for i in positions],
             num_padding_examples=-len(items) % batch_size if fills_batches else 0,
         ) as path:
-            yield _Records(path, positions)
+            yield _FeatureFile(path, positions)
 
-    def _build_estimator(self, seed, batch_size, training_spec=None, save_steps=None):
+    def _build_estimator(
+        self,
+        batch_size,
+        training_spec=None,
+        saving=estimators.DEFAULT_SAVING,
+        seed=None,
+    ):
+        """Builds an estimator; `training_spec` as `model_fn_builder` takes it."""
+        device, numerics, _ = self._runtime
+        model_fn = model_fn_builder(
+            self.files.config,
+            len(self.files.labels),
+            device.use_tpu,
+            numerics,
+            training_spec,
+        )
         return estimators.build_estimator(
-            model_fn_builder(
-                self.files.config,
-                len(self.files.labels),
-                self._device.use_tpu,
-                self._numerics,
-                training_spec,
-            ),
-            self._output_dir,
-            self._device,
-            train_batch_size=batch_size,
-            eval_batch_size=batch_size,
-            predict_batch_size=batch_size,
-            save_checkpoints_steps=save_steps,
-            keep_checkpoint_max=_CHECKPOINTS_KEPT,
-            seed=seed,
+            model_fn, self._output_dir, device, batch_size, saving, seed
         )
 
     def _train_epoch(self, source, training, plan, epoch, num_done):
         """Trains to the end of an epoch, `num_done` of whose steps are done."""
-
-        def training_spec(loss):
-            schedule = estimators.Schedule(
-                training.optimizer,
-                training.learning_rate,
-                plan.num_steps,
-                int(plan.num_steps * training.warmup_proportion),
-            )
-            return estimators.training_spec(
-                loss,
-                {},
-                schedule,
-                training.batch_size,
-                self._output_dir,
-                training.init_checkpoint,
-                self._device.use_tpu,
-                training.allow_missing,
-                use_xla=self._numerics.use_xla,
-            )
-
         # Each epoch has a graph of its own: with one seed for all of them, every
         # epoch would draw the same dropout masks and order.
-        seed = np.random.RandomState([self._seed, epoch]).randint(2**31 - 1)
+        seed = np.random.RandomState([training.seed, epoch]).randint(2**31 - 1)
         estimator = self._build_estimator(
-            seed, training.batch_size, training_spec, training.save_checkpoints_steps
+            training.batch_size,
+            self._training_spec(training, plan),
+            estimators.Saving(training.save_checkpoints_steps, _CHECKPOINTS_KEPT),
+            seed,
         )
         input_fn = features.training_input_fn(
             source.path,
@@ -505,9 +483,30 @@ class Classifier:
             skip_batches=num_done,
             padded_length=self._padded_length,
         )
-        estimators.run_steps(
-            estimator, input_fn, plan.epochs[epoch][1], plan.num_steps, [source.path]
+        given = estimators.Input(input_fn, [source.path])
+        end = plan.epochs[epoch][1]
+        estimators.run_steps(estimator, given, end, plan.num_steps)
+
+    def _training_spec(self, training, plan):
+        """Returns the function of the mean loss that `model_fn_builder` takes."""
+        device, numerics, _ = self._runtime
+        schedule = estimators.Schedule(
+            training.optimizer,
+            training.learning_rate,
+            plan.num_steps,
+            int(plan.num_steps * training.warmup_proportion),
+            training.batch_size,
         )
+        start = estimators.Start(
+            self._output_dir, training.init_checkpoint, training.allow_missing
+        )
+
+        def training_spec(loss):
+            return estimators.training_spec(
+                loss, {}, schedule, start, device.use_tpu, use_xla=numerics.use_xla
+            )
+
+        return training_spec
 
     def _is_complete(self, plan, step, history):
         """Whether all is trained and scored; `history` is None without a dev file."""
@@ -582,7 +581,7 @@ class Classifier:
 
     def _predict(self, source, checkpoint, batch_size):
         """Log-probabilities, float32 [num_examples, num_labels], in data order."""
-        estimator = self._build_estimator(self._seed, batch_size)
+        estimator = self._build_estimator(batch_size)
         input_fn = features.prediction_input_fn(source.path, self._padded_length)
         with estimators.one_line_errors([source.path]):
             batches = list(

@@ -1,6 +1,6 @@
-"""What a training was started with: a restart goes on only with the same.
+"""What a training was started with: only the same settings resume it.
 
-The settings lie in `training.json` beside the training's checkpoints; `best/`, which
+The settings are in `training.json` beside the training's checkpoints; `best/`, which
 is a model and no training, has none.
 """
 
@@ -37,14 +37,13 @@ _SCHEMA = {
 _SCHEMA["required"] = sorted(_SCHEMA["properties"])
 
 
-def describe(training, train_data, max_seq_length, seed):
+def describe(training, train_data, max_seq_length):
     """The settings that decide which weights a training ends with.
 
     Args:
       training: a `classification.Training`.
       train_data: the `reading.ExampleFile` trained on.
       max_seq_length: tokens a sequence is truncated to.
-      seed: of initial weights, dropout and the order of training examples.
 
     Returns:
       Dict flag -> value, as JSON keeps it.
@@ -60,7 +59,7 @@ def describe(training, train_data, max_seq_length, seed):
         "--learning_rate": training.learning_rate,
         "--optimizer": training.optimizer,
         "--warmup_proportion": training.warmup_proportion,
-        "--seed": seed,
+        "--seed": training.seed,
         _NUM_EPOCHS: training.num_epochs,
     }
 

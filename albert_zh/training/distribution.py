@@ -20,7 +20,6 @@ from albert_zh.training import network
 
 _LOGGER = logging.getLogger(__name__)
 
-KINDS = ("none", "mirrored", "multi_worker")
 # Seconds to wait for the other workers where nothing else is said.
 WORKER_TIMEOUT = 300
 # Seconds between two attempts to reach a worker, and for one attempt.
@@ -49,7 +48,7 @@ class Cluster(NamedTuple):
 
 
 class Distribution(NamedTuple):
-    """How a training step is spread; the default is one device.
+    """How a training step is distributed; the default is one device.
 
     Attributes:
       strategy: `tf.distribute.Strategy`, or None.
@@ -85,13 +84,15 @@ class Distribution(NamedTuple):
 ONE_DEVICE = Distribution()
 
 
-def create(kind, use_tpu, worker_timeout, allow_open_ports=False):
+def create(kind, use_tpu, worker_timeout=None, allow_open_ports=False):
     """Builds the `Distribution` that a command's flags ask for.
 
     Args:
-      kind: one of `KINDS`; "multi_worker" reads the environment's TF_CONFIG.
+      kind: "none", "mirrored" or "multi_worker", which reads the environment's
+        TF_CONFIG.
       use_tpu: bool, whether the run is on TPU.
-      worker_timeout: int, seconds to wait for the other workers.
+      worker_timeout: int, seconds to wait for the other workers; None for
+        `WORKER_TIMEOUT`.
       allow_open_ports: bool, whether workers that are all on this machine may be
         reached from others, too.
 
@@ -118,7 +119,8 @@ def create(kind, use_tpu, worker_timeout, allow_open_ports=False):
             )
         _check_port(cluster.addresses[cluster.rank])
         _check_who_reaches(cluster, allow_open_ports)
-        return Distribution(_multi_worker_strategy(), cluster, worker_timeout)
+        timeout = WORKER_TIMEOUT if worker_timeout is None else worker_timeout
+        return Distribution(_multi_worker_strategy(), cluster, timeout)
     if cluster and len(cluster.addresses) > 1:
         raise UserError(
             "--distribution={}: TF_CONFIG names {} workers, which would all train the "
@@ -139,7 +141,6 @@ def leave_cluster():
 
 
 def _mirrored_strategy():
-    tf.logging.set_verbosity(tf.logging.FATAL)
     strategy = tf.distribute.MirroredStrategy()
     _LOGGER.info(
         "--distribution=mirrored: %d replicas, on %s",
@@ -150,7 +151,6 @@ def _mirrored_strategy():
 
 
 def _multi_worker_strategy():
-    tf.logging.set_verbosity(tf.logging.FATAL)
     # TensorFlow 2 would start a server for eager execution, on the port where
     # Estimator starts the one for its sessions.
     tf.disable_eager_execution()
@@ -313,7 +313,7 @@ def train_workers(estimator, input_fn, max_steps, distribution, sigterm):
       input_fn: the input function.
       max_steps: int, the global step to reach.
       distribution: `Distribution` with a `Cluster`.
-      sigterm: `stopping.SigtermHook`, in force.
+      sigterm: `preemption.SigtermHook`, in force.
 
     Raises:
       UserError: another worker does not answer in time, or was lost.

@@ -223,7 +223,7 @@ def test_waiting_for_a_worker_ends_with_sigterm(monkeypatch):
 
 def test_sigterm_ends_the_wait_of_a_training(monkeypatch):
     cluster = Cluster([free_address(), "127.0.0.1:1"], 1)
-    spread = distribution.Distribution(cluster=cluster, worker_timeout=600)
+    workers = distribution.Distribution(cluster=cluster, worker_timeout=600)
 
     def train_and_evaluate(_, training, __):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -232,7 +232,7 @@ def test_sigterm_ends_the_wait_of_a_training(monkeypatch):
 
     monkeypatch.setattr(tf.estimator, "train_and_evaluate", train_and_evaluate)
     with SigtermHook() as sigterm, pytest.raises(Stopped, match="did not answer"):
-        distribution.train_workers(None, lambda: None, 1, spread, sigterm)
+        distribution.train_workers(None, lambda: None, 1, workers, sigterm)
 
 
 def watch(monkeypatch, timeout):
