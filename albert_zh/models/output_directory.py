@@ -16,9 +16,9 @@ LOCK_FILE = ".lock"
 
 @contextlib.contextmanager
 def hold(output_dir):
-    """Keeps other trainings out of an --output_dir for as long as the block runs.
+    """Locks an --output_dir against other trainings while the block runs.
 
-    The directory is made where absent, and removed again if nothing came of it.
+    The directory is created if absent, and removed again if it is still empty.
 
     Raises:
       UserError: another process trains there, the directory cannot be made, or its
@@ -45,7 +45,7 @@ def hold(output_dir):
 def _check_no_pattern(output_dir):
     """Raises `UserError` for a name that TensorFlow's saver takes for a pattern.
 
-    It deletes old checkpoints by patterns: for "run[12]" those of "run1" and "run2".
+    The saver deletes old checkpoints by pattern: "run[12]" matches "run1" and "run2".
     """
     special = "*?[]" if os.sep == "\\" else "*?[]\\"
     found = [character for character in special if character in output_dir]
@@ -59,7 +59,7 @@ def _check_no_pattern(output_dir):
 
 
 def _absent_directories(path):
-    """The local directories that making one makes, the innermost first."""
+    """Returns the local directories that creating a path creates, innermost first."""
     if files.is_remote(path):
         return []
     absent, path = [], os.path.abspath(path)
@@ -79,7 +79,7 @@ def _make(output_dir):
 
 
 def prepare(output_dir, config):
-    """Creates the directory and keeps the model's config in it.
+    """Creates the directory and saves the model's config in it.
 
     Raises:
       UserError: the directory holds a model of another config.
@@ -92,7 +92,7 @@ def prepare(output_dir, config):
 
 
 def check_same_config(directory, config_file, config, flag="--output_dir"):
-    """Holds a config against the one that a directory has.
+    """Compares a config with the one of a directory.
 
     Args:
       directory: for the message.

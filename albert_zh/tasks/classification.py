@@ -8,12 +8,17 @@ from typing import NamedTuple, Optional
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-import modeling
 from albert_zh.base import files, json_files
 from albert_zh.base.errors import UserError
 from albert_zh.models import checkpoints, model_graph, output_directory
 from albert_zh.models import directory as model_directory
-from albert_zh.tasks import features, metrics, model_files, training_settings
+from albert_zh.tasks import (
+    classification_model,
+    features,
+    metrics,
+    model_files,
+    training_settings,
+)
 from albert_zh.training import estimator as estimators
 from albert_zh.training import preemption, results
 
@@ -23,7 +28,7 @@ _LOGGER = logging.getLogger(__name__)
 EPOCH_SCORES_FILE = "dev_scores.json"
 PREDICTIONS_FILE = "predictions.tsv"
 
-# What is read of them; the other scores are for who looks at the file.
+# The fields that are read; the other scores are for people.
 _EPOCH_SCORES_SCHEMA = {
     "type": "array",
     "items": {
@@ -37,13 +42,9 @@ _EPOCH_SCORES_SCHEMA = {
     },
 }
 _EPOCH_SCORES_ADVICE = (
-    "train into another --output_dir, or remove it: then best/ is chosen anew, among "
-    "the epochs that are scored from now on"
+    "train into another --output_dir, or remove it: best/ is then chosen among the "
+    "epochs scored from now on"
 )
-
-# BERT's and ALBERT's scripts keep 0.9 of the pooled output, whatever dropout the
-# encoder's config asks for (it asks for none in the published tiny and xxlarge).
-CLASSIFIER_DROPOUT = 0.1
 
 # Every epoch is scored, and its scores are kept.
 _MAX_EPOCHS = 10000
@@ -83,85 +84,6 @@ class _FeatureFile(NamedTuple):
 
     path: str
     positions: np.ndarray
-
-
-def classification_logits(pooled_output, num_labels, is_training):
-    """The classification head of BERT (arXiv:1810.04805, section 4.1).
-
-    Creates the variables `output_weights` [num_labels, H] and `output_bias`
-    [num_labels], the names published checkpoints use.
-
-    Args:
-      pooled_output: float32 [B, H].
-      num_labels: number of classes.
-      is_training: whether dropout applies.
-
-    Returns:
-      float32 [B, num_labels].
-    """
-    hidden_size = modeling.get_shape_list(pooled_output)[-1]
-    weights = tf.get_variable(
-        "output_weights",
-        [num_labels, hidden_size],
-        initializer=modeling.create_initializer(),
-    )
-    bias = tf.get_variable(
-        "output_bias", [num_labels], initializer=tf.zeros_initializer()
-    )
-    if is_training:
-        pooled_output = modeling.dropout(pooled_output, CLASSIFIER_DROPOUT)
-    return tf.matmul(pooled_output, weights, transpose_b=True) + bias
-
-
-def model_fn_builder(config, num_labels, use_tpu, numerics, training_spec=None):
-    """Builds the Estimator's `model_fn`.
-
-    Args:
-      config: the encoder's `modeling.AlbertConfig`.
-      num_labels: number of classes.
-      use_tpu: whether the graph is for TPU.
-      numerics: `modeling.Numerics`.
-      training_spec: function of the mean loss that returns the `TPUEstimatorSpec`
-        of a training step; None for a model that only predicts.
-
-    Returns:
-      `model_fn(features, labels, mode, params)` for `features` as
-      `features.training_input_fn` yields them. It predicts `log_probabilities`
-      float32 [B, num_labels] and `is_real_example` int32 [B].
-    """
-
-    def model_fn(features, labels, mode, params):
-        del labels, params  # part of the interface; all is in `features`
-        is_training = mode == tf.estimator.ModeKeys.TRAIN
-        batch_size = modeling.get_shape_list(features["input_ids"])[0]
-        model = modeling.AlbertModel(
-            config,
-            is_training,
-            features["input_ids"],
-            features["input_mask"],
-            features["segment_ids"],
-            use_one_hot_embeddings=use_tpu,
-            # The first token's output is all that is read.
-            needed_positions=tf.zeros([batch_size, 0], tf.int32),
-            **numerics._asdict(),
-        )
-        logits = classification_logits(
-            model.get_pooled_output(), num_labels, is_training
-        )
-        if is_training:
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
-                labels=features["label_ids"], logits=logits
-            )
-            return training_spec(tf.reduce_mean(losses))
-        return tf.estimator.tpu.TPUEstimatorSpec(
-            mode,
-            predictions={
-                "log_probabilities": tf.nn.log_softmax(logits),
-                "is_real_example": features["is_real_example"],
-            },
-        )
-
-    return model_fn
 
 
 class EpochPlan:
@@ -255,8 +177,8 @@ class Classifier:
     def train(self, train_data, dev_data, training):
         """Trains, scoring dev after every epoch; then `best/` holds the best model.
 
-        Best is the highest dev accuracy, of equal ones the lower loss. A run that
-        was killed goes on at the next step, over the examples its epoch has left.
+        Best is the highest dev accuracy; the lower loss breaks ties. A run that was
+        killed resumes at the next step, with the examples left in its epoch.
 
         Args:
           train_data: labelled `reading.ExampleFile`.
@@ -271,7 +193,7 @@ class Classifier:
             self._train(train_data, dev_data, training)
 
     def _train(self, train_data, dev_data, training):
-        """`train` in a directory where nobody else trains."""
+        """`train`, while the directory is locked."""
         plan = EpochPlan(
             len(train_data.examples),
             training.batch_size,
@@ -292,7 +214,7 @@ class Classifier:
             )
             return
         if step:
-            _LOGGER.info("going on after step %d of %d%s", step, plan.num_steps, unread)
+            _LOGGER.info("resuming after step %d of %d%s", step, plan.num_steps, unread)
         self._train_epochs(plan, step, training, train_data, dev_data, history)
         if not dev_data:
             _LOGGER.warning("no dev file: the last checkpoint is kept as the best")
@@ -370,7 +292,7 @@ class Classifier:
             return np.exp(self._predict(source, checkpoint, batch_size))
 
     def _prepare_output_dir(self, training, train_data):
-        """Makes the directory this training's; returns the step it is at."""
+        """Prepares the directory for this training; returns the step it is at."""
         settings = training_settings.describe(
             training, train_data, self.files.max_seq_length
         )
@@ -403,7 +325,7 @@ class Classifier:
         config, num_labels = self.files.config, len(self.files.labels)
 
         def add_head(model):
-            classification_logits(model.get_pooled_output(), num_labels, False)
+            classification_model.logits_of(model.get_pooled_output(), num_labels, False)
 
         model_graph.check_init_checkpoint(
             training.init_checkpoint, config, add_head, training.allow_missing
@@ -452,9 +374,9 @@ class Classifier:
         saving=estimators.DEFAULT_SAVING,
         seed=None,
     ):
-        """Builds an estimator; `training_spec` as `model_fn_builder` takes it."""
+        """Builds an estimator; `training_spec` as its model function takes it."""
         device, numerics, _ = self._runtime
-        model_fn = model_fn_builder(
+        model_fn = classification_model.model_fn_builder(
             self.files.config,
             len(self.files.labels),
             device.use_tpu,
@@ -488,7 +410,7 @@ class Classifier:
         estimators.run_steps(estimator, given, end, plan.num_steps)
 
     def _training_spec(self, training, plan):
-        """Returns the function of the mean loss that `model_fn_builder` takes."""
+        """Returns what the model function calls with the mean loss."""
         device, numerics, _ = self._runtime
         schedule = estimators.Schedule(
             training.optimizer,

@@ -225,7 +225,7 @@ def best_directory(output_dir):
 
 
 def _check_results_of(output_dir, model_dir):
-    """Keeps one model's results out of another one's directory.
+    """Keeps the results of one model out of the directory of another.
 
     Raises:
       UserError: there is no model directory, or `output_dir` holds another model.
@@ -255,7 +255,7 @@ def load_trained(output_dir, model_dir, task, chosen, given):
       task: the `registry.Task` asked for.
       chosen: `model_directory.ModelDirectory` of the config and the vocabulary that
         the user gives again.
-      given: dict field of `ClassifierFiles` -> value, for what else is given again.
+      given: dict field of `ClassifierFiles` -> value, for other settings given again.
 
     Returns:
       `ClassifierFiles`.

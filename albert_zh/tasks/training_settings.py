@@ -17,7 +17,7 @@ from albert_zh.tasks import model_files
 
 _LOGGER = logging.getLogger(__name__)
 
-# More epochs may be wanted of a training that is over: they are only reported.
+# A finished training may be given more epochs; a change is only reported.
 _NUM_EPOCHS = "--num_train_epochs"
 # What `describe` returns.
 _SCHEMA = {
@@ -79,7 +79,7 @@ def save(output_dir, settings):
 
 
 def check_same_training(output_dir, settings):
-    """Refuses to go on with a training under other settings than it began with.
+    """Refuses to resume a training under other settings than it began with.
 
     Args:
       output_dir: directory that holds a classifier's checkpoint.
@@ -91,8 +91,8 @@ def check_same_training(output_dir, settings):
     path = os.path.join(output_dir, model_files.TRAINING_FILE)
     if not tf.io.gfile.exists(path):
         raise UserError(
-            "--output_dir={} holds a model but no {}, so its training cannot go on; "
-            "choose another --output_dir (and start from this model with "
+            "--output_dir={} holds a model but no {}, so its training cannot be "
+            "resumed; choose another --output_dir (and start from this model with "
             "--init_checkpoint)".format(output_dir, model_files.TRAINING_FILE)
         )
     saved = json_files.read(path, _SCHEMA, "train into another --output_dir")

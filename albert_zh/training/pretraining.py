@@ -108,9 +108,8 @@ class Pretraining:
           Dict of name to number.
 
         Raises:
-          UserError: there is no checkpoint, `output_dir` has one that this object did
-            not train and another one is to be started from, records are damaged, or
-            a result is NaN.
+          UserError: there is no checkpoint; `output_dir` has one of another run beside
+            the one to start from; records are damaged; or a result is NaN.
         """
         if not self._has_trained:
             self._prepare_output_dir(will_train=False)
@@ -156,7 +155,7 @@ class Pretraining:
         )
 
     def _prepare_output_dir(self, will_train):
-        """Makes the directory this run's; returns the step it is at, 0 for a new run.
+        """Prepares the directory; returns the step the run is at, 0 for a new one.
 
         Raises:
           UserError: as `_check_checkpoints`, or it holds another model.
@@ -258,7 +257,7 @@ class Pretraining:
 
 
 def _graph_seed(seed, step):
-    """A seed of its own for each start: the same would repeat masks of dropout."""
+    """Returns a seed for each start: the same one would repeat dropout's masks."""
     if step == 0:
         return seed
     return np.random.RandomState([seed, step % 2**32]).randint(2**31)

@@ -56,14 +56,14 @@ def summary_host_call(output_dir, scalars):
     names = sorted(scalars)
 
     def write(step, *values):
-        # What is not written yet a killed run loses.
+        # A killed run loses what is not flushed.
         writer = tf2.summary.create_file_writer(output_dir, flush_millis=10000)
         step = step[0]
         with writer.as_default(), tf2.summary.record_if(
             tf.equal(step % SUMMARY_STEPS, 0)
         ):
             for name, value in zip(names, values):
-                # One value a TPU shard
+                # One value per TPU shard
                 tf2.summary.scalar(name, tf.reduce_mean(value), step=step)
             return tf.summary.all_v2_summary_ops()
 

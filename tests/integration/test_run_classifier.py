@@ -237,7 +237,7 @@ def test_a_seed_fixes_an_epochs_scores_and_a_killed_run_goes_on_at_its_step(
 
     with caplog.at_level("INFO"):
         run(*flags)
-    assert "going on after step 18 of 26" in caplog.text
+    assert "resuming after step 18 of 26" in caplog.text
     history = read_json(tmp_path / "out" / "dev_scores.json")
     assert history[:1] == first_epoch
     assert [entry["step"] for entry in history] == [13, 26]
@@ -262,7 +262,7 @@ def test_sigterm_ends_a_training_that_goes_on_at_the_next_step(
     assert 17 <= step <= 18  # the hook may be shown the step before the update
     with caplog.at_level("INFO"):
         run(*flags)
-    assert "going on after step {} of 26".format(step) in caplog.text
+    assert "resuming after step {} of 26".format(step) in caplog.text
     history = read_json(tmp_path / "out" / "dev_scores.json")
     assert [entry["step"] for entry in history] == [13, 26]
 

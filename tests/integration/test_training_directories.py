@@ -206,7 +206,7 @@ def test_the_hint_lets_a_run_go_on(training, capsys, caplog):
     assert follow_hint(refused(capsys, again)) == "model.ckpt-2"
     with caplog.at_level("INFO"):
         again()
-    word = "resuming from" if kind == "pretraining" else "going on after step 2 of 4"
+    word = "resuming from" if kind == "pretraining" else "resuming after step 2 of 4"
     assert word in caplog.text
     latest = checkpoints.latest_checkpoint(str(directory))
     assert checkpoints.read_step(latest) == (6 if kind == "pretraining" else 4)

@@ -260,7 +260,7 @@ def test_worker_lost_within_a_step_ends_the_process(monkeypatch):
     assert is_lost.wait(WAIT_SECONDS)
     hook.stop()
     assert "worker 0 at 127.0.0.1:" in messages[0]
-    assert "has ended; give the same command again on every worker" in messages[0]
+    assert "has ended; rerun the same command on every worker" in messages[0]
 
 
 def test_worker_that_ends_between_steps_is_let_go(monkeypatch):
