@@ -92,6 +92,11 @@ def add_device_arguments(parser):
     )
 
 
+def device_settings(args):
+    """Returns a dict of the values of `add_device_arguments`, by their names."""
+    return {name: getattr(args, name) for name in ("use_tpu", "master") + TPU_FLAGS}
+
+
 def add_numerics_arguments(parser):
     """Adds the flags of how a model computes; `numerics.choose` takes them."""
     parser.add_argument(
@@ -114,7 +119,7 @@ def add_distribution_arguments(parser):
         "--distribution",
         choices=("none", "mirrored", "multi_worker"),
         default="none",
-        help="what a batch is spread over: mirrored, the GPUs of this machine; "
+        help="what a batch is distributed over: mirrored, the GPUs of this machine; "
         "multi_worker, the workers that TF_CONFIG names (see launch_workers.py)",
     )
     parser.add_argument(

@@ -148,7 +148,7 @@ def build_here(case, precision, threads):
 
     import modeling
     from albert_zh.training import estimator as estimators
-    from albert_zh.training import numerics, pretraining
+    from albert_zh.training import numerics, pretraining_model
 
     tf.disable_eager_execution()
     config = modeling.AlbertConfig.from_dict(load_settings(case.size))
@@ -163,9 +163,10 @@ def build_here(case, precision, threads):
     # A single sentence is done before XLA's kernels have all been called.
     how = numerics.choose(precision, static_shapes=case.batch > 1)
     if case.predictions:
-        schedule = estimators.Schedule("lamb", 1e-4, 10000, 100)
-        model_fn = pretraining.model_fn_builder(
-            config, tempfile.mkdtemp(), None, schedule, case.batch, False, numerics=how
+        schedule = estimators.Schedule("lamb", 1e-4, 10000, 100, case.batch)
+        start = estimators.Start(tempfile.mkdtemp())
+        model_fn = pretraining_model.model_fn_builder(
+            config, start, schedule, numerics=how
         )
         spec = model_fn(features, None, tf.estimator.ModeKeys.TRAIN, {})
         fetches = [spec.train_op, spec.loss]

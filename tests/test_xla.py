@@ -14,7 +14,7 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 from albert_zh.training import estimator as estimators
-from albert_zh.training import pretraining
+from albert_zh.training import pretraining_model
 
 BATCH, LENGTH, PREDICTIONS, VOCABULARY = 4, 16, 3, 40
 STEPS = 2
@@ -75,9 +75,9 @@ def make_step(
     It returns the loss and the tensors that leave the TPU for the host call, computed
     after the update.
     """
-    schedule = estimators.Schedule(optimizer, learning_rate, 10**6, 0)
-    model_fn = pretraining.model_fn_builder(
-        config, str(output_dir), None, schedule, BATCH, use_tpu, **settings
+    schedule = estimators.Schedule(optimizer, learning_rate, 10**6, 0, BATCH)
+    model_fn = pretraining_model.model_fn_builder(
+        config, estimators.Start(str(output_dir)), schedule, use_tpu, **settings
     )
 
     def step(*tensors):

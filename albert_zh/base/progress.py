@@ -1,4 +1,4 @@
-"""Progress in bytes: a bar on a terminal, log lines elsewhere."""
+"""Progress of long work: a bar on a terminal, a log line every 30 s elsewhere."""
 
 import datetime
 import logging
@@ -8,50 +8,101 @@ import tqdm
 
 _LOGGER = logging.getLogger(__name__)
 
-_LOG_SECONDS = 30  # between two progress lines where there is no terminal
+_LOG_SECONDS = 30  # between two log lines
 
 
-class ByteProgress:
-    """Shows how much of an input is done, the speed and the time left.
+class Progress:
+    """Shows how much of a job is done, its speed and the time left.
+
+    This class decides when and where to show it; a subclass words the log line.
 
     Args:
-      num_bytes: bytes of the whole job.
-      done: bytes done before this run, which say nothing about its speed.
+      total: size of the whole job in units; None if unknown.
+      done: units done before this run; they do not count towards its speed.
+      unit: name of the unit, for the bar.
+      unit_scale: bool; whether the bar shows thousands of units as k, M, G.
+
+    Attributes:
+      total: as above.
+      done: units done so far.
+      rate: units per second of this run up to the last update.
     """
 
-    def __init__(self, num_bytes, done=0):
+    def __init__(self, total, done=0, unit="it", unit_scale=False):
+        self.total = total
+        self.done = done
+        self.rate = 0.0
+        self._initial = done
+        self._start = self._logged = time.monotonic()
         self._bar = tqdm.tqdm(
-            total=num_bytes, initial=done, unit="B", unit_scale=True, disable=None
+            total=total, initial=done, unit=unit, unit_scale=unit_scale, disable=None
         )
-        self._num_bytes = num_bytes
-        self._initial = self._done = done
-        self._start = self._logged = time.time()
 
     def __enter__(self):
         return self
 
     def __exit__(self, *unused_exception):
+        self.close()
+
+    def close(self):
+        """Ends the bar; it stays on the terminal."""
         self._bar.close()
 
-    def update(self, num_bytes):
-        """Adds bytes that have been done; a negative number takes some back."""
-        self._done += num_bytes
-        self._bar.update(num_bytes)
-        now = time.time()
-        if self._bar.disable and now - self._logged >= _LOG_SECONDS:
+    def update(self, number):
+        """Counts units that have been done; a negative number takes some back."""
+        now = time.monotonic()
+        self.done += number
+        if now > self._start:
+            self.rate = (self.done - self._initial) / (now - self._start)
+        if not self._bar.disable:
+            self._bar.set_postfix(self.measures(), refresh=False)
+            self._bar.update(number)
+        elif now - self._logged >= _LOG_SECONDS:
             self._logged = now
-            self._log(now - self._start)
+            self.log()
 
-    def _log(self, seconds):
-        rate = (self._done - self._initial) / seconds
-        left = (self._num_bytes - self._done) / rate if rate > 0 else 0
-        _LOGGER.info(
-            "%.1f of %.1f MB done  %.2f MB/s  %s left",
-            self._done / 1e6,
-            self._num_bytes / 1e6,
-            rate / 1e6,
-            datetime.timedelta(seconds=int(left)),
-        )
+    def time_left(self):
+        """Returns the `datetime.timedelta` left at this rate; 0 if it is unknown."""
+        is_known = self.total is not None and self.rate > 0
+        seconds = (self.total - self.done) / self.rate if is_known else 0
+        return datetime.timedelta(seconds=int(seconds))
+
+    def log(self):
+        """Logs a line now."""
+        _LOGGER.info("%s", self.line())
+
+    def line(self):
+        """Returns the log line."""
+        raise NotImplementedError
+
+    def measures(self):
+        """Returns a dict name -> text of what the bar shows besides."""
+        return {}
+
+
+class ByteProgress(Progress):
+    """Progress in bytes.
+
+    Args:
+      num_bytes: bytes of the whole job; None if unknown.
+      done: bytes done before this run.
+      name: what the bytes are of; opens the log line.
+    """
+
+    def __init__(self, num_bytes, done=0, name=None):
+        super().__init__(num_bytes, done, unit="B", unit_scale=True)
+        self._name = name
+
+    def line(self):
+        """Returns the log line."""
+        line = "{}: ".format(self._name) if self._name else ""
+        line += "{:.1f}".format(self.done / 1e6)
+        if self.total is not None:
+            line += " of {:.1f}".format(self.total / 1e6)
+        line += " MB done  {:.2f} MB/s".format(self.rate / 1e6)
+        if self.total is not None:
+            line += "  {} left".format(self.time_left())
+        return line
 
 
 def show(documents, num_bytes):

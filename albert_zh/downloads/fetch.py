@@ -23,10 +23,9 @@ import zlib
 from typing import NamedTuple
 
 import requests
-import tqdm
 import urllib3
 
-from albert_zh.base import files, json_files, locks
+from albert_zh.base import files, json_files, locks, progress
 from albert_zh.base.console import printable
 from albert_zh.base.errors import UserError
 from albert_zh.downloads import watched_http
@@ -50,7 +49,6 @@ _CHUNK_BYTES = 2**15  # an interruption loses up to this much
 _SLOW_FACTOR = 2
 # Attempts that receive less do not count as progress.
 _PROGRESS_BYTES = 2**14
-_LOG_SECONDS = 30  # between two progress lines without a terminal
 _ADVICE = (
     "download it by other means and give it with --from_file, or name a mirror with "
     "--base_url"
@@ -613,14 +611,9 @@ def _receive(response, partial, total, limits, watch):
     Raises:
       UserError: it is too long, or takes too long.
     """
-    logged = time.monotonic()
-    num_bytes = partial.size()
-    with tqdm.tqdm(
-        total=total, initial=num_bytes, unit="B", unit_scale=True, disable=None
-    ) as bar:
+    with progress.ByteProgress(total, partial.size(), partial.path) as shown:
         for chunk in _content(response):
-            num_bytes += len(chunk)
-            if num_bytes > limits.max_bytes:
+            if shown.done + len(chunk) > limits.max_bytes:
                 partial.discard()
                 raise UserError(
                     "received more than {:,} bytes, the limit for this file".format(
@@ -629,17 +622,13 @@ def _receive(response, partial, total, limits, watch):
                 )
             partial.append(chunk)
             watch.count(len(chunk))
-            bar.update(len(chunk))
-            now = time.monotonic()
-            if now > limits.end:
+            shown.update(len(chunk))
+            if time.monotonic() > limits.end:
                 raise UserError(
                     "the download takes too long{}; {}".format(
                         partial.description(), _ADVICE
                     )
                 )
-            if bar.disable and now - logged >= _LOG_SECONDS:
-                logged = now
-                _LOGGER.info("%.1f MB of %s", num_bytes / 1e6, partial.path)
 
 
 def _reason(error, stall_seconds):

@@ -3,11 +3,10 @@
 from typing import Any, Dict, NamedTuple, Optional
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 import modeling
 from albert_zh.base.errors import UserError
-from albert_zh.models import architecture, checkpoints
+from albert_zh.models import architecture, checkpoints, model_graph
 
 _CLASSIFIER = ("output_weights", "output_bias")
 # Some checkpoints lack the pooler, because not every head uses it.
@@ -89,7 +88,7 @@ def without_masked_lm(model):
 
 def without_unknown(model):
     """Moves tensors that the graph of the config lacks to `unused`."""
-    known = set(_variable_shapes(model.config, model.heads)) | set(_CLASSIFIER)
+    known = set(_variable_shapes(model)) | set(_CLASSIFIER)
     unknown = set(model.weights) - known
     tensors = {
         name: value for name, value in model.tensors.items() if name not in unknown
@@ -113,7 +112,7 @@ def check(model, source, allow_missing=False):
     Raises:
       UserError: a variable is missing or has another shape.
     """
-    expected = _variable_shapes(model.config, model.heads)
+    expected = _variable_shapes(model)
     weights = model.weights
     missing = sorted(set(expected) - set(weights))
     for name in missing:
@@ -159,16 +158,8 @@ def _check_classifier(model, source):
         )
 
 
-def _variable_shapes(config, heads):
+def _variable_shapes(model):
     """Returns {variable name: shape list} of the graph that `modeling` builds."""
-    with tf.Graph().as_default():
-        tokens = tf.zeros([1, 1], tf.int32)
-        model = modeling.AlbertModel(config, False, tokens)
-        if "masked_lm" in heads:
-            modeling.get_masked_lm_output(config, model, tokens, tokens, [[1.0]])
-        if "sentence_order" in heads:
-            modeling.get_sentence_order_output(config, model, tokens)
-        return {
-            variable.op.name: variable.shape.as_list()
-            for variable in tf.trainable_variables()
-        }
+    add_heads = model_graph.pretraining_heads(model.config, model.heads)
+    variables = model_graph.trainable_variables(model.config, add_heads)
+    return {variable.op.name: variable.shape.as_list() for variable in variables}

@@ -140,7 +140,7 @@ def read_config(path):
 
 
 def load_config(path, max_seq_length, dropout=None):
-    """Reads an `AlbertConfig` and holds --max_seq_length against it.
+    """Reads an `AlbertConfig` and checks --max_seq_length against it.
 
     Args:
       path: the model's JSON.

@@ -8,14 +8,19 @@ from typing import NamedTuple, Optional
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-import modeling
 from albert_zh.base import files, json_files
 from albert_zh.base.errors import UserError
-from albert_zh.models import architecture, checkpoints
+from albert_zh.models import checkpoints, model_graph, output_directory
 from albert_zh.models import directory as model_directory
-from albert_zh.tasks import features, metrics, model_files, training_settings
+from albert_zh.tasks import (
+    classification_model,
+    features,
+    metrics,
+    model_files,
+    training_settings,
+)
 from albert_zh.training import estimator as estimators
-from albert_zh.training import preemption
+from albert_zh.training import preemption, results
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -23,7 +28,7 @@ _LOGGER = logging.getLogger(__name__)
 EPOCH_SCORES_FILE = "dev_scores.json"
 PREDICTIONS_FILE = "predictions.tsv"
 
-# What is read of them; the other scores are for who looks at the file.
+# The fields that are read; the other scores are for people.
 _EPOCH_SCORES_SCHEMA = {
     "type": "array",
     "items": {
@@ -37,13 +42,9 @@ _EPOCH_SCORES_SCHEMA = {
     },
 }
 _EPOCH_SCORES_ADVICE = (
-    "train into another --output_dir, or remove it: then best/ is chosen anew, among "
-    "the epochs that are scored from now on"
+    "train into another --output_dir, or remove it: best/ is then chosen among the "
+    "epochs scored from now on"
 )
-
-# BERT's and ALBERT's scripts keep 0.9 of the pooled output, whatever dropout the
-# encoder's config asks for (it asks for none in the published tiny and xxlarge).
-CLASSIFIER_DROPOUT = 0.1
 
 # Every epoch is scored, and its scores are kept.
 _MAX_EPOCHS = 10000
@@ -64,6 +65,7 @@ class Training(NamedTuple):
       init_checkpoint: pretrained checkpoint to start from, None for random weights.
       save_checkpoints_steps: steps between two checkpoints within an epoch.
       allow_missing: whether `init_checkpoint` may lack the pooler.
+      seed: of initial weights, dropout and the order of training examples.
     """
 
     batch_size: int
@@ -74,92 +76,14 @@ class Training(NamedTuple):
     init_checkpoint: Optional[str] = None
     save_checkpoints_steps: int = 1000
     allow_missing: bool = False
+    seed: int = 12345
 
 
-class _Records(NamedTuple):
-    """A record file in use: record i holds example `positions[i]`."""
+class _FeatureFile(NamedTuple):
+    """A temporary file of features: its record i holds example `positions[i]`."""
 
     path: str
     positions: np.ndarray
-
-
-def classification_logits(pooled_output, num_labels, is_training):
-    """The classification head of BERT (arXiv:1810.04805, section 4.1).
-
-    Creates the variables `output_weights` [num_labels, H] and `output_bias`
-    [num_labels], the names published checkpoints use.
-
-    Args:
-      pooled_output: float32 [B, H].
-      num_labels: number of classes.
-      is_training: whether dropout applies.
-
-    Returns:
-      float32 [B, num_labels].
-    """
-    hidden_size = modeling.get_shape_list(pooled_output)[-1]
-    weights = tf.get_variable(
-        "output_weights",
-        [num_labels, hidden_size],
-        initializer=modeling.create_initializer(),
-    )
-    bias = tf.get_variable(
-        "output_bias", [num_labels], initializer=tf.zeros_initializer()
-    )
-    if is_training:
-        pooled_output = modeling.dropout(pooled_output, CLASSIFIER_DROPOUT)
-    return tf.matmul(pooled_output, weights, transpose_b=True) + bias
-
-
-def model_fn_builder(config, num_labels, use_tpu, numerics, training_spec=None):
-    """Builds the Estimator's `model_fn`.
-
-    Args:
-      config: the encoder's `modeling.AlbertConfig`.
-      num_labels: number of classes.
-      use_tpu: whether the graph is for TPU.
-      numerics: `modeling.Numerics`.
-      training_spec: function of the mean loss that returns the `TPUEstimatorSpec`
-        of a training step; None for a model that only predicts.
-
-    Returns:
-      `model_fn(features, labels, mode, params)` for `features` as
-      `features.training_input_fn` yields them. It predicts `log_probabilities`
-      float32 [B, num_labels] and `is_real_example` int32 [B].
-    """
-
-    def model_fn(features, labels, mode, params):
-        del labels, params  # part of the interface; all is in `features`
-        is_training = mode == tf.estimator.ModeKeys.TRAIN
-        batch_size = modeling.get_shape_list(features["input_ids"])[0]
-        model = modeling.AlbertModel(
-            config,
-            is_training,
-            features["input_ids"],
-            features["input_mask"],
-            features["segment_ids"],
-            use_one_hot_embeddings=use_tpu,
-            # The first token's output is all that is read.
-            needed_positions=tf.zeros([batch_size, 0], tf.int32),
-            **numerics._asdict(),
-        )
-        logits = classification_logits(
-            model.get_pooled_output(), num_labels, is_training
-        )
-        if is_training:
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
-                labels=features["label_ids"], logits=logits
-            )
-            return training_spec(tf.reduce_mean(losses))
-        return tf.estimator.tpu.TPUEstimatorSpec(
-            mode,
-            predictions={
-                "log_probabilities": tf.nn.log_softmax(logits),
-                "is_real_example": features["is_real_example"],
-            },
-        )
-
-    return model_fn
 
 
 class EpochPlan:
@@ -212,11 +136,9 @@ class Classifier:
         self,
         classifier_files,
         output_dir,
-        device,
-        seed,
-        eval_batch_size,
-        predict_batch_size,
-        numerics,
+        runtime=estimators.DEFAULT_RUNTIME,
+        eval_batch_size=64,
+        predict_batch_size=64,
         model_dir=None,
     ):
         """Builds the tokenizer; writes nothing.
@@ -226,11 +148,9 @@ class Classifier:
           output_dir: holds the training state, the results and `best/`, the best
             checkpoint as a complete model directory; to predict, such a directory
             itself will do.
-          device: `estimators.Device`.
-          seed: of initial weights, dropout and the order of training examples.
+          runtime: `estimators.Runtime`; its distribution is not used.
           eval_batch_size: examples per step when scoring.
           predict_batch_size: examples per step when predicting.
-          numerics: `modeling.Numerics`.
           model_dir: directory of the fine-tuned model to evaluate or predict with;
             None stands for `output_dir`, where `train` keeps its own.
 
@@ -240,12 +160,12 @@ class Classifier:
         self.files = classifier_files
         self.best_dir = model_files.best_directory(model_dir or output_dir)
         self._output_dir = output_dir
-        self._device = device
-        self._seed = seed
+        self._runtime = runtime
         self._eval_batch_size = eval_batch_size
         self._predict_batch_size = predict_batch_size
-        self._numerics = numerics
-        self._padded_length = self.files.max_seq_length if device.use_tpu else None
+        self._padded_length = None
+        if runtime.device.use_tpu:  # which needs static shapes
+            self._padded_length = self.files.max_seq_length
         self._tokenizer = self.files.build_tokenizer()
         model_directory.check_vocabulary(
             self._tokenizer.vocab_size,
@@ -257,8 +177,8 @@ class Classifier:
     def train(self, train_data, dev_data, training):
         """Trains, scoring dev after every epoch; then `best/` holds the best model.
 
-        Best is the highest dev accuracy, of equal ones the lower loss. A run that
-        was killed goes on at the next step, over the examples its epoch has left.
+        Best is the highest dev accuracy; the lower loss breaks ties. A run that was
+        killed resumes at the next step, with the examples left in its epoch.
 
         Args:
           train_data: labelled `reading.ExampleFile`.
@@ -269,16 +189,16 @@ class Classifier:
           UserError: the directory holds another model or training, another process
             trains there, the pretrained checkpoint does not fit, or the loss is NaN.
         """
-        with estimators.training_in(self._output_dir):
+        with output_directory.hold(self._output_dir):
             self._train(train_data, dev_data, training)
 
     def _train(self, train_data, dev_data, training):
-        """`train` in a directory where nobody else trains."""
+        """`train`, while the directory is locked."""
         plan = EpochPlan(
             len(train_data.examples),
             training.batch_size,
             training.num_epochs,
-            full_batches_only=self._device.use_tpu,
+            full_batches_only=self._runtime.device.use_tpu,
         )
         step = self._prepare_output_dir(training, train_data)
         unread = "; --init_checkpoint is not read again"
@@ -294,7 +214,7 @@ class Classifier:
             )
             return
         if step:
-            _LOGGER.info("going on after step %d of %d%s", step, plan.num_steps, unread)
+            _LOGGER.info("resuming after step %d of %d%s", step, plan.num_steps, unread)
         self._train_epochs(plan, step, training, train_data, dev_data, history)
         if not dev_data:
             _LOGGER.warning("no dev file: the last checkpoint is kept as the best")
@@ -303,21 +223,21 @@ class Classifier:
     def _train_epochs(self, plan, step, training, train_data, dev_data, history):
         """Trains and scores what is left of the plan after `step` steps."""
         with contextlib.ExitStack() as stack:
-            train_records = stack.enter_context(self._records("train", train_data))
-            dev_records = None
+            train_file = stack.enter_context(self._feature_file("train", train_data))
+            dev_file = None
             if dev_data:
-                dev_records = stack.enter_context(
-                    self._records("dev", dev_data, self._eval_batch_size)
+                dev_file = stack.enter_context(
+                    self._feature_file("dev", dev_data, self._eval_batch_size)
                 )
             for epoch, (first, end) in enumerate(plan.epochs):
                 if step < end:
                     self._train_epoch(
-                        train_records, training, plan, epoch, max(step - first, 0)
+                        train_file, training, plan, epoch, max(step - first, 0)
                     )
                     step = end
                 if dev_data and step == end:
                     with preemption.SigtermHook() as hook:
-                        self._score_epoch(dev_data, dev_records, epoch, end, history)
+                        self._score_epoch(dev_data, dev_file, epoch, end, history)
                     hook.check(plan.num_steps, step)
 
     def write_scores(self, splits):
@@ -330,13 +250,13 @@ class Classifier:
           Dict name -> the dict of `metrics.score`.
         """
         checkpoint, batch_size = self._best_checkpoint(), self._eval_batch_size
-        results = {}
+        scores = {}
         for name, data in splits.items():
-            with self._records(name, data, batch_size) as source:
+            with self._feature_file(name, data, batch_size) as source:
                 log_probabilities = self._predict(source, checkpoint, batch_size)
-            results[name] = self._score(data, log_probabilities)
-        estimators.write_results(self._output_dir, results)
-        return results
+            scores[name] = self._score(data, log_probabilities)
+        results.write_results(self._output_dir, scores)
+        return scores
 
     def write_predictions(self, data):
         """Writes `predictions.tsv`, one line for each line of the data.
@@ -368,13 +288,13 @@ class Classifier:
           float32 [num_examples, num_labels], probabilities in the order of `data`.
         """
         checkpoint, batch_size = self._best_checkpoint(), self._predict_batch_size
-        with self._records(name, data, batch_size) as source:
+        with self._feature_file(name, data, batch_size) as source:
             return np.exp(self._predict(source, checkpoint, batch_size))
 
     def _prepare_output_dir(self, training, train_data):
-        """Makes the directory this training's; returns the step it is at."""
+        """Prepares the directory for this training; returns the step it is at."""
         settings = training_settings.describe(
-            training, train_data, self.files.max_seq_length, self._seed
+            training, train_data, self.files.max_seq_length
         )
         latest = checkpoints.latest_checkpoint(self._output_dir)
         saved = model_files.load(self._output_dir)
@@ -394,7 +314,7 @@ class Classifier:
             self._check_init_checkpoint(training)
         for directory in (self._output_dir, self.best_dir):
             model_files.check_not_foreign(directory, self.files)
-        estimators.prepare_output_dir(self._output_dir, self.files.config)
+        output_directory.prepare(self._output_dir, self.files.config)
         model_files.save(self._output_dir, self.files)
         if latest is None:
             training_settings.save(self._output_dir, settings)
@@ -402,22 +322,17 @@ class Classifier:
 
     def _check_init_checkpoint(self, training):
         """Raises `UserError` where it does not fit, before anything is written."""
-        architecture.check(training.init_checkpoint, self.files.config)
-        with tf.Graph().as_default():
-            token = tf.zeros([1, 1], tf.int32)
-            model = modeling.AlbertModel(self.files.config, False, token)
-            classification_logits(
-                model.get_pooled_output(), len(self.files.labels), is_training=False
-            )
-            checkpoints.plan_restore(
-                training.init_checkpoint,
-                tf.trainable_variables(),
-                training.allow_missing,
-            )
-        checkpoints.check_readable(training.init_checkpoint)
+        config, num_labels = self.files.config, len(self.files.labels)
+
+        def add_head(model):
+            classification_model.logits_of(model.get_pooled_output(), num_labels, False)
+
+        model_graph.check_init_checkpoint(
+            training.init_checkpoint, config, add_head, training.allow_missing
+        )
 
     @contextlib.contextmanager
-    def _records(self, name, data, batch_size=None):
+    def _feature_file(self, name, data, batch_size=None):
         """Writes the features of `data` to a file that lives as long as the block.
 
         Args:
@@ -443,61 +358,45 @@ class Classifier:
         if data.num_ignored:
             _LOGGER.info("%s: %d rows ignored by label", name, data.num_ignored)
         positions = features.length_order(items)
-        fills_batches = self._device.use_tpu and batch_size is not None
+        fills_batches = self._runtime.device.use_tpu and batch_size is not None
         with features.temporary_records(
             self._output_dir,
             name,
             [items[i] for i in positions],
             num_padding_examples=-len(items) % batch_size if fills_batches else 0,
         ) as path:
-            yield _Records(path, positions)
+            yield _FeatureFile(path, positions)
 
-    def _build_estimator(self, seed, batch_size, training_spec=None, save_steps=None):
+    def _build_estimator(
+        self,
+        batch_size,
+        training_spec=None,
+        saving=estimators.DEFAULT_SAVING,
+        seed=None,
+    ):
+        """Builds an estimator; `training_spec` as its model function takes it."""
+        device, numerics, _ = self._runtime
+        model_fn = classification_model.model_fn_builder(
+            self.files.config,
+            len(self.files.labels),
+            device.use_tpu,
+            numerics,
+            training_spec,
+        )
         return estimators.build_estimator(
-            model_fn_builder(
-                self.files.config,
-                len(self.files.labels),
-                self._device.use_tpu,
-                self._numerics,
-                training_spec,
-            ),
-            self._output_dir,
-            self._device,
-            train_batch_size=batch_size,
-            eval_batch_size=batch_size,
-            predict_batch_size=batch_size,
-            save_checkpoints_steps=save_steps,
-            keep_checkpoint_max=_CHECKPOINTS_KEPT,
-            seed=seed,
+            model_fn, self._output_dir, device, batch_size, saving, seed
         )
 
     def _train_epoch(self, source, training, plan, epoch, num_done):
         """Trains to the end of an epoch, `num_done` of whose steps are done."""
-
-        def training_spec(loss):
-            schedule = estimators.Schedule(
-                training.optimizer,
-                training.learning_rate,
-                plan.num_steps,
-                int(plan.num_steps * training.warmup_proportion),
-            )
-            return estimators.training_spec(
-                loss,
-                {},
-                schedule,
-                training.batch_size,
-                self._output_dir,
-                training.init_checkpoint,
-                self._device.use_tpu,
-                training.allow_missing,
-                use_xla=self._numerics.use_xla,
-            )
-
         # Each epoch has a graph of its own: with one seed for all of them, every
         # epoch would draw the same dropout masks and order.
-        seed = np.random.RandomState([self._seed, epoch]).randint(2**31 - 1)
+        seed = np.random.RandomState([training.seed, epoch]).randint(2**31 - 1)
         estimator = self._build_estimator(
-            seed, training.batch_size, training_spec, training.save_checkpoints_steps
+            training.batch_size,
+            self._training_spec(training, plan),
+            estimators.Saving(training.save_checkpoints_steps, _CHECKPOINTS_KEPT),
+            seed,
         )
         input_fn = features.training_input_fn(
             source.path,
@@ -506,9 +405,30 @@ class Classifier:
             skip_batches=num_done,
             padded_length=self._padded_length,
         )
-        estimators.run_steps(
-            estimator, input_fn, plan.epochs[epoch][1], plan.num_steps, [source.path]
+        given = estimators.Input(input_fn, [source.path])
+        end = plan.epochs[epoch][1]
+        estimators.run_steps(estimator, given, end, plan.num_steps)
+
+    def _training_spec(self, training, plan):
+        """Returns what the model function calls with the mean loss."""
+        device, numerics, _ = self._runtime
+        schedule = estimators.Schedule(
+            training.optimizer,
+            training.learning_rate,
+            plan.num_steps,
+            int(plan.num_steps * training.warmup_proportion),
+            training.batch_size,
         )
+        start = estimators.Start(
+            self._output_dir, training.init_checkpoint, training.allow_missing
+        )
+
+        def training_spec(loss):
+            return estimators.training_spec(
+                loss, {}, schedule, start, device.use_tpu, use_xla=numerics.use_xla
+            )
+
+        return training_spec
 
     def _is_complete(self, plan, step, history):
         """Whether all is trained and scored; `history` is None without a dev file."""
@@ -554,7 +474,7 @@ class Classifier:
         )
         if is_best:
             self._save_best(checkpoint)
-            estimators.write_results(self.best_dir, {"dev": scores})
+            results.write_results(self.best_dir, {"dev": scores})
         # Last: a run killed before this line scores the epoch again.
         history.append(dict(metrics.summary(scores), step=step, epoch=epoch + 1))
         model_files.write_json(
@@ -583,7 +503,7 @@ class Classifier:
 
     def _predict(self, source, checkpoint, batch_size):
         """Log-probabilities, float32 [num_examples, num_labels], in data order."""
-        estimator = self._build_estimator(self._seed, batch_size)
+        estimator = self._build_estimator(batch_size)
         input_fn = features.prediction_input_fn(source.path, self._padded_length)
         with estimators.one_line_errors([source.path]):
             batches = list(

@@ -6,6 +6,7 @@ directory complete: predicting needs nothing else. The directory of a training h
 """
 
 import json
+import logging
 import os
 from typing import NamedTuple, Optional, Tuple
 
@@ -15,13 +16,16 @@ import modeling
 import tokenization
 from albert_zh.base import files
 from albert_zh.base.errors import UserError, as_user_error
-from albert_zh.models import architecture, checkpoints
+from albert_zh.models import architecture, checkpoints, output_directory
 from albert_zh.models import directory as model_directory
 from albert_zh.models import settings as model_settings
+from albert_zh.tasks import reading
 from albert_zh.tasks.registry import Task, get_task
-from albert_zh.training import estimator as estimators
+
+_LOGGER = logging.getLogger(__name__)
 
 TRAINING_FILE = "training.json"
+DEFAULT_MAX_SEQ_LENGTH = 128
 
 
 class ClassifierFiles(NamedTuple):
@@ -123,6 +127,45 @@ def task_settings(files):
     }
 
 
+def for_training(chosen, task, train_data, given, dropout=None):
+    """Decides what a classifier that is to be trained is made of.
+
+    Args:
+      chosen: `model_directory.ModelDirectory` of the model to start from.
+      task: the `registry.Task`.
+      train_data: the `reading.ExampleFile` whose labels count where the task has none.
+      given: dict field of `ClassifierFiles` -> value, for what the user gives. What is
+        not given is taken from the model to start from, which may be fine-tuned.
+      dropout: as `model_settings.load_config` takes it.
+
+    Returns:
+      `ClassifierFiles`.
+
+    Raises:
+      UserError: a file is missing or damaged, or the model's sizes do not suffice.
+    """
+    chosen = _prefer_spm(chosen)
+    model_directory.require(chosen, "config_file", "vocab_file")
+    if chosen.directory:
+        model_directory.require(chosen, "checkpoint")
+    length = given.get("max_seq_length", DEFAULT_MAX_SEQ_LENGTH)
+    saved = load(chosen.directory) if chosen.directory else None
+    return ClassifierFiles(
+        config=model_settings.load_config(chosen.config_file, length, dropout),
+        task=task,
+        labels=task.labels or reading.find_labels(train_data),
+        vocab_file=chosen.vocab_file,
+        spm_model_file=chosen.spm_model_file,
+        do_lower_case=model_directory.choose_do_lower_case(
+            given.get("do_lower_case"), chosen.directory
+        ),
+        normalize_punctuation=given.get(
+            "normalize_punctuation", bool(saved and saved.normalize_punctuation)
+        ),
+        max_seq_length=length,
+    )
+
+
 def load(directory):
     """Reads what `save` wrote.
 
@@ -166,7 +209,7 @@ def _task_of(settings, labels_file):
 
 
 def best_directory(output_dir):
-    """Where the best model of an --output_dir lies, or will lie.
+    """Returns the directory of the best model of an --output_dir, existing or not.
 
     It is `best/`, or the directory itself where that is a complete model and not
     the directory of a training.
@@ -182,7 +225,7 @@ def best_directory(output_dir):
 
 
 def _check_results_of(output_dir, model_dir):
-    """Keeps one model's results out of another one's directory.
+    """Keeps the results of one model out of the directory of another.
 
     Raises:
       UserError: there is no model directory, or `output_dir` holds another model.
@@ -202,16 +245,17 @@ def _check_results_of(output_dir, model_dir):
         )
 
 
-def load_trained(output_dir, model_dir, task, given, config_file=None):
-    """Reads a fine-tuned model, and makes ready the directory of its results.
+def load_trained(output_dir, model_dir, task, chosen, given):
+    """Reads a fine-tuned model, and prepares the directory of its results.
 
     Args:
       output_dir: where the results go.
       model_dir: directory of the model, or of its training; None where that is
         `output_dir`.
       task: the `registry.Task` asked for.
-      given: dict field of `ClassifierFiles` -> value, for what the user gives again.
-      config_file: the config the user gives again, or None.
+      chosen: `model_directory.ModelDirectory` of the config and the vocabulary that
+        the user gives again.
+      given: dict field of `ClassifierFiles` -> value, for other settings given again.
 
     Returns:
       `ClassifierFiles`.
@@ -234,7 +278,7 @@ def load_trained(output_dir, model_dir, task, given, config_file=None):
                 flag, directory
             )
         )
-    files = saved._replace(task=task, **given)
+    files = saved._replace(task=task, **_given_again(task, chosen, given))
     if not (files.vocab_file or files.spm_model_file):
         raise UserError(
             "{}={}: {} holds neither {} nor {}; copy the vocabulary it was trained "
@@ -248,13 +292,32 @@ def load_trained(output_dir, model_dir, task, given, config_file=None):
         )
     check_same_model(directory, saved, files, flag)
     held_config_file = os.path.join(best_dir, model_directory.CONFIG_FILE)
-    config = estimators.load_config(
-        config_file or held_config_file, files.max_seq_length
+    config = model_settings.load_config(
+        chosen.config_file or held_config_file, files.max_seq_length
     )
-    estimators.check_same_config(directory, held_config_file, config, flag)
+    output_directory.check_same_config(directory, held_config_file, config, flag)
     _check_trained(checkpoint, files, flag)
-    estimators.prepare_output_dir(output_dir, files.config)
+    output_directory.prepare(output_dir, files.config)
     return files
+
+
+def _given_again(task, chosen, given):
+    """Returns the dict of fields of `ClassifierFiles` that a user gives again."""
+    if chosen.checkpoint:
+        _LOGGER.info("without --do_train --init_checkpoint is not read")
+    chosen = _prefer_spm(chosen)
+    again = {
+        "labels": task.labels,
+        "vocab_file": chosen.vocab_file,
+        "spm_model_file": chosen.spm_model_file,
+    }
+    again = {name: value for name, value in again.items() if value is not None}
+    return dict(given, **again)
+
+
+def _prefer_spm(chosen):
+    """Drops a vocabulary beside a SentencePiece model; published commands name both."""
+    return chosen._replace(vocab_file=None) if chosen.spm_model_file else chosen
 
 
 def _refuse_without_task(flag, directory, task):
@@ -324,7 +387,7 @@ def check_same_model(directory, saved, given, flag="--output_dir"):
       directory: for the message.
       saved: the `ClassifierFiles` it holds.
       given: the `ClassifierFiles` asked for now; only the sequence length and the
-        config, which `estimators.check_same_config` checks, may differ.
+        config, which `output_directory.check_same_config` checks, may differ.
       flag: the flag that named the directory.
 
     Raises:

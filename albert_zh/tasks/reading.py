@@ -47,7 +47,7 @@ class Example(NamedTuple):
 
 
 class ExampleFile(NamedTuple):
-    """What one file holds.
+    """What one file, or the command line, holds.
 
     Attributes:
       path: where it was read.
@@ -65,6 +65,32 @@ class ExampleFile(NamedTuple):
     def has_labels(self):
         """Whether the rows carry labels (all or none do)."""
         return self.examples[0].label is not None
+
+
+def from_command_line(task, texts, text_pairs):
+    """Makes examples of texts that the command line gives.
+
+    Args:
+      task: a `registry.Task`.
+      texts: list of single texts, of --text.
+      text_pairs: list of pairs of texts, of --text_pair.
+
+    Returns:
+      `ExampleFile`, None without any text.
+
+    Raises:
+      UserError: the task takes the other kind, or a text is empty.
+    """
+    if texts if task.is_pair else text_pairs:
+        right = "--text_pair A B" if task.is_pair else "--text A"
+        raise UserError("--task_name={} takes {}".format(task.name, right))
+    rows = text_pairs if task.is_pair else [(text, None) for text in texts]
+    given = [text for row in rows for text in row if text is not None]
+    if not all(text.strip() for text in given):
+        flag = "--text_pair" if task.is_pair else "--text"
+        raise UserError("{}: a text is empty; give one to judge".format(flag))
+    examples = [Example(text_a, text_b, None) for text_a, text_b in rows]
+    return ExampleFile("the command line", examples, False, 0) if rows else None
 
 
 def read_examples(path, task, labels=None, ignored_labels=()):

@@ -10,17 +10,19 @@ from albert_zh.base.errors import UserError
 from albert_zh.tasks import reading
 from albert_zh.tasks.registry import Task
 
+# "predict" is a file that need not be labelled; by default the test file.
+SPLITS = ("train", "dev", "test", "predict")
+
 _LOGGER = logging.getLogger(__name__)
 
 
 class TaskData(NamedTuple):
-    """Where the data of a task lies.
+    """Where the data of a task is.
 
     Attributes:
       task: a `registry.Task`.
       data_dir: folder with files called train, dev and test, or None.
-      named_files: "train", "dev", "test" and "predict" -> path or None; a path wins
-        over `data_dir`.
+      named_files: dict of `SPLITS` -> path or None; a path wins over `data_dir`.
       ignored_labels: labels whose rows are left out of training and scoring.
     """
 
@@ -50,6 +52,10 @@ class TaskData(NamedTuple):
                 )
             )
         return found[0] if found else None
+
+    def read_dev(self, labels):
+        """Reads the dev file as `read_labelled` does; returns None without one."""
+        return self.read_labelled("dev", labels) if self.find("dev") else None
 
     def read_labelled(self, split, labels):
         """Reads a split for training or scoring.

@@ -1,6 +1,6 @@
-"""What a training was started with: a restart goes on only with the same.
+"""What a training was started with: only the same settings resume it.
 
-The settings lie in `training.json` beside the training's checkpoints; `best/`, which
+The settings are in `training.json` beside the training's checkpoints; `best/`, which
 is a model and no training, has none.
 """
 
@@ -17,7 +17,7 @@ from albert_zh.tasks import model_files
 
 _LOGGER = logging.getLogger(__name__)
 
-# More epochs may be wanted of a training that is over: they are only reported.
+# A finished training may be given more epochs; a change is only reported.
 _NUM_EPOCHS = "--num_train_epochs"
 # What `describe` returns.
 _SCHEMA = {
@@ -37,14 +37,13 @@ _SCHEMA = {
 _SCHEMA["required"] = sorted(_SCHEMA["properties"])
 
 
-def describe(training, train_data, max_seq_length, seed):
+def describe(training, train_data, max_seq_length):
     """The settings that decide which weights a training ends with.
 
     Args:
       training: a `classification.Training`.
       train_data: the `reading.ExampleFile` trained on.
       max_seq_length: tokens a sequence is truncated to.
-      seed: of initial weights, dropout and the order of training examples.
 
     Returns:
       Dict flag -> value, as JSON keeps it.
@@ -60,7 +59,7 @@ def describe(training, train_data, max_seq_length, seed):
         "--learning_rate": training.learning_rate,
         "--optimizer": training.optimizer,
         "--warmup_proportion": training.warmup_proportion,
-        "--seed": seed,
+        "--seed": training.seed,
         _NUM_EPOCHS: training.num_epochs,
     }
 
@@ -80,7 +79,7 @@ def save(output_dir, settings):
 
 
 def check_same_training(output_dir, settings):
-    """Refuses to go on with a training under other settings than it began with.
+    """Refuses to resume a training under other settings than it began with.
 
     Args:
       output_dir: directory that holds a classifier's checkpoint.
@@ -92,8 +91,8 @@ def check_same_training(output_dir, settings):
     path = os.path.join(output_dir, model_files.TRAINING_FILE)
     if not tf.io.gfile.exists(path):
         raise UserError(
-            "--output_dir={} holds a model but no {}, so its training cannot go on; "
-            "choose another --output_dir (and start from this model with "
+            "--output_dir={} holds a model but no {}, so its training cannot be "
+            "resumed; choose another --output_dir (and start from this model with "
             "--init_checkpoint)".format(output_dir, model_files.TRAINING_FILE)
         )
     saved = json_files.read(path, _SCHEMA, "train into another --output_dir")

@@ -14,7 +14,7 @@ from albert_zh.data import record_format
 _LOGGER = logging.getLogger(__name__)
 
 _EVENT_FILE_PREFIX = "events.out.tfevents."
-# The tags that every model function of this project writes, see `estimators`.
+# The tags that every training writes, see `estimator.training_spec`.
 _CLOCK_TAG = "loss"
 _BATCH_SIZE_TAG = "train_batch_size"
 # Derived here from the times of the points.

@@ -20,7 +20,6 @@ from albert_zh.training import network
 
 _LOGGER = logging.getLogger(__name__)
 
-KINDS = ("none", "mirrored", "multi_worker")
 # Seconds to wait for the other workers where nothing else is said.
 WORKER_TIMEOUT = 300
 # Seconds between two attempts to reach a worker, and for one attempt.
@@ -49,7 +48,7 @@ class Cluster(NamedTuple):
 
 
 class Distribution(NamedTuple):
-    """How a training step is spread; the default is one device.
+    """How a training step is distributed; the default is one device.
 
     Attributes:
       strategy: `tf.distribute.Strategy`, or None.
@@ -63,17 +62,17 @@ class Distribution(NamedTuple):
 
     @property
     def num_replicas(self):
-        """Into how many parts a batch is cut."""
+        """Number of devices that share a batch."""
         return self.strategy.num_replicas_in_sync if self.strategy else 1
 
     @property
     def num_workers(self):
-        """How many processes read input."""
+        """Number of processes that read input."""
         return len(self.cluster.addresses) if self.cluster else 1
 
     @property
     def rank(self):
-        """Which of them this process is."""
+        """Number of this process among the workers."""
         return self.cluster.rank if self.cluster else 0
 
     @property
@@ -85,13 +84,15 @@ class Distribution(NamedTuple):
 ONE_DEVICE = Distribution()
 
 
-def create(kind, use_tpu, worker_timeout, allow_open_ports=False):
+def create(kind, use_tpu, worker_timeout=None, allow_open_ports=False):
     """Builds the `Distribution` that a command's flags ask for.
 
     Args:
-      kind: one of `KINDS`; "multi_worker" reads the environment's TF_CONFIG.
+      kind: "none", "mirrored" or "multi_worker", which reads the environment's
+        TF_CONFIG.
       use_tpu: bool, whether the run is on TPU.
-      worker_timeout: int, seconds to wait for the other workers.
+      worker_timeout: int, seconds to wait for the other workers; None for
+        `WORKER_TIMEOUT`.
       allow_open_ports: bool, whether workers that are all on this machine may be
         reached from others, too.
 
@@ -118,7 +119,8 @@ def create(kind, use_tpu, worker_timeout, allow_open_ports=False):
             )
         _check_port(cluster.addresses[cluster.rank])
         _check_who_reaches(cluster, allow_open_ports)
-        return Distribution(_multi_worker_strategy(), cluster, worker_timeout)
+        timeout = WORKER_TIMEOUT if worker_timeout is None else worker_timeout
+        return Distribution(_multi_worker_strategy(), cluster, timeout)
     if cluster and len(cluster.addresses) > 1:
         raise UserError(
             "--distribution={}: TF_CONFIG names {} workers, which would all train the "
@@ -131,15 +133,14 @@ def create(kind, use_tpu, worker_timeout, allow_open_ports=False):
 
 
 def leave_cluster():
-    """Lets what this process runs from now on be local.
+    """Makes this process run alone from now on, by unsetting TF_CONFIG.
 
-    Estimator takes every run for a worker's as long as TF_CONFIG is set.
+    Estimator takes every run for a worker's as long as it is set.
     """
     os.environ.pop("TF_CONFIG", None)
 
 
 def _mirrored_strategy():
-    tf.logging.set_verbosity(tf.logging.FATAL)
     strategy = tf.distribute.MirroredStrategy()
     _LOGGER.info(
         "--distribution=mirrored: %d replicas, on %s",
@@ -150,7 +151,6 @@ def _mirrored_strategy():
 
 
 def _multi_worker_strategy():
-    tf.logging.set_verbosity(tf.logging.FATAL)
     # TensorFlow 2 would start a server for eager execution, on the port where
     # Estimator starts the one for its sessions.
     tf.disable_eager_execution()
@@ -192,7 +192,20 @@ def parse_tf_config(text):
         _split_address(address, text)
     if len(set(addresses)) < len(addresses):
         raise _config_error("names an address twice", text)
-    task = config.get("task")
+    return Cluster(addresses, _rank_of(config.get("task"), cluster, text))
+
+
+def _rank_of(task, cluster, text):
+    """Returns the number of this process among the workers, the chief's being 0.
+
+    Args:
+      task: the JSON value "task" of TF_CONFIG `text`.
+      cluster: dict of job to list of addresses.
+      text: str, for the message.
+
+    Raises:
+      UserError: the task names no worker.
+    """
     task = task if isinstance(task, dict) else {}
     kind, index = task.get("type"), task.get("index")
     if (
@@ -205,7 +218,8 @@ def parse_tf_config(text):
             "names no worker for this task (type {!r}, index {!r})".format(kind, index),
             text,
         )
-    return Cluster(addresses, int(index) + (len(chiefs) if kind == "worker" else 0))
+    num_before = len(cluster.get("chief", [])) if kind == "worker" else 0
+    return num_before + int(index)
 
 
 def _split_address(address, text):
@@ -313,7 +327,7 @@ def train_workers(estimator, input_fn, max_steps, distribution, sigterm):
       input_fn: the input function.
       max_steps: int, the global step to reach.
       distribution: `Distribution` with a `Cluster`.
-      sigterm: `stopping.SigtermHook`, in force.
+      sigterm: `preemption.SigtermHook`, in force.
 
     Raises:
       UserError: another worker does not answer in time, or was lost.
@@ -394,7 +408,7 @@ class WorkersHook(tf.train.SessionRunHook):
                 if self._is_stop_requested():
                     raise Stopped(
                         "stopped by SIGTERM while worker {} at {} did not answer, "
-                        "before any step; give the same command again to go on".format(
+                        "before any step; rerun the same command to resume".format(
                             rank, address
                         )
                     )
@@ -443,8 +457,8 @@ class WorkersHook(tf.train.SessionRunHook):
     def _judge(self, address, rank, since, ended):
         """Ends this process if a worker has been gone for long enough."""
         self.lost = (
-            "worker {} at {} {}; give the same command again on every worker: "
-            "training goes on from the last checkpoint".format(
+            "worker {} at {} {}; rerun the same command on every worker to resume from "
+            "the last checkpoint".format(
                 rank, address, "has ended" if ended else "is out of reach"
             )
         )

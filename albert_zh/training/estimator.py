@@ -1,240 +1,161 @@
-"""Estimator set-up: device, checkpoints, progress, errors in one line."""
+"""Estimators: built, trained, and their errors said in one line."""
 
-import collections
 import contextlib
-import datetime
-import json
 import logging
-import math
-import os
 import re
-import sys
-import time
 import warnings
+from typing import Any, Callable, List, NamedTuple, Optional
 
 import tensorflow.compat.v1 as tf
-import tensorflow.compat.v2 as tf2
-from tqdm import tqdm
 
+import modeling
 import optimization
-from albert_zh.base import files, locks
 from albert_zh.base.errors import UserError
 from albert_zh.data import input_pipeline
 from albert_zh.models import checkpoints
-from albert_zh.models import directory as model_directory
-from albert_zh.models import settings as model_settings
-from albert_zh.training import distribution, preemption
+from albert_zh.training import distribution as distributions
+from albert_zh.training import preemption, progress_hook, results
 
 _LOGGER = logging.getLogger(__name__)
 
-# Seconds between two progress lines where there is no terminal for a bar.
-_LOG_INTERVAL = 30.0
-# Steps between two points of the TensorBoard curves.
-SUMMARY_STEPS = 50
 
-# Held by the process that trains in an --output_dir.
-LOCK_FILE = ".lock"
+class Schedule(NamedTuple):
+    """How training updates the weights.
 
-Schedule = collections.namedtuple(
-    "Schedule",
-    ["optimizer", "learning_rate", "num_train_steps", "num_warmup_steps"],
-)
+    Attributes:
+      optimizer: one of `optimization.OPTIMIZERS`.
+      learning_rate: float, the peak.
+      num_train_steps: int, the step at which the rate reaches 0 and the run ends.
+      num_warmup_steps: int, steps of linear warm-up.
+      batch_size: int, sequences per step, over all devices.
+    """
 
-Device = collections.namedtuple(
-    "Device",
-    [
-        "use_tpu",
-        "tpu_name",
-        "tpu_zone",
-        "gcp_project",
-        "master",
-        "num_tpu_cores",
-        "iterations_per_loop",
-    ],
-)
+    optimizer: str
+    learning_rate: float
+    num_train_steps: int
+    num_warmup_steps: int
+    batch_size: int
 
 
-def device_from(args):
-    """Picks the `Device` out of flags added by `flags.add_device_arguments`.
+class Device(NamedTuple):
+    """What a session computes on; the default is the CPU or one GPU.
+
+    Attributes:
+      use_tpu: bool.
+      tpu_name: name or grpc:// address of the TPU, or None.
+      tpu_zone, gcp_project: where it is; detected if None.
+      master: URL of a TensorFlow master, or None.
+      num_tpu_cores: int.
+      iterations_per_loop: int, TPU steps between two returns to the host.
+    """
+
+    use_tpu: bool = False
+    tpu_name: Optional[str] = None
+    tpu_zone: Optional[str] = None
+    gcp_project: Optional[str] = None
+    master: Optional[str] = None
+    num_tpu_cores: int = 8
+    iterations_per_loop: int = 1000
+
+
+class Runtime(NamedTuple):
+    """On what, and how, a run computes.
+
+    Attributes:
+      device: `Device`.
+      numerics: `modeling.Numerics`.
+      distribution: `distribution.Distribution` of its training.
+    """
+
+    device: Device = Device()
+    numerics: modeling.Numerics = modeling.FLOAT32
+    distribution: distributions.Distribution = distributions.ONE_DEVICE
+
+
+DEFAULT_RUNTIME = Runtime()
+
+
+class Start(NamedTuple):
+    """What the variables of a run start from.
+
+    Attributes:
+      output_dir: the estimator's directory; a checkpoint in it goes first.
+      init_checkpoint: path prefix of another checkpoint; None for random weights.
+      allow_missing: bool; whether `init_checkpoint` may lack the pooler and the
+        pretraining heads.
+    """
+
+    output_dir: str
+    init_checkpoint: Optional[str] = None
+    allow_missing: bool = False
+
+
+class Saving(NamedTuple):
+    """When training saves checkpoints.
+
+    Attributes:
+      save_checkpoints_steps: int, steps between two checkpoints.
+      keep_checkpoint_max: int, how many are kept.
+    """
+
+    save_checkpoints_steps: int = 1000
+    keep_checkpoint_max: int = 5
+
+
+DEFAULT_SAVING = Saving()
+
+
+class Input(NamedTuple):
+    """What a run reads.
+
+    Attributes:
+      input_fn: Estimator's input function.
+      files: list of the TFRecord files that it reads.
+      form: `input_pipeline.Form` of their records, None if it is not known.
+    """
+
+    input_fn: Callable[..., Any]
+    files: List[str]
+    form: Optional[input_pipeline.Form] = None
+
+
+def set_up_process():
+    """Silences what TensorFlow logs and warns of; a command calls it once.
+
+    What matters of it is said by this package, or raised.
+    """
+    tf.logging.set_verbosity(tf.logging.FATAL)
+    # Of Estimator's own way to iterate under a strategy.
+    warnings.filterwarnings("ignore", "To make it possible to preserve tf.data options")
+
+
+def create_device(**settings):
+    """Returns the `Device` of settings, a dict of its fields.
 
     Raises:
-      UserError: --use_tpu without --tpu_name or --master, or this TensorFlow has
-        no Estimator.
+      UserError: it is a TPU without a name, or this TensorFlow has no Estimator.
     """
     if not hasattr(tf, "estimator"):
         raise UserError(
             "TensorFlow {} has no Estimator; use TensorFlow 2.15 (Python 3.9-3.11) or "
             "1.15 (Python 3.7)".format(tf.__version__)
         )
-    device = Device(*[getattr(args, field) for field in Device._fields])
+    device = Device(**settings)
     if device.use_tpu and not (device.tpu_name or device.master):
         raise UserError("--use_tpu needs --tpu_name (or --master)")
     return device
 
 
-def load_config(path, max_seq_length, dropout=None):
-    """Reads an `AlbertConfig` and holds --max_seq_length against it.
-
-    Args:
-      path: the model's JSON.
-      max_seq_length: int.
-      dropout: float in place of both of the config's dropout probabilities, or None.
-
-    Raises:
-      UserError: the file is missing or wrong, or the length too large.
-    """
-    config = model_settings.read_config(path)
-    if max_seq_length > config.max_position_embeddings:
-        raise UserError(
-            "--max_seq_length {} is above max_position_embeddings {} of {}".format(
-                max_seq_length, config.max_position_embeddings, path
-            )
-        )
-    if dropout is not None:
-        config.hidden_dropout_prob = dropout
-        config.attention_probs_dropout_prob = dropout
-    return config
-
-
-@contextlib.contextmanager
-def training_in(output_dir):
-    """Keeps other trainings out of an --output_dir for as long as the block runs.
-
-    The directory is made where absent, and removed again if nothing came of it.
-
-    Raises:
-      UserError: another process trains there, the directory cannot be made, or its
-        name is a pattern.
-    """
-    _check_no_pattern(output_dir)
-    made = _absent_directories(output_dir)
-    _make_output_dir(output_dir)
-    lock = os.path.join(output_dir, LOCK_FILE)
-    message = (
-        "--output_dir {}: another process trains there (it holds {}); wait for its end "
-        "or choose another --output_dir".format(output_dir, lock)
-    )
-    try:
-        with locks.hold(lock, message):
-            yield
-    finally:
-        for directory in made:
-            # Those with anything in them stay.
-            with contextlib.suppress(OSError):
-                os.rmdir(directory)
-
-
-def _check_no_pattern(output_dir):
-    """Raises `UserError` for a name that TensorFlow's saver takes for a pattern.
-
-    It deletes old checkpoints by patterns: for "run[12]" those of "run1" and "run2".
-    """
-    special = "*?[]" if os.sep == "\\" else "*?[]\\"
-    found = [character for character in special if character in output_dir]
-    if found:
-        raise UserError(
-            "--output_dir {}: TensorFlow takes {} for a pattern and would delete the "
-            "checkpoints of other directories; choose a name without it".format(
-                output_dir, found[0]
-            )
-        )
-
-
-def _absent_directories(path):
-    """The local directories that making one makes, the innermost first."""
-    if files.is_remote(path):
-        return []
-    absent, path = [], os.path.abspath(path)
-    while not os.path.lexists(path):
-        absent.append(path)
-        path = os.path.dirname(path)
-    return absent
-
-
-def _make_output_dir(output_dir):
-    try:
-        tf.io.gfile.makedirs(output_dir)
-    except tf.errors.OpError as error:
-        raise UserError(
-            "--output_dir {}: cannot be made ({})".format(output_dir, error.message)
-        ) from error
-
-
-def prepare_output_dir(output_dir, config):
-    """Creates the directory and keeps the model's config in it.
-
-    Raises:
-      UserError: the directory holds a model of another config.
-    """
-    _make_output_dir(output_dir)
-    path = os.path.join(output_dir, model_directory.CONFIG_FILE)
-    if tf.io.gfile.exists(path):
-        check_same_config(output_dir, path, config)
-    files.write_text(config.to_json_string(), path)
-
-
-def check_same_config(directory, config_file, config, flag="--output_dir"):
-    """Holds a config against the one that a directory has.
-
-    Args:
-      directory: for the message.
-      config_file: path of the directory's config.
-      config: `modeling.AlbertConfig`.
-      flag: the flag that named the directory.
-
-    Raises:
-      UserError: names the first setting that differs.
-    """
-    held = model_settings.read_config(config_file).to_dict()
-    given = config.to_dict()
-    for key in sorted(set(held) | set(given)):
-        if held.get(key) != given.get(key):
-            raise UserError(
-                "{} {} holds a different model ({} is {}, not {}); give another "
-                "directory".format(flag, directory, key, held.get(key), given.get(key))
-            )
-
-
-def write_results(output_dir, results):
-    """Writes results, a nested dict of numbers, as eval_results.json and .txt.
-
-    Raises:
-      UserError: a number is NaN or infinite, or a file cannot be written.
-    """
-    for name, value in _flatten(results):
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(
-                "{} is {}: the weights are damaged or their training diverged; take "
-                "an earlier checkpoint, or train again with a lower "
-                "--learning_rate".format(name, value)
-            )
-    base = os.path.join(output_dir, "eval_results")
-    text = json.dumps(results, indent=2, sort_keys=True)
-    files.write_text(text + "\n", base + ".json")
-    lines = ["{} = {}".format(*item) for item in _flatten(results)]
-    files.write_text("\n".join(lines) + "\n", base + ".txt")
-
-
-def _flatten(results, prefix=""):
-    for key in sorted(results):
-        if isinstance(results[key], dict):
-            yield from _flatten(results[key], prefix + key + "_")
-        else:
-            yield prefix + key, results[key]
-
-
-def start_variables(output_dir, init_checkpoint, use_tpu, allow_missing=False):
+def start_variables(start, use_tpu):
     """Decides in a model function where the variables start; call it last.
 
-    A checkpoint in `output_dir` wins, as Estimator restores it, the optimizer's
-    slots included; it is only compared with the graph here. Else `init_checkpoint`
-    is restored if given.
+    Estimator itself restores a checkpoint in the output directory, the optimizer's
+    slots included; it is only compared with the graph here. Without one,
+    `init_checkpoint` is restored if given.
 
     Args:
-      output_dir: the estimator's directory.
-      init_checkpoint: path prefix, or None.
+      start: `Start`.
       use_tpu: bool.
-      allow_missing: as `checkpoints.plan_restore` takes it for `init_checkpoint`.
 
     Returns:
       A `scaffold_fn` or None.
@@ -242,20 +163,20 @@ def start_variables(output_dir, init_checkpoint, use_tpu, allow_missing=False):
     Raises:
       UserError: the checkpoint does not fit the graph.
     """
-    latest = checkpoints.latest_checkpoint(output_dir)
+    latest = checkpoints.latest_checkpoint(start.output_dir)
     if latest:
         report = checkpoints.compare(latest, tf.global_variables())
         if report.missing:
             raise UserError(
                 "--output_dir {} holds a different model ({} has no fitting {}); give "
                 "another directory and, to start from that checkpoint, "
-                "--init_checkpoint".format(output_dir, latest, report.missing[0])
+                "--init_checkpoint".format(start.output_dir, latest, report.missing[0])
             )
         return None
-    if not init_checkpoint:
+    if not start.init_checkpoint:
         return None
     return checkpoints.restore(
-        init_checkpoint, tf.trainable_variables(), use_tpu, allow_missing
+        start.init_checkpoint, tf.trainable_variables(), use_tpu, start.allow_missing
     )
 
 
@@ -265,45 +186,45 @@ def session_config():
 
 
 def build_estimator(
-    model_fn,
-    model_dir,
-    device,
-    train_batch_size,
-    eval_batch_size,
-    predict_batch_size=None,
-    save_checkpoints_steps=1000,
-    keep_checkpoint_max=5,
-    seed=None,
+    model_fn, output_dir, device, batch_size, saving=DEFAULT_SAVING, seed=None
 ):
     """Builds a `TPUEstimator`, which also serves CPU and one GPU.
 
     Args:
       model_fn: function (features, labels, mode, params) -> TPUEstimatorSpec.
-      model_dir: directory of the checkpoints and event files.
+      output_dir: directory of the checkpoints and event files.
       device: `Device`.
-      train_batch_size: int, of the whole step, over all TPU cores.
-      eval_batch_size: int, likewise.
-      predict_batch_size: int or None.
-      save_checkpoints_steps: int.
-      keep_checkpoint_max: int, how many checkpoints are kept.
+      batch_size: int, sequences per step, over all TPU cores, in the one mode that
+        the estimator is used in.
+      saving: `Saving`.
       seed: int or None, the graph's seed.
     """
-    # What matters of TensorFlow's log is said by this module or raised.
-    tf.logging.set_verbosity(tf.logging.FATAL)
+    return tf.estimator.tpu.TPUEstimator(
+        use_tpu=device.use_tpu,
+        model_fn=model_fn,
+        config=_run_config(output_dir, device, saving, seed),
+        train_batch_size=batch_size,
+        eval_batch_size=batch_size,
+        predict_batch_size=batch_size,
+        # Exports are made without TPU graphs.
+        export_to_tpu=False,
+    )
+
+
+def _run_config(output_dir, device, saving, seed):
+    """Returns the `RunConfig` of a `TPUEstimator`; arguments as `build_estimator`."""
     resolver = None
     if device.use_tpu and device.tpu_name:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
             device.tpu_name, zone=device.tpu_zone, project=device.gcp_project
         )
-    run_config = tf.estimator.tpu.RunConfig(
+    return tf.estimator.tpu.RunConfig(
         cluster=resolver,
         master=device.master,
-        model_dir=model_dir,
-        save_checkpoints_steps=save_checkpoints_steps,
-        keep_checkpoint_max=keep_checkpoint_max,
+        model_dir=output_dir,
         tf_random_seed=seed,
         session_config=session_config(),
-        # Progress and summaries come from this module.
+        # Progress and summaries come from this package.
         log_step_count_steps=None,
         save_summary_steps=None,
         tpu_config=tf.estimator.tpu.TPUConfig(
@@ -311,27 +232,12 @@ def build_estimator(
             num_shards=device.num_tpu_cores,
             per_host_input_for_training=tf.estimator.tpu.InputPipelineConfig.PER_HOST_V2,
         ),
-    )
-    return tf.estimator.tpu.TPUEstimator(
-        use_tpu=device.use_tpu,
-        model_fn=model_fn,
-        config=run_config,
-        train_batch_size=train_batch_size,
-        eval_batch_size=eval_batch_size,
-        predict_batch_size=predict_batch_size,
-        # Exports are made without TPU graphs.
-        export_to_tpu=False,
+        **saving._asdict(),
     )
 
 
 def build_distributed_estimator(
-    model_fn,
-    model_dir,
-    spread,
-    train_batch_size,
-    save_checkpoints_steps=1000,
-    keep_checkpoint_max=5,
-    seed=None,
+    model_fn, output_dir, distribution, batch_size, saving=DEFAULT_SAVING, seed=None
 ):
     """Builds an `Estimator` that trains on the replicas of a strategy.
 
@@ -339,90 +245,48 @@ def build_distributed_estimator(
 
     Args:
       model_fn: function (features, labels, mode, params) -> TPUEstimatorSpec.
-      model_dir: directory of the checkpoints and event files, which all workers see.
-      spread: `distribution.Distribution` with a strategy.
-      train_batch_size: int, of the whole step, over all replicas.
-      save_checkpoints_steps: int.
-      keep_checkpoint_max: int, how many checkpoints are kept.
+      output_dir: directory of checkpoints and event files, which all workers see.
+      distribution: `distribution.Distribution` with a strategy.
+      batch_size: int, sequences per step, over all replicas.
+      saving: `Saving`.
       seed: int or None, the graph's seed.
     """
-    tf.logging.set_verbosity(tf.logging.FATAL)
-    # Of Estimator's own way to iterate under a strategy.
-    warnings.filterwarnings("ignore", "To make it possible to preserve tf.data options")
 
     def replica_model_fn(features, labels, mode, params):
         spec = model_fn(features, labels, mode, params)
-        if not spread.is_chief:
+        if not distribution.is_chief:
             spec = spec._replace(host_call=None, training_hooks=())
             return spec.as_estimator_spec()
-        if not distribution.is_first_replica():
+        if not distributions.is_first_replica():
             # Only the first one's hooks run, but all have to have as many.
             spec = spec._replace(host_call=(lambda *given: given, spec.host_call[1]))
         saver = tf.train.CheckpointSaverHook(
-            model_dir, save_steps=save_checkpoints_steps
+            output_dir, save_steps=saving.save_checkpoints_steps
         )
         return spec.as_estimator_spec()._replace(training_chief_hooks=[saver])
 
     return tf.estimator.Estimator(
         replica_model_fn,
         config=tf.estimator.RunConfig(
-            model_dir=model_dir,
-            train_distribute=spread.strategy,
+            model_dir=output_dir,
+            train_distribute=distribution.strategy,
             session_config=session_config(),
             # Estimator would let every worker write checkpoints, and forget them
             # where no summaries are saved: only the chief has the hook above.
             save_checkpoints_steps=None,
             save_checkpoints_secs=None,
-            keep_checkpoint_max=keep_checkpoint_max,
+            keep_checkpoint_max=saving.keep_checkpoint_max,
             # Dropout differs by worker; the variables start from the chief's.
-            tf_random_seed=None if seed is None else seed + spread.rank,
+            tf_random_seed=None if seed is None else seed + distribution.rank,
             log_step_count_steps=None,
             save_summary_steps=None,
         ),
-        params={"batch_size": train_batch_size // spread.num_replicas},
+        params={"batch_size": batch_size // distribution.num_replicas},
     )
 
 
-def summary_host_call(output_dir, scalars):
-    """Builds the host call that writes TensorBoard curves, on every device.
-
-    Args:
-      output_dir: directory of the event files.
-      scalars: dict curve name -> scalar tensor.
-
-    Returns:
-      (function, tensors) for `TPUEstimatorSpec(host_call=...)`.
-    """
-    names = sorted(scalars)
-
-    def write(step, *values):
-        # What is not written yet a killed run loses.
-        writer = tf2.summary.create_file_writer(output_dir, flush_millis=10000)
-        step = step[0]
-        with writer.as_default(), tf2.summary.record_if(
-            tf.equal(step % SUMMARY_STEPS, 0)
-        ):
-            for name, value in zip(names, values):
-                # One value a TPU shard
-                tf2.summary.scalar(name, tf.reduce_mean(value), step=step)
-            return tf.summary.all_v2_summary_ops()
-
-    tensors = [tf.reshape(tf.train.get_global_step(), [1])]
-    tensors += [tf.reshape(tf.cast(scalars[name], tf.float32), [1]) for name in names]
-    return write, tensors
-
-
 def training_spec(
-    loss,
-    curves,
-    schedule,
-    batch_size,
-    output_dir,
-    init_checkpoint,
-    use_tpu,
-    allow_missing=False,
-    gradients=None,
-    use_xla=False,
+    loss, curves, schedule, start, use_tpu=False, gradients=None, use_xla=False
 ):
     """Completes a model function for training: restore, update, progress, curves.
 
@@ -431,11 +295,8 @@ def training_spec(
       curves: dict name -> scalar tensor, what TensorBoard shows beside the loss,
         the learning rate and the gradients' norm.
       schedule: `Schedule`.
-      batch_size: int, sequences a step.
-      output_dir: the estimator's directory.
-      init_checkpoint: path prefix of the checkpoint to start from, or None.
+      start: `Start`.
       use_tpu: bool.
-      allow_missing: as `start_variables` takes it.
       gradients: as `optimization.create_training_operation` takes them.
       use_xla: likewise.
 
@@ -460,121 +321,31 @@ def training_spec(
         loss=loss,
         learning_rate=operation.learning_rate,
         gradient_norm=operation.gradient_norm,
-        # With the times of the points it tells the sequences a second.
-        train_batch_size=tf.constant(batch_size),
+        # With the times of the points it gives the sequences per second.
+        train_batch_size=tf.constant(schedule.batch_size),
     )
     train_op = operation.train_op
     if not use_tpu:  # whose host call gets every shard's
-        curves = _mean_curves(curves)
+        curves = results.mean_curves(curves)
         # A mean over replicas needs all of them: also those that show no curves.
         train_op = tf.group(train_op, *curves.values())
     # A TPU's tensors are out of the reach of hooks.
-    progress = ProgressHook(
-        schedule.num_train_steps, batch_size, None if use_tpu else curves["loss"]
+    shown_loss = None if use_tpu else curves["loss"]
+    progress = progress_hook.ProgressHook(
+        schedule.num_train_steps, schedule.batch_size, shown_loss
     )
     return tf.estimator.tpu.TPUEstimatorSpec(
         tf.estimator.ModeKeys.TRAIN,
         loss=loss,
         train_op=train_op,
         training_hooks=[progress],
-        host_call=summary_host_call(output_dir, curves),
-        scaffold_fn=start_variables(
-            output_dir, init_checkpoint, use_tpu, allow_missing
-        ),
+        host_call=results.summary_host_call(start.output_dir, curves),
+        scaffold_fn=start_variables(start, use_tpu),
     )
 
 
-def _mean_curves(curves):
-    """Means of scalars over the replicas, in one reduction; dict by name."""
-    names = sorted(curves)
-    values = tf.stack([tf.cast(curves[name], tf.float32) for name in names])
-    (means,) = optimization.mean_over_replicas([values])
-    return dict(zip(names, tf.unstack(means)))
-
-
-class ProgressHook(tf.train.SessionRunHook):
-    """Shows steps/s, sequences/s and the time left: a bar, or lines in a log."""
-
-    def __init__(self, total_steps, batch_size, loss=None):
-        """Creates the hook.
-
-        Args:
-          total_steps: int, the global step at which the run ends.
-          batch_size: int, sequences a step.
-          loss: scalar tensor to show, None on TPU.
-        """
-        self._total_steps = total_steps
-        self._batch_size = batch_size
-        self._loss = loss
-        self._bar = None
-        self._start = None  # (seconds, step), after the first step's set-up
-        self._latest = None  # the same, after the latest step
-        self._last_line = 0.0
-
-    def begin(self):
-        self._global_step = tf.train.get_global_step()
-        self._start = self._latest = None
-
-    def before_run(self, run_context):
-        fetches = {"step": self._global_step}
-        if self._loss is not None:
-            fetches["loss"] = self._loss
-        return tf.train.SessionRunArgs(fetches)
-
-    def after_run(self, run_context, run_values):
-        now = time.time()
-        step = int(run_values.results["step"])
-        if self._start is None:
-            self._start = (now, step)
-            self._last_line = now
-            if sys.stderr.isatty():
-                self._bar = tqdm(
-                    total=self._total_steps, initial=step, unit="step", leave=True
-                )
-            return
-        self._latest = (now, step)
-        rate = self._rate()
-        if self._bar is not None:
-            self._bar.set_postfix(self._measures(rate, run_values), refresh=False)
-            self._bar.update(step - self._bar.n)
-        elif now - self._last_line >= _LOG_INTERVAL:
-            self._last_line = now
-            self._log(step, rate, self._measures(rate, run_values))
-
-    def _rate(self):
-        """Steps a second since the start."""
-        seconds = self._latest[0] - self._start[0]
-        return (self._latest[1] - self._start[1]) / seconds if seconds > 0 else 0.0
-
-    def _measures(self, rate, run_values):
-        measures = collections.OrderedDict()
-        if "loss" in run_values.results:
-            measures["loss"] = "{:.4f}".format(float(run_values.results["loss"]))
-        measures["sequences/s"] = "{:.1f}".format(rate * self._batch_size)
-        return measures
-
-    def _log(self, step, rate, measures):
-        left = (self._total_steps - step) / rate if rate else 0.0
-        _LOGGER.info(
-            "step %d/%d  %s  %.2f steps/s  %s left",
-            step,
-            self._total_steps,
-            "  ".join("{} {}".format(*item) for item in measures.items()),
-            rate,
-            datetime.timedelta(seconds=int(left)),
-        )
-
-    def end(self, session):
-        if self._bar is not None:
-            self._bar.close()
-        step = int(session.run(self._global_step))
-        if self._latest is not None:
-            rate = self._rate()
-            self._log(step, rate, {"sequences/s": round(rate * self._batch_size, 1)})
-
-
 _RECORD_ERRORS = (tf.errors.InvalidArgumentError, tf.errors.DataLossError)
-# What the checks of `records`, a gather, a loss or a parser say of a record.
+# What the checks of `input_pipeline`, a gather, a loss or a parser say of a record.
 _RECORD_ERROR = re.compile(
     "of a record is not in|valid range|Dataset was empty|values != expected|"
     "Could not parse example|could not be found|Data types don't match"
@@ -583,7 +354,7 @@ _RECORD_ERROR = re.compile(
 
 @contextlib.contextmanager
 def one_line_errors(input_files, form=None):
-    """Turns what can go wrong inside a session into one line.
+    """Turns errors of a session into one line each.
 
     Args:
       input_files: list of the TFRecord files that the run reads.
@@ -613,23 +384,14 @@ def one_line_errors(input_files, form=None):
         ) from error
 
 
-def train(
-    estimator,
-    input_fn,
-    num_train_steps,
-    input_files,
-    spread=distribution.ONE_DEVICE,
-    form=None,
-):
-    """Trains up to global step `num_train_steps`, going on where a run stopped.
+def train(estimator, given, num_train_steps, distribution=distributions.ONE_DEVICE):
+    """Trains up to global step `num_train_steps`, resuming a run that was stopped.
 
     Args:
       estimator: of `build_estimator`, or of `build_distributed_estimator`.
-      input_fn: the input function.
+      given: `Input`.
       num_train_steps: int, the global step to reach.
-      input_files: list of the TFRecord files that the run reads.
-      spread: the estimator's `distribution.Distribution`.
-      form: as `one_line_errors` takes it.
+      distribution: the estimator's `distribution.Distribution`.
 
     Raises:
       UserError: as `one_line_errors`, or a worker does not answer.
@@ -648,35 +410,34 @@ def train(
             )
             return
         _LOGGER.info("resuming from %s", latest)
-    run_steps(
-        estimator,
-        input_fn,
-        num_train_steps,
-        num_train_steps,
-        input_files,
-        spread,
-        form,
-    )
+    run_steps(estimator, given, num_train_steps, num_train_steps, distribution)
 
 
 def run_steps(
     estimator,
-    input_fn,
+    given,
     max_steps,
     num_train_steps,
-    input_files,
-    spread=distribution.ONE_DEVICE,
-    form=None,
+    distribution=distributions.ONE_DEVICE,
 ):
     """Trains up to global step `max_steps`, of `num_train_steps` in the whole run.
+
+    Args:
+      estimator: as `train` takes it.
+      given: `Input`.
+      max_steps: int, the global step to reach now.
+      num_train_steps: int, the global step at which the run ends.
+      distribution: as `train` takes it.
 
     Raises:
       UserError: as `one_line_errors`, or a worker does not answer.
       Stopped: SIGTERM arrived; a checkpoint is saved if a step was taken.
     """
-    with preemption.SigtermHook() as hook, one_line_errors(input_files, form):
-        if spread.cluster:
-            distribution.train_workers(estimator, input_fn, max_steps, spread, hook)
+    with preemption.SigtermHook() as hook, one_line_errors(given.files, given.form):
+        if distribution.cluster:
+            distributions.train_workers(
+                estimator, given.input_fn, max_steps, distribution, hook
+            )
         else:
-            estimator.train(input_fn=input_fn, max_steps=max_steps, hooks=[hook])
+            estimator.train(given.input_fn, max_steps=max_steps, hooks=[hook])
     hook.check(num_train_steps)

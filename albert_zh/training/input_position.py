@@ -1,10 +1,10 @@
-"""Where the input of a run is that goes on: how many records it has had.
+"""Resume point of the input pipeline: how many records a run has read.
 
-More need not be known, since the order of records follows from the seed and the
-number of the epoch (`input_pipeline.input_fn_builder`). The checkpoint tells the steps;
-`input_position.json` beside it tells which batch size held from which step on, and
-what the order followed from, so that a change is not passed over in silence. It is
-written before training begins and so cannot be of another step than the checkpoint.
+That number suffices, since the order of records follows from the seed and the number
+of the epoch (`input_pipeline.input_fn_builder`). The checkpoint holds the step;
+`input_position.json` beside it holds the batch size since each step at which it
+changed, and the settings that the order follows from, so that a change is reported.
+The file is written before training begins and therefore always fits the checkpoint.
 """
 
 import json
@@ -20,8 +20,8 @@ _LOGGER = logging.getLogger(__name__)
 STATE_FILE = "input_position.json"
 
 _ADVICE = (
-    "remove it, and the run goes on as if it had had this --train_batch_size, --seed "
-    "and --input_file before"
+    "remove it to resume as if the run had always had this --train_batch_size, --seed "
+    "and --input_file"
 )
 # Steps, bytes and nanoseconds since 1970 are int64.
 _COUNT = {"type": "integer", "minimum": 0, "maximum": 2**63 - 1}
@@ -60,14 +60,14 @@ _SCHEMA = {
 
 
 def resume(output_dir, step, batch_size, input_files, order):
-    """Finds the position that training goes on from, and notes how it goes on.
+    """Finds the position that training resumes from, and records its settings.
 
     Args:
       output_dir: directory of the run's checkpoints.
-      step: int, global step of the newest one; 0 for a run that begins.
-      batch_size: int, sequences a step from now on, over all hosts.
+      step: int, global step of the newest one; 0 for a new run.
+      batch_size: int, sequences per step from now on, over all hosts.
       input_files: list of TFRecord files.
-      order: dict of flag to value, JSON's, that the order of records follows from.
+      order: dict of flag to JSON value: what the order of records follows from.
 
     Returns:
       `input_pipeline.Position`.
@@ -80,8 +80,8 @@ def resume(output_dir, step, batch_size, input_files, order):
     held = _read(path) if step and files.exists(path) else None
     if step and held is None:
         _LOGGER.warning(
-            "%s is missing: the run is taken to have had --train_batch_size=%d up to "
-            "step %d, and this --seed and these files",
+            "%s is missing: assuming --train_batch_size=%d up to step %d, and the same "
+            "--seed and files",
             path,
             batch_size,
             step,
@@ -91,7 +91,7 @@ def resume(output_dir, step, batch_size, input_files, order):
     described = _describe(input_files, held["files"], counted=step > 0)
     if held["files"]:
         _warn_of_changes(held, order, described)
-    # What was noted at this step or later is of a start that came to no checkpoint.
+    # Entries of this step or later are from a start that saved no checkpoint.
     batch_sizes = [pair for pair in held["batch_sizes"] if pair[0] < step]
     if not batch_sizes or batch_sizes[-1][1] != batch_size:
         batch_sizes.append([step, batch_size])
@@ -102,7 +102,7 @@ def resume(output_dir, step, batch_size, input_files, order):
     file_sizes = [entry["records"] for entry in described]
     position = input_pipeline.Position(_count_seen(batch_sizes, step), file_sizes)
     _LOGGER.info(
-        "the input goes on after %d records: %.2f epochs of %d",
+        "the input resumes after %d records: %.2f epochs of %d",
         position.num_seen,
         position.num_seen / sum(file_sizes),
         sum(file_sizes),
@@ -163,10 +163,10 @@ def _count(path):
 
 
 def _warn_of_changes(held, order, described):
-    """Says in a line each what makes the order another one than the run has had."""
+    """Warns of each change that alters the order of records."""
     effect = (
-        "the order of records is another one from here on, so that this epoch may "
-        "have some records twice and others not at all"
+        "the order of records changes from here on; this epoch may read some records "
+        "twice and others not at all"
     )
     for flag in sorted(set(order) | set(held["order"])):
         before, now = held["order"].get(flag), order.get(flag)

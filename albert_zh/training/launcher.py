@@ -215,8 +215,8 @@ def _wait(workers, received):
 
 def _end_others(failed, running):
     _LOGGER.error(
-        "worker %d ended with code %d; ending all. The same command goes on from the "
-        "last checkpoint",
+        "worker %d ended with code %d; ending all. Rerun the same command to resume "
+        "from the last checkpoint",
         failed.rank,
         failed.process.returncode,
     )

@@ -43,7 +43,7 @@ def choose(precision=None, use_xla=None, use_tpu=False, static_shapes=False):
     has_kernels = use_tpu or _major_version() >= 2
     if precision == "bfloat16" and not has_kernels:
         _LOGGER.warning(
-            "--precision=bfloat16: TensorFlow %s has no fast kernels of it; going on "
+            "--precision=bfloat16: TensorFlow %s has no fast kernels for it; computing "
             "in float32",
             tf.__version__,
         )

@@ -1,4 +1,4 @@
-"""Training that SIGTERM ends in good order, as machines send it that are taken away."""
+"""SIGTERM, which preempted machines receive, ends training after a checkpoint."""
 
 import os
 import signal
@@ -18,12 +18,12 @@ _REPEAT_SECONDS = 5.0
 class SigtermHook(tf.train.SessionRunHook):
     """Ends a session after the step, on TPU the loop, in which SIGTERM arrives.
 
-    Estimator then saves a checkpoint, as at the end of every training. Give the hook
+    Estimator then saves a checkpoint, as at the end of every training. Pass the hook
     to `Estimator.train` within `with SigtermHook() as hook`, in the main thread: the
-    signal is taken from there to the end of the block. Another one, some seconds
-    later, ends the process as usual, as soon as Python can handle it: between two
-    steps. Workers that train together all end after the step in which one of them has
-    the signal, as none can take a step without the others.
+    block handles the signal. A second signal, some seconds later, ends the process as
+    usual, as soon as Python can handle it: between two steps. Workers that train
+    together all end after the step in which one of them receives the signal, as none
+    can take a step without the others.
     """
 
     def __init__(self):
@@ -93,7 +93,7 @@ class SigtermHook(tf.train.SessionRunHook):
         if self._stops or self.is_requested:
             raise Stopped(
                 "stopped by SIGTERM at step {} of {}, which is saved; what comes after "
-                "training was left out; give the same command again to go on".format(
+                "training was left out; rerun the same command to resume".format(
                     self._step if step is None else step, num_train_steps
                 )
             )

@@ -1,287 +1,263 @@
-"""Pretraining: masked language model and sentence order in one model function."""
+"""Pretraining on record files: train, resume, evaluate."""
 
+import contextlib
 import logging
 import os
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
-import tensorflow.compat.v1 as tf
+import numpy as np
 
-import modeling
-import optimization
 from albert_zh.base.errors import UserError
-from albert_zh.models import architecture, checkpoints
-from albert_zh.training import accumulation
+from albert_zh.data import input_pipeline
+from albert_zh.models import checkpoints, model_graph, output_directory
+from albert_zh.models import directory as model_directory
+from albert_zh.training import accumulation, input_position, pretraining_model, results
+from albert_zh.training import distribution as distributions
 from albert_zh.training import estimator as estimators
 
 _LOGGER = logging.getLogger(__name__)
 
 
-def model_fn_builder(
-    config,
-    output_dir,
-    init_checkpoint,
-    schedule,
-    batch_size,
-    use_tpu,
-    allow_missing=False,
-    micro_batch_size=None,
-    numerics=modeling.FLOAT32,
-):
-    """Returns a model function for `TPUEstimator`.
+class Training(NamedTuple):
+    """How to pretrain.
 
-    Args:
-      config: `AlbertConfig`.
-      output_dir: the estimator's directory.
-      init_checkpoint: path prefix of the checkpoint to start from, or None.
+    Attributes:
       schedule: `estimators.Schedule`.
-      batch_size: int, sequences a training step, for the progress display.
-      use_tpu: bool.
-      allow_missing: bool; whether `init_checkpoint` may lack pooler and heads.
-      micro_batch_size: int, sequences that a device computes at a time in training;
-        it divides the device's batch. None computes them all at once.
-      numerics: `modeling.Numerics`.
-
-    Returns:
-      function (features, labels, mode, params) -> TPUEstimatorSpec. features are
-      int32 input_ids, input_mask, segment_ids [B, S]; masked_lm_positions,
-      masked_lm_ids [B, P]; next_sentence_labels [B, 1]; float32
-      masked_lm_weights [B, P].
+      micro_batch_size: sequences that a device computes at a time; None for all of
+        its share of the batch.
+      saving: `estimators.Saving`.
+      seed: of initial weights, dropout and the order of records.
     """
 
-    def run_model(features, training):
-        return _run_model(config, features, training, use_tpu, numerics)
+    schedule: estimators.Schedule
+    micro_batch_size: Optional[int] = None
+    saving: estimators.Saving = estimators.DEFAULT_SAVING
+    seed: int = 12345
 
-    def model_fn(features, labels, mode, params):
-        del labels, params  # part of the interface; all is in `features`
-        totals = _totals(features)
-        if mode != tf.estimator.ModeKeys.TRAIN:
-            outputs = run_model(features, training=False)
-            return tf.estimator.tpu.TPUEstimatorSpec(
-                mode,
-                loss=_share_of_loss(outputs, features, totals)[0],
-                eval_metrics=(_metrics, _metric_tensors(features, outputs)),
-                scaffold_fn=estimators.start_variables(
-                    output_dir, init_checkpoint, use_tpu, allow_missing
-                ),
+
+class Pretraining:
+    """A model with the directory it is pretrained in."""
+
+    def __init__(
+        self,
+        files,
+        config,
+        output_dir,
+        runtime=estimators.DEFAULT_RUNTIME,
+        allow_missing=False,
+    ):
+        """Writes nothing.
+
+        Args:
+          files: `model_directory.ModelDirectory`; its checkpoint, if any, is the one
+            to start from, its vocabulary is copied to `output_dir`.
+          config: `modeling.AlbertConfig`.
+          output_dir: holds checkpoints, curves and results. A checkpoint in it is
+            resumed.
+          runtime: `estimators.Runtime`.
+          allow_missing: whether the checkpoint to start from may lack the pooler and
+            the pretraining heads.
+        """
+        self._files = files
+        self._config = config
+        self._runtime = runtime
+        self._start = estimators.Start(output_dir, files.checkpoint, allow_missing)
+        self._output_dir = output_dir
+        self._has_trained = False
+
+    def train(self, records, training):
+        """Trains up to the schedule's last step, resuming a run that was stopped.
+
+        Args:
+          records: `record_files.RecordFiles`.
+          training: a `Training`.
+
+        Raises:
+          UserError: the batch cannot be divided, another process trains in the
+            directory or it holds another model, the checkpoint to start from does
+            not fit, records are damaged, or the loss is NaN.
+          Stopped: SIGTERM arrived; a checkpoint is saved if a step was taken.
+        """
+        distribution = self._runtime.distribution
+        self._check_batch(training)
+        distributions.check_enough_files(records.files, distribution)
+        with contextlib.ExitStack() as stack:
+            if distribution.is_chief:
+                stack.enter_context(output_directory.hold(self._output_dir))
+            step = self._prepare_output_dir(will_train=True)
+            position = self._position(records, training, step)
+            estimators.train(
+                self._training_estimator(training, step),
+                self._input(records, True, training.seed, position),
+                training.schedule.num_train_steps,
+                distribution,
             )
+        self._has_trained = True
 
-        # Every device's share divides by the same, so that the mean of the shares is
-        # the loss of the whole step's batch.
-        totals = _Totals(*optimization.mean_over_replicas(totals, use_tpu))
+    def evaluate(self, records, batch_size=64, max_steps=100):
+        """Evaluates the newest checkpoint; writes `eval_results.json` and `.txt`.
 
-        def compute(part):
-            return _share_of_loss(run_model(part, training=True), part, totals)
+        That is the one of `output_dir`, or else the one to start from.
 
-        if micro_batch_size is None:
-            (loss, curves), gradients = compute(features), None
-        else:
-            loss, curves, gradients = accumulation.accumulate(
-                compute, features, micro_batch_size
-            )
-        return estimators.training_spec(
-            loss,
-            curves,
-            schedule,
+        Args:
+          records: `record_files.RecordFiles`.
+          batch_size: int, sequences per step.
+          max_steps: int, steps at most.
+
+        Returns:
+          Dict of name to number.
+
+        Raises:
+          UserError: there is no checkpoint; `output_dir` has one of another run beside
+            the one to start from; records are damaged; or a result is NaN.
+        """
+        if not self._has_trained:
+            self._prepare_output_dir(will_train=False)
+        _LOGGER.info(
+            "evaluating at most --max_eval_steps=%d batches of %d",
+            max_steps,
             batch_size,
-            output_dir,
-            init_checkpoint,
-            use_tpu,
-            allow_missing,
-            gradients,
-            numerics.use_xla,
+        )
+        estimator = estimators.build_estimator(
+            self._model_fn(), self._output_dir, self._runtime.device, batch_size
+        )
+        given = self._input(records, is_training=False)
+        with estimators.one_line_errors(given.files, given.form):
+            scores = estimator.evaluate(given.input_fn, steps=max_steps)
+        scores = {
+            key: int(value) if key == "global_step" else float(value)
+            for key, value in scores.items()
+        }
+        results.write_results(self._output_dir, scores)
+        for key in sorted(scores):
+            _LOGGER.info("%s = %s", key, scores[key])
+        return scores
+
+    def _check_batch(self, training):
+        """Raises `UserError` for a batch that devices or micro-batches cannot share."""
+        device, _, distribution = self._runtime
+        batch_size = training.schedule.batch_size
+        num_devices = distribution.num_replicas
+        if device.use_tpu:
+            num_devices = device.num_tpu_cores
+        distributions.check_divisible(batch_size, num_devices)
+        if training.micro_batch_size is None:
+            return
+        number = accumulation.count_micro_batches(
+            batch_size, training.micro_batch_size, num_devices
+        )
+        _LOGGER.info(
+            "%d sequences per step as %d micro-batches of %d%s",
+            batch_size,
+            number,
+            training.micro_batch_size,
+            " on each of {} devices".format(num_devices) * (num_devices > 1),
         )
 
-    return model_fn
+    def _prepare_output_dir(self, will_train):
+        """Prepares the directory; returns the step the run is at, 0 for a new one.
 
+        Raises:
+          UserError: as `_check_checkpoints`, or it holds another model.
+        """
+        step = self._check_checkpoints(will_train)
+        output_directory.prepare(self._output_dir, self._config)
+        model_directory.copy_vocabulary(self._files, self._output_dir)
+        return step
 
-class _Outputs(NamedTuple):
-    """What the heads say of every prediction and every sequence.
+    def _check_checkpoints(self, will_train):
+        """Checks the checkpoints that a run could start from; returns the step.
 
-    Attributes:
-      mlm_losses, mlm_predictions: float32, int32 [B, P].
-      sop_losses, sop_predictions: float32, int32 [B].
-    """
-
-    mlm_losses: tf.Tensor
-    mlm_predictions: tf.Tensor
-    sop_losses: tf.Tensor
-    sop_predictions: tf.Tensor
-
-
-def _run_model(config, features, training, use_tpu, numerics):
-    """Builds the encoder and both heads; returns `_Outputs`."""
-    model = modeling.AlbertModel(
-        config,
-        training,
-        features["input_ids"],
-        features["input_mask"],
-        features["segment_ids"],
-        use_one_hot_embeddings=use_tpu,
-        needed_positions=features["masked_lm_positions"],
-        # By name, as every micro-batch takes the same variables.
-        scope="bert",
-        **numerics._asdict(),
-    )
-    _, mlm_losses, mlm_logits = modeling.get_masked_lm_output(
-        config,
-        model,
-        features["masked_lm_positions"],
-        features["masked_lm_ids"],
-        features["masked_lm_weights"],
-    )
-    _, sop_losses, sop_logits = modeling.get_sentence_order_output(
-        config, model, features["next_sentence_labels"]
-    )
-    shape = modeling.get_shape_list(features["masked_lm_ids"])
-    return _Outputs(
-        tf.reshape(mlm_losses, shape),
-        tf.reshape(_predictions(mlm_logits), shape),
-        sop_losses,
-        _predictions(sop_logits),
-    )
-
-
-class _Totals(NamedTuple):
-    """What the sums over a batch are divided by: two float32 scalars.
-
-    Attributes:
-      mlm_weight: the sum of masked_lm_weights.
-      sequences: the number of sequences.
-    """
-
-    mlm_weight: tf.Tensor
-    sequences: tf.Tensor
-
-
-def _totals(features):
-    """Returns the `_Totals` of the batch that this device takes in one step."""
-    sequences = modeling.get_shape_list(features["input_ids"])[0]
-    return _Totals(
-        tf.reduce_sum(features["masked_lm_weights"]), tf.cast(sequences, tf.float32)
-    )
-
-
-def _share_of_loss(outputs, features, totals):
-    """The loss and the curves of a batch, or what a part of it adds to them.
-
-    The loss is the weighted mean over all predictions (MLM) plus the mean over all
-    sequences (SOP). The means divide by `totals`, so that the shares of the parts of
-    a batch, and their gradients, add up to those of the batch.
-
-    Args:
-      outputs: `_Outputs`.
-      features: dict of the same sequences' features.
-      totals: `_Totals` of the whole batch.
-
-    Returns:
-      float32 scalar, and a dict of curve name to float32 scalar.
-    """
-    weights = features["masked_lm_weights"]
-    labels = tf.reshape(features["next_sentence_labels"], [-1])
-    mlm_right = tf.equal(outputs.mlm_predictions, features["masked_lm_ids"])
-    sop_right = tf.equal(outputs.sop_predictions, labels)
-
-    def mlm_mean(values):
-        return tf.div_no_nan(tf.reduce_sum(weights * values), totals.mlm_weight)
-
-    def sop_mean(values):
-        return tf.reduce_sum(values) / totals.sequences
-
-    curves = {
-        "masked_lm_loss": mlm_mean(outputs.mlm_losses),
-        "sentence_order_loss": sop_mean(outputs.sop_losses),
-        "masked_lm_accuracy": mlm_mean(tf.cast(mlm_right, tf.float32)),
-        "sentence_order_accuracy": sop_mean(tf.cast(sop_right, tf.float32)),
-    }
-    return curves["masked_lm_loss"] + curves["sentence_order_loss"], curves
-
-
-def check_start(config, output_dir, init_checkpoint, do_train, allow_missing=False):
-    """Checks the checkpoints that a run would start from.
-
-    Args:
-      config: `AlbertConfig`.
-      output_dir: the estimator's directory; a checkpoint in it goes first.
-      init_checkpoint: path prefix, or None.
-      do_train: bool; whether the run trains, not only evaluates.
-      allow_missing: as `check_checkpoint` takes it for `init_checkpoint`.
-
-    Returns:
-      int, the step that the run in `output_dir` is at; 0 where it begins.
-
-    Raises:
-      UserError: one of them is missing, damaged or does not fit, `output_dir`'s has
-        no step, or an evaluation has none, or two different ones.
-    """
-    latest = checkpoints.latest_checkpoint(output_dir)
-    step = checkpoints.resume_step(latest, output_dir) if latest else 0
-    if init_checkpoint:
-        check_checkpoint(config, init_checkpoint, allow_missing)
-    if latest and init_checkpoint:
-        if do_train:
-            _LOGGER.info("%s is not read again: the run goes on", init_checkpoint)
-        elif os.path.abspath(latest) != os.path.abspath(init_checkpoint):
-            raise UserError(
-                "--output_dir {} holds {}, which would be evaluated in place of {}; "
-                "give another directory".format(output_dir, latest, init_checkpoint)
+        Raises:
+          UserError: one of them is missing, damaged or does not fit, the directory's
+            has no step, or an evaluation has none, or two different ones.
+        """
+        output_dir, init_checkpoint, allow_missing = self._start
+        latest = checkpoints.latest_checkpoint(output_dir)
+        step = checkpoints.resume_step(latest, output_dir) if latest else 0
+        if init_checkpoint:
+            model_graph.check_init_checkpoint(
+                init_checkpoint,
+                self._config,
+                model_graph.pretraining_heads(self._config),
+                allow_missing,
             )
-    if not (latest or init_checkpoint or do_train):
-        raise UserError(
-            "--do_eval without --do_train: --output_dir {} has no checkpoint and "
-            "neither --init_checkpoint nor --model_dir is given".format(output_dir)
+        if latest and init_checkpoint:
+            if will_train:
+                _LOGGER.info("%s is not read: the run is resumed", init_checkpoint)
+            elif os.path.abspath(latest) != os.path.abspath(init_checkpoint):
+                raise UserError(
+                    "--output_dir {} holds {}, which would be evaluated in place of "
+                    "{}; give another directory".format(
+                        output_dir, latest, init_checkpoint
+                    )
+                )
+        if not (latest or init_checkpoint or will_train):
+            raise UserError(
+                "--do_eval without --do_train: --output_dir {} has no checkpoint and "
+                "neither --init_checkpoint nor --model_dir is given".format(output_dir)
+            )
+        return step
+
+    def _model_fn(self, training=None):
+        """The model function; `training` is None for evaluation."""
+        return pretraining_model.model_fn_builder(
+            self._config,
+            self._start,
+            training and training.schedule,
+            self._runtime.device.use_tpu,
+            training and training.micro_batch_size,
+            self._runtime.numerics,
         )
-    return step
+
+    def _training_estimator(self, training, step):
+        """Builds the estimator that trains from `step` on."""
+        device, _, distribution = self._runtime
+        arguments = (
+            training.schedule.batch_size,
+            training.saving,
+            _graph_seed(training.seed, step),
+        )
+        model_fn = self._model_fn(training)
+        if distribution.strategy:
+            return estimators.build_distributed_estimator(
+                model_fn, self._output_dir, distribution, *arguments
+            )
+        return estimators.build_estimator(
+            model_fn, self._output_dir, device, *arguments
+        )
+
+    def _input(
+        self, records, is_training, seed=None, position=input_pipeline.BEGINNING
+    ):
+        """Returns `estimators.Input`; arguments as `RecordFiles.input_fn`."""
+        use_tpu = self._runtime.device.use_tpu
+        input_fn = records.input_fn(is_training, seed, position, drop_remainder=use_tpu)
+        return estimators.Input(input_fn, records.files, records.form)
+
+    def _position(self, records, training, step):
+        """Returns the `input_pipeline.Position` that training resumes from."""
+        schedule = training.schedule
+        if step >= schedule.num_train_steps:
+            return input_pipeline.BEGINNING  # nothing is left to train
+        device, _, distribution = self._runtime
+        order = {
+            "--seed": training.seed,
+            "--shuffle_buffer_size": records.reading.shuffle_records,
+            "--num_input_threads": records.reading.num_threads,
+            "--deterministic_input": records.reading.deterministic,
+            "the number of workers": distribution.num_workers,
+        }
+        if device.use_tpu:
+            # Each host of a pod, of 8 cores, reads files of its own.
+            order["--num_tpu_cores"] = device.num_tpu_cores
+        return input_position.resume(
+            self._output_dir, step, schedule.batch_size, records.files, order
+        )
 
 
-def check_checkpoint(config, checkpoint, allow_missing=False):
-    """Holds a checkpoint against the pretraining graph of a config.
-
-    Args:
-      config: `AlbertConfig`.
-      checkpoint: path prefix.
-      allow_missing: bool; whether it may lack the pooler and the heads.
-
-    Raises:
-      UserError: it is missing or damaged, is of another model, or lacks variables.
-    """
-    architecture.check(checkpoint, config)
-    with tf.Graph().as_default():
-        token = tf.zeros([1, 1], tf.int32)
-        model = modeling.AlbertModel(config, False, token)
-        modeling.get_masked_lm_output(config, model, token, token, tf.ones([1, 1]))
-        modeling.get_sentence_order_output(config, model, token)
-        checkpoints.plan_restore(checkpoint, tf.trainable_variables(), allow_missing)
-    checkpoints.check_readable(checkpoint)
-
-
-def _predictions(logits):
-    return tf.argmax(logits, axis=-1, output_type=tf.int32)
-
-
-def _metric_tensors(features, outputs):
-    """What `_metrics` needs of one batch, every tensor with a batch dimension."""
-    return [
-        outputs.mlm_losses,
-        outputs.mlm_predictions,
-        features["masked_lm_ids"],
-        features["masked_lm_weights"],
-        outputs.sop_losses,
-        outputs.sop_predictions,
-        features["next_sentence_labels"],
-    ]
-
-
-def _metrics(
-    mlm_losses, mlm_predictions, mlm_ids, mlm_weights, sop_losses, sop_predictions, sop
-):
-    """Means over all predictions (MLM) and all sequences (SOP) of an evaluation."""
-    return {
-        "masked_lm_loss": tf.metrics.mean(mlm_losses, mlm_weights),
-        "masked_lm_accuracy": tf.metrics.accuracy(
-            mlm_ids, mlm_predictions, mlm_weights
-        ),
-        "sentence_order_loss": tf.metrics.mean(sop_losses),
-        "sentence_order_accuracy": tf.metrics.accuracy(
-            tf.reshape(sop, [-1]), sop_predictions
-        ),
-    }
+def _graph_seed(seed, step):
+    """Returns a seed for each start: the same one would repeat dropout's masks."""
+    if step == 0:
+        return seed
+    return np.random.RandomState([seed, step % 2**32]).randint(2**31)

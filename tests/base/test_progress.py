@@ -14,7 +14,8 @@ from albert_zh.data import corpus
 def clock(monkeypatch):
     """An object whose `now`, in seconds, is the time."""
     clock = types.SimpleNamespace(now=1000.0)
-    monkeypatch.setattr(progress, "time", types.SimpleNamespace(time=lambda: clock.now))
+    fake = types.SimpleNamespace(monotonic=lambda: clock.now)
+    monkeypatch.setattr(progress, "time", fake)
     return clock
 
 
@@ -41,6 +42,14 @@ def test_bytes_can_be_taken_back(clock, caplog):
         clock.now += 40
         shown.update(-4e6)
     assert caplog.messages == ["0.0 of 10.0 MB done  0.00 MB/s  0:00:00 left"]
+
+
+def test_a_job_of_unknown_size_has_no_time_left(clock, caplog):
+    caplog.set_level("INFO")
+    with progress.ByteProgress(None, name="a file") as shown:
+        clock.now += 40
+        shown.update(4e6)
+    assert caplog.messages == ["a file: 4.0 MB done  0.10 MB/s"]
 
 
 def test_a_terminal_shows_a_bar(clock, caplog, monkeypatch):

@@ -270,36 +270,36 @@ def check_mirrored(folder, init_checkpoint, output):
     """
     import modeling
     from albert_zh.data import input_pipeline
-    from albert_zh.training import distribution, pretraining
+    from albert_zh.training import distribution as distributions
     from albert_zh.training import estimator as estimators
+    from albert_zh.training import pretraining_model
 
     if hasattr(tf.config, "set_logical_device_configuration"):
         tf.config.set_logical_device_configuration(
             tf.config.list_physical_devices("CPU")[0],
             [tf.config.LogicalDeviceConfiguration()] * 2,
         )
-    spread = distribution.Distribution(
+    distribution = distributions.Distribution(
         tf.distribute.MirroredStrategy(
             ["/cpu:0", "/cpu:1"],
             cross_device_ops=tf.distribute.ReductionToOneDevice(),
         )
     )
-    model_fn = pretraining.model_fn_builder(
+    model_fn = pretraining_model.model_fn_builder(
         modeling.AlbertConfig.from_json_file(os.path.join(folder, "config.json")),
-        output,
-        init_checkpoint,
-        estimators.Schedule("lamb", 0.01, 20, 2),
-        BATCH,
-        False,
+        estimators.Start(output, init_checkpoint),
+        estimators.Schedule("lamb", 0.01, 20, 2, BATCH),
         micro_batch_size=4,
     )
-    estimator = estimators.build_distributed_estimator(model_fn, output, spread, BATCH)
+    estimator = estimators.build_distributed_estimator(
+        model_fn, output, distribution, BATCH
+    )
     estimator.config.session_config.device_count["CPU"] = 2
     files = [os.path.join(folder, "part{}.tfrecord".format(i)) for i in range(2)]
     input_fn = input_pipeline.input_fn_builder(
         files, LENGTH, PREDICTIONS, VOCABULARY, True, seed=1
     )
-    estimators.train(estimator, input_fn, 20, files, spread)
+    estimators.train(estimator, estimators.Input(input_fn, files), 20, distribution)
 
 
 def test_mirrored_replicas_equal_one_device(folder, init_checkpoint, tmp_path):

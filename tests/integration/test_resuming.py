@@ -165,7 +165,9 @@ def test_a_run_ended_by_sigterm_goes_on_to_the_same_weights(
         repository, data, tmp_path, signal.SIGTERM, do_eval=True
     )
     assert code == 0
-    message = "stopped by SIGTERM at step (.*) of {}, .* same command again to go on\n"
+    message = (
+        "stopped by SIGTERM at step (.*) of {}, .* rerun the same command to resume\n"
+    )
     step = int(re.fullmatch(message.format(NUM_STEPS), output).group(1))
     assert SAVE_STEPS <= step < NUM_STEPS
     assert _last_step(tmp_path) == step
@@ -173,7 +175,7 @@ def test_a_run_ended_by_sigterm_goes_on_to_the_same_weights(
     with caplog.at_level("INFO"):
         run(data, tmp_path, do_eval=True)
     assert "resuming from {}-{}".format(tmp_path / "model.ckpt", step) in caplog.text
-    assert "goes on after {} records".format(step * BATCH) in caplog.text
+    assert "resumes after {} records".format(step * BATCH) in caplog.text
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
     _assert_same_end(tmp_path, undisturbed)
     assert _losses(tmp_path) == pytest.approx(_losses(undisturbed), rel=1e-6)
@@ -189,7 +191,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint_to_the_same_weights(
     assert 0 < step < NUM_STEPS and step % SAVE_STEPS == 0
     with caplog.at_level("INFO"):
         run(data, tmp_path)
-    assert "goes on after {} records".format(step * BATCH) in caplog.text
+    assert "resumes after {} records".format(step * BATCH) in caplog.text
     _assert_same_end(tmp_path, undisturbed)
     last_points = {s: loss for s, loss in _losses(tmp_path).items() if s >= step}
     expected = {s: loss for s, loss in _losses(undisturbed).items() if s >= step}

@@ -13,7 +13,7 @@ import tensorflow.compat.v1 as tf
 import run_classifier
 from albert_zh import command_line
 from albert_zh.models import checkpoints
-from albert_zh.training import estimator as estimators
+from albert_zh.training import progress_hook
 
 pytestmark = pytest.mark.skipif(
     not hasattr(tf, "estimator"), reason="this TensorFlow has no Estimator"
@@ -230,7 +230,7 @@ def test_a_seed_fixes_an_epochs_scores_and_a_killed_run_goes_on_at_its_step(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(estimators.ProgressHook, "after_run", killed)
+        patch.setattr(progress_hook.ProgressHook, "after_run", killed)
         with pytest.raises(SystemExit):
             run(*flags)
     first_epoch = read_json(tmp_path / "out" / "dev_scores.json")
@@ -238,7 +238,7 @@ def test_a_seed_fixes_an_epochs_scores_and_a_killed_run_goes_on_at_its_step(
 
     with caplog.at_level("INFO"):
         run(*flags)
-    assert "going on after step 55 of 100" in caplog.text
+    assert "resuming after step 55 of 100" in caplog.text
     history = read_json(tmp_path / "out" / "dev_scores.json")
     assert history[:1] == first_epoch
     assert [entry["step"] for entry in history] == [50, 100]
@@ -254,7 +254,7 @@ def test_sigterm_ends_a_training_that_goes_on_at_the_next_step(
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(estimators.ProgressHook, "after_run", terminated)
+        patch.setattr(progress_hook.ProgressHook, "after_run", terminated)
         with pytest.raises(SystemExit) as end:
             run(*flags)
     assert not end.value.code
@@ -263,7 +263,7 @@ def test_sigterm_ends_a_training_that_goes_on_at_the_next_step(
     assert 54 <= step <= 55  # the hook may be shown the step before the update
     with caplog.at_level("INFO"):
         run(*flags)
-    assert "going on after step {} of 100".format(step) in caplog.text
+    assert "resuming after step {} of 100".format(step) in caplog.text
     history = read_json(tmp_path / "out" / "dev_scores.json")
     assert [entry["step"] for entry in history] == [50, 100]
 

@@ -219,7 +219,7 @@ def test_micro_batches_leave_the_steps_as_they_are(
                 for name, _ in tf.train.list_variables(prefix)
             }
         )
-    assert "16 sequences a step as 4 micro-batches of 4" in caplog.text
+    assert "16 sequences per step as 4 micro-batches of 4" in caplog.text
     assert set(weights[0]) == set(weights[1])
     for name, value in weights[0].items():
         np.testing.assert_allclose(value, weights[1][name], atol=1e-5, err_msg=name)

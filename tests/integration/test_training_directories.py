@@ -16,8 +16,8 @@ import run_classifier
 import run_pretraining
 from albert_zh import command_line
 from albert_zh.data import record_format
-from albert_zh.models import checkpoints
-from albert_zh.training import estimator as estimators
+from albert_zh.models import checkpoints, output_directory
+from albert_zh.training import progress_hook
 
 pytestmark = pytest.mark.skipif(
     not hasattr(tf, "estimator"), reason="this TensorFlow has no Estimator"
@@ -206,7 +206,7 @@ def test_the_hint_lets_a_run_go_on(training, capsys, caplog):
     assert follow_hint(refused(capsys, again)) == "model.ckpt-2"
     with caplog.at_level("INFO"):
         again()
-    word = "resuming from" if kind == "pretraining" else "going on after step 2 of 4"
+    word = "resuming from" if kind == "pretraining" else "resuming after step 2 of 4"
     assert word in caplog.text
     latest = checkpoints.latest_checkpoint(str(directory))
     assert checkpoints.read_step(latest) == (6 if kind == "pretraining" else 4)
@@ -352,7 +352,7 @@ def _train_and_wait(arguments, connection):
             connection.recv()
             connection.close()
 
-    estimators.ProgressHook.after_run = wait
+    progress_hook.ProgressHook.after_run = wait
     run(*arguments)
 
 
@@ -376,4 +376,4 @@ def test_one_process_trains_in_a_directory(data, tmp_path, capsys, kind):
     run(kind, data, output_dir)
     latest = checkpoints.latest_checkpoint(str(output_dir))
     assert checkpoints.read_step(latest) == NUM_STEPS
-    assert not (output_dir / estimators.LOCK_FILE).exists()
+    assert not (output_dir / output_directory.LOCK_FILE).exists()

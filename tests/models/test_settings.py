@@ -145,3 +145,13 @@ def test_a_config_that_is_right_is_read(tmp_path):
     path = write(tmp_path / "config.json", CONFIG)
     expected = modeling.AlbertConfig.from_dict(CONFIG).to_dict()
     assert model_settings.read_config(path).to_dict() == expected
+
+
+def test_a_config_is_held_against_the_length_and_takes_the_dropout(tmp_path):
+    path = write(tmp_path / "albert_config.json", CONFIG)
+    config = model_settings.load_config(path, 8)
+    assert config.hidden_dropout_prob == modeling.AlbertConfig(9).hidden_dropout_prob
+    config = model_settings.load_config(path, 8, dropout=0.25)
+    assert config.hidden_dropout_prob == config.attention_probs_dropout_prob == 0.25
+    with pytest.raises(UserError, match="--max_seq_length 9 is above"):
+        model_settings.load_config(path, 9)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import modeling
 from albert_zh.base.errors import UserError
-from albert_zh.tasks import classification
+from albert_zh.tasks import classification, classification_model
 
 CONFIG = modeling.AlbertConfig(
     vocab_size=20,
@@ -60,7 +60,7 @@ def test_a_tpu_takes_full_batches_only():
 def test_head_is_a_linear_layer_with_the_published_names():
     pooled = np.random.RandomState(0).normal(size=(5, 16)).astype(np.float32)
     with tf.Graph().as_default(), tf.Session() as session:
-        logits = classification.classification_logits(tf.constant(pooled), 3, False)
+        logits = classification_model.logits_of(tf.constant(pooled), 3, False)
         weights, bias = tf.trainable_variables()
         assert [v.op.name for v in (weights, bias)] == ["output_weights", "output_bias"]
         session.run(tf.global_variables_initializer())
@@ -74,7 +74,7 @@ def test_training_drops_a_tenth_of_the_pooled_output():
     with tf.Graph().as_default(), tf.Session() as session:
         tf.set_random_seed(1)
         pooled = tf.ones([200, 100])
-        logits = classification.classification_logits(pooled, 2, is_training=True)
+        logits = classification_model.logits_of(pooled, 2, is_training=True)
         weights = tf.trainable_variables()[0]
         session.run(tf.global_variables_initializer())
         # With weights of 1 / 100 a logit is the share kept, scaled by 1 / 0.9.
@@ -98,7 +98,7 @@ def run_model_fn(mode, features=FEATURES):
     """Log-probabilities or the mean loss of a model without dropout, seed fixed."""
     config = CONFIG.to_dict()
     config.update(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    model_fn = classification.model_fn_builder(
+    model_fn = classification_model.model_fn_builder(
         modeling.AlbertConfig.from_dict(config),
         3,
         False,
@@ -116,7 +116,7 @@ def run_model_fn(mode, features=FEATURES):
 
 
 def test_training_minimizes_the_mean_cross_entropy_of_its_predictions(monkeypatch):
-    monkeypatch.setattr(classification, "CLASSIFIER_DROPOUT", 0.0)
+    monkeypatch.setattr(classification_model, "CLASSIFIER_DROPOUT", 0.0)
     loss = run_model_fn(tf.estimator.ModeKeys.TRAIN)
     log_probabilities = run_model_fn(tf.estimator.ModeKeys.PREDICT)
     np.testing.assert_allclose(np.exp(log_probabilities).sum(axis=1), 1.0, atol=1e-6)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import modeling
 from albert_zh.base.errors import UserError
-from albert_zh.training import accumulation, pretraining
+from albert_zh.training import accumulation, pretraining_model
 from albert_zh.training import estimator as estimators
 
 HERE = pathlib.Path(__file__).parent
@@ -73,14 +73,10 @@ def train(config, micro_batch_size, output_dir, num_steps=3, use_resource=None):
     with tf.Graph().as_default(), tf.Session() as session:
         # The published rate. The keys' biases have no gradient but rounding errors,
         # which Adam's division blows up: a step of them is as large as the rate.
-        schedule = estimators.Schedule("lamb", 0.00176, 100, 0)
-        model_fn = pretraining.model_fn_builder(
+        model_fn = pretraining_model.model_fn_builder(
             config,
-            str(output_dir),
-            None,
-            schedule,
-            BATCH,
-            use_tpu=False,
+            estimators.Start(str(output_dir)),
+            estimators.Schedule("lamb", 0.00176, 100, 0, BATCH),
             micro_batch_size=micro_batch_size,
         )
         inputs = random_features()
@@ -152,11 +148,11 @@ def test_loss_is_the_weighted_mean_over_the_whole_batch():
     features = random_features()
     with tf.Graph().as_default(), tf.Session() as session:
         tensors = {k: tf.constant(v) for k, v in features.items()}
-        outputs = pretraining._run_model(
+        outputs = pretraining_model._run_model(
             config_of("albert_zh"), tensors, False, False, modeling.FLOAT32
         )
-        totals = pretraining._totals(tensors)
-        loss, curves = pretraining._share_of_loss(outputs, tensors, totals)
+        totals = pretraining_model._totals(tensors)
+        loss, curves = pretraining_model._share_of_loss(outputs, tensors, totals)
         session.run(tf.global_variables_initializer())
         outputs, loss, curves = session.run([outputs, loss, curves])
     weights = features["masked_lm_weights"]
@@ -173,13 +169,13 @@ def test_batch_without_predictions_has_a_finite_step():
     with tf.Graph().as_default(), tf.Session() as session:
         features = dict(random_features(), masked_lm_weights=np.zeros([BATCH, 4], "f"))
         features = {k: tf.constant(v) for k, v in features.items()}
-        config, totals = config_of("albert_zh"), pretraining._totals(features)
+        config, totals = config_of("albert_zh"), pretraining_model._totals(features)
 
         def compute(part):
-            outputs = pretraining._run_model(
+            outputs = pretraining_model._run_model(
                 config, part, True, False, modeling.FLOAT32
             )
-            return pretraining._share_of_loss(outputs, part, totals)
+            return pretraining_model._share_of_loss(outputs, part, totals)
 
         loss, curves, gradients = accumulation.accumulate(compute, features, 2)
         norm = tf.global_norm(gradients)
@@ -276,11 +272,13 @@ def test_step_compiles_with_xla():
 
     def step(*values):
         tensors = dict(zip(features, values))
-        totals = pretraining._totals(tensors)
+        totals = pretraining_model._totals(tensors)
 
         def compute(part):
-            outputs = pretraining._run_model(config, part, True, True, modeling.FLOAT32)
-            return pretraining._share_of_loss(outputs, part, totals)
+            outputs = pretraining_model._run_model(
+                config, part, True, True, modeling.FLOAT32
+            )
+            return pretraining_model._share_of_loss(outputs, part, totals)
 
         loss, _, gradients = accumulation.accumulate(compute, tensors, 2)
         return [loss, tf.global_norm(gradients)]

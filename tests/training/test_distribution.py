@@ -223,7 +223,7 @@ def test_waiting_for_a_worker_ends_with_sigterm(monkeypatch):
 
 def test_sigterm_ends_the_wait_of_a_training(monkeypatch):
     cluster = Cluster([free_address(), "127.0.0.1:1"], 1)
-    spread = distribution.Distribution(cluster=cluster, worker_timeout=600)
+    workers = distribution.Distribution(cluster=cluster, worker_timeout=600)
 
     def train_and_evaluate(_, training, __):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -232,7 +232,7 @@ def test_sigterm_ends_the_wait_of_a_training(monkeypatch):
 
     monkeypatch.setattr(tf.estimator, "train_and_evaluate", train_and_evaluate)
     with SigtermHook() as sigterm, pytest.raises(Stopped, match="did not answer"):
-        distribution.train_workers(None, lambda: None, 1, spread, sigterm)
+        distribution.train_workers(None, lambda: None, 1, workers, sigterm)
 
 
 def watch(monkeypatch, timeout):
@@ -260,7 +260,7 @@ def test_worker_lost_within_a_step_ends_the_process(monkeypatch):
     assert is_lost.wait(WAIT_SECONDS)
     hook.stop()
     assert "worker 0 at 127.0.0.1:" in messages[0]
-    assert "has ended; give the same command again on every worker" in messages[0]
+    assert "has ended; rerun the same command on every worker" in messages[0]
 
 
 def test_worker_that_ends_between_steps_is_let_go(monkeypatch):

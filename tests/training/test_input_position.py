@@ -39,7 +39,7 @@ def test_a_run_goes_on_after_as_many_records_as_it_had(
     with caplog.at_level("INFO"):
         position = input_position.resume(output_dir, 20, 8, record_files, ORDER)
     assert position == input_pipeline.Position(160, [7, 4])
-    assert "goes on after 160 records: 14.55 epochs of 11" in caplog.text
+    assert "resumes after 160 records: 14.55 epochs of 11" in caplog.text
     assert not _warnings(caplog)
 
 
@@ -88,7 +88,7 @@ def test_another_order_is_said(output_dir, record_files, caplog):
     input_position.resume(output_dir, 0, 8, record_files, ORDER)
     input_position.resume(output_dir, 5, 8, record_files, dict(ORDER, **{"--seed": 2}))
     (warning,) = _warnings(caplog)
-    assert warning.startswith("--seed=2, but was 1: the order of records is another")
+    assert warning.startswith("--seed=2, but was 1: the order of records changes")
 
 
 @pytest.mark.parametrize("change", ["fewer", "other order", "grown"])

@@ -32,7 +32,7 @@ def test_a_session_ends_after_the_step_after_the_signal():
         # Sent through a launcher, too: the same one.
         os.kill(os.getpid(), signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) == before
-    with pytest.raises(Stopped, match="by SIGTERM at step 4 of 20, .* to go on"):
+    with pytest.raises(Stopped, match="by SIGTERM at step 4 of 20, .* to resume"):
         hook.check(20)
 
 

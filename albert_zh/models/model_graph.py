@@ -1,0 +1,59 @@
+"""The variables of a model's graph, and whether a checkpoint can initialize them."""
+
+import tensorflow.compat.v1 as tf
+
+import modeling
+from albert_zh.models import architecture, checkpoints
+
+PRETRAINING_HEADS = ("masked_lm", "sentence_order")
+
+
+def trainable_variables(config, add_heads):
+    """Builds a model in a graph of its own and returns the list of its variables.
+
+    Args:
+      config: `modeling.AlbertConfig`.
+      add_heads: function of the `modeling.AlbertModel` that builds its heads.
+    """
+    with tf.Graph().as_default():
+        model = modeling.AlbertModel(config, False, tf.zeros([1, 1], tf.int32))
+        add_heads(model)
+        return tf.trainable_variables()
+
+
+def pretraining_heads(config, heads=PRETRAINING_HEADS):
+    """Returns a function of the `modeling.AlbertModel` that builds its heads.
+
+    Args:
+      config: `modeling.AlbertConfig`.
+      heads: which of `PRETRAINING_HEADS` to build; other names are ignored.
+    """
+
+    def add_heads(model):
+        token = tf.zeros([1, 1], tf.int32)
+        if "masked_lm" in heads:
+            modeling.get_masked_lm_output(config, model, token, token, [[1.0]])
+        if "sentence_order" in heads:
+            modeling.get_sentence_order_output(config, model, token)
+
+    return add_heads
+
+
+def check_init_checkpoint(checkpoint, config, add_heads, allow_missing=False):
+    """Makes sure, before the work, that a model can start from a checkpoint.
+
+    Args:
+      checkpoint: path prefix.
+      config: `modeling.AlbertConfig`.
+      add_heads: as `trainable_variables` takes it.
+      allow_missing: as `checkpoints.plan_restore` takes it.
+
+    Raises:
+      UserError: the checkpoint is missing or damaged, is of another model, or lacks
+        variables.
+    """
+    # First: the graph of a config that does not belong here may be very large.
+    architecture.check(checkpoint, config)
+    variables = trainable_variables(config, add_heads)
+    checkpoints.plan_restore(checkpoint, variables, allow_missing)
+    checkpoints.check_readable(checkpoint)

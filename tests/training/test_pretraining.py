@@ -1,0 +1,155 @@
+"""Pretraining driven through the library, without the command."""
+
+import collections
+import json
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import modeling
+from albert_zh.base.errors import UserError
+from albert_zh.data import input_pipeline, masking, record_files, record_format
+from albert_zh.models import checkpoints
+from albert_zh.models import directory as model_directory
+from albert_zh.training import estimator as estimators
+from albert_zh.training import pretraining
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(tf, "estimator"), reason="this TensorFlow has no Estimator"
+)
+
+LENGTH, PREDICTIONS, VOCABULARY, BATCH = 8, 2, 20, 4
+FORM = input_pipeline.Form(LENGTH, PREDICTIONS, VOCABULARY)
+CONFIG = modeling.AlbertConfig(
+    vocab_size=VOCABULARY,
+    embedding_size=4,
+    hidden_size=8,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    intermediate_size=16,
+    max_position_embeddings=LENGTH,
+    ln_type="postln",
+)
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    """`RecordFiles` of 16 records."""
+    random = np.random.RandomState(0)
+    path = str(tmp_path_factory.mktemp("records") / "a.tfrecord")
+    features = {
+        "input_mask": np.ones(LENGTH, np.int64),
+        "segment_ids": np.arange(LENGTH) > 4,
+        "masked_lm_positions": [1, 2],
+        "masked_lm_ids": [6, 7],
+        "masked_lm_weights": np.ones(2),
+        "next_sentence_labels": [0],
+    }
+    contents = [
+        record_format.encode_example(
+            dict(features, input_ids=random.randint(5, VOCABULARY, LENGTH))
+        )
+        for _ in range(16)
+    ]
+    record_format.write_records(contents, path)
+    return record_files.find(path, FORM, masking.MaskSettings())
+
+
+def training(num_steps=4, batch_size=BATCH, **settings):
+    schedule = estimators.Schedule("lamb", 0.01, num_steps, 1, batch_size)
+    return pretraining.Training(schedule, **settings)
+
+
+def model_in(output_dir, init_checkpoint=None):
+    start = model_directory.ModelDirectory(None, checkpoint=init_checkpoint)
+    return pretraining.Pretraining(start, CONFIG, str(output_dir))
+
+
+@pytest.fixture(scope="module")
+def trained(records, tmp_path_factory):
+    """The directory of a finished training."""
+    output_dir = tmp_path_factory.mktemp("trained")
+    model_in(output_dir).train(records, training())
+    return output_dir
+
+
+def test_a_model_is_trained_evaluated_and_resumed(records, tmp_path):
+    model = model_in(tmp_path)
+    model.train(records, training(4, micro_batch_size=2))
+    scores = model.evaluate(records, batch_size=8)
+    assert scores["global_step"] == 4 and np.isfinite(scores["masked_lm_loss"])
+    assert json.loads((tmp_path / "eval_results.json").read_text()) == scores
+    # Another object, as of another process, finds the run.
+    again = model_in(tmp_path)
+    again.train(records, training(6, micro_batch_size=2))
+    assert again.evaluate(records, batch_size=8)["global_step"] == 6
+
+
+def test_numerics_are_handed_on_whole(records, tmp_path, monkeypatch):
+    """Whatever fields they have: the model takes them as keyword arguments."""
+    given = []
+
+    class Model(modeling.AlbertModel):
+        def __init__(self, *arguments, new_field, **settings):
+            given.append(new_field)
+            super().__init__(*arguments, **settings)
+
+    fields = modeling.Numerics._fields + ("new_field",)
+    numerics = collections.namedtuple("Numerics", fields)(*modeling.FLOAT32, "whole")
+    monkeypatch.setattr(modeling, "AlbertModel", Model)
+    runtime = estimators.Runtime(numerics=numerics)
+    start = model_directory.ModelDirectory(None)
+    model = pretraining.Pretraining(start, CONFIG, str(tmp_path), runtime)
+    model.train(records, training(1))
+    assert set(given) == {"whole"}
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"micro_batch_size": 3}, "micro-batches of --micro_batch_size 3"),
+        ({"batch_size": 5, "micro_batch_size": 2}, "--train_batch_size 5 is not"),
+    ],
+)
+def test_a_batch_that_cannot_be_divided_is_refused(records, tmp_path, settings, words):
+    output_dir = tmp_path / "out"
+    with pytest.raises(UserError, match=words):
+        model_in(output_dir).train(records, training(**settings))
+    assert not output_dir.exists()
+
+
+def test_a_checkpoint_to_start_from_is_evaluated(records, trained, tmp_path):
+    checkpoint = checkpoints.latest_checkpoint(str(trained))
+    scores = model_in(tmp_path, checkpoint).evaluate(records, batch_size=8)
+    assert scores["masked_lm_loss"] == pytest.approx(
+        model_in(trained).evaluate(records, batch_size=8)["masked_lm_loss"]
+    )
+
+
+def test_what_would_be_evaluated_is_never_in_doubt(records, trained, tmp_path):
+    with pytest.raises(UserError, match="has no checkpoint"):
+        model_in(tmp_path).evaluate(records)
+    first = str(trained / "model.ckpt-0")
+    with pytest.raises(UserError, match="would be evaluated in place of"):
+        model_in(trained, first).evaluate(records)
+    # The run's own newest one is meant where it has trained here.
+    model = model_in(trained, first)
+    model.train(records, training())
+    assert model.evaluate(records, batch_size=8)["global_step"] == 4
+
+
+def test_records_without_masks_need_their_vocabulary(tmp_path):
+    path = str(tmp_path / "dynamic.tfrecord")
+    record = record_format.encode_example(
+        {
+            "input_ids": np.arange(5, 5 + LENGTH),
+            "input_mask": np.ones(LENGTH, np.int64),
+            "segment_ids": np.arange(LENGTH) > 4,
+            "word_lengths": [0, 1, 1, 0, 1, 1, 1, 0],
+            "next_sentence_labels": [0],
+        }
+    )
+    record_format.write_records([record], path)
+    with pytest.raises(UserError, match="give --vocab_file or --spm_model_file"):
+        record_files.find(path, FORM, masking.MaskSettings())
