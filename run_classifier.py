@@ -111,6 +111,7 @@ def main(args):
     distributions.leave_cluster()
     named_files = {name: getattr(args, name + "_file") for name in SPLITS}
     data = TaskData(task, args.data_dir, named_files, args.ignore_labels)
+    classification.check_inputs(args.output_dir, data.paths())
     train_data = data.read_labelled("train", task.labels) if args.do_train else None
     files, init_checkpoint = _resolve_files(args, task, train_data)
     scored = data.read_for_scoring(files.labels) if args.do_eval else {}

@@ -8,16 +8,18 @@ be typed. Needs no network. `make demo` runs this in an environment of its own.
 from albert_zh import command_line  # isort: split
 
 import collections
+import contextlib
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
 import time
 
-from albert_zh.base import console, files
+from albert_zh.base import console, files, locks
 from albert_zh.base.errors import UserError
-from albert_zh.data import corpus
+from albert_zh.data import corpus, work_directory
 
 REPOSITORY = os.path.dirname(os.path.abspath(__file__))
 CORPUS = os.path.join("resources", "sample_corpus.txt")
@@ -25,12 +27,22 @@ PAIRS = os.path.join("resources", "sample_pairs")
 CONFIG = os.path.join("albert_config", "albert_config_nano.json")
 # Marks a directory that may be emptied, as the demo made it.
 MARKER = ".made_by_run_demo"
-# Everything that the demo's commands leave in it; nothing else is removed.
-OWN_NAMES = {MARKER, "vocab.txt", "pretrained", "classifier"} | {
-    part + ending
-    for part in ("train", "heldout")
-    for ending in (".txt", ".tfrecord", ".tfrecord.summary.json", ".tfrecord.work")
-}
+# Held while a demo runs, as by a training in its own directory.
+LOCK = ".lock"
+# The paths that the demo's commands leave in it; nothing else is removed. Working
+# directories of data generation have a mark of their own.
+_OWN_MODEL = (
+    r"(best/)?(checkpoint|graph\.pbtxt|model\.ckpt-.*|events\.out\.tfevents\..*"
+    r"|(albert_config|labels|training|dev_scores|eval_results|input_position)\.json"
+    r"|(vocab|eval_results)\.txt|predictions\.tsv|\.lock|\..*\.partial)"
+    r"|eval/events\.out\.tfevents\..*"
+)
+_OWN_PATHS = re.compile(
+    re.escape(MARKER)
+    + r"|vocab\.txt|\.lock|\..*\.partial"
+    + r"|(train|heldout)(\.txt|\.tfrecord|\.tfrecord\.summary\.json)"
+    + r"|(pretrained|classifier)/({})".format(_OWN_MODEL)
+)
 
 HELD_OUT_SHARE = 0.1
 # From the task's test file: one question put twice, and two questions on one topic.
@@ -71,19 +83,32 @@ def main(args):
     """Runs the demo; see `build_parser` for the arguments."""
     directory = os.path.relpath(args.output_dir, REPOSITORY)
     os.chdir(REPOSITORY)
-    prepare_output_dir(directory)
-    split_corpus(CORPUS, directory)
-    steps = pretraining_steps(args, directory) + classification_steps(args, directory)
-    seconds = [run_step(step) for step in steps]
-    console.show("\n" + report(steps, seconds, directory))
+    with renewed_output_dir(directory):
+        split_corpus(CORPUS, directory)
+        steps = pretraining_steps(args, directory)
+        steps += classification_steps(args, directory)
+        seconds = [run_step(step) for step in steps]
+        console.show("\n" + report(steps, seconds, directory))
 
 
-def prepare_output_dir(directory):
-    """Makes the directory anew, if it is empty or an earlier demo's.
+@contextlib.contextmanager
+def renewed_output_dir(directory):
+    """Creates the directory, or empties an earlier demo's, and locks it.
 
     Raises:
-      UserError: it holds something else, is no directory, or cannot be emptied.
+      UserError: it holds something else, is no directory, cannot be emptied, or
+        another demo or a training runs there.
     """
+    _check_output_dir(directory)
+    message = "--output_dir {}: another process works there; wait for its end"
+    message = message.format(directory)
+    with locks.hold(os.path.join(directory, LOCK), message):
+        _empty_output_dir(directory, message)
+        yield
+
+
+def _check_output_dir(directory):
+    """Raises `UserError` for a directory that no demo has made, or creates it."""
     if os.path.islink(directory) or (
         os.path.lexists(directory) and not os.path.isdir(directory)
     ):
@@ -92,14 +117,43 @@ def prepare_output_dir(directory):
         )
     with files.writing(directory):
         files.make_directory(directory)
-        names = os.listdir(directory)
-    is_own = MARKER in names and not os.path.islink(os.path.join(directory, MARKER))
-    foreign = sorted(set(names) - OWN_NAMES if is_own else names)
+    paths = _paths_in(directory)
+    marker = os.path.join(directory, MARKER)
+    is_own = os.path.isfile(marker) and not os.path.islink(marker)
+    foreign = [path for path in paths if not (is_own and _is_own(path, paths))]
     if foreign:
         raise UserError(
             "--output_dir {} holds {!r}, which no demo has made; name a new "
             "directory".format(directory, foreign[0])
         )
+
+
+def _paths_in(directory):
+    """Returns the sorted relative paths of all files and links in a directory."""
+    found = []
+    for folder, folders, names in os.walk(directory):
+        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        for name in names + links:
+            found.append(os.path.relpath(os.path.join(folder, name), directory))
+    return sorted(path.replace(os.sep, "/") for path in found)
+
+
+def _is_own(path, paths):
+    """Whether a demo has left the file; `paths` are those of all files."""
+    folder = path.split("/")[0]
+    if folder.endswith(".tfrecord.work"):
+        return folder + "/" + work_directory.MARK in paths
+    return _OWN_PATHS.fullmatch(path) is not None
+
+
+def _empty_output_dir(directory, message):
+    """Removes what a demo has left, unless a training runs there; adds the mark."""
+    names = set(os.listdir(directory)) - {LOCK}
+    for name in sorted(names):
+        lock = os.path.join(directory, name, LOCK)
+        if os.path.isfile(lock):
+            with locks.hold(lock, message):
+                pass
     # The mark goes last: what is left when this is interrupted is still the demo's.
     for name in sorted(names, key=MARKER.__eq__):
         path = os.path.join(directory, name)

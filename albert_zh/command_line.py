@@ -15,6 +15,8 @@ from albert_zh.base.errors import Stopped, UserError
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
+_LOCAL_SCHEME = "file://"
+
 # The C++ side of TensorFlow 2.15 logs every start at ERROR level (cuDNN, cuBLAS
 # "factories"); real errors arrive as exceptions. The environment still wins.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -85,6 +87,10 @@ class ArgumentParser(argparse.ArgumentParser):
           their names in the namespace.
         """
         parsed = super().parse_args(args, namespace)
+        for action in self._actions:
+            problem = _path_problem(action, getattr(parsed, action.dest, None))
+            if problem and action.option_strings:
+                self.error("{}: {}".format(action.option_strings[0], problem))
         defaults = {action: action.default for action in self._actions}
         for action in defaults:
             action.default = argparse.SUPPRESS
@@ -94,6 +100,17 @@ class ArgumentParser(argparse.ArgumentParser):
             for action, default in defaults.items():
                 action.default = default
         return parsed
+
+
+def _path_problem(action, value):
+    """What is wrong with a flag's value if it is a path, or None."""
+    if value == "" and (action.required or action.dest.startswith("output")):
+        return "expected a value"
+    for path in value.split(",") if isinstance(value, str) else ():
+        # As remote, local files would go without locks and other protections.
+        if path.strip().startswith(_LOCAL_SCHEME):
+            return "{}: give local paths without {}".format(path.strip(), _LOCAL_SCHEME)
+    return None
 
 
 def _boolean(text):

@@ -191,3 +191,24 @@ def test_other_errors_keep_their_traceback(tmp_path, repository):
     )
     assert done.returncode == 1
     assert "Traceback" in done.stderr and "KeyError: 'mine'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "argv, words",
+    [
+        (["--input_file=a,file:///b"], "--input_file: file:///b: give local paths"),
+        (["--input_file=a", "--output_file=file://b"], "--output_file: file://b: "),
+        (["--input_file="], "--input_file: expected a value"),
+        (["--input_file=a", "--output_file="], "--output_file: expected a value"),
+    ],
+)
+def test_paths_are_neither_empty_nor_local_files_in_disguise(argv, words, capsys):
+    parser = command_line.ArgumentParser("test")
+    parser.add_argument("--input_file", required=True)
+    parser.add_argument("--output_file")
+    parser.add_argument("--text", action="append")
+    with pytest.raises(SystemExit):
+        parser.parse_args(argv)
+    assert words in capsys.readouterr().err
+    right = ["--input_file=a,gs://b", "--output_file=c", "--text=file://d", "--text="]
+    assert parser.parse_args(right).text == ["file://d", ""]

@@ -5,8 +5,14 @@ import os
 import pytest
 
 import run_demo
+from albert_zh.base import locks
 from albert_zh.base.errors import UserError
-from albert_zh.data import corpus
+from albert_zh.data import corpus, work_directory
+
+
+def renew(directory):
+    with run_demo.renewed_output_dir(str(directory)):
+        pass
 
 
 def sentences(path):
@@ -27,24 +33,67 @@ def test_split_holds_out_whole_documents_from_the_end(tmp_path):
 
 def test_renews_a_directory_of_its_own(tmp_path):
     directory = tmp_path / "demo"
-    run_demo.prepare_output_dir(str(directory))
-    (directory / "pretrained").mkdir()
-    run_demo.prepare_output_dir(str(directory))
+    renew(directory)
+    for path in (
+        "vocab.txt",
+        "heldout.tfrecord.summary.json",
+        "train.tfrecord.work/" + work_directory.MARK,
+        "train.tfrecord.work/0123456789abcdef/part-00000",
+        "pretrained/model.ckpt-12.data-00000-of-00001",
+        "pretrained/eval/events.out.tfevents.1.host",
+        "classifier/best/labels.json",
+        "classifier/.labels.json." + 32 * "0" + ".partial",
+    ):
+        (directory / path).parent.mkdir(parents=True, exist_ok=True)
+        (directory / path).write_text("")
+    renew(directory)
     assert [path.name for path in directory.iterdir()] == [run_demo.MARKER]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "notes.txt",
+        "pretrained/my_notes.txt",
+        "classifier/best/thesis/checkpoint",
+        "train.tfrecord.work/thesis.txt",  # without the mark
+        "vocab.txt/thesis.txt",
+    ],
+)
+def test_foreign_files_are_found_at_any_depth(tmp_path, path):
+    renew(tmp_path)
+    (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / path).write_text("mine")
+    with pytest.raises(UserError, match="no demo has made"):
+        renew(tmp_path)
+    assert (tmp_path / path).read_text() == "mine"
+
+
+def test_a_running_demo_or_training_is_left_alone(tmp_path):
+    renew(tmp_path)
+    training = tmp_path / "pretrained"
+    training.mkdir()
+    for folder in (tmp_path, training):
+        with locks.hold(str(folder / ".lock"), ""):
+            with pytest.raises(UserError, match="another process works there"):
+                renew(tmp_path)
+    assert training.exists()
+    renew(tmp_path)
+    assert not training.exists()
 
 
 def test_leaves_a_foreign_directory_alone(tmp_path):
     thesis = tmp_path / "thesis.txt"
     thesis.write_text("十年心血", encoding="utf-8")
     with pytest.raises(UserError, match="no demo has made"):
-        run_demo.prepare_output_dir(str(tmp_path))
+        renew(tmp_path)
     assert thesis.exists()
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "linked mark", "link", "pipe"])
 def test_removes_only_what_a_demo_has_made(tmp_path, kind):
     directory = tmp_path / "demo"
-    run_demo.prepare_output_dir(str(directory))
+    renew(directory)
     (directory / "train.txt").write_text("", encoding="utf-8")
     precious = directory / "thesis"
     if kind == "folder":
@@ -63,19 +112,19 @@ def test_removes_only_what_a_demo_has_made(tmp_path, kind):
         os.mkfifo(str(directory))
     precious.write_text("十年心血", encoding="utf-8")
     with pytest.raises(UserError, match="no demo has made|a file or a link"):
-        run_demo.prepare_output_dir(str(directory))
+        renew(directory)
     assert precious.read_text(encoding="utf-8") == "十年心血"
 
 
 def test_a_link_in_its_directory_is_not_followed(tmp_path):
     directory = tmp_path / "demo"
-    run_demo.prepare_output_dir(str(directory))
+    renew(directory)
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "thesis.txt").write_text("十年心血", encoding="utf-8")
     (directory / "pretrained").symlink_to(tmp_path / "precious")
-    run_demo.prepare_output_dir(str(directory))
+    with pytest.raises(UserError, match="no demo has made"):
+        renew(directory)
     assert (tmp_path / "precious" / "thesis.txt").exists()
-    assert not (directory / "pretrained").exists()
 
 
 def test_stops_with_the_exit_code_of_a_command_that_fails(capfd):

@@ -63,6 +63,12 @@ def open_input(path):
     return file
 
 
+def glob_characters(path):
+    """Returns the list of characters of a path with a meaning in TensorFlow's globs."""
+    special = "*?[]" if os.sep == "\\" else "*?[]\\"
+    return [character for character in str(path) if character in special]
+
+
 def exists(path):
     """Whether there is a file or directory."""
     return _gfile().exists(path) if is_remote(path) else os.path.exists(path)

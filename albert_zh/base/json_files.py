@@ -5,6 +5,7 @@ checked before any value is used.
 """
 
 import json
+import math
 
 import jsonschema
 
@@ -38,10 +39,8 @@ def read(path, schema, advice):
     Raises:
       UserError: the file cannot be read, is not JSON or does not match the schema.
     """
-    with files.reading(path), files.open_file(path) as source:
-        content = source.read()
     try:
-        return parse(content, schema)
+        return parse(files.read_bytes(path), schema)
     except ValueError as error:
         raise UserError("{}: damaged ({}); {}".format(path, error, advice)) from error
 
@@ -71,7 +70,9 @@ def parse(content, schema):
     """
     try:
         text = content.decode("utf-8-sig")
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = json.loads(
+            text, parse_constant=_refuse_constant, parse_float=_finite_float
+        )
         # An escaped half of a surrogate pair cannot be encoded in a file.
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except RecursionError as error:
@@ -88,6 +89,13 @@ def parse(content, schema):
 
 def _refuse_constant(name):
     raise ValueError("it holds {}, which is no JSON".format(name))
+
+
+def _finite_float(text):
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError("it holds {}, beyond the range of numbers".format(text[:20]))
+    return value
 
 
 def _describe(error):

@@ -15,6 +15,20 @@ except ImportError:  # Windows
 
 _LOGGER = logging.getLogger(__name__)
 
+# Descriptors of the locks that this process holds.
+_HELD = set()
+
+
+def _leave_locks():
+    """Closes a forked copy's locks, which would otherwise outlive their owner."""
+    for number in _HELD:
+        os.close(number)
+    _HELD.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_locks)
+
 
 @contextlib.contextmanager
 def hold(path, message, is_patient=False):
@@ -52,9 +66,13 @@ class _Descriptor:
 
     def __init__(self, number):
         self.number = number
+        _HELD.add(number)
 
     def close(self):
-        os.close(self.number)
+        # In a copy of the owner it is closed already.
+        if self.number in _HELD:
+            _HELD.remove(self.number)
+            os.close(self.number)
 
 
 def _take(path, message, is_patient):
@@ -76,8 +94,14 @@ def _take(path, message, is_patient):
 
 
 def _lock(number, path, message, is_patient):
-    if not stat.S_ISREG(os.fstat(number).st_mode):
+    status = os.fstat(number)
+    if not stat.S_ISREG(status.st_mode):
         raise UserError("{}: not a file; expected the lock of a run".format(path))
+    if status.st_size:
+        # Locks are empty, and removed after use.
+        raise UserError(
+            "{}: not empty, so not the lock of a run; move it elsewhere".format(path)
+        )
     try:
         fcntl.flock(number, fcntl.LOCK_EX | (0 if is_patient else fcntl.LOCK_NB))
     except BlockingIOError as error:

@@ -176,7 +176,7 @@ def read_records(path):
       ValueError: the file is empty, truncated or damaged.
       UserError: it cannot be read.
     """
-    with files.reading(path), files.open_file(path) as file:
+    with files.reading(path), files.open_input(path) as file:
         header = file.read(_HEADER_BYTES)
         if not header:
             raise ValueError("the file is empty")

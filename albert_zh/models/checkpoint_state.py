@@ -1,7 +1,6 @@
 """The `checkpoint` file of a directory, which names the newest checkpoint in it."""
 
 import os
-import re
 from typing import List, NamedTuple
 
 import tensorflow.compat.v1 as tf
@@ -66,10 +65,10 @@ def read(directory):
 def is_inside(named, directory):
     """Whether a path from a `checkpoint` file is directly in the directory.
 
-    Names with glob characters are not: a saver deletes by pattern.
+    Paths with glob characters are not: a saver deletes by pattern.
     """
     parent, name = os.path.split(named)
-    if re.search(r"[*?\[\]\\]", name) or name in ("", ".", ".."):
+    if files.glob_characters(named) or name in ("", ".", ".."):
         return False
     if not os.path.isabs(named):
         return not parent

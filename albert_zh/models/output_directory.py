@@ -47,8 +47,7 @@ def _check_no_pattern(output_dir):
 
     The saver deletes old checkpoints by pattern: "run[12]" matches "run1" and "run2".
     """
-    special = "*?[]" if os.sep == "\\" else "*?[]\\"
-    found = [character for character in special if character in output_dir]
+    found = files.glob_characters(output_dir)
     if found:
         raise UserError(
             "--output_dir {}: TensorFlow takes {} for a pattern and would delete the "

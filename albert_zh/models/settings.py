@@ -43,9 +43,14 @@ _LABELS_SCHEMA = dict(
     required=sorted(_TASK_SETTINGS),
     additionalProperties=False,
 )
+# Published models have at most 48. Shared layers cost nothing on disk, so that no
+# checkpoint contradicts a number of layers that takes hours to build.
+_MAX_LAYERS = 1000
+_LAYERS = {"maximum": _MAX_LAYERS}
 # `modeling.AlbertConfig` checks the rest, but has no largest size.
 _CONFIG_SCHEMA = {
     "type": "object",
+    "properties": {"num_hidden_layers": _LAYERS, "inner_group_num": _LAYERS},
     "additionalProperties": {"minimum": -_MAX_INTEGER, "maximum": _MAX_INTEGER},
 }
 

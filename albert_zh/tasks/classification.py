@@ -35,7 +35,7 @@ _EPOCH_SCORES_SCHEMA = {
         "type": "object",
         "properties": {
             "step": {"type": "integer", "minimum": 0},
-            "accuracy": {"type": "number"},
+            "accuracy": {"type": "number", "minimum": 0, "maximum": 1},
             "loss": {"type": "number"},
         },
         "required": ["step", "accuracy", "loss"],
@@ -51,6 +51,22 @@ _MAX_EPOCHS = 10000
 
 # A restart needs the newest checkpoint only; one more survives a damaged one.
 _CHECKPOINTS_KEPT = 2
+
+
+def check_inputs(output_dir, inputs):
+    """Makes sure that a run in `output_dir` overwrites none of its data files.
+
+    Args:
+      output_dir: directory of the results.
+      inputs: list of paths.
+
+    Raises:
+      UserError: names the file.
+    """
+    names = results.FILES + (PREDICTIONS_FILE, EPOCH_SCORES_FILE)
+    written = [os.path.join(output_dir, name) for name in names]
+    for path in inputs:
+        files.require_separate(output_dir, written, [path])
 
 
 class Training(NamedTuple):
@@ -312,8 +328,8 @@ class Classifier:
             step = checkpoints.resume_step(latest, self._output_dir)
         elif training.init_checkpoint:
             self._check_init_checkpoint(training)
-        for directory in (self._output_dir, self.best_dir):
-            model_files.check_not_foreign(directory, self.files)
+        model_files.check_not_foreign(self._output_dir, self.files)
+        model_files.check_best(self.best_dir, self.files, is_new=saved is None)
         output_directory.prepare(self._output_dir, self.files.config)
         model_files.save(self._output_dir, self.files)
         if latest is None:
@@ -477,9 +493,7 @@ class Classifier:
             results.write_results(self.best_dir, {"dev": scores})
         # Last: a run killed before this line scores the epoch again.
         history.append(dict(metrics.summary(scores), step=step, epoch=epoch + 1))
-        model_files.write_json(
-            os.path.join(self._output_dir, EPOCH_SCORES_FILE), history
-        )
+        json_files.write(history, os.path.join(self._output_dir, EPOCH_SCORES_FILE))
 
     def _save_best(self, checkpoint):
         """Makes `best/` a complete model directory with this checkpoint alone."""
@@ -487,9 +501,9 @@ class Classifier:
         kept = checkpoints.write_stripped(
             checkpoint, os.path.join(self.best_dir, "model.ckpt")
         )
-        for name in tf.io.gfile.listdir(self.best_dir):
+        for name in files.list_directory(self.best_dir):
             is_kept = name.startswith(os.path.basename(kept) + ".")
-            if name.startswith("model.ckpt-") and not is_kept:
+            if model_files.is_checkpoint_file(name) and not is_kept:
                 files.remove(os.path.join(self.best_dir, name))
 
     def _best_checkpoint(self):

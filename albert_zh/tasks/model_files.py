@@ -5,16 +5,16 @@ directory complete: predicting needs nothing else. The directory of a training h
 `training.json` too, and the complete model in `best/` below it.
 """
 
-import json
 import logging
 import os
+import re
 from typing import NamedTuple, Optional, Tuple
 
 import tensorflow.compat.v1 as tf
 
 import modeling
 import tokenization
-from albert_zh.base import files
+from albert_zh.base import files, json_files
 from albert_zh.base.errors import UserError, as_user_error
 from albert_zh.models import architecture, checkpoints, output_directory
 from albert_zh.models import directory as model_directory
@@ -25,6 +25,7 @@ from albert_zh.tasks.registry import Task, get_task
 _LOGGER = logging.getLogger(__name__)
 
 TRAINING_FILE = "training.json"
+_CHECKPOINT_FILE = re.compile(r"model\.ckpt-\d+\.(index|meta|data-\d{5}-of-\d{5})\Z")
 DEFAULT_MAX_SEQ_LENGTH = 128
 
 
@@ -66,25 +67,58 @@ class ClassifierFiles(NamedTuple):
             )
 
 
-def check_not_foreign(directory, files):
+def is_checkpoint_file(name):
+    """Whether a file's name is one that `save`'s checkpoints have."""
+    return _CHECKPOINT_FILE.match(name) is not None
+
+
+def check_best(directory, given, is_new):
+    """Makes sure that `best/` holds no model but an earlier best one of this training.
+
+    Args:
+      directory: path of `best/`.
+      given: the `ClassifierFiles` of the training.
+      is_new: bool; whether the training begins now, and so has no best model yet.
+
+    Raises:
+      UserError: it holds another model, or is a symbolic link.
+    """
+    if files.is_link(directory):
+        raise UserError("--output_dir: {} is a link; remove it".format(directory))
+    if not files.is_directory(directory):
+        return
+    names = files.list_directory(directory)
+    if is_new and any(map(is_checkpoint_file, names)):
+        raise UserError(
+            "--output_dir: {} holds a model of another training, which would be "
+            "overwritten; choose another --output_dir".format(directory)
+        )
+    held = load(directory)
+    if held is None:
+        check_not_foreign(directory, given)
+    else:
+        check_same_model(directory, held, given)
+
+
+def check_not_foreign(directory, given):
     """Makes sure that `save` overwrites nothing but a classifier's own files.
 
     Raises:
       UserError: the directory has no labels, but a config or vocabulary of other
-        content than `files`.
+        content than `given`.
     """
-    if tf.io.gfile.exists(os.path.join(directory, model_directory.LABELS_FILE)):
+    if files.exists(os.path.join(directory, model_directory.LABELS_FILE)):
         return
     for name, content in (
-        (model_directory.CONFIG_FILE, files.config.to_json_string().encode("utf-8")),
-        (model_directory.VOCAB_FILE, model_directory.read_bytes(files.vocab_file)),
-        (model_directory.SPM_FILE, model_directory.read_bytes(files.spm_model_file)),
+        (model_directory.CONFIG_FILE, given.config.to_json_string().encode("utf-8")),
+        (model_directory.VOCAB_FILE, model_directory.read_bytes(given.vocab_file)),
+        (model_directory.SPM_FILE, model_directory.read_bytes(given.spm_model_file)),
     ):
         path = os.path.join(directory, name)
         if (
             content is not None
-            and tf.io.gfile.exists(path)
-            and content != model_directory.read_bytes(path)
+            and files.exists(path)
+            and content != files.read_bytes(path)
         ):
             raise UserError(
                 "--output_dir: {} is no classifier's and would be overwritten; choose "
@@ -113,7 +147,7 @@ def save(directory, given):
     )
     # Last: its presence says that the others are there.
     path = os.path.join(directory, model_directory.LABELS_FILE)
-    write_json(path, task_settings(given))
+    json_files.write(task_settings(given), path)
 
 
 def task_settings(files):
@@ -176,7 +210,7 @@ def load(directory):
       UserError: a file is damaged, or does not go with the others.
     """
     labels_file = os.path.join(directory, model_directory.LABELS_FILE)
-    if not tf.io.gfile.exists(labels_file):
+    if not files.exists(labels_file):
         return None
     settings = model_settings.read_labels(labels_file)
     config = model_settings.read_config(
@@ -189,8 +223,8 @@ def load(directory):
         config,
         _task_of(settings, labels_file),
         tuple(settings["labels"]),
-        vocab_file if tf.io.gfile.exists(vocab_file) else None,
-        spm_model_file if tf.io.gfile.exists(spm_model_file) else None,
+        vocab_file if files.exists(vocab_file) else None,
+        spm_model_file if files.exists(spm_model_file) else None,
         settings["do_lower_case"],
         settings["normalize_punctuation"],
         settings["max_seq_length"],
@@ -216,9 +250,9 @@ def best_directory(output_dir):
     """
     best_dir = os.path.join(output_dir, model_directory.BEST_DIRECTORY)
     is_model = (
-        tf.io.gfile.exists(os.path.join(output_dir, model_directory.LABELS_FILE))
-        and not tf.io.gfile.exists(os.path.join(output_dir, TRAINING_FILE))
-        and not tf.io.gfile.exists(best_dir)
+        files.exists(os.path.join(output_dir, model_directory.LABELS_FILE))
+        and not files.exists(os.path.join(output_dir, TRAINING_FILE))
+        and not files.exists(best_dir)
         and model_directory.find_checkpoint(output_dir) is not None
     )
     return output_dir if is_model else best_dir
@@ -233,7 +267,7 @@ def _check_results_of(output_dir, model_dir):
     used = best_directory(model_directory.resolve(model_dir))
     held = best_directory(output_dir)
     is_held = any(
-        tf.io.gfile.exists(os.path.join(directory, model_directory.LABELS_FILE))
+        files.exists(os.path.join(directory, model_directory.LABELS_FILE))
         for directory in (output_dir, held)
     )
     if is_held and os.path.abspath(held) != os.path.abspath(used):
@@ -323,7 +357,7 @@ def _prefer_spm(chosen):
 def _refuse_without_task(flag, directory, task):
     """Raises `UserError` where a directory holds a classifier, but no `labels.json`."""
     labels_file = os.path.join(directory, model_directory.LABELS_FILE)
-    if not tf.io.gfile.isdir(directory) or tf.io.gfile.exists(labels_file):
+    if not files.is_directory(directory) or files.exists(labels_file):
         return
     checkpoint = model_directory.find_checkpoint(directory)
     shapes = checkpoints.read_shapes(checkpoint, flag) if checkpoint else {}
@@ -428,8 +462,3 @@ class _Content:
 
     def __str__(self):
         return str(self._path)
-
-
-def write_json(path, value):
-    """Writes a value as indented JSON; the file appears whole or not at all."""
-    files.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", path)

@@ -53,6 +53,10 @@ class TaskData(NamedTuple):
             )
         return found[0] if found else None
 
+    def paths(self):
+        """Returns the list of the files there are."""
+        return [path for path in map(self.find, SPLITS) if path]
+
     def read_dev(self, labels):
         """Reads the dev file as `read_labelled` does; returns None without one."""
         return self.read_labelled("dev", labels) if self.find("dev") else None

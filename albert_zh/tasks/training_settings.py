@@ -73,9 +73,7 @@ def _describe_examples(examples):
 
 def save(output_dir, settings):
     """Writes what `describe` returns into the directory of the training."""
-    model_files.write_json(
-        os.path.join(output_dir, model_files.TRAINING_FILE), settings
-    )
+    json_files.write(settings, os.path.join(output_dir, model_files.TRAINING_FILE))
 
 
 def check_same_training(output_dir, settings):

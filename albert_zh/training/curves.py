@@ -180,6 +180,7 @@ def _read_event_file(path):
     """Returns a dict of tag -> points, up to where a killed run left the file."""
     found = {}
     wanted = _tags()
+    files.require_regular(path)
     try:
         for record in record_format.read_records(path):
             event = tf.Event.FromString(record)

@@ -11,6 +11,8 @@ import optimization
 from albert_zh.base import files
 from albert_zh.base.errors import UserError
 
+# What `write_results` writes.
+FILES = ("eval_results.json", "eval_results.txt")
 # Steps between two points of the TensorBoard curves.
 SUMMARY_STEPS = 50
 
@@ -28,11 +30,10 @@ def write_results(output_dir, results):
                 "an earlier checkpoint, or train again with a lower "
                 "--learning_rate".format(name, value)
             )
-    base = os.path.join(output_dir, "eval_results")
     text = json.dumps(results, indent=2, sort_keys=True)
-    files.write_text(text + "\n", base + ".json")
-    lines = ["{} = {}".format(*item) for item in _flatten(results)]
-    files.write_text("\n".join(lines) + "\n", base + ".txt")
+    lines = "\n".join("{} = {}".format(*item) for item in _flatten(results))
+    for name, content in zip(FILES, (text, lines)):
+        files.write_text(content + "\n", os.path.join(output_dir, name))
 
 
 def _flatten(results, prefix=""):

@@ -1,6 +1,7 @@
 """JSON that may be damaged: it has the right types, or one line says what is wrong."""
 
 import json
+import os
 
 import hypothesis
 import hypothesis.strategies as st
@@ -44,6 +45,7 @@ def test_a_right_file_is_read(tmp_path):
         (b'{"name": "a", "sizes": [], "b": 1}', "'b' was unexpected"),
         (b'{"name": "a", "sizes": [NaN]}', "it holds NaN"),
         (b'{"name": "a", "sizes": [-Infinity]}', "it holds -Infinity"),
+        (b'{"name": "a", "sizes": [-1e999]}', "it holds -1e999, beyond"),
         (b'{"name": "\\ud800", "sizes": []}', "half a surrogate pair"),
         (b'{"\\ud800": 1, "name": "a", "sizes": []}', "half a surrogate pair"),
         (b"[" * 100000, "nested too deeply"),
@@ -67,6 +69,12 @@ def test_a_huge_integer_is_one_line(tmp_path):
     with pytest.raises(ValueError) as error:
         json_files.parse(content, SCHEMA)
     assert len(str(error.value)) < 400
+
+
+def test_a_pipe_is_refused(tmp_path):
+    os.mkfifo(str(tmp_path / "a.json"))
+    with pytest.raises(UserError, match="no ordinary file"):
+        json_files.read(str(tmp_path / "a.json"), SCHEMA, "delete it")
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -95,6 +95,41 @@ def test_a_pipe_is_no_lock(tmp_path):
         raise AssertionError("a pipe is no lock")
 
 
+def test_a_file_with_content_is_no_lock(tmp_path):
+    path = tmp_path / ".lock"
+    path.write_text("precious")
+    with pytest.raises(UserError, match="not empty"), locks.hold(str(path), _MESSAGE):
+        raise AssertionError("somebody's file is no lock")
+    assert path.read_text() == "precious"
+
+
+def _hold_with_a_copy(path, connection):
+    with locks.hold(path, _MESSAGE):
+        copy = os.fork()
+        if copy == 0:
+            signal.pause()
+        connection.send(copy)
+        connection.recv()
+
+
+def test_a_copy_of_the_holder_does_not_hold(tmp_path):
+    path = str(tmp_path / "lock")
+    connection, others_end = multiprocessing.Pipe()
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(
+        target=_hold_with_a_copy, args=(path, others_end), daemon=True
+    )
+    process.start()
+    copy = connection.recv()
+    try:
+        process.kill()
+        process.join()
+        with locks.hold(path, _MESSAGE):
+            os.kill(copy, 0)  # the copy is alive
+    finally:
+        os.kill(copy, signal.SIGKILL)
+
+
 def test_remote_paths_have_no_lock(tmp_path):
     with locks.hold("file://{}/lock".format(tmp_path), _MESSAGE):
         assert list(tmp_path.iterdir()) == []

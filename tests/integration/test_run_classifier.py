@@ -312,6 +312,50 @@ def test_files_of_others_are_not_overwritten(
     assert not (tmp_path / "labels.json").exists()
 
 
+@pytest.mark.parametrize("kind", ["copy", "same model", "link"])
+def test_a_best_model_of_another_training_is_not_overwritten(
+    trained, data_dir, model_flags, tmp_path, capsys, kind
+):
+    """Also where only `best/` was kept, or leads out of the directory."""
+    output_dir, kept = tmp_path / "out", tmp_path / "kept"
+    shutil.copytree(str(trained / "best"), str(kept))
+    if kind == "copy":  # of a model of other labels
+        text = (kept / "labels.json").read_text("utf-8")
+        (kept / "labels.json").write_text(text.replace('"0"', '"no"'))
+    output_dir.mkdir()
+    if kind == "link":
+        (output_dir / "best").symlink_to(kept)
+    else:
+        kept.rename(output_dir / "best")
+    files = {p.name: p.read_bytes() for p in (output_dir / "best").iterdir()}
+    line = refused(capsys, *training_flags(data_dir, model_flags, output_dir, 1))
+    assert "best is a link" in line or "a model of another training" in line
+    assert files == {p.name: p.read_bytes() for p in (output_dir / "best").iterdir()}
+
+
+def test_only_older_checkpoints_of_its_own_are_removed_from_best(
+    trained, data_dir, model_flags, tmp_path
+):
+    output_dir = tmp_path / "out"
+    shutil.copytree(str(trained), str(output_dir))
+    (output_dir / "best" / "model.ckpt-old.zip").write_bytes(b"mine")
+    (output_dir / "best" / "model.ckpt-7.index").write_bytes(b"")
+    (output_dir / "dev_scores.json").unlink()  # so that the best is saved again
+    run(*training_flags(data_dir, model_flags, output_dir, 2))
+    names = {path.name for path in (output_dir / "best").glob("model.ckpt-*")}
+    assert "model.ckpt-old.zip" in names and "model.ckpt-7.index" not in names
+
+
+def test_predictions_do_not_overwrite_what_is_predicted(trained, tmp_path, capsys):
+    output_dir = tmp_path / "model"
+    shutil.copytree(str(trained / "best"), str(output_dir))
+    path = write_rows(output_dir / "predictions.tsv", make_rows(5, seed=3))
+    content = path.read_bytes()
+    flags = "--do_predict", "--output_dir", output_dir, "--predict_file", path
+    assert "is the input file" in refused(capsys, *flags)
+    assert path.read_bytes() == content
+
+
 def test_a_directory_of_another_model_is_refused(
     trained, data_dir, model_flags, capsys, tmp_path
 ):

@@ -124,6 +124,8 @@ def test_a_task_that_nobody_knows_is_named(tmp_path):
         ({"hidden_act": []}, "config.json: "),
         ({"vocab_size": 10**5000}, "damaged"),
         ({"vocab_size": 2**31}, "damaged .*maximum"),
+        ({"num_hidden_layers": 2000000}, "num_hidden_layers: .*maximum of 1000"),
+        ({"inner_group_num": 2000000}, "inner_group_num: .*maximum of 1000"),
         ({"initializer_range": float("nan")}, "damaged .*NaN"),
         ({"a\nb": 1}, r"unknown config key a\\nb"),
         ({"ln_type": {}, "embedding_size": 4}, "ln_type must be one of"),

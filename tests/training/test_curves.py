@@ -1,5 +1,6 @@
 """Curves of training runs: what is read of event files, and the picture."""
 
+import os
 import sys
 
 import numpy as np
@@ -130,6 +131,12 @@ def test_a_file_that_breaks_off_is_read_up_to_there(run_dir, caplog, cut):
 def test_an_empty_file_of_a_killed_start_is_no_hindrance(run_dir):
     (run_dir / "events.out.tfevents.2.v2").write_bytes(b"")
     assert len(points(read(run_dir)["loss"])) == 11
+
+
+def test_a_pipe_among_event_files_is_refused(run_dir):
+    os.mkfifo(str(run_dir / "events.out.tfevents.9.pipe"))
+    with pytest.raises(UserError, match="9.pipe: it is no ordinary file"):
+        curves.read_run(str(run_dir), "run")
 
 
 @pytest.mark.parametrize("make", [lambda d: None, lambda d: write(d, "1.v2", [])])
