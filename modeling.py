@@ -36,6 +36,7 @@ import functools
 import itertools
 import json
 import math
+import operator
 import re
 from typing import NamedTuple, Optional, Union
 
@@ -57,6 +58,9 @@ _MASKED_SCORE = -10000.0
 _LAYER_NORM_EPSILON = 1e-12
 # Keeps the MLM loss finite where a batch holds no prediction at all.
 _WEIGHT_EPSILON = 1e-5
+# Gradients of one shared kernel are held until the last is there and added in one pass,
+# which is the fastest, up to this size in float32; beyond it memory matters more.
+_MAX_HELD_GRADIENT_BYTES = 2**28
 
 
 class AlbertConfig:
@@ -243,6 +247,7 @@ class Numerics(NamedTuple):
     compute_dtype: tf.DType = tf.float32
     use_xla: bool = False
     plain_gradients: bool = False
+    recompute: bool = False
 
 
 FLOAT32 = Numerics()
@@ -270,6 +275,7 @@ class AlbertModel:
         use_xla=False,
         needed_positions=None,
         plain_gradients=False,
+        recompute=False,
     ):
         """Builds the graph under variable scope `scope` (default "bert").
 
@@ -299,10 +305,17 @@ class AlbertModel:
             a program. The outputs are the same, and the pretraining heads follow
             the model's setting. Second derivatives (`tf.hessians`, gradient
             penalties) work in either case, in an imported graph with it only.
+          recompute: bool; compute each layer once more in the backward pass instead
+            of keeping its activations, "gradient checkpointing" (arXiv:1604.06174).
+            The gradients are the same; a step takes about a third more time, and its
+            activations take the memory of one layer and of every layer's input.
 
         Raises:
-          ValueError: S is larger than `config.max_position_embeddings`.
+          ValueError: S is larger than `config.max_position_embeddings`, or
+            `recompute` with `plain_gradients`.
         """
+        if recompute and plain_gradients:
+            raise ValueError("recompute is a gradient of its own: no plain_gradients")
         batch, length = get_shape_list(input_ids, expected_rank=2)
         if isinstance(length, int) and length > config.max_position_embeddings:
             raise ValueError(
@@ -310,7 +323,7 @@ class AlbertModel:
                     length, config.max_position_embeddings
                 )
             )
-        self.numerics = Numerics(compute_dtype, use_xla, plain_gradients)
+        self.numerics = Numerics(compute_dtype, use_xla, plain_gradients, recompute)
         k = self.kernels = _Kernels(self.numerics)
         self._needed_positions = needed_positions
         config = copy.copy(config)
@@ -579,16 +592,20 @@ def _encode(config, kernels, embeddings, input_mask, positions):
     mask_bias = (1.0 - tf.cast(input_mask, tf.float32)) * _MASKED_SCORE
     mask_bias = mask_bias[:, tf.newaxis, tf.newaxis, :]
 
-    layers = _build_layers(config, k)
+    layers = _layer_weights(config, k)
     queries = [_all_positions] * len(layers)
     if positions is not None:
         rows = _row_indexes(positions, length)  # [B, Q]
         queries[-1] = functools.partial(k.take, rows=rows)
     outputs = []
-    for number, (halves, queries_of) in enumerate(zip(layers, queries)):
+    for number, (weights, queries_of) in enumerate(zip(layers, queries)):
         layer, inner = divmod(number, config.inner_group_num)
         with tf.name_scope("layer_{}".format(layer)):
-            x = _layer(config, k, x, mask_bias, *halves, queries_of=queries_of)
+
+            def run(k, x, weights, queries_of=queries_of):
+                return _layer(config, k, x, mask_bias, *weights, queries_of=queries_of)
+
+            x = k.layer(run, x, weights)
         if inner == config.inner_group_num - 1:
             outputs.append(x)
     return [
@@ -609,8 +626,8 @@ def _layer(config, kernels, x, mask_bias, attention, feed_forward, queries_of):
       kernels: `_Kernels`.
       x: `_Hidden` [B*S, H].
       mask_bias: float32 [B, 1, 1, S], 0 for tokens, -10000 for padding.
-      attention: `_SelfAttention`.
-      feed_forward: `_FeedForward`.
+      attention: `_AttentionWeights`.
+      feed_forward: `_FeedForwardWeights`.
       queries_of: function that picks the positions whose output is wanted:
         `_Hidden` [B*S, H] -> [B*Q, H]. They attend to all positions of x.
 
@@ -618,89 +635,67 @@ def _layer(config, kernels, x, mask_bias, attention, feed_forward, queries_of):
       `_Hidden` [B*Q, H].
     """
     k = kernels
+    attend = functools.partial(_attend, config, k, attention, mask_bias)
+    feed = functools.partial(_feed_forward, config, k, feed_forward)
     if config.ln_type == "postln":
         q = queries_of(x)
-        x = k.add_and_normalize(q, attention(q, x, mask_bias), attention.norm)
-        x = k.add_and_normalize(x, feed_forward(x), feed_forward.norm)
+        x = k.add_and_normalize(q, attend(q, x), attention.norm)
+        x = k.add_and_normalize(x, feed(x), feed_forward.norm)
     else:
         z = k.normalize(x, attention.norm)
-        x = k.add(queries_of(x), attention(queries_of(z), z, mask_bias))
-        x = k.add(x, feed_forward(k.normalize(x, feed_forward.norm)))
+        x = k.add(queries_of(x), attend(queries_of(z), z))
+        x = k.add(x, feed(k.normalize(x, feed_forward.norm)))
     return x
 
 
-class _SelfAttention:
-    """Multi-head attention (arXiv:1706.03762, section 3.2).
+def _attend(config, kernels, weights, mask_bias, x, z):
+    """Multi-head attention (arXiv:1706.03762, section 3.2), dropout.
 
     With queries from x, keys and values from z, each head of N computes
 
       Q = (x W_q + b_q) / sqrt(D)      K = z W_k + b_k      V = z W_v + b_v
       head = softmax(Q K^T + mask_bias) V
 
-    and the result is (the N heads side by side) W_o + b_o, with dropout.
+    and the result is (the N heads side by side) W_o + b_o.
 
-    Attributes:
-      norm: `_Norm`, the weights of the LayerNorm that goes with it.
+    Args:
+      config: `AlbertConfig`.
+      kernels: `_Kernels`.
+      weights: `_AttentionWeights`.
+      mask_bias: float32 [B, 1, 1, S].
+      x: `_Hidden` [B*Q, H].
+      z: `_Hidden` [B*S, H].
+
+    Returns:
+      [B*Q, H].
     """
-
-    def __init__(self, config, kernels, scopes, uses):
-        """Creates the variables under `_AttentionScopes` for `uses` layers."""
-        self._config, self._kernels = config, kernels
-        size, heads = config.hidden_size, config.num_attention_heads
-        with tf.variable_scope(scopes.attention):
-            with tf.variable_scope("self"):
-                query, key, value = (
-                    _dense_variables(name, size, size, config)
-                    for name in ("query", "key", "value")
-                )
-            # Dividing W_q and b_q by sqrt(D) is cheaper than dividing every Q.
-            scale = 1.0 / math.sqrt(size // heads)
-            query = _Dense(query.kernel * scale, query.bias * scale)
-            qkv = kernels.side_by_side(query, key, value)
-            with tf.variable_scope("output"):
-                output = _dense_variables("dense", size, size, config)
-        self.norm = _norm_variables(scopes.norm, size)
-        self._qkv = kernels.share(qkv, uses)
-        self._output = kernels.share(output, uses)
-
-    def __call__(self, x, z, mask_bias):
-        """`_Hidden` [B*Q, H] and [B*S, H], float32 [B, 1, 1, S] -> [B*Q, H]."""
-        config, k = self._config, self._kernels
-        query, key, value = k.project_by_head(
-            x, z, next(self._qkv), config.num_attention_heads
-        )  # [B, N, Q, D], and twice [B, N, S, D]
-        context = k.attention(
-            query, key, value, mask_bias, config.attention_probs_dropout_prob
-        )  # [B, N, Q, D]
-        context = tf.transpose(context, [0, 2, 1, 3])  # [B, Q, N, D]
-        context = tf.reshape(context, [-1, config.hidden_size])  # [B*Q, H]
-        output = k.dense(context, next(self._output))
-        return k.dropout(output, config.hidden_dropout_prob)
+    k = kernels
+    query, key, value = k.project_by_head(
+        x, z, weights.qkv, config.num_attention_heads
+    )  # [B, N, Q, D], and twice [B, N, S, D]
+    context = k.attention(
+        query, key, value, mask_bias, config.attention_probs_dropout_prob
+    )  # [B, N, Q, D]
+    context = tf.transpose(context, [0, 2, 1, 3])  # [B, Q, N, D]
+    context = tf.reshape(context, [-1, config.hidden_size])  # [B*Q, H]
+    return k.dropout(k.dense(context, weights.output), config.hidden_dropout_prob)
 
 
-class _FeedForward:
+def _feed_forward(config, kernels, weights, x):
     """activation(x W_1 + b_1) W_2 + b_2 (arXiv:1706.03762, section 3.3), dropout.
 
-    Attributes:
-      norm: `_Norm`, the weights of the LayerNorm that goes with it.
+    Args:
+      config: `AlbertConfig`.
+      kernels: `_Kernels`.
+      weights: `_FeedForwardWeights`.
+      x: `_Hidden` [n, H].
+
+    Returns:
+      [n, H].
     """
-
-    def __init__(self, config, kernels, scopes, uses):
-        """Creates the variables under `_FeedForwardScopes` for `uses` layers."""
-        self._config, self._kernels = config, kernels
-        size, inner_size = config.hidden_size, config.intermediate_size
-        inner = _dense_variables(scopes.inner, size, inner_size, config)
-        output = _dense_variables(scopes.output, inner_size, size, config)
-        self.norm = _norm_variables(scopes.norm, size)
-        self._inner = kernels.share(inner, uses)
-        self._output = kernels.share(output, uses)
-
-    def __call__(self, x):
-        """`_Hidden` [n, H] -> [n, H]."""
-        config, k = self._config, self._kernels
-        inner = k.activate(config.hidden_act, k.dense(x, next(self._inner)))  # [n, I]
-        output = k.dense(inner, next(self._output))  # [n, H]
-        return k.dropout(output, config.hidden_dropout_prob)
+    k = kernels
+    inner = k.activate(config.hidden_act, k.dense(x, weights.inner))  # [n, I]
+    return k.dropout(k.dense(inner, weights.output), config.hidden_dropout_prob)
 
 
 # --- Weights: cross-layer sharing and the dialects' names --------------------
@@ -720,25 +715,43 @@ class _Norm(NamedTuple):
     beta: tf.Tensor
 
 
+class _AttentionWeights(NamedTuple):
+    """Weights of attention: qkv [H, 3H], output [H, H]; its LayerNorm's."""
+
+    qkv: _Dense
+    output: _Dense
+    norm: _Norm
+
+
+class _FeedForwardWeights(NamedTuple):
+    """Weights of a feed-forward network: inner [H, I], output [I, H]; its norm's."""
+
+    inner: _Dense
+    output: _Dense
+    norm: _Norm
+
+
 class _AttentionScopes(NamedTuple):
-    """Variable scopes of a `_SelfAttention`; equal scopes are shared weights."""
+    """Variable scopes of `_AttentionWeights`; equal scopes are shared weights."""
 
     attention: str
     norm: str
 
 
 class _FeedForwardScopes(NamedTuple):
-    """Variable scopes of a `_FeedForward`; equal scopes are shared weights."""
+    """Variable scopes of `_FeedForwardWeights`; equal scopes are shared weights."""
 
     inner: str
     output: str
     norm: str
 
 
-def _build_layers(config, kernels):
-    """Returns the layers' (`_SelfAttention`, `_FeedForward`), first layer first.
+def _layer_weights(config, kernels):
+    """Creates the encoder's variables.
 
-    Layers that share weights get the same object.
+    Returns:
+      A list of (`_AttentionWeights`, `_FeedForwardWeights`), first layer first;
+      layers of equal scopes share variables.
     """
     scopes = [
         _layer_scopes(config, layer, inner)
@@ -746,12 +759,51 @@ def _build_layers(config, kernels):
         for inner in range(config.inner_group_num)
     ]
     uses = collections.Counter(half for layer in scopes for half in layer)
-    built = {}
+    creators = (_create_attention_weights, _create_feed_forward_weights)
+    weights = {}
     for layer in scopes:
-        for half, build in zip(layer, (_SelfAttention, _FeedForward)):
-            if half not in built:
-                built[half] = build(config, kernels, half, uses[half])
-    return [tuple(built[half] for half in layer) for layer in scopes]
+        for half, create in zip(layer, creators):
+            if half not in weights:
+                weights[half] = create(config, kernels, half, uses[half])
+    return [tuple(next(weights[half]) for half in layer) for layer in scopes]
+
+
+def _create_attention_weights(config, kernels, scopes, uses):
+    """An iterator of `_AttentionWeights` for `uses` layers that share them."""
+    size, heads = config.hidden_size, config.num_attention_heads
+    with tf.variable_scope(scopes.attention):
+        with tf.variable_scope("self"):
+            query, key, value = (
+                _dense_variables(name, size, size, config)
+                for name in ("query", "key", "value")
+            )
+        # Dividing W_q and b_q by sqrt(D) is cheaper than dividing every Q.
+        scale = 1.0 / math.sqrt(size // heads)
+        query = _Dense(query.kernel * scale, query.bias * scale)
+        qkv = kernels.side_by_side(query, key, value)
+        with tf.variable_scope("output"):
+            output = _dense_variables("dense", size, size, config)
+    norm = _norm_variables(scopes.norm, size)
+    return map(
+        _AttentionWeights,
+        kernels.share(qkv, uses),
+        kernels.share(output, uses),
+        itertools.repeat(norm),
+    )
+
+
+def _create_feed_forward_weights(config, kernels, scopes, uses):
+    """An iterator of `_FeedForwardWeights` for `uses` layers that share them."""
+    size, inner_size = config.hidden_size, config.intermediate_size
+    inner = _dense_variables(scopes.inner, size, inner_size, config)
+    output = _dense_variables(scopes.output, inner_size, size, config)
+    norm = _norm_variables(scopes.norm, size)
+    return map(
+        _FeedForwardWeights,
+        kernels.share(inner, uses),
+        kernels.share(output, uses),
+        itertools.repeat(norm),
+    )
 
 
 def _layer_scopes(config, layer, inner):
@@ -837,6 +889,18 @@ class _Hidden(NamedTuple):
     batch: Union[int, tf.Tensor]
     length: Union[int, tf.Tensor]
 
+    def parts(self):
+        """Returns the list of its tensors, without those that are None."""
+        return [part for part in (self.exact, self.operand) if part is not None]
+
+    def with_parts(self, parts):
+        """Returns the same with other tensors, in the order of `parts()`."""
+        parts = iter(parts)
+        exact, operand = (
+            None if part is None else next(parts) for part in (self.exact, self.operand)
+        )
+        return self._replace(exact=exact, operand=operand)
+
 
 class _Kernels:
     """The operations that a model is built of, each opening with its plain equation.
@@ -852,10 +916,11 @@ class _Kernels:
       `plain_gradients` they are left out.
     """
 
-    def __init__(self, numerics):
-        """Creates the operations for `Numerics`."""
+    def __init__(self, numerics, draws=None):
+        """Creates the operations for `Numerics`; `_Draws` repeat random numbers."""
         self._numerics = numerics
         self._dtype = numerics.compute_dtype
+        self._draws = draws
 
     def in_float32(self):
         """Returns the same operations with float32 products."""
@@ -916,6 +981,15 @@ class _Kernels:
             # Cast by each layer that uses them, so that this sum, too, is in float32.
             return itertools.repeat(weights, uses)
 
+        return map(_Dense, *(self._copies(tensor, uses) for tensor in weights))
+
+    def _copies(self, tensor, uses):
+        """One tensor of `share`: a list of `uses` copies, in the products' dtype."""
+        shape = get_shape_list(tensor)
+        held_bytes = 4 * uses * functools.reduce(operator.mul, shape)
+        if held_bytes > _MAX_HELD_GRADIENT_BYTES:
+            return self._chained_copies(tensor, uses)
+
         @tf.custom_gradient
         def copies(tensor):
             def gradient(*d_copies):
@@ -925,7 +999,27 @@ class _Kernels:
             cast = tf.cast(tensor, self._dtype)
             return [tf.identity(cast) for _ in range(uses)], gradient
 
-        return map(_Dense, *(copies(tensor) for tensor in weights))
+        return copies(tensor)
+
+    def _chained_copies(self, tensor, uses):
+        """The same where the copies' gradients are too large to be held until the end.
+
+        Each is added to the sum of the later layers' as soon as it is there.
+        """
+
+        @tf.custom_gradient
+        def use(cast, exact):
+            def gradient(d_copy, d_rest):
+                # A chain of `AddV2`: TensorFlow would turn one of `AddN` into one sum.
+                return None, self.exact(d_copy) + d_rest
+
+            return [tf.identity(cast), tf.identity(exact)], gradient
+
+        cast, copies = tf.cast(tensor, self._dtype), []
+        for _ in range(uses - 1):
+            copy, tensor = use(cast, tensor)
+            copies.append(copy)
+        return copies + [tf.cast(tensor, self._dtype)]
 
     # --- Hidden states: sums, LayerNorm, dropout ---
 
@@ -1026,7 +1120,11 @@ class _Kernels:
 
         In float32: bfloat16 would draw and scale too coarsely.
         """
-        return dropout(self.exact(x), rate) if rate else x
+        if not rate:
+            return x
+        if self._draws is None:
+            return dropout(self.exact(x), rate)
+        return _keep(self.exact(x), self._uniform(get_shape_list(x)) >= rate, rate)
 
     # --- Attention ---
 
@@ -1063,7 +1161,7 @@ class _Kernels:
     def attention(self, query, key, value, mask_bias, dropout_prob):
         """softmax(Q K^T + mask_bias) V, with dropout of the softmax.
 
-        The division by sqrt(D) is in Q already, see `_SelfAttention`.
+        The division by sqrt(D) is in Q already, see `_attend`.
 
         Args:
           query: [B, N, Q, D].
@@ -1079,9 +1177,6 @@ class _Kernels:
         """
         _check_attention(query, key, value, mask_bias)
 
-        def keep(x, is_kept):
-            return tf.where(is_kept, x / (1.0 - dropout_prob), tf.zeros_like(x))
-
         @self._with_gradient
         def attention(query, key, value, mask_bias):
             scores = tf.matmul(query, key, transpose_b=True)  # [B, N, Q, S]
@@ -1090,15 +1185,17 @@ class _Kernels:
                 probabilities = tf.cast(exact, scores.dtype)
             kept = probabilities
             if dropout_prob:
-                is_kept = tf.random_uniform(get_shape_list(scores)) >= dropout_prob
-                kept = tf.cast(keep(exact, is_kept), scores.dtype)
+                is_kept = self._uniform(get_shape_list(scores)) >= dropout_prob
+                kept = tf.cast(_keep(exact, is_kept, dropout_prob), scores.dtype)
             context = tf.matmul(kept, value)  # [B, N, Q, D]
 
             def gradient(d_context):
                 d_value = tf.matmul(kept, d_context, transpose_a=True)
                 d_probabilities = tf.matmul(d_context, value, transpose_b=True)
                 if dropout_prob:
-                    d_probabilities = keep(self.exact(d_probabilities), is_kept)
+                    d_probabilities = _keep(
+                        self.exact(d_probabilities), is_kept, dropout_prob
+                    )
                 # mean = sum(d_probabilities * probabilities) over S, but from the
                 # smaller context and d_context (arXiv:2205.14135, appendix B.2). In a
                 # kernel of its own: in the next one XLA would repeat it per score.
@@ -1181,6 +1278,56 @@ class _Kernels:
 
         return cross_entropy(logits, labels)
 
+    # --- Layers ---
+
+    def layer(self, run, x, weights):
+        """run(self, x, weights): `_Hidden` and nested weights -> `_Hidden`.
+
+        With `recompute`, only x is kept for the backward pass, where `run` computes
+        the rest again: the same, since dropout draws from a seed that is kept, too.
+
+        Args:
+          run: function (`_Kernels`, x, weights) -> `_Hidden`.
+          x: `_Hidden` [B*S, H].
+          weights: nested NamedTuples of tensors and variables.
+
+        Returns:
+          `_Hidden`.
+        """
+        if not self._numerics.recompute:
+            return run(self, x, weights)
+        seed = tf.random_uniform([2], maxval=tf.int32.max, dtype=tf.int32)
+        x_parts = x.parts()
+        y_form = []
+
+        def forward(*tensors):
+            kernels = _Kernels(self._numerics, _Draws(seed))
+            y = run(
+                kernels,
+                x.with_parts(tensors[: len(x_parts)]),
+                tf.nest.pack_sequence_as(weights, tensors[len(x_parts) :]),
+            )
+            y_form[:] = [y]
+            return y.parts()
+
+        @tf.custom_gradient
+        def recomputed(*tensors):
+            def gradient(*d_parts):
+                # Without these TensorFlow would compute the layer again at once.
+                with tf.control_dependencies(_dense_gradients(d_parts)):
+                    kept = [tf.identity(tensor) for tensor in tensors]
+                pairs = zip(forward(*kept), d_parts)
+                parts, upstream = zip(*[p for p in pairs if p[1] is not None])
+                return [
+                    None if d_kept is None else tf.convert_to_tensor(d_kept)
+                    for d_kept in tf.gradients(list(parts), kept, list(upstream))
+                ]
+
+            return forward(*tensors), gradient
+
+        parts = recomputed(*x_parts, *tf.nest.flatten(weights))
+        return y_form[0].with_parts(parts)
+
     # --- How the above are built ---
 
     def _with_gradient(self, function):
@@ -1189,11 +1336,35 @@ class _Kernels:
             return lambda *arguments: function(*arguments)[0]
         return tf.custom_gradient(function)
 
+    def _uniform(self, shape):
+        """Random numbers from [0, 1): float32 of that shape."""
+        draw = self._draws.uniform if self._draws else tf.random_uniform
+        return draw(shape)
+
     def _fused(self):
         """A context whose operations XLA compiles into one kernel, with `use_xla`."""
         if not self._numerics.use_xla or tf.executing_eagerly():
             return contextlib.nullcontext()
         return tf.xla.experimental.jit_scope(compile_ops=True)
+
+
+class _Draws:
+    """Random numbers that can be drawn once more, from the same seed."""
+
+    def __init__(self, seed):
+        """Begins with the first draw of a seed, int32 [2]."""
+        self._seed = seed
+        self._number = 0
+
+    def uniform(self, shape):
+        """The next draw: float32 of that shape, from [0, 1)."""
+        self._number += 1
+        return tf.random.stateless_uniform(shape, self._seed + [0, self._number])
+
+
+def _keep(x, is_kept, rate):
+    """Dropout with a drawn mask: x / (1 - rate) where `is_kept`, else 0."""
+    return tf.where(is_kept, x / (1.0 - rate), tf.zeros_like(x))
 
 
 def _check_attention(query, key, value, mask_bias):

@@ -26,8 +26,8 @@ from albert_zh.training import numerics
 _READERS = {
     "do_train": (
         "train_file train_batch_size learning_rate num_train_epochs warmup_proportion "
-        "optimizer dropout save_checkpoints_steps allow_missing seed data_dir dev_file "
-        "eval_batch_size ignore_labels"
+        "optimizer dropout recompute save_checkpoints_steps allow_missing seed "
+        "data_dir dev_file eval_batch_size ignore_labels"
     ).split(),
     "do_eval": "data_dir dev_file test_file eval_batch_size ignore_labels".split(),
     "do_predict": ("data_dir", "test_file", "predict_file", "predict_batch_size"),
@@ -116,7 +116,7 @@ def main(args):
     files, init_checkpoint = _resolve_files(args, task, train_data)
     scored = data.read_for_scoring(files.labels) if args.do_eval else {}
     predicted = data.read_for_prediction() if args.do_predict else None
-    how = numerics.choose(args.precision, args.xla, args.use_tpu)
+    how = numerics.choose(use_tpu=args.use_tpu, **flags.numerics_settings(args))
     classifier = classification.Classifier(
         files,
         args.output_dir,
@@ -168,10 +168,9 @@ def _resolve_files(args, task, train_data):
     }
     if args.do_train:
         files = model_files.for_training(chosen, task, train_data, given, args.dropout)
-    else:
-        directories = args.output_dir, args.model_dir
-        files = model_files.load_trained(*directories, task, chosen, given)
-    return files, chosen.checkpoint
+        return files, chosen.checkpoint
+    directories = args.output_dir, args.model_dir
+    return model_files.load_trained(*directories, task, chosen, given), None
 
 
 def _training(args, init_checkpoint):

@@ -31,7 +31,7 @@ _READERS = {
     "do_train": (
         "train_batch_size micro_batch_size learning_rate num_train_steps "
         "num_warmup_steps optimizer dropout save_checkpoints_steps keep_checkpoint_max "
-        "shuffle_buffer_size deterministic_input distribution seed"
+        "shuffle_buffer_size deterministic_input distribution seed recompute"
     ).split(),
     "do_eval": ("eval_input_file", "eval_batch_size", "max_eval_steps"),
     "use_tpu": flags.TPU_FLAGS,
@@ -112,7 +112,8 @@ def main(args):
     )
     model_directory.check_vocabulary_of(files, config)
     train_records, eval_records = _find_records(args, config, files)
-    how = numerics.choose(args.precision, args.xla, args.use_tpu, static_shapes=True)
+    how = flags.numerics_settings(args)
+    how = numerics.choose(use_tpu=args.use_tpu, static_shapes=True, **how)
     runtime = estimators.Runtime(device, how, distribution)
     model = pretraining.Pretraining(
         files, config, args.output_dir, runtime, args.allow_missing

@@ -111,6 +111,22 @@ def add_numerics_arguments(parser):
         "let XLA compile the element-wise parts, anew for every new shape; default: "
         "where it pays",
     )
+    parser.add_argument(
+        "--recompute",
+        choices=("none", "layers"),
+        default="none",
+        help="layers: keep only each layer's input for the backward pass and compute "
+        "the layer again there; slower, in much less memory",
+    )
+
+
+def numerics_settings(args):
+    """Returns a dict of `numerics.choose`'s arguments that the flags give."""
+    return {
+        "precision": args.precision,
+        "use_xla": args.xla,
+        "recompute": args.recompute == "layers",
+    }
 
 
 def add_distribution_arguments(parser):

@@ -16,7 +16,9 @@ _PROCESSOR_FLAGS = {"avx512_bf16", "amx_bf16"}
 _GPU_CAPABILITY = (8, 0)
 
 
-def choose(precision=None, use_xla=None, use_tpu=False, static_shapes=False):
+def choose(
+    precision=None, use_xla=None, use_tpu=False, static_shapes=False, recompute=False
+):
     """Chooses how the model computes, and says so in the log.
 
     Args:
@@ -27,6 +29,8 @@ def choose(precision=None, use_xla=None, use_tpu=False, static_shapes=False):
       use_tpu: bool.
       static_shapes: bool; whether every batch has the same shape, as XLA compiles
         every new shape anew.
+
+      recompute: bool; compute layers again in the backward pass, to save memory.
 
     Returns:
       `modeling.Numerics`. bfloat16 falls back to float32 where this TensorFlow has no
@@ -61,9 +65,12 @@ def choose(precision=None, use_xla=None, use_tpu=False, static_shapes=False):
     elif use_xla and not static_shapes:
         _LOGGER.warning("--xla: compiling anew for every length of a batch takes time")
     _LOGGER.info(
-        "computing in %s%s", precision, ", element-wise parts by XLA" if use_xla else ""
+        "computing in %s%s%s",
+        precision,
+        ", element-wise parts by XLA" if use_xla else "",
+        ", layers again in the backward pass" if recompute else "",
     )
-    return modeling.Numerics(tf.as_dtype(precision), use_xla)
+    return modeling.Numerics(tf.as_dtype(precision), use_xla, recompute=recompute)
 
 
 def _major_version():

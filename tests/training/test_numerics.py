@@ -90,6 +90,15 @@ def test_xla_is_chosen_where_it_pays(machine, caplog, device, given, expected):
     assert ("by XLA" in caplog.text) == expected
 
 
+def test_recomputing_is_said_and_handed_on(machine, caplog):
+    machine()
+    with caplog.at_level("INFO"):
+        assert numerics.choose(recompute=True).recompute
+        assert caplog.text.count("again in the backward pass") == 1
+        assert not numerics.choose().recompute
+    assert caplog.text.count("again in the backward pass") == 1
+
+
 def test_xla_by_flag_is_refused_on_tpu_and_warned_of_for_changing_shapes(
     machine, caplog
 ):
