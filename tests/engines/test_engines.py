@@ -452,8 +452,11 @@ def spark():
     require_spark()
     import pyspark
 
-    with SparkEngine("local-cluster[2,1,1024]", MODULES) as engine:
-        application = pyspark.SparkContext.getOrCreate().applicationId
+    with SparkEngine("local-cluster[2,1,1024]") as engine:
+        context = pyspark.SparkContext.getOrCreate()
+        for module in MODULES:
+            context.addPyFile(module)
+        application = context.applicationId
         yield engine
     # This kind of master keeps its executors' logs inside the installed package.
     work = pathlib.Path(pyspark.__file__).parent / "work"
@@ -541,7 +544,7 @@ def test_a_killed_executor_is_replaced(spark, tmp_path):
 # ---- Spark: in one process, from start to end
 
 _LOCAL_SPARK = """
-import json, os, signal, sys
+import json, os, signal
 import pyspark
 from albert_zh.engines import SparkEngine
 from albert_zh.base.errors import UserError
@@ -556,8 +559,7 @@ def error(function, *arguments):
 bad_masters = "nonsense", "local[x]"
 seen = {"bad masters": [error(SparkEngine, master) for master in bad_masters]}
 handler = signal.getsignal(signal.SIGINT)
-seen["bad file"] = error(SparkEngine, "local[2]", ["missing.py"])
-with SparkEngine("local[2]", [sys.argv[1]]) as engine:
+with SparkEngine("local[2]") as engine:
     seen["results"] = engine.run(square, range(5))
     seen["death"] = error(engine.run, die_on_three, range(5))
     directory = engine._directory
@@ -572,7 +574,7 @@ print(json.dumps(seen))
 def test_spark_in_one_process(tmp_path):
     require_spark()
     result = subprocess.run(
-        [sys.executable, "-c", _LOCAL_SPARK, __file__],
+        [sys.executable, "-c", _LOCAL_SPARK],
         env=SCRIPT_ENVIRONMENT,
         cwd=str(tmp_path),
         capture_output=True,
@@ -585,11 +587,10 @@ def test_spark_in_one_process(tmp_path):
         message = seen["bad masters"].pop(0)
         assert "with master " + name in message and "local[N]" in message
         assert "\n" not in message
-    assert "missing.py" in seen["bad file"]
     assert seen["results"] == [0, 1, 4, 9, 16]
     assert seen["death"].startswith("task 3 failed on Spark: ")
     assert "memory" in seen["death"]
-    assert "\n" not in seen["bad file"] + seen["death"]
+    assert "\n" not in seen["death"]
     assert seen["stopped"] and not seen["left"] and seen["same handler"]
 
 

@@ -262,7 +262,7 @@ def test_a_killed_first_save_is_still_a_beginning(tmp_path):
     (tmp_path / "albert_model.ckpt.index").write_bytes(b"")
     assert checkpoints.latest_checkpoint(str(tmp_path)) is None
     (tmp_path / "model.ckpt-0.index").write_bytes(b"")
-    with pytest.raises(UserError, match="checkpoint is missing, though"):
+    with pytest.raises(UserError, match="checkpoint is missing, although"):
         checkpoints.latest_checkpoint(str(tmp_path))
 
 

@@ -48,6 +48,6 @@ def test_a_checkpoint_without_a_head_is_refused_unless_that_is_allowed(tmp_path)
     tensors.pop(MLM)
     prefix = checkpoints.write_tensors(tensors, str(tmp_path / "model.ckpt"))
     add_heads = model_graph.pretraining_heads(CONFIG)
-    with pytest.raises(UserError, match=r"it lacks cls/predictions \(1 variables\)"):
+    with pytest.raises(UserError, match=r"lacks cls/predictions \(1 variables\)"):
         model_graph.check_init_checkpoint(prefix, CONFIG, add_heads)
     model_graph.check_init_checkpoint(prefix, CONFIG, add_heads, True)

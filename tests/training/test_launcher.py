@@ -20,7 +20,10 @@ REPOSITORY = pathlib.Path(__file__).resolve().parent.parent.parent
 
 # Runs a worker's code with its rank, like `launch_workers.py` without TensorFlow.
 _LAUNCH = """
-import logging, sys
+import logging, signal, sys
+# The tests themselves may have been started with these ignored, as by nohup.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from albert_zh.base.errors import UserError
 from albert_zh.training import launcher
 logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -216,7 +219,6 @@ def test_signals_are_passed_on():
 def test_a_signal_before_the_first_start_is_passed_on(name):
     launch = """
 import os, signal
-from albert_zh.base.errors import UserError
 from albert_zh.training import launcher
 find = launcher._free_addresses
 def interrupted(number):
