@@ -42,7 +42,7 @@ def main(args):
     output_file = _output_file(args.output_file)
     runs = [curves.read_run(*run) for run in zip(directories, labels)]
     curves.draw(runs, output_file)
-    console.show("The picture lies in {}\n".format(output_file))
+    console.show("Picture saved to {}\n".format(output_file))
 
 
 def _split(names):

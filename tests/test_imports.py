@@ -138,12 +138,35 @@ def test_every_room_has_a_level_and_a_sentence():
             assert ast.get_docstring(ast.parse(text))
 
 
+def count_imports(root):
+    """Returns a `Counter` of (room, room it imports)."""
+    return collections.Counter(
+        (room_of(source), room_of(target)) for source, target in arrows(root)
+    )
+
+
+@pytest.mark.parametrize("page", ["architecture.md", "architecture_en.md"])
+def test_the_map_has_the_numbers_of_today(page):
+    counts = count_imports(REPOSITORY)
+    lines = (REPOSITORY / "docs" / page).read_text(encoding="utf-8").splitlines()
+    rows = [line.strip("|").split("|") for line in lines if line.startswith("| `")]
+    rows = [[cell.strip(" `") for cell in row] for row in rows]
+    rows = {row[0]: row[1:] for row in rows if len(row) == 6}
+    columns = ["base", "data", "models", "training"]
+    rooms = columns + ["tasks", "interop", "downloads", "engines"]
+    assert rows == {
+        room: [
+            "-" if column == room else str(counts[room, column]) for column in columns
+        ]
+        + [str(counts[room, room])]
+        for room in rooms
+    }
+
+
 def main():
     """Prints the number of imports from room to room."""
     root = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else REPOSITORY
-    counts = collections.Counter(
-        (room_of(source), room_of(target)) for source, target in arrows(root)
-    )
+    counts = count_imports(root)
     for (source, target), count in sorted(counts.items()):
         sys.stdout.write("{:<16} -> {:<16} {:>3}\n".format(source, target, count))
 

@@ -108,7 +108,7 @@ def train(loss, head, inputs, examples, args):
                 tf.logging.info("step %d: loss %.4f", step, value)
         saver = tf.train.Saver(tf.trainable_variables(), save_relative_paths=True)
         saver.save(session, os.path.join(args.output_dir, "model.ckpt"), step)
-    tf.logging.info("The model lies in %s", args.output_dir)
+    tf.logging.info("Model saved to %s", args.output_dir)
 
 
 def check_flags(args):

@@ -141,7 +141,7 @@ def test_curves_are_drawn(trained, run_command):
     command = ["plot_training.py", "--run_dir", trained, "--output_file", path]
     result = run_command(*command)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines()[-1] == "The picture lies in {}".format(path)
+    assert result.stdout.splitlines()[-1] == "Picture saved to {}".format(path)
     run = curves.read_run(str(trained), "trained")
     assert run.curves["loss"].steps.tolist() == [0, 50, 100]
     # From 0 in warm-up, then along the line to 0 at step 120.

@@ -201,7 +201,7 @@ def test_picture_has_the_panels_that_there_are_curves_for(run_dir, tmp_path, cap
         path = tmp_path / name
         command(run_dir=directories, output_file=path)
         assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
-        assert capsys.readouterr().out == "The picture lies in {}\n".format(path)
+        assert capsys.readouterr().out == "Picture saved to {}\n".format(path)
         sizes[name] = image.imread(str(path)).shape[:2]
     # Rows of three panels: 4 (with the throughput), 2 (loss, throughput), 4
     assert sizes["pretrained.png"] == sizes["new/both.png"]
