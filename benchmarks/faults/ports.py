@@ -16,6 +16,7 @@ import struct
 import subprocess
 import sys
 
+from albert_zh.base.errors import UserError
 from albert_zh.training import network
 from benchmarks.faults.common import REPOSITORY, TIMEOUT_SECONDS, Fault, not_refused
 
@@ -254,7 +255,7 @@ def _problem_by_hand(distribution, hosts):
     os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": workers}, "task": task})
     try:
         distribution.create("multi_worker", False, 1)
-    except ValueError as error:
+    except UserError as error:
         return None if "launch_workers.py" in str(error) else str(error)
     finally:
         del os.environ["TF_CONFIG"]
