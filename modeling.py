@@ -4,8 +4,8 @@ One code path builds the three families of published checkpoints ("dialects").
 They compute the same Transformer encoder and differ in where the embedding is
 projected and in how variables are named:
 
-  dialect      embeddings summed in   projection               layer variables
-  albert_zh    H                      word_embeddings_2        layer_shared/...
+  dialect      width of embeddings    projection to H          layer variables
+  albert_zh    H                      words only, no bias      layer_shared/...
   google       E                      after LayerNorm, bias    transformer/group_G/...
   bert         H                      none (E = H)             layer_N/...
 
@@ -14,14 +14,14 @@ embedding, cross-layer sharing and sentence-order prediction are its sections
 3.1-3.2), pre-LN (arXiv:2002.04745), GELU (arXiv:1606.08415).
 
 The file has two floors. The upper one, down to the line "Lower floor", is the
-model as the papers write it. The lower one, `_Kernels`, computes the papers'
-operations: it alone decides on precision, XLA and hand-written gradients.
+model as the papers write it. The lower one, `_Kernels`, implements the operations:
+precision, XLA and hand-written gradients. `k.to_float32(x)` above is x cast to float32.
 
 Shapes, as comments beside the tensors:
 
   B  sequences in the batch        H  hidden size
   S  tokens of a sequence          I  intermediate size
-  Q  tokens that attend, Q <= S    N  attention heads
+  Q  query tokens, Q <= S          N  attention heads
   P  predictions of a sequence     D  = H / N, size of a head
   V  vocabulary                    L  layers
   E  embedding size
@@ -33,6 +33,7 @@ import collections
 import contextlib
 import copy
 import functools
+import inspect
 import itertools
 import json
 import math
@@ -58,17 +59,18 @@ _MASKED_SCORE = -10000.0
 _LAYER_NORM_EPSILON = 1e-12
 # Keeps the MLM loss finite where a batch holds no prediction at all.
 _WEIGHT_EPSILON = 1e-5
-# Gradients of one shared kernel are held until the last is there and added in one pass,
-# which is the fastest, up to this size in float32; beyond it memory matters more.
-_MAX_HELD_GRADIENT_BYTES = 2**28
 
 
 class AlbertConfig:
     """Sizes and settings of one model; a published JSON file loads untouched.
 
-    The dialect follows from the keys given: `num_hidden_groups` or
-    `inner_group_num` means google; else `embedding_size` means albert_zh, whose
-    older published files lack `ln_type` (post-LN); else it is bert.
+    The keys given decide the dialect; the first match wins:
+
+      google      `num_hidden_groups` or `inner_group_num`
+      albert_zh   `embedding_size`
+      bert        neither
+
+    Without `ln_type`, as in albert_zh's older files, layers are post-LN.
 
     Attributes:
       dialect: "albert_zh", "google" or "bert".
@@ -169,7 +171,7 @@ class AlbertConfig:
     def from_dict(cls, settings):
         """Builds a config from a dict; an unknown key is a `ValueError`."""
         settings = {k: v for k, v in settings.items() if k not in _UNUSED_KEYS}
-        known = cls.__init__.__code__.co_varnames[1 : cls.__init__.__code__.co_argcount]
+        known = list(inspect.signature(cls).parameters)
         unknown = sorted(set(settings) - set(known))
         if unknown:
             raise ValueError(
@@ -239,9 +241,9 @@ def _dialect(embedding_size, ln_type, num_hidden_groups, inner_group_num):
 
 
 class Numerics(NamedTuple):
-    """How a model computes: the arguments of `AlbertModel` that have these names.
+    """How a model computes: the `AlbertModel` arguments of the same names.
 
-    Code that only hands them on passes `**numerics._asdict()`.
+    To forward all of them, pass `**numerics._asdict()`.
     """
 
     compute_dtype: tf.DType = tf.float32
@@ -290,32 +292,29 @@ class AlbertModel:
           scope: variable scope name.
           compute_dtype: dtype of the matrix products, `tf.float32` or
             `tf.bfloat16`. Variables, LayerNorm, softmax and all outputs stay
-            float32. Activations saved for the backward pass, and the sums that
-            give the gradients of biases and of LayerNorm's parameters, use this
-            dtype.
+            float32. Activations saved for backward, and the reductions that give
+            the gradients of biases and LayerNorm, use this dtype.
           use_xla: bool; let XLA fuse the element-wise operations. Pays off only for
             stable shapes: each new shape is recompiled.
-          needed_positions: int [B, P] or None. With it the last layer computes only
-            the first token's output and these positions', which is all that the
-            pretraining losses read. None computes all positions.
-          plain_gradients: bool; leave all gradients to TensorFlow. By default they
-            are hand-written, which saves time and memory, but `tf.gradients` then
-            raises LookupError in a program that imports the graph
-            (`tf.train.import_meta_graph`). Set it where you build a graph for such
-            a program. The outputs are the same, and the pretraining heads follow
-            the model's setting. Second derivatives (`tf.hessians`, gradient
-            penalties) work in either case, in an imported graph with it only.
-          recompute: bool; compute each layer once more in the backward pass instead
-            of keeping its activations, "gradient checkpointing" (arXiv:1604.06174).
-            The gradients are the same; a step takes about a third more time, and its
-            activations take the memory of one layer and of every layer's input.
+          needed_positions: int [B, P] or None for all. If given, the last layer
+            computes only these positions and the first token, which is all that
+            the pretraining losses read.
+          plain_gradients: bool; use TensorFlow's own gradients. The hand-written
+            default saves time and memory, but not in a graph loaded with
+            `tf.train.import_meta_graph`: there `tf.gradients` raises LookupError.
+            Set it for graphs to be imported and differentiated; otherwise even second
+            derivatives work without it. It does not change any output, and the
+            pretraining heads follow the model's setting.
+          recompute: bool; gradient checkpointing (arXiv:1604.06174). Keeps only each
+            layer's input and recomputes the layer in the backward pass: the same
+            gradients with less memory, in about a third more time per step.
 
         Raises:
           ValueError: S is larger than `config.max_position_embeddings`, or
             `recompute` with `plain_gradients`.
         """
         if recompute and plain_gradients:
-            raise ValueError("recompute is a gradient of its own: no plain_gradients")
+            raise ValueError("recompute and plain_gradients cannot be combined")
         batch, length = get_shape_list(input_ids, expected_rank=2)
         if isinstance(length, int) and length > config.max_position_embeddings:
             raise ValueError(
@@ -384,8 +383,8 @@ class AlbertModel:
         """
         if self._needed_positions is not None:
             raise ValueError(
-                "this model's last layer has the outputs of needed_positions only; "
-                "build it without them"
+                "the model was built with needed_positions, so its last layer has no "
+                "other outputs; build it without needed_positions"
             )
         return self._all_encoder_layers
 
@@ -464,7 +463,7 @@ def get_masked_lm_output(config, model, positions, label_ids, label_weights):
         loss = tf.reduce_sum(label_weights * per_example_loss) / (
             tf.reduce_sum(label_weights) + _WEIGHT_EPSILON
         )
-    return loss, per_example_loss, k.exact(logits)
+    return loss, per_example_loss, k.to_float32(logits)
 
 
 def get_sentence_order_output(config, model, labels):
@@ -505,7 +504,7 @@ def gather_indexes(sequence, positions):
 
 
 def _row_indexes(positions, length):
-    """The rows of [B*S, ...] for positions in each sequence: int32 [B, P], both."""
+    """Positions within each sequence -> rows of [B*S, ...]: int32 [B, P] -> [B, P]."""
     batch = get_shape_list(positions)[0]
     offsets = tf.reshape(tf.range(batch, dtype=tf.int32) * length, [-1, 1])
     return positions + offsets
@@ -538,7 +537,7 @@ def _embed(config, kernels, input_ids, token_type_ids, table, projection, one_ho
     words = k.lookup(table, tf.reshape(input_ids, [-1]), one_hot)  # [B*S, E]
     if projection is not None:
         words = k.product(words, projection)  # [B*S, H]
-    words = k.exact(words)
+    words = k.to_float32(words)
     width = get_shape_list(words)[-1]
     initializer = create_initializer(config.initializer_range)
     segment_table = tf.get_variable(
@@ -551,7 +550,7 @@ def _embed(config, kernels, input_ids, token_type_ids, table, projection, one_ho
         [config.max_position_embeddings, width],
         initializer=initializer,
     )
-    # So few rows are faster as a product than as a gather, most of all backwards.
+    # For a table this small a one-hot product beats a gather, above all in backward.
     segments = tf.matmul(
         tf.one_hot(tf.reshape(token_type_ids, [-1]), config.type_vocab_size),
         segment_table,
@@ -601,7 +600,7 @@ def _encode(config, kernels, embeddings, input_mask, positions):
     for number, (weights, queries_of) in enumerate(zip(layers, queries)):
         layer, inner = divmod(number, config.inner_group_num)
         with tf.name_scope("layer_{}".format(layer)):
-
+            # A default binds queries_of now: `recompute` calls this after the loop.
             def run(k, x, weights, queries_of=queries_of):
                 return _layer(config, k, x, mask_bias, *weights, queries_of=queries_of)
 
@@ -614,12 +613,14 @@ def _encode(config, kernels, embeddings, input_mask, positions):
 
 
 def _all_positions(x):
-    """The queries of every layer but a last one with `positions`: x as it is."""
+    """Returns x: the queries of a layer that computes all positions."""
     return x
 
 
 def _layer(config, kernels, x, mask_bias, attention, feed_forward, queries_of):
     """One layer, post-LN (arXiv:1706.03762) or pre-LN (arXiv:2002.04745).
+
+    Pre-LN has no LayerNorm after the last layer, unlike GPT-2.
 
     Args:
       config: `AlbertConfig`.
@@ -648,30 +649,30 @@ def _layer(config, kernels, x, mask_bias, attention, feed_forward, queries_of):
     return x
 
 
-def _attend(config, kernels, weights, mask_bias, x, z):
-    """Multi-head attention (arXiv:1706.03762, section 3.2), dropout.
+def _attend(config, kernels, weights, mask_bias, q, x):
+    """Multi-head attention (arXiv:1706.03762, section 3.2), then dropout.
 
-    With queries from x, keys and values from z, each head of N computes
+    Queries come from q, keys and values from x. Each of the N heads computes
 
-      Q = (x W_q + b_q) / sqrt(D)      K = z W_k + b_k      V = z W_v + b_v
+      Q = (q W_q + b_q) / sqrt(D)      K = x W_k + b_k      V = x W_v + b_v
       head = softmax(Q K^T + mask_bias) V
 
-    and the result is (the N heads side by side) W_o + b_o.
+    and the result is concat(heads) W_o + b_o. `weights.qkv` includes the 1 / sqrt(D).
 
     Args:
       config: `AlbertConfig`.
       kernels: `_Kernels`.
       weights: `_AttentionWeights`.
       mask_bias: float32 [B, 1, 1, S].
-      x: `_Hidden` [B*Q, H].
-      z: `_Hidden` [B*S, H].
+      q: `_Hidden` [B*Q, H].
+      x: `_Hidden` [B*S, H].
 
     Returns:
       [B*Q, H].
     """
     k = kernels
     query, key, value = k.project_by_head(
-        x, z, weights.qkv, config.num_attention_heads
+        q, x, weights.qkv, config.num_attention_heads
     )  # [B, N, Q, D], and twice [B, N, S, D]
     context = k.attention(
         query, key, value, mask_bias, config.attention_probs_dropout_prob
@@ -716,7 +717,7 @@ class _Norm(NamedTuple):
 
 
 class _AttentionWeights(NamedTuple):
-    """Weights of attention: qkv [H, 3H], output [H, H]; its LayerNorm's."""
+    """Weights of attention: qkv [H, 3H], output [H, H], and its LayerNorm."""
 
     qkv: _Dense
     output: _Dense
@@ -760,7 +761,7 @@ def _layer_weights(config, kernels):
     ]
     uses = collections.Counter(half for layer in scopes for half in layer)
     creators = (_create_attention_weights, _create_feed_forward_weights)
-    weights = {}
+    weights = {}  # an iterator for each sublayer ("half"): one item per use
     for layer in scopes:
         for half, create in zip(layer, creators):
             if half not in weights:
@@ -807,7 +808,7 @@ def _create_feed_forward_weights(config, kernels, scopes, uses):
 
 
 def _layer_scopes(config, layer, inner):
-    """Names the variables of one layer: the published dialects' public API.
+    """Returns one layer's variable scopes, which published checkpoints rely on.
 
     Args:
       config: `AlbertConfig`.
@@ -821,8 +822,8 @@ def _layer_scopes(config, layer, inner):
     attention_shared = sharing in ("all", "attention")
     ffn_shared = sharing in ("all", "ffn")
     if config.dialect == "google":
-        # In floating point, as published: exact integers would group differently
-        # for some numbers of layers and groups.
+        # Float division, as in Google's code: integer division would group some
+        # configs differently.
         group = int(layer / config.num_hidden_layers * config.num_hidden_groups)
         template = "transformer/group_{}/inner_group_" + str(inner)
         attention = template.format(group if attention_shared else layer)
@@ -873,6 +874,10 @@ def _norm_variables(name, size):
 
 
 # === Lower floor: precision, fusing, hand-written gradients ==================
+
+# The gradients that all layers give one shared kernel are summed in one pass, which is
+# fastest, if they fit in this size (float32); else one by one, which saves memory.
+_MAX_HELD_GRADIENT_BYTES = 2**28
 
 
 class _Hidden(NamedTuple):
@@ -1011,7 +1016,7 @@ class _Kernels:
         def use(cast, exact):
             def gradient(d_copy, d_rest):
                 # A chain of `AddV2`: TensorFlow would turn one of `AddN` into one sum.
-                return None, self.exact(d_copy) + d_rest
+                return None, self.to_float32(d_copy) + d_rest
 
             return [tf.identity(cast), tf.identity(exact)], gradient
 
@@ -1025,10 +1030,10 @@ class _Kernels:
 
     def hidden(self, x, batch, length):
         """x, [B*S, H] -> `_Hidden`."""
-        exact = self.exact(x)
+        exact = self.to_float32(x)
         return _Hidden(exact, tf.cast(exact, self._dtype), batch, length)
 
-    def exact(self, x):
+    def to_float32(self, x):
         """x, in float32."""
         return tf.cast(x, tf.float32)
 
@@ -1043,7 +1048,7 @@ class _Kernels:
 
     def add(self, x, update):
         """x + update: `_Hidden` and [n, H] -> `_Hidden`, which no product reads."""
-        return x._replace(exact=x.exact + self.exact(update), operand=None)
+        return x._replace(exact=x.exact + self.to_float32(update), operand=None)
 
     def normalize(self, x, norm):
         """LayerNorm(x): `_Hidden`, `_Norm` -> `_Hidden`, which only products read."""
@@ -1095,7 +1100,7 @@ class _Kernels:
                 d_outputs = _dense_gradients(d_outputs)
                 with self._fused():
                     d_y = _sum(d_outputs)
-                    normalized = self.exact(kept)
+                    normalized = self.to_float32(kept)
                     slope = d_y * gamma
                     mean = tf.reduce_mean(slope, axis=-1, keepdims=True)
                     product = tf.reduce_mean(slope * normalized, axis=-1, keepdims=True)
@@ -1106,7 +1111,7 @@ class _Kernels:
                 # beta's from each upstream gradient: nothing else needs their sum
                 # written to memory.
                 d_gamma, *d_betas = (
-                    self.exact(_column_sums(tf.reshape(d, [-1, size])))
+                    self.to_float32(_column_sums(tf.reshape(d, [-1, size])))
                     for d in [d_scaled] + d_outputs
                 )
                 return [d_gamma, tf.add_n(d_betas)] + d_terms
@@ -1123,8 +1128,8 @@ class _Kernels:
         if not rate:
             return x
         if self._draws is None:
-            return dropout(self.exact(x), rate)
-        return _keep(self.exact(x), self._uniform(get_shape_list(x)) >= rate, rate)
+            return dropout(self.to_float32(x), rate)
+        return _keep(self.to_float32(x), self._uniform(get_shape_list(x)) >= rate, rate)
 
     # --- Attention ---
 
@@ -1181,7 +1186,7 @@ class _Kernels:
         def attention(query, key, value, mask_bias):
             scores = tf.matmul(query, key, transpose_b=True)  # [B, N, Q, S]
             with self._fused():
-                exact = tf.nn.softmax(self.exact(scores) + mask_bias)
+                exact = tf.nn.softmax(self.to_float32(scores) + mask_bias)
                 probabilities = tf.cast(exact, scores.dtype)
             kept = probabilities
             if dropout_prob:
@@ -1194,22 +1199,22 @@ class _Kernels:
                 d_probabilities = tf.matmul(d_context, value, transpose_b=True)
                 if dropout_prob:
                     d_probabilities = _keep(
-                        self.exact(d_probabilities), is_kept, dropout_prob
+                        self.to_float32(d_probabilities), is_kept, dropout_prob
                     )
                 # mean = sum(d_probabilities * probabilities) over S, but from the
                 # smaller context and d_context (arXiv:2205.14135, appendix B.2). In a
                 # kernel of its own: in the next one XLA would repeat it per score.
                 with self._fused():
-                    products = self.exact(context) * self.exact(d_context)
+                    products = self.to_float32(context) * self.to_float32(d_context)
                     mean = tf.reduce_sum(products, axis=-1, keepdims=True)
                 with self._fused():
-                    d_scores = self.exact(probabilities) * (
-                        self.exact(d_probabilities) - mean
+                    d_scores = self.to_float32(probabilities) * (
+                        self.to_float32(d_probabilities) - mean
                     )
                     d_scores = tf.cast(d_scores, scores.dtype)  # [B, N, Q, S]
                 d_query = tf.matmul(d_scores, key)
                 d_key = tf.matmul(d_scores, query, transpose_a=True)
-                d_bias = tf.reduce_sum(self.exact(d_scores), [1, 2], keepdims=True)
+                d_bias = tf.reduce_sum(self.to_float32(d_scores), [1, 2], keepdims=True)
                 return d_query, d_key, d_value, d_bias
 
             return context, gradient
@@ -1230,7 +1235,7 @@ class _Kernels:
         @self._with_gradient
         def activate(x):
             with self._fused():
-                wide = x if x.dtype == tf.float64 else self.exact(x)
+                wide = x if x.dtype == tf.float64 else self.to_float32(x)
                 y, slope = (tf.cast(t, x.dtype) for t in value_and_slope(wide))
 
             def gradient(d_y):
@@ -1257,21 +1262,21 @@ class _Kernels:
         @self._with_gradient
         def cross_entropy(logits, labels):
             # Subtracted before `exp` and added back after `log`: avoids overflow.
-            largest = self.exact(tf.reduce_max(logits, axis=-1, keepdims=True))
+            largest = self.to_float32(tf.reduce_max(logits, axis=-1, keepdims=True))
             with self._fused():
-                powers = tf.exp(self.exact(logits) - largest)
+                powers = tf.exp(self.to_float32(logits) - largest)
                 # Kept for the gradient, and as large as the logits.
                 powers = tf.cast(powers, logits.dtype)
-            total = tf.reduce_sum(self.exact(powers), axis=-1, keepdims=True)
+            total = tf.reduce_sum(self.to_float32(powers), axis=-1, keepdims=True)
             right = tf.gather(logits, labels[:, tf.newaxis], batch_dims=1)
-            losses = tf.log(total) + largest - self.exact(right)  # [n, 1]
+            losses = tf.log(total) + largest - self.to_float32(right)  # [n, 1]
 
             def gradient(d_losses):
                 scale = d_losses[:, tf.newaxis]
                 share = scale / total
                 with self._fused():
                     is_right = tf.one_hot(labels, classes)
-                    d_logits = self.exact(powers) * share - is_right * scale
+                    d_logits = self.to_float32(powers) * share - is_right * scale
                     return tf.cast(d_logits, logits.dtype), None
 
             return tf.squeeze(losses, axis=-1), gradient

@@ -1,10 +1,9 @@
 """Fine-tunes, evaluates and applies a classifier of sentence pairs or single texts.
 
 Training keeps the checkpoint that scores best on the dev file in OUTPUT_DIR/best, a
-complete model directory; evaluation, prediction and the texts given by `--text` or
-`--text_pair` use it. Without `--do_train`, config, vocabulary and labels come from
-there, or from the fine-tuned model in `--model_dir`. Data files are TSV (.tsv, .txt),
-CSV or JSON lines: train, dev and test in `--data_dir`, or named one by one.
+complete model directory, which evaluation, prediction, `--text` and `--text_pair` use.
+Without `--do_train`, `--model_dir` may name another fine-tuned model. Data files are
+TSV, CSV or JSON lines: train, dev, test in `--data_dir`, or named one by one.
 """
 
 from albert_zh import command_line  # isort: split
@@ -23,6 +22,7 @@ from albert_zh.training import distribution as distributions
 from albert_zh.training import estimator as estimators
 from albert_zh.training import numerics
 
+# What must be on for a flag to have an effect; see `flags.check_read`.
 _READERS = {
     "do_train": (
         "train_file train_batch_size learning_rate num_train_epochs warmup_proportion "
@@ -109,8 +109,8 @@ def main(args):
     device = estimators.create_device(**flags.device_settings(args))
     # Estimator would take this process for one of several workers.
     distributions.leave_cluster()
-    named_files = {name: getattr(args, name + "_file") for name in SPLITS}
-    data = TaskData(task, args.data_dir, named_files, args.ignore_labels)
+    named = {name: getattr(args, name + "_file") for name in SPLITS}
+    data = TaskData(task, args.data_dir, named, args.ignore_labels)
     classification.check_inputs(args.output_dir, data.paths())
     train_data = data.read_labelled("train", task.labels) if args.do_train else None
     files, init_checkpoint = _resolve_files(args, task, train_data)
@@ -136,7 +136,7 @@ def main(args):
         console.show("Predictions saved to {}\n".format(path))
     if texts:
         _show_verdicts(classifier, texts)
-    console.show("Model saved to {}\n".format(classifier.best_dir))
+    console.show("Model in {}\n".format(classifier.best_dir))
 
 
 def _check_flags(args):

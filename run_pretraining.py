@@ -6,12 +6,11 @@
         --train_batch_size=4096 --max_seq_length=512 --max_predictions_per_seq=51 \
         --num_train_steps=125000 --num_warmup_steps=12500 --learning_rate=0.00176
 
-Rerun the same command to resume a stopped run from its last checkpoint, with the
-records that an undisturbed run would have read next. Without dropout, as in the
-published recipe, and with `--deterministic_input`, it ends with the same weights;
-dropout draws other masks after each start. SIGTERM ends a run after the current step,
-with a checkpoint and exit code 0. `--model_dir` names a pretrained model to start from,
-in place of `--albert_config_file` and `--init_checkpoint`.
+Rerun the same command to resume a stopped run from its last checkpoint, at the next
+unread record. With `--deterministic_input` and no dropout, as in the published recipe,
+it ends with the weights of an uninterrupted run; dropout masks change at each restart.
+SIGTERM ends a run after the current step, with a checkpoint and exit code 0. A model to
+start from, `--model_dir`, replaces `--albert_config_file` and `--init_checkpoint`.
 """
 
 from albert_zh import command_line  # isort: split
@@ -27,6 +26,7 @@ from albert_zh.training import distribution as distributions
 from albert_zh.training import estimator as estimators
 from albert_zh.training import numerics, pretraining
 
+# What must be on for a flag to have an effect; see `flags.check_read`.
 _READERS = {
     "do_train": (
         "train_batch_size micro_batch_size learning_rate num_train_steps "
@@ -53,28 +53,30 @@ def build_parser():
 
 def _add_model_arguments(parser):
     add = parser.add_argument
-    add("--model_dir", help="folder of a model to start from, with its vocabulary")
-    add("--albert_config_file", "--bert_config_file", help="model JSON")
+    add("--model_dir", help="model directory to start from")
+    add("--albert_config_file", "--bert_config_file", help="config file of the model")
     add("--output_dir", required=True, help="where checkpoints and results go")
     add("--init_checkpoint", help="checkpoint to start from")
     add("--vocab_file", help="WordPiece vocabulary of the records")
     add("--spm_model_file", help="SentencePiece model, in place of a vocabulary")
-    parser.add_bool("--allow_missing", False, "start heads that it lacks anew")
+    text = "initialize heads that the checkpoint lacks with random values"
+    parser.add_bool("--allow_missing", False, text)
 
 
 def _add_record_arguments(parser):
     add, defaults = parser.add_argument, input_pipeline.DEFAULT_READING
-    add("--input_file", required=True, help="TFRecord files or globs, by commas")
-    add("--eval_input_file", help="TFRecords for --do_eval; --input_file when absent")
-    add("--max_seq_length", type=positive_int, default=512, help="of the records")
-    text = "of the records; masked tokens at most where they are masked here"
+    add("--input_file", required=True, help="TFRecord files or globs, comma-separated")
+    add("--eval_input_file", help="TFRecords for --do_eval; default: --input_file")
+    text = "tokens per record, as when the records were made"
+    add("--max_seq_length", type=positive_int, default=512, help=text)
+    text = "predictions per record, as when made; the limit for --masking=dynamic"
     add("--max_predictions_per_seq", type=positive_int, default=51, help=text)
     flags.add_mask_arguments(parser, "for records of --masking=dynamic only")
-    number, text = defaults.shuffle_records, "records held to shuffle them"
+    number, text = defaults.shuffle_records, "records in the shuffle buffer"
     add("--shuffle_buffer_size", type=positive_int, default=number, help=text)
-    number, text = defaults.num_threads, "files read, and batches parsed, at once"
+    number, text = defaults.num_threads, "files read in turn, batches parsed at once"
     add("--num_input_threads", type=positive_int, default=number, help=text)
-    text = "the order of records follows from --seed; else threads need not wait"
+    text = "--seed alone decides the order of records; off, threads wait less"
     parser.add_bool("--deterministic_input", defaults.deterministic, text)
 
 
@@ -82,17 +84,18 @@ def _add_training_arguments(parser):
     add = parser.add_argument
     parser.add_bool("--do_train", False, "train")
     parser.add_bool("--do_eval", False, "evaluate")
-    add("--train_batch_size", type=positive_int, default=4096, help="of a step")
+    add("--train_batch_size", type=positive_int, default=4096, help="of all devices")
     text = "sequences a device computes at a time, to fit its memory; default: all"
     add("--micro_batch_size", type=positive_int, help=text)
-    add("--eval_batch_size", type=positive_int, default=64, help="of a step")
+    add("--eval_batch_size", type=positive_int, default=64, help="sequences per step")
     text = "peak rate; scale it by sqrt(batch/4096) for LAMB"
     add("--learning_rate", type=positive_number, default=0.00176, help=text)
-    add("--num_train_steps", type=positive_int, default=125000, help="steps in all")
-    add("--num_warmup_steps", type=non_negative_int, default=12500, help="of the rate")
+    add("--num_train_steps", type=positive_int, default=125000, help="steps in total")
+    text = "steps of linear warm-up"
+    add("--num_warmup_steps", type=non_negative_int, default=12500, help=text)
     add("--optimizer", choices=("lamb", "adamw"), default="lamb", help="update rule")
     flags.add_dropout_argument(parser)
-    add("--save_checkpoints_steps", type=positive_int, default=1000, help="steps")
+    add("--save_checkpoints_steps", type=positive_int, default=1000, help="interval")
     add("--keep_checkpoint_max", type=positive_int, default=5, help="checkpoints kept")
     add("--max_eval_steps", type=positive_int, default=100, help="batches at most")
     add("--seed", type=non_negative_int, default=12345, help="of weights, input order")
@@ -174,8 +177,8 @@ def _find_records(args, config, files):
     for name in ("masked_lm_prob", "ngram"):
         if name in args.given and not (train_records.masks or eval_records.masks):
             raise UserError(
-                "--{}: these records hold their masks; give it to create_pretraining_"
-                "data.py, or make records of --masking=dynamic".format(name)
+                "--{}: these records hold their masks; set it in create_pretraining_"
+                "data.py, or create records with --masking=dynamic".format(name)
             )
     return train_records, eval_records
 

@@ -571,6 +571,9 @@ def named_checkpoint(directory):
 def latest_checkpoint(directory):
     """Returns the checkpoint that training in a directory resumes from, or None.
 
+    Finds what Estimator restores by itself, the one that the `checkpoint` file names:
+    another choice here would not change the restored weights.
+
     Raises:
       UserError: the directory has checkpoints of a run, but its `checkpoint` file
         is unusable or was not written by a run; the message says how to resume.

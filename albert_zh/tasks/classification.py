@@ -1,4 +1,7 @@
-"""Fine-tuning of the encoder on classification tasks: train, evaluate, predict."""
+"""Fine-tuning of the encoder on classification tasks: train, evaluate, predict.
+
+`_score_epoch` scores dev after every epoch and keeps the best model, by `_rank`.
+"""
 
 import contextlib
 import logging
@@ -161,9 +164,9 @@ class Classifier:
 
         Args:
           classifier_files: `model_files.ClassifierFiles`.
-          output_dir: holds the training state, the results and `best/`, the best
-            checkpoint as a complete model directory; to predict, such a directory
-            itself will do.
+          output_dir: holds the training state, the results and `best/`, a model
+            directory with the best checkpoint. To predict, a model directory can be
+            given itself.
           runtime: `estimators.Runtime`; its distribution is not used.
           eval_batch_size: examples per step when scoring.
           predict_batch_size: examples per step when predicting.
@@ -193,8 +196,8 @@ class Classifier:
     def train(self, train_data, dev_data, training):
         """Trains, scoring dev after every epoch; then `best/` holds the best model.
 
-        Best is the highest dev accuracy; the lower loss breaks ties. A run that was
-        killed resumes at the next step, with the examples left in its epoch.
+        Best is the highest dev accuracy; the lower loss breaks ties. A killed run
+        resumes after its last checkpoint, with the examples left in that epoch.
 
         Args:
           train_data: labelled `reading.ExampleFile`.
@@ -277,8 +280,8 @@ class Classifier:
     def write_predictions(self, data):
         """Writes `predictions.tsv`, one line for each line of the data.
 
-        Its columns are the label and the probability of each class; a header row
-        names them where the data has one, so that the lines of both files pair up.
+        Columns: the predicted label, then the probability of each class. It has a
+        header row exactly if the data has one, so that line numbers match.
 
         Args:
           data: `reading.ExampleFile`; its labels are not looked at.
@@ -404,9 +407,9 @@ class Classifier:
         )
 
     def _train_epoch(self, source, training, plan, epoch, num_done):
-        """Trains to the end of an epoch, `num_done` of whose steps are done."""
-        # Each epoch has a graph of its own: with one seed for all of them, every
-        # epoch would draw the same dropout masks and order.
+        """Trains the rest of an epoch, after its first `num_done` steps."""
+        # Each epoch builds its own graph: one common seed would repeat dropout masks
+        # and order in every epoch.
         seed = np.random.RandomState([training.seed, epoch]).randint(2**31 - 1)
         estimator = self._build_estimator(
             training.batch_size,
@@ -561,5 +564,5 @@ def format_predictions(labels, probabilities, header):
 
 
 def _rank(scores):
-    """What the best checkpoint has most of: accuracy, then likelihood."""
+    """Sort key of an epoch, larger is better: dev accuracy, then lower loss."""
     return scores["accuracy"], -scores["loss"]

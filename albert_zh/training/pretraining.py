@@ -95,9 +95,9 @@ class Pretraining:
         self._has_trained = True
 
     def evaluate(self, records, batch_size=64, max_steps=100):
-        """Evaluates the newest checkpoint; writes `eval_results.json` and `.txt`.
+        """Evaluates a checkpoint; writes `eval_results.json` and `.txt`.
 
-        That is the one of `output_dir`, or else the one to start from.
+        It is the newest in `output_dir`, or without any the one to start from.
 
         Args:
           records: `record_files.RecordFiles`.
@@ -169,8 +169,8 @@ class Pretraining:
         """Checks the checkpoints that a run could start from; returns the step.
 
         Raises:
-          UserError: one of them is missing, damaged or does not fit, the directory's
-            has no step, or an evaluation has none, or two different ones.
+          UserError: a checkpoint is missing, damaged or of another model; the one to
+            resume has no step; or an evaluation has no checkpoint, or two.
         """
         output_dir, init_checkpoint, allow_missing = self._start
         latest = checkpoints.latest_checkpoint(output_dir)
@@ -184,7 +184,7 @@ class Pretraining:
             )
         if latest and init_checkpoint:
             if will_train:
-                _LOGGER.info("%s is not read: the run is resumed", init_checkpoint)
+                _LOGGER.info("the run is resumed; ignoring %s", init_checkpoint)
             elif os.path.abspath(latest) != os.path.abspath(init_checkpoint):
                 raise UserError(
                     "--output_dir {} holds {}, which would be evaluated in place of "
@@ -194,8 +194,8 @@ class Pretraining:
                 )
         if not (latest or init_checkpoint or will_train):
             raise UserError(
-                "--do_eval without --do_train: --output_dir {} has no checkpoint and "
-                "neither --init_checkpoint nor --model_dir is given".format(output_dir)
+                "--do_eval: --output_dir {} has no checkpoint; give --init_checkpoint "
+                "or --model_dir, or add --do_train".format(output_dir)
             )
         return step
 
@@ -257,7 +257,7 @@ class Pretraining:
 
 
 def _graph_seed(seed, step):
-    """Returns a seed for each start: the same one would repeat dropout's masks."""
+    """Returns another seed for each resume, so that dropout masks do not repeat."""
     if step == 0:
         return seed
     return np.random.RandomState([seed, step % 2**32]).randint(2**31)
