@@ -145,7 +145,7 @@ def requests(monkeypatch):
             requests.append(size)
             return super().read(size)
 
-    monkeypatch.setattr(files, "open_file", lambda path: NotingFile(path))
+    monkeypatch.setattr(files, "open_input", NotingFile)
     return requests
 
 
