@@ -601,10 +601,13 @@ def _encode(config, kernels, embeddings, input_mask, positions):
         layer, inner = divmod(number, config.inner_group_num)
         with tf.name_scope("layer_{}".format(layer)):
             # A default binds queries_of now: `recompute` calls this after the loop.
-            def run(k, x, weights, queries_of=queries_of):
-                return _layer(config, k, x, mask_bias, *weights, queries_of=queries_of)
+            def run(k, x, given, queries_of=queries_of):
+                mask_bias, (attention, feed_forward) = given
+                return _layer(
+                    config, k, x, mask_bias, attention, feed_forward, queries_of
+                )
 
-            x = k.layer(run, x, weights)
+            x = k.layer(run, x, (mask_bias, weights))
         if inner == config.inner_group_num - 1:
             outputs.append(x)
     return [
@@ -1285,22 +1288,23 @@ class _Kernels:
 
     # --- Layers ---
 
-    def layer(self, run, x, weights):
-        """run(self, x, weights): `_Hidden` and nested weights -> `_Hidden`.
+    def layer(self, run, x, given):
+        """run(self, x, given): `_Hidden` and nested tensors -> `_Hidden`.
 
         With `recompute`, only x is kept for the backward pass, where `run` computes
         the rest again: the same, since dropout draws from a seed that is kept, too.
 
         Args:
-          run: function (`_Kernels`, x, weights) -> `_Hidden`.
+          run: function (`_Kernels`, x, given) -> `_Hidden`.
           x: `_Hidden` [B*S, H].
-          weights: nested NamedTuples of tensors and variables.
+          given: nested tuples of the tensors and variables that `run` reads and
+            that may have gradients.
 
         Returns:
           `_Hidden`.
         """
         if not self._numerics.recompute:
-            return run(self, x, weights)
+            return run(self, x, given)
         seed = tf.random_uniform([2], maxval=tf.int32.max, dtype=tf.int32)
         x_parts = x.parts()
         y_form = []
@@ -1310,7 +1314,7 @@ class _Kernels:
             y = run(
                 kernels,
                 x.with_parts(tensors[: len(x_parts)]),
-                tf.nest.pack_sequence_as(weights, tensors[len(x_parts) :]),
+                tf.nest.pack_sequence_as(given, tensors[len(x_parts) :]),
             )
             y_form[:] = [y]
             return y.parts()
@@ -1330,7 +1334,7 @@ class _Kernels:
 
             return forward(*tensors), gradient
 
-        parts = recomputed(*x_parts, *tf.nest.flatten(weights))
+        parts = recomputed(*x_parts, *tf.nest.flatten(given))
         return y_form[0].with_parts(parts)
 
     # --- How the above are built ---

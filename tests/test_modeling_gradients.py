@@ -292,7 +292,7 @@ def test_outputs_that_were_left_out_are_refused():
             config, False, tf.zeros([2, 4], tf.int32), needed_positions=positions
         )
         for method in (model.get_sequence_output, model.get_all_encoder_layers):
-            with pytest.raises(ValueError, match="build it without them"):
+            with pytest.raises(ValueError, match="build it without needed_positions"):
                 method()
         with pytest.raises(ValueError, match="not the needed_positions"):
             model.get_output_at(tf.constant([[1], [2]]))

@@ -70,9 +70,9 @@ def test_gradients_with_dropout_are_those_of_kept_activations(
         dialect, monkeypatch, recompute=True, **settings
     )
 
-    def kept(self, run, x, weights):
+    def kept(self, run, x, given):
         seed = tf.random_uniform([2])
-        return run(modeling._Kernels(self._numerics, modeling._Draws(seed)), x, weights)
+        return run(modeling._Kernels(self._numerics, modeling._Draws(seed)), x, given)
 
     monkeypatch.setattr(modeling._Kernels, "layer", kept)
     expected = gradients_with_dropout(dialect, monkeypatch, **settings)
@@ -121,6 +121,27 @@ def test_chained_sums_of_shared_gradients_are_the_sums(sharing, dtype, monkeypat
     monkeypatch.setattr(modeling, "_MAX_HELD_GRADIENT_BYTES", 0)
     for received, wanted in zip(gradients(), at_once):
         np.testing.assert_allclose(received, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_a_soft_mask_gets_its_gradient():
+    slopes = []
+    for recompute in (False, True):
+        config = modeling.AlbertConfig(**SETTINGS)
+        with tf.Graph().as_default(), tf.Session() as session:
+            # Nearly 1: scores change by 10000 times the difference.
+            logits = tf.constant([[9.0, 10.0, 11.0, 9.5], [12.0, 9.0, 10.5, 9.8]])
+            ids = tf.ones([2, 4], tf.int32) * tf.range(4)
+            model = modeling.AlbertModel(
+                config, True, ids, tf.sigmoid(logits), recompute=recompute
+            )
+            (slope,) = tf.gradients(model.get_sequence_output()[:, :, 0], logits)
+            session.run(tf.global_variables_initializer())
+            load_random_weights(
+                sorted(tf.trainable_variables(), key=lambda v: v.name), session
+            )
+            slopes.append(session.run(slope))
+    assert np.abs(slopes[0]).max() > 0
+    np.testing.assert_allclose(slopes[1], slopes[0], rtol=1e-4, atol=1e-6)
 
 
 def test_recompute_and_plain_gradients_exclude_each_other():
