@@ -307,7 +307,7 @@ class AlbertModel:
             pretraining heads follow the model's setting.
           recompute: bool; gradient checkpointing (arXiv:1604.06174). Keeps only each
             layer's input and recomputes the layer in the backward pass: the same
-            gradients with less memory, in about a third more time per step.
+            gradients in less memory and more time.
 
         Raises:
           ValueError: S is larger than `config.max_position_embeddings`, or

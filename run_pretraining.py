@@ -115,8 +115,8 @@ def main(args):
     )
     model_directory.check_vocabulary_of(files, config)
     train_records, eval_records = _find_records(args, config, files)
-    how = flags.numerics_settings(args)
-    how = numerics.choose(use_tpu=args.use_tpu, static_shapes=True, **how)
+    given = flags.numerics_settings(args)
+    how = numerics.choose(use_tpu=args.use_tpu, static_shapes=True, **given)
     runtime = estimators.Runtime(device, how, distribution)
     model = pretraining.Pretraining(
         files, config, args.output_dir, runtime, args.allow_missing

@@ -97,6 +97,7 @@ def build_parser():
     add("--batch_size", type=positive_int, default=1, help="sequences")
     add("--length", type=positive_int, default=128, help="tokens a sequence")
     add("--steps", type=positive_int, default=5, help="timed runs of each kind")
+    parser.add_bool("--recompute", False, "train with recomputed layers")
     add("--output", help="JSON file for the numbers")
     add("--measure", choices=sorted(_MEASURES), help=argparse.SUPPRESS)
     return parser
@@ -210,7 +211,7 @@ def _run_in_process(kind, name, args):
     flags = ["--measure=" + kind, "--rows=" + name]
     flags += [
         "--{}={}".format(flag, getattr(args, flag))
-        for flag in ("batch_size", "length", "steps")
+        for flag in ("batch_size", "length", "steps", "recompute")
     ]
     command = [sys.executable, os.path.abspath(__file__)] + flags
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
@@ -247,7 +248,7 @@ def _measure_training(config, args):
         ids = tf.placeholder(tf.int32, tokens)
         labels = tf.placeholder(tf.int32, predictions)
         positions = tf.tile(tf.range(predictions[1])[tf.newaxis], [args.batch_size, 1])
-        model = modeling.AlbertModel(config, True, ids)
+        model = modeling.AlbertModel(config, True, ids, recompute=args.recompute)
         loss = _pretraining_loss(config, model, positions, labels)
         train_op = optimization.create_optimizer(loss, LEARNING_RATE, 1000, 0, False)
         feed = {ids: _random_ids(config, tokens)}

@@ -118,7 +118,7 @@ def test_a_flag_that_nobody_reads_is_refused(argv, message):
     ],
 )
 def test_a_flag_that_a_mode_reads_is_taken(argv):
-    flags.check_read(_parser().parse_args(argv), READERS)
+    assert flags.check_read(_parser().parse_args(argv), READERS) is None
 
 
 @pytest.mark.parametrize(

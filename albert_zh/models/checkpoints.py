@@ -24,7 +24,7 @@ _TRAINING_STATE = re.compile(
 STEP = "global_step"
 # Estimator's names for a run's checkpoints, such as "model.ckpt-1000.index".
 _RUN_PREFIX = "model.ckpt"
-_OF_A_RUN = re.compile(r"^model\.ckpt-([0-9]+)\.(index|data-[0-9]{5}-of-[0-9]{5})$")
+_OF_A_RUN = re.compile(r"^model\.ckpt-([0-9]+)\.(index|data-[0-9]{5}-of-[0-9]{5})\Z")
 _DATA_FILE = re.compile(r"^(?P<prefix>.+)\.data-\d{5}-of-(?P<shards>\d{5})$")
 # Variables of the encoder; a task cannot start from a checkpoint without them.
 _ENCODER = re.compile(r"^(bert|albert)/(embeddings|encoder)/")
@@ -584,7 +584,7 @@ def latest_checkpoint(directory):
     try:
         state = checkpoint_state.read(directory)
         if state is None:
-            if _run_files(directory):
+            if run_files(directory):
                 raise checkpoint_state.StateError(
                     "{} is missing, although there are checkpoints".format(path)
                 )
@@ -610,7 +610,7 @@ def latest_checkpoint(directory):
     return prefix
 
 
-def _run_files(directory):
+def run_files(directory):
     """Returns the sorted names of the checkpoint files of a run in a directory."""
     names = files.list_directory(directory)
     return sorted(filter(_OF_A_RUN.match, names))
@@ -626,7 +626,7 @@ def _how_to_resume(directory):
             'with this one line: model_checkpoint_path: "{0}"; or choose another '
             "--output_dir".format(newest, path)
         )
-    if _run_files(directory):
+    if run_files(directory):
         return (
             "no checkpoint is whole: choose another --output_dir, or remove {}-* and "
             "{} to start over".format(os.path.join(directory, _RUN_PREFIX), path)
@@ -636,7 +636,7 @@ def _how_to_resume(directory):
 
 def _newest_whole(directory):
     """Returns the name of the newest checkpoint that a run can resume from, or None."""
-    steps = {int(_OF_A_RUN.match(name).group(1)) for name in _run_files(directory)}
+    steps = {int(_OF_A_RUN.match(name).group(1)) for name in run_files(directory)}
     for step in sorted(steps, reverse=True):
         name = "{}-{}".format(_RUN_PREFIX, step)
         try:

@@ -68,8 +68,7 @@ def check_inputs(output_dir, inputs):
     """
     names = results.FILES + (PREDICTIONS_FILE, EPOCH_SCORES_FILE)
     written = [os.path.join(output_dir, name) for name in names]
-    for path in inputs:
-        files.require_separate(output_dir, written, [path])
+    files.require_separate(output_dir, written, inputs)
 
 
 class Training(NamedTuple):
@@ -504,9 +503,8 @@ class Classifier:
         kept = checkpoints.write_stripped(
             checkpoint, os.path.join(self.best_dir, "model.ckpt")
         )
-        for name in files.list_directory(self.best_dir):
-            is_kept = name.startswith(os.path.basename(kept) + ".")
-            if model_files.is_checkpoint_file(name) and not is_kept:
+        for name in checkpoints.run_files(self.best_dir):
+            if not name.startswith(os.path.basename(kept) + "."):
                 files.remove(os.path.join(self.best_dir, name))
 
     def _best_checkpoint(self):

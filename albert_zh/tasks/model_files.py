@@ -7,7 +7,6 @@ directory complete: predicting needs nothing else. The directory of a training h
 
 import logging
 import os
-import re
 from typing import NamedTuple, Optional, Tuple
 
 import tensorflow.compat.v1 as tf
@@ -25,7 +24,6 @@ from albert_zh.tasks.registry import Task, get_task
 _LOGGER = logging.getLogger(__name__)
 
 TRAINING_FILE = "training.json"
-_CHECKPOINT_FILE = re.compile(r"model\.ckpt-\d+\.(index|meta|data-\d{5}-of-\d{5})\Z")
 DEFAULT_MAX_SEQ_LENGTH = 128
 
 
@@ -67,11 +65,6 @@ class ClassifierFiles(NamedTuple):
             )
 
 
-def is_checkpoint_file(name):
-    """Whether a file's name is one that `save`'s checkpoints have."""
-    return _CHECKPOINT_FILE.match(name) is not None
-
-
 def check_best(directory, given, is_new):
     """Makes sure that `best/` holds no model but an earlier best one of this training.
 
@@ -87,8 +80,7 @@ def check_best(directory, given, is_new):
         raise UserError("--output_dir: {} is a link; remove it".format(directory))
     if not files.is_directory(directory):
         return
-    names = files.list_directory(directory)
-    if is_new and any(map(is_checkpoint_file, names)):
+    if is_new and checkpoints.run_files(directory):
         raise UserError(
             "--output_dir: {} holds a model of another training, which would be "
             "overwritten; choose another --output_dir".format(directory)
@@ -312,8 +304,8 @@ def load_trained(output_dir, model_dir, task, chosen, given):
                 flag, directory
             )
         )
-    files = saved._replace(task=task, **_given_again(task, chosen, given))
-    if not (files.vocab_file or files.spm_model_file):
+    trained = saved._replace(task=task, **_given_again(task, chosen, given))
+    if not (trained.vocab_file or trained.spm_model_file):
         raise UserError(
             "{}={}: {} holds neither {} nor {}; copy the vocabulary it was trained "
             "with there".format(
@@ -324,15 +316,15 @@ def load_trained(output_dir, model_dir, task, chosen, given):
                 model_directory.SPM_FILE,
             )
         )
-    check_same_model(directory, saved, files, flag)
+    check_same_model(directory, saved, trained, flag)
     held_config_file = os.path.join(best_dir, model_directory.CONFIG_FILE)
     config = model_settings.load_config(
-        chosen.config_file or held_config_file, files.max_seq_length
+        chosen.config_file or held_config_file, trained.max_seq_length
     )
     output_directory.check_same_config(directory, held_config_file, config, flag)
-    _check_trained(checkpoint, files, flag)
-    output_directory.prepare(output_dir, files.config)
-    return files
+    _check_trained(checkpoint, trained, flag)
+    output_directory.prepare(output_dir, trained.config)
+    return trained
 
 
 def _given_again(task, chosen, given):

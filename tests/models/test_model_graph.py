@@ -4,20 +4,10 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-import modeling
 from albert_zh.base.errors import UserError
 from albert_zh.models import checkpoints, model_graph
+from tests.small_models import CONFIG
 
-CONFIG = modeling.AlbertConfig(
-    vocab_size=20,
-    embedding_size=8,
-    hidden_size=16,
-    num_hidden_layers=1,
-    num_attention_heads=2,
-    intermediate_size=32,
-    max_position_embeddings=8,
-    ln_type="postln",
-)
 MLM, SOP = "cls/predictions/output_bias", "cls/seq_relationship/output_weights"
 
 

@@ -11,17 +11,7 @@ from hypothesis import strategies as st
 import modeling
 from albert_zh.base.errors import UserError
 from albert_zh.tasks import classification, classification_model
-
-CONFIG = modeling.AlbertConfig(
-    vocab_size=20,
-    embedding_size=8,
-    hidden_size=16,
-    num_hidden_layers=1,
-    num_attention_heads=2,
-    intermediate_size=32,
-    max_position_embeddings=8,
-    ln_type="postln",
-)
+from tests.small_models import CONFIG
 
 pytestmark = pytest.mark.skipif(
     not hasattr(tf, "estimator"), reason="this TensorFlow has no Estimator"

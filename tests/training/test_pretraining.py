@@ -14,23 +14,14 @@ from albert_zh.models import checkpoints
 from albert_zh.models import directory as model_directory
 from albert_zh.training import estimator as estimators
 from albert_zh.training import pretraining
+from tests.small_models import CONFIG
 
 pytestmark = pytest.mark.skipif(
     not hasattr(tf, "estimator"), reason="this TensorFlow has no Estimator"
 )
 
-LENGTH, PREDICTIONS, VOCABULARY, BATCH = 8, 2, 20, 4
-FORM = input_pipeline.Form(LENGTH, PREDICTIONS, VOCABULARY)
-CONFIG = modeling.AlbertConfig(
-    vocab_size=VOCABULARY,
-    embedding_size=4,
-    hidden_size=8,
-    num_hidden_layers=1,
-    num_attention_heads=2,
-    intermediate_size=16,
-    max_position_embeddings=LENGTH,
-    ln_type="postln",
-)
+LENGTH, PREDICTIONS, BATCH = CONFIG.max_position_embeddings, 2, 4
+FORM = input_pipeline.Form(LENGTH, PREDICTIONS, CONFIG.vocab_size)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +39,7 @@ def records(tmp_path_factory):
     }
     contents = [
         record_format.encode_example(
-            dict(features, input_ids=random.randint(5, VOCABULARY, LENGTH))
+            dict(features, input_ids=random.randint(5, CONFIG.vocab_size, LENGTH))
         )
         for _ in range(16)
     ]
