@@ -30,7 +30,7 @@ from albert_zh.models import vocabularies
 _READERS = {
     "engine=local": ("num_workers",),
     "engine=spark": ("spark_master",),
-    "masking=static": ("max_predictions_per_seq", "masked_lm_prob", "ngram"),
+    "masking=static": ("max_predictions_per_seq",) + flags.MASK_FLAGS,
 }
 
 

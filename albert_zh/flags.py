@@ -14,6 +14,10 @@ TPU_FLAGS = (
 )
 
 
+# Flags of `add_mask_arguments`.
+MASK_FLAGS = ("masked_lm_prob", "ngram", "mask_token_share")
+
+
 def check_read(args, readers):
     """Refuses flags that the modes asked for do not read.
 
@@ -53,6 +57,7 @@ def add_mask_arguments(parser, condition):
     for name, kind, text in (
         ("masked_lm_prob", float, "share of tokens masked"),
         ("ngram", positive_int, "words masked in a row at most"),
+        ("mask_token_share", float, "share of masked tokens that become [MASK]"),
     ):
         text = "{}, {}; default: {}".format(text, condition, getattr(defaults, name))
         parser.add_argument("--" + name, type=kind, help=text)
@@ -62,6 +67,16 @@ def given_mask_settings(args):
     """Returns the dict of those fields of `masking.MaskSettings` that are given."""
     values = {name: getattr(args, name) for name in masking.MaskSettings._fields}
     return {name: value for name, value in values.items() if value is not None}
+
+
+def check_no_masks_given(args):
+    """Refuses the flags of `add_mask_arguments` for records that hold their masks."""
+    for name in MASK_FLAGS:
+        if name in args.given:
+            raise UserError(
+                "--{}: these records hold their masks; set it in create_pretraining_"
+                "data.py, or create records with --masking=dynamic".format(name)
+            )
 
 
 def add_dropout_argument(parser):

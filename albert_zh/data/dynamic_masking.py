@@ -119,11 +119,11 @@ def apply_masks(input_ids, word_lengths, second_begin, draws, mask_id, settings)
     labels = tf.gather_nd(input_ids, positions)
     uniform = tf.gather_nd(draws.replacement, slots)
     kept_or_random = tf.where_v2(
-        uniform < masking.MASKED_SHARE + masking.KEPT_SHARE,
+        uniform < settings.mask_or_keep_share,
         labels,
         tf.gather_nd(draws.random_ids, slots),
     )
-    replaced = tf.where_v2(uniform < masking.MASKED_SHARE, mask_id, kept_or_random)
+    replaced = tf.where_v2(uniform < settings.mask_token_share, mask_id, kept_or_random)
 
     num_predictions = settings.max_predictions_per_seq
     shape = [_batch_shape(input_ids)[0], num_predictions]

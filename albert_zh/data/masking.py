@@ -11,10 +11,10 @@ visited together. A unit is shortened at the end of the budget or of a segment, 
 the share of masked tokens is exact. As in BERT's release, long words are masked a
 little less often than short ones, because they do not fit the rest of the budget.
 
-Each *token* of a masked word is replaced by [MASK] with probability 0.8, kept with
-0.1, or replaced by a random ordinary token with 0.1. The choice is per token, as in
-BERT, its whole-word-masking release and ALBERT: per word, a random replacement would
-be a sequence of tokens that no text has.
+Each *token* of a masked word is replaced by [MASK] with probability 0.8
+(`mask_token_share`), kept with 0.1, or replaced by a random ordinary token with 0.1.
+The choice is per token, as in BERT, its whole-word-masking release and ALBERT: per
+word, a random replacement would be a sequence of tokens that no text has.
 
 All randomness is in `MaskDraws`. `dynamic_masking` is the same in TensorFlow.
 """
@@ -25,7 +25,6 @@ import numpy as np
 
 # Values of `Masks.replacements`.
 MASKED, KEPT, RANDOM = range(3)
-MASKED_SHARE, KEPT_SHARE = 0.8, 0.1
 
 # A word's place in the order is priority * 2**32 + position, below 2**63.
 PRIORITY_LIMIT = 2**31
@@ -39,11 +38,19 @@ class MaskSettings(NamedTuple):
       masked_lm_prob: share of the text's tokens to mask.
       max_predictions_per_seq: P, the most masked tokens in an instance.
       ngram: the most words masked as one unit.
+      mask_token_share: share of the masked tokens that [MASK] replaces; half of the
+        others are kept, half replaced by a random token.
     """
 
     masked_lm_prob: float = 0.1
     max_predictions_per_seq: int = 51
     ngram: int = 1
+    mask_token_share: float = 0.8
+
+    @property
+    def mask_or_keep_share(self):
+        """Share of the masked tokens that no random token replaces."""
+        return (1 + self.mask_token_share) / 2
 
     def check(self):
         """Raises ValueError, naming the setting, if one is out of range."""
@@ -52,6 +59,7 @@ class MaskSettings(NamedTuple):
             ("masked_lm_prob", "more than 0, less than 1", lambda x: 0 < x < 1),
             ("max_predictions_per_seq", "at least 1", lambda x: x >= 1),
             ("ngram", "at least 1", lambda x: x >= 1),
+            ("mask_token_share", "from 0 to 1", lambda x: 0 <= x <= 1),
         )
 
 
@@ -167,8 +175,8 @@ def apply_masks(input_ids, word_lengths, second_begin, draws, mask_id, settings)
     labels_flat = input_ids[rows, columns]
     uniform = draws.replacement[rows, slots]
     replacements = np.full(len(rows), MASKED, np.int8)
-    replacements[uniform >= MASKED_SHARE] = KEPT
-    replacements[uniform >= MASKED_SHARE + KEPT_SHARE] = RANDOM
+    replacements[uniform >= settings.mask_token_share] = KEPT
+    replacements[uniform >= settings.mask_or_keep_share] = RANDOM
     output_ids = input_ids.copy()
     output_ids[rows, columns] = np.choose(
         replacements, [mask_id, labels_flat, draws.random_ids[rows, slots]]

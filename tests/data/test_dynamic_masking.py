@@ -62,7 +62,7 @@ def _assert_equal(received, expected):
 
 
 @functools.lru_cache(maxsize=None)
-def _graph(max_predictions_per_seq, ngram):
+def _graph(max_predictions_per_seq, ngram, mask_token_share=0.8):
     """Function of a batch, draws and masked_lm_prob that runs `apply_masks`."""
     ints = functools.partial(tf.placeholder, tf.int32)
     floats = functools.partial(tf.placeholder, tf.float64)
@@ -78,7 +78,9 @@ def _graph(max_predictions_per_seq, ngram):
         )
         # A tensor, so that one graph serves every share.
         prob = floats([])
-        settings = masking.MaskSettings(prob, max_predictions_per_seq, ngram)
+        settings = masking.MaskSettings(
+            prob, max_predictions_per_seq, ngram, mask_token_share
+        )
         outputs = dynamic_masking.apply_masks(*text, draws, MASK, settings)
     session = tf.Session(graph=graph)
 
@@ -98,16 +100,26 @@ def _graph(max_predictions_per_seq, ngram):
     masked_lm_prob=st.floats(0.01, 0.6),
     max_predictions_per_seq=st.sampled_from([1, 2, 3, 5, 12]),
     ngram=st.integers(1, 4),
+    mask_token_share=st.sampled_from([0.0, 0.8, 1.0]),
     seed=SEEDS,
     at_bounds=st.booleans(),
 )
 @hypothesis.settings(max_examples=200)
 def test_masks_are_those_of_numpy(
-    batch, masked_lm_prob, max_predictions_per_seq, ngram, seed, at_bounds
+    batch,
+    masked_lm_prob,
+    max_predictions_per_seq,
+    ngram,
+    mask_token_share,
+    seed,
+    at_bounds,
 ):
-    settings = masking.MaskSettings(masked_lm_prob, max_predictions_per_seq, ngram)
+    settings = masking.MaskSettings(
+        masked_lm_prob, max_predictions_per_seq, ngram, mask_token_share
+    )
     draws = make_draws(seed, at_bounds, batch, settings)
-    received = _graph(max_predictions_per_seq, ngram)(batch, draws, masked_lm_prob)
+    graph = _graph(max_predictions_per_seq, ngram, mask_token_share)
+    received = graph(batch, draws, masked_lm_prob)
     _assert_equal(received, _expected(batch, draws, settings))
 
 

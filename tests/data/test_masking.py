@@ -102,6 +102,7 @@ SETTINGS = st.builds(
     masked_lm_prob=st.floats(0.01, 0.6),
     max_predictions_per_seq=st.integers(1, 12),
     ngram=st.integers(1, 4),
+    mask_token_share=st.sampled_from([0.0, 0.5, 0.8, 1.0]),
 )
 
 
@@ -135,10 +136,10 @@ def _reference_masks(input_ids, word_lengths, second_begin, draws, settings):
     labels = [input_ids[position] for position in positions]
     ids, kinds = list(input_ids), []
     for slot, position in enumerate(positions):
-        if draws.replacement[slot] < 0.8:
+        if draws.replacement[slot] < settings.mask_token_share:
             kinds.append(MASKED)
             ids[position] = MASK
-        elif draws.replacement[slot] < 0.9:
+        elif draws.replacement[slot] < 0.5 + settings.mask_token_share / 2:
             kinds.append(KEPT)
         else:
             kinds.append(RANDOM)
