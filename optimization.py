@@ -12,6 +12,17 @@ EXCLUDED_FROM_WEIGHT_DECAY = ("LayerNorm", "layer_norm", "bias")
 
 OPTIMIZERS = ("lamb", "adamw")
 
+# Shape of the rate after the warm-up -> (share of all steps up to which the rate stays
+# at its peak, share of the peak that it falls to in a straight line by the last step).
+# "linear" is BERT's, which counts the decay from step 0, through the warm-up.
+_SCHEDULES = {
+    "linear": None,
+    "one_cycle": (0.0, 0.0),
+    "tenth": (0.0, 0.1),
+    "trapezoid": (0.8, 0.0),
+}
+SCHEDULES = tuple(_SCHEDULES)
+
 TrainingOperation = collections.namedtuple(
     "TrainingOperation", ["train_op", "learning_rate", "gradient_norm"]
 )
@@ -53,36 +64,71 @@ class AdamWeightDecayOptimizer(LAMBOptimizer):
 
 
 def learning_rate_schedule(
-    init_lr, global_step, num_train_steps, num_warmup_steps, decay_power=1.0
+    init_lr,
+    global_step,
+    num_train_steps,
+    num_warmup_steps,
+    decay_power=1.0,
+    schedule="linear",
 ):
-    """Linear warm-up, then polynomial decay to 0, as published.
+    """Linear warm-up, then a decay.
 
-    The rate at step t is init_lr t / warm-up while t < warm-up, and
-    init_lr (1 - t / T)^power afterwards. The decay counts from step 0, so the
-    peak is a little below `init_lr`.
+    The rate at step t is init_lr t / warm-up while t < warm-up. Afterwards:
+
+      linear: init_lr (1 - t / T)^power, as published. The decay counts from step 0, so
+        the peak is a little below `init_lr`.
+      one_cycle: from init_lr in a straight line to 0 at T; with a warm-up of T/2 the
+        triangle of arXiv:2212.14034, section 4.3.
+      tenth: from init_lr in a straight line to init_lr / 10 at T.
+      trapezoid: init_lr up to 0.8 T, then in a straight line to 0. A run that is to go
+        on longer than planned has lost nothing before 0.8 T.
 
     Args:
       init_lr: float, the peak rate.
       global_step: int scalar tensor, t.
       num_train_steps: int, T.
       num_warmup_steps: int, 0 for none.
-      decay_power: float, 1.0 for a straight line.
+      decay_power: float, 1.0 for a straight line; "linear" alone reads it.
+      schedule: one of `SCHEDULES`.
 
     Returns:
       float32 scalar tensor.
+
+    Raises:
+      ValueError: an unknown schedule.
     """
-    learning_rate = tf.train.polynomial_decay(
-        tf.constant(init_lr, tf.float32),
-        global_step,
-        num_train_steps,
-        end_learning_rate=0.0,
-        power=decay_power,
-    )
+    _check_choice("schedule", schedule, SCHEDULES)
+    if schedule == "linear":
+        learning_rate = tf.train.polynomial_decay(
+            tf.constant(init_lr, tf.float32),
+            global_step,
+            num_train_steps,
+            end_learning_rate=0.0,
+            power=decay_power,
+        )
+    else:
+        hold, end = _SCHEDULES[schedule]
+        begin = max(int(hold * num_train_steps), num_warmup_steps)
+        learning_rate = tf.train.polynomial_decay(
+            tf.constant(init_lr, tf.float32),
+            tf.maximum(tf.cast(global_step, tf.float32) - begin, 0.0),
+            max(num_train_steps - begin, 1),
+            end_learning_rate=end * init_lr,
+        )
     if not num_warmup_steps:
         return learning_rate
     step = tf.cast(global_step, tf.float32)
     warmup = init_lr * step / tf.constant(num_warmup_steps, tf.float32)
     return tf.where(step < num_warmup_steps, warmup, learning_rate)
+
+
+def _check_choice(name, value, choices):
+    if value not in choices:
+        raise ValueError(
+            "{} must be one of {}, received {!r}".format(
+                name, ", ".join(choices), value
+            )
+        )
 
 
 def create_training_operation(
@@ -98,6 +144,7 @@ def create_training_operation(
     bias_correction=False,
     gradients=None,
     use_xla=False,
+    schedule="linear",
 ):
     """Builds the operation of one training step, for all trainable variables.
 
@@ -107,7 +154,7 @@ def create_training_operation(
     Args:
       loss: float32 scalar tensor, whose mean over the replicas is minimized.
       init_lr: float, the peak learning rate.
-      num_train_steps: int, the step at which the rate reaches 0.
+      num_train_steps: int, the step at which the schedule ends.
       num_warmup_steps: int, steps of linear warm-up.
       use_tpu: bool, whether the graph is built for TPU shards.
       optimizer: "lamb" or "adamw".
@@ -118,24 +165,20 @@ def create_training_operation(
       gradients: list parallel to `tf.trainable_variables()`, if the caller has
         computed the gradients of `loss` already; None derives them here.
       use_xla: bool, let XLA compile the element-wise work on large variables.
+      schedule: one of `SCHEDULES`; see `learning_rate_schedule`.
 
     Returns:
       `TrainingOperation`: train_op, which also increments the global step;
       learning_rate and gradient_norm (before clipping), float32 scalar tensors.
 
     Raises:
-      ValueError: an unknown optimizer.
+      ValueError: an unknown optimizer or schedule.
     """
     classes = {"lamb": LAMBOptimizer, "adamw": AdamWeightDecayOptimizer}
-    if optimizer not in classes:
-        raise ValueError(
-            "optimizer must be one of {}, received {!r}".format(
-                ", ".join(OPTIMIZERS), optimizer
-            )
-        )
+    _check_choice("optimizer", optimizer, OPTIMIZERS)
     global_step = tf.train.get_or_create_global_step()
     learning_rate = learning_rate_schedule(
-        init_lr, global_step, num_train_steps, num_warmup_steps, decay_power
+        init_lr, global_step, num_train_steps, num_warmup_steps, decay_power, schedule
     )
     rule = classes[optimizer](
         learning_rate,

@@ -9,12 +9,12 @@
 Rerun the same command to resume a stopped run from its last checkpoint, at the next
 unread record. With `--deterministic_input` and no dropout, as in the published recipe,
 it ends with the weights of an uninterrupted run; dropout masks change at each restart.
-SIGTERM ends a run after the current step, with a checkpoint and exit code 0. A model to
-start from, `--model_dir`, replaces `--albert_config_file` and `--init_checkpoint`.
+SIGTERM ends a run after the current step, with a checkpoint and exit code 0.
 """
 
 from albert_zh import command_line  # isort: split
 
+import optimization
 from albert_zh import flags
 from albert_zh.base import console
 from albert_zh.base.errors import UserError
@@ -24,14 +24,15 @@ from albert_zh.models import directory as model_directory
 from albert_zh.models import settings as model_settings
 from albert_zh.training import distribution as distributions
 from albert_zh.training import estimator as estimators
-from albert_zh.training import numerics, pretraining
+from albert_zh.training import numerics, pretraining, recipes
 
 # What must be on for a flag to have an effect; see `flags.check_read`.
 _READERS = {
     "do_train": (
-        "train_batch_size micro_batch_size learning_rate num_train_steps "
-        "num_warmup_steps optimizer dropout save_checkpoints_steps keep_checkpoint_max "
-        "shuffle_buffer_size deterministic_input distribution seed recompute"
+        "recipe train_batch_size micro_batch_size learning_rate num_train_steps "
+        "num_warmup_steps optimizer lr_schedule dropout save_checkpoints_steps "
+        "keep_checkpoint_max shuffle_buffer_size deterministic_input distribution "
+        "seed recompute"
     ).split(),
     "do_eval": ("eval_input_file", "eval_batch_size", "max_eval_steps"),
     "use_tpu": flags.TPU_FLAGS,
@@ -84,19 +85,23 @@ def _add_training_arguments(parser):
     add = parser.add_argument
     parser.add_bool("--do_train", False, "train")
     parser.add_bool("--do_eval", False, "evaluate")
+    text = "sets those of the flags up to --lr_schedule that are not given"
+    add("--recipe", choices=tuple(recipes.RECIPES), help=text)
     add("--train_batch_size", type=positive_int, default=4096, help="of all devices")
     text = "sequences a device computes at a time, to fit its memory; default: all"
     add("--micro_batch_size", type=positive_int, help=text)
-    add("--eval_batch_size", type=positive_int, default=64, help="sequences per step")
     text = "peak rate; scale it by sqrt(batch/4096) for LAMB"
     add("--learning_rate", type=positive_number, default=0.00176, help=text)
     add("--num_train_steps", type=positive_int, default=125000, help="steps in total")
-    text = "steps of linear warm-up"
-    add("--num_warmup_steps", type=non_negative_int, default=12500, help=text)
-    add("--optimizer", choices=("lamb", "adamw"), default="lamb", help="update rule")
+    add("--num_warmup_steps", type=non_negative_int, default=12500, help="linear")
+    add("--optimizer", choices=optimization.OPTIMIZERS, default="lamb")
+    add("--lr_schedule", choices=optimization.SCHEDULES, default="linear", help="decay")
+    text = "factor of the loss of sentence order; 0: train without it"
+    add("--sop_weight", type=command_line.non_negative_number, default=1.0, help=text)
     flags.add_dropout_argument(parser)
     add("--save_checkpoints_steps", type=positive_int, default=1000, help="interval")
     add("--keep_checkpoint_max", type=positive_int, default=5, help="checkpoints kept")
+    add("--eval_batch_size", type=positive_int, default=64, help="sequences per step")
     add("--max_eval_steps", type=positive_int, default=100, help="batches at most")
     add("--seed", type=non_negative_int, default=12345, help="of weights, input order")
 
@@ -116,13 +121,15 @@ def main(args):
     model_directory.check_vocabulary_of(files, config)
     train_records, eval_records = _find_records(args, config, files)
     given = flags.numerics_settings(args)
-    how = numerics.choose(use_tpu=args.use_tpu, static_shapes=True, **given)
-    runtime = estimators.Runtime(device, how, distribution)
-    model = pretraining.Pretraining(
-        files, config, args.output_dir, runtime, args.allow_missing
-    )
+    kernels = numerics.choose(use_tpu=args.use_tpu, static_shapes=True, **given)
+    runtime = estimators.Runtime(device, kernels, distribution)
+    settings = args.output_dir, runtime, args.allow_missing, args.sop_weight
+    model = pretraining.Pretraining(files, config, *settings)
     if args.do_train:
-        model.train(train_records, _training(args))
+        micro_batch, save_every = args.micro_batch_size, args.save_checkpoints_steps
+        saving = estimators.Saving(save_every, args.keep_checkpoint_max)
+        how = pretraining.Training(_schedule(args), micro_batch, saving, args.seed)
+        model.train(train_records, how)
     if args.do_eval and distribution.is_chief:
         distributions.leave_cluster()
         model.evaluate(eval_records, args.eval_batch_size, args.max_eval_steps)
@@ -135,11 +142,9 @@ def _check_flags(args):
     if not args.do_train and not args.do_eval:
         raise UserError("give --do_train=True, --do_eval=True or both")
     flags.check_read(args, _READERS)
-    if args.do_train and args.num_warmup_steps >= args.num_train_steps:
-        raise UserError(
-            "--num_warmup_steps {} leaves nothing of --num_train_steps {}; a tenth of "
-            "them is usual".format(args.num_warmup_steps, args.num_train_steps)
-        )
+    if args.do_train:
+        recipes.apply(args)
+        _schedule(args).check()
 
 
 def _choose_files(args):
@@ -174,25 +179,20 @@ def _find_records(args, config, files):
     train_records = eval_records = record_files.find(args.input_file, *how)
     if args.eval_input_file:
         eval_records = record_files.find(args.eval_input_file, *how)
-    for name in ("masked_lm_prob", "ngram"):
-        if name in args.given and not (train_records.masks or eval_records.masks):
-            raise UserError(
-                "--{}: these records hold their masks; set it in create_pretraining_"
-                "data.py, or create records with --masking=dynamic".format(name)
-            )
+    if not (train_records.masks or eval_records.masks):
+        flags.check_no_masks_given(args)
     return train_records, eval_records
 
 
-def _training(args):
-    schedule = estimators.Schedule(
+def _schedule(args):
+    return estimators.Schedule(
         args.optimizer,
         args.learning_rate,
         args.num_train_steps,
         args.num_warmup_steps,
         args.train_batch_size,
+        args.lr_schedule,
     )
-    saving = estimators.Saving(args.save_checkpoints_steps, args.keep_checkpoint_max)
-    return pretraining.Training(schedule, args.micro_batch_size, saving, args.seed)
 
 
 if __name__ == "__main__":

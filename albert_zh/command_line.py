@@ -144,6 +144,14 @@ def positive_number(text):
     return value
 
 
+def non_negative_number(text):
+    """An `argparse` type: a finite number, 0 or above."""
+    value = float(text)
+    if not (0 <= value and math.isfinite(value)):
+        raise argparse.ArgumentTypeError("expected 0 or more, received " + text)
+    return value
+
+
 def positive_int(text):
     """An `argparse` type: an integer from 1 to 2**31 - 1."""
     value = int(text)

@@ -195,6 +195,43 @@ def test_schedule_without_warmup_starts_at_the_peak():
         assert session.run(rate) == pytest.approx(0.3)
 
 
+def _rates(steps, num_warmup_steps, schedule):
+    """Rates at some of 100 steps, as shares of the peak."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        step = tf.placeholder(tf.int64, [])
+        rate = optimization.learning_rate_schedule(
+            2.0, step, 100, num_warmup_steps, schedule=schedule
+        )
+        return [session.run(rate, {step: number}) / 2 for number in steps]
+
+
+@pytest.mark.parametrize(
+    "schedule,expected",
+    [
+        ("one_cycle", [0, 0.5, 1, 0.5, 20 / 90, 10 / 90, 0, 0]),
+        ("tenth", [0, 0.5, 1, 0.55, 0.1 + 0.2, 0.1 + 0.1, 0.1, 0.1]),
+        ("trapezoid", [0, 0.5, 1, 1, 1, 0.5, 0, 0]),
+    ],
+)
+def test_schedules_after_a_warmup_of_ten_steps(schedule, expected):
+    received = _rates([0, 5, 10, 55, 80, 90, 100, 200], 10, schedule)
+    assert received == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_long_warmup_reaches_the_peak():
+    assert _rates([50], 50, "one_cycle") == _rates([50], 50, "trapezoid") == [1.0]
+    # BERT's decay counts from step 0.
+    assert _rates([50], 50, "linear") == [0.5]
+    # A warm-up beyond the trapezoid's 0.8 T shortens the decay.
+    received = _rates([85, 90, 95, 100], 90, "trapezoid")
+    assert received == pytest.approx([85 / 90, 1.0, 0.5, 0.0], abs=1e-6)
+
+
+def test_unknown_schedule_is_named():
+    with pytest.raises(ValueError, match="schedule must be one of linear, .*'cosine'"):
+        optimization.learning_rate_schedule(1.0, 0, 10, 1, schedule="cosine")
+
+
 def run_one_step(**settings):
     """One AdamW step on a gradient of norm 50: the step's size and numbers."""
     with tf.Graph().as_default(), tf.Session() as session:

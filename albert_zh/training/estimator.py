@@ -25,9 +25,10 @@ class Schedule(NamedTuple):
     Attributes:
       optimizer: one of `optimization.OPTIMIZERS`.
       learning_rate: float, the peak.
-      num_train_steps: int, the step at which the rate reaches 0 and the run ends.
+      num_train_steps: int, the step at which the schedule and the run end.
       num_warmup_steps: int, steps of linear warm-up.
       batch_size: int, sequences per step, over all devices.
+      shape: one of `optimization.SCHEDULES`.
     """
 
     optimizer: str
@@ -35,6 +36,15 @@ class Schedule(NamedTuple):
     num_train_steps: int
     num_warmup_steps: int
     batch_size: int
+    shape: str = "linear"
+
+    def check(self):
+        """Raises `UserError` for a warm-up that leaves no step to train."""
+        if self.num_warmup_steps >= self.num_train_steps:
+            raise UserError(
+                "--num_warmup_steps {} leaves nothing of --num_train_steps {}; a tenth "
+                "of them is usual".format(self.num_warmup_steps, self.num_train_steps)
+            )
 
 
 class Device(NamedTuple):
@@ -315,6 +325,7 @@ def training_spec(
         optimizer=schedule.optimizer,
         gradients=gradients,
         use_xla=use_xla,
+        schedule=schedule.shape,
     )
     curves = dict(
         curves,

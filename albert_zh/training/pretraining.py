@@ -45,6 +45,7 @@ class Pretraining:
         output_dir,
         runtime=estimators.DEFAULT_RUNTIME,
         allow_missing=False,
+        sop_weight=1.0,
     ):
         """Writes nothing.
 
@@ -57,12 +58,14 @@ class Pretraining:
           runtime: `estimators.Runtime`.
           allow_missing: whether the checkpoint to start from may lack the pooler and
             the pretraining heads.
+          sop_weight: float, what the loss of sentence order is multiplied by.
         """
         self._files = files
         self._config = config
         self._runtime = runtime
         self._start = estimators.Start(output_dir, files.checkpoint, allow_missing)
         self._output_dir = output_dir
+        self._sop_weight = sop_weight
         self._has_trained = False
 
     def train(self, records, training):
@@ -208,6 +211,7 @@ class Pretraining:
             self._runtime.device.use_tpu,
             training and training.micro_batch_size,
             self._runtime.numerics,
+            self._sop_weight,
         )
 
     def _training_estimator(self, training, step):

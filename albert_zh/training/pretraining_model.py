@@ -17,6 +17,7 @@ def model_fn_builder(
     use_tpu=False,
     micro_batch_size=None,
     numerics=modeling.FLOAT32,
+    sop_weight=1.0,
 ):
     """Returns a model function for `TPUEstimator`.
 
@@ -28,6 +29,7 @@ def model_fn_builder(
       micro_batch_size: int, sequences that a device computes at a time in training;
         it divides the device's batch. None computes them all at once.
       numerics: `modeling.Numerics`.
+      sop_weight: float, what the loss of sentence order is multiplied by.
 
     Returns:
       function (features, labels, mode, params) -> TPUEstimatorSpec. features are
@@ -46,7 +48,8 @@ def model_fn_builder(
         totals = _Totals(*totals)
 
         def compute(part):
-            return _share_of_loss(run_model(part, training=True), part, totals)
+            outputs = run_model(part, training=True)
+            return _share_of_loss(outputs, part, totals, sop_weight)
 
         if micro_batch_size is None:
             (loss, curves), gradients = compute(features), None
@@ -65,7 +68,7 @@ def model_fn_builder(
         outputs = run_model(features, training=False)
         return tf.estimator.tpu.TPUEstimatorSpec(
             mode,
-            loss=_share_of_loss(outputs, features, _totals(features))[0],
+            loss=_share_of_loss(outputs, features, _totals(features), sop_weight)[0],
             eval_metrics=(_metrics, _metric_tensors(features, outputs)),
             scaffold_fn=estimators.start_variables(start, use_tpu),
         )
@@ -140,17 +143,18 @@ def _totals(features):
     )
 
 
-def _share_of_loss(outputs, features, totals):
+def _share_of_loss(outputs, features, totals, sop_weight):
     """The loss and the curves of a batch, or what a part of it adds to them.
 
-    The loss is the weighted mean over all predictions (MLM) plus the mean over all
-    sequences (SOP). The means divide by `totals`, so that the shares of the parts of
-    a batch, and their gradients, add up to those of the batch.
+    The loss is the weighted mean over all predictions (MLM) plus `sop_weight` times the
+    mean over all sequences (SOP). The means divide by `totals`, so that the shares of
+    the parts of a batch, and their gradients, add up to those of the batch.
 
     Args:
       outputs: `_Outputs`.
       features: dict of the same sequences' features.
       totals: `_Totals` of the whole batch.
+      sop_weight: float.
 
     Returns:
       float32 scalar, and a dict of curve name to float32 scalar.
@@ -172,7 +176,8 @@ def _share_of_loss(outputs, features, totals):
         "masked_lm_accuracy": mlm_mean(tf.cast(mlm_right, tf.float32)),
         "sentence_order_accuracy": sop_mean(tf.cast(sop_right, tf.float32)),
     }
-    return curves["masked_lm_loss"] + curves["sentence_order_loss"], curves
+    loss = curves["masked_lm_loss"] + sop_weight * curves["sentence_order_loss"]
+    return loss, curves
 
 
 def _predictions(logits):
