@@ -33,6 +33,7 @@ import collections
 import contextlib
 import copy
 import functools
+import itertools
 import inspect
 import itertools
 import json
@@ -996,7 +997,7 @@ class _Kernels:
         shape = get_shape_list(tensor)
         held_bytes = 4 * uses * functools.reduce(operator.mul, shape)
         if held_bytes > _MAX_HELD_GRADIENT_BYTES:
-            return self._chained_copies(tensor, uses)
+            return self._chained_copies(tensor, uses, shape)
 
         @tf.custom_gradient
         def copies(tensor):
@@ -1009,25 +1010,30 @@ class _Kernels:
 
         return copies(tensor)
 
-    def _chained_copies(self, tensor, uses):
+    def _chained_copies(self, tensor, uses, shape):
         """The same where the copies' gradients are too large to be held until the end.
 
         Each is added to the sum of the later layers' as soon as it is there.
         """
+        # Every other sum has one more dimension, 1: TensorFlow's optimizer joins a
+        # chain of sums of one shape into one sum, which waits for all of them.
+        shapes = itertools.cycle([[1] + shape, shape])
 
         @tf.custom_gradient
         def use(cast, exact):
-            def gradient(d_copy, d_rest):
-                # A chain of `AddV2`: TensorFlow would turn one of `AddN` into one sum.
-                return None, self.to_float32(d_copy) + d_rest
+            own_shape, next_shape = get_shape_list(exact), next(shapes)
 
-            return [tf.identity(cast), tf.identity(exact)], gradient
+            def gradient(d_copy, d_rest):
+                d_copy = tf.reshape(self.to_float32(d_copy), next_shape)
+                return None, tf.reshape(d_copy + d_rest, own_shape)
+
+            return [tf.identity(cast), tf.reshape(exact, next_shape)], gradient
 
         cast, copies = tf.cast(tensor, self._dtype), []
         for _ in range(uses - 1):
             copy, tensor = use(cast, tensor)
             copies.append(copy)
-        return copies + [tf.cast(tensor, self._dtype)]
+        return copies + [tf.reshape(tf.cast(tensor, self._dtype), shape)]
 
     # --- Hidden states: sums, LayerNorm, dropout ---
 

@@ -123,6 +123,33 @@ def test_chained_sums_of_shared_gradients_are_the_sums(sharing, dtype, monkeypat
         np.testing.assert_allclose(received, wanted, rtol=1e-5, atol=1e-5)
 
 
+def test_large_gradients_do_not_wait_for_each_other(monkeypatch):
+    """TensorFlow's optimizer would join a chain of equal sums into one sum of all."""
+
+    def count_sums_of_all_layers():
+        config = modeling.AlbertConfig(
+            **dict(SETTINGS, num_hidden_layers=5),
+            **DIALECTS["postln"],
+            cross_layer_sharing="all",
+        )
+        with tf.Graph().as_default(), tf.Session() as session:
+            loss = pretraining_loss(config)
+            kernels = [v for v in tf.trainable_variables() if v.shape.rank == 2]
+            slopes = [g for g in tf.gradients(loss, kernels) if g is not None]
+            session.run(tf.global_variables_initializer())
+            metadata = tf.RunMetadata()
+            options = tf.RunOptions(output_partition_graphs=True)
+            session.run(slopes, options=options, run_metadata=metadata)
+        nodes = [node for graph in metadata.partition_graphs for node in graph.node]
+        return sum(node.op == "AddN" and node.attr["N"].i >= 4 for node in nodes)
+
+    at_once = count_sums_of_all_layers()
+    monkeypatch.setattr(modeling, "_MAX_HELD_GRADIENT_BYTES", 0)
+    # Attention's [query, key, value] and output, both layers of the feed-forward net.
+    assert at_once == 4
+    assert count_sums_of_all_layers() == 0
+
+
 def test_a_soft_mask_gets_its_gradient():
     slopes = []
     for recompute in (False, True):
