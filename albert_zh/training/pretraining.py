@@ -88,6 +88,7 @@ class Pretraining:
             if distribution.is_chief:
                 stack.enter_context(output_directory.hold(self._output_dir))
             step = self._prepare_output_dir(will_train=True)
+            self._say_what_cannot_follow(step)
             position = self._position(records, training, step)
             estimators.train(
                 self._training_estimator(training, step),
@@ -135,6 +136,16 @@ class Pretraining:
         for key in sorted(scores):
             _LOGGER.info("%s = %s", key, scores[key])
         return scores
+
+    def _say_what_cannot_follow(self, step):
+        """Logs that a new model is begun in a layout that converts to no other."""
+        is_new = step == 0 and self._start.init_checkpoint is None
+        if is_new and self._config.dialect == "albert_zh":
+            _LOGGER.info(
+                "this config has albert_zh's layout, which no other framework reads; "
+                "for a new model take one of the google layout, such as "
+                "albert_config/albert_config_tiny_google.json"
+            )
 
     def _check_batch(self, training):
         """Raises `UserError` for a batch that devices or micro-batches cannot share."""

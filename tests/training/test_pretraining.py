@@ -144,3 +144,22 @@ def test_records_without_masks_need_their_vocabulary(tmp_path):
     record_format.write_records([record], path)
     with pytest.raises(UserError, match="give --vocab_file or --spm_model_file"):
         record_files.find(path, FORM, masking.MaskSettings())
+
+
+@pytest.mark.parametrize("dialect", ["albert_zh", "google"])
+def test_a_new_model_that_cannot_be_converted_is_told(
+    dialect, records, tmp_path, caplog
+):
+    caplog.set_level("INFO")
+    keys = {"albert_zh": {"ln_type": "postln"}, "google": {"num_hidden_groups": 1}}
+    settings = dict(CONFIG.to_dict(), embedding_size=4)
+    for key in ("ln_type", "num_hidden_groups", "inner_group_num"):
+        settings.pop(key, None)
+    config = modeling.AlbertConfig.from_dict(dict(settings, **keys[dialect]))
+    start = model_directory.ModelDirectory(None)
+    for num_steps in (2, 3):
+        model = pretraining.Pretraining(start, config, str(tmp_path))
+        model.train(records, training(num_steps))
+    # Once: a run that is resumed cannot choose any more.
+    told = caplog.text.count("which no other framework reads")
+    assert told == (dialect == "albert_zh")
