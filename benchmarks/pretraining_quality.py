@@ -1,0 +1,431 @@
+"""What pretraining gains at a fixed budget of sequences, one choice changed at a time.
+
+    python benchmarks/pretraining_quality.py --corpus='corpus/*.txt' \\
+        --held_out=heldout.txt --task=lcqmc=lcqmc --work=/tmp/quality --rows=base,lamb
+
+A row is a run of the repository's commands: records, pretraining up to `--sequences`,
+held-out loss and accuracies, then fine-tuning on each `--task` from that checkpoint, a
+seed at a time. The row `scratch` is fine-tuned without pretraining. The budget is
+counted in sequences, as the speed of a machine drifts; a sequence of a length below
+`LENGTH` counts as that share of one. Held-out text is masked once, by whole words, the
+same for every row of one vocabulary: the loss of rows that are trained with other masks
+is no measure between them, fine-tuning is.
+
+A run that is stopped goes on where it was. Finished rows are kept in the work folder
+and shown again; with other settings, a row is refused there.
+"""
+
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+from typing import NamedTuple, Tuple
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from albert_zh import command_line  # isort: split
+
+from albert_zh.base import console, json_files
+from albert_zh.base.errors import UserError
+from albert_zh.command_line import positive_int
+from albert_zh.data import corpus
+from benchmarks.work_directory import work_directory
+
+REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+# Tokens of a sequence of the budget, and of held-out text.
+LENGTH = 128
+# Predictions of a held-out sequence: 15 % of its tokens.
+HELD_OUT_PREDICTIONS = 20
+FINE_TUNING = {
+    "--train_batch_size": 32,
+    "--learning_rate": 1e-4,
+    "--num_train_epochs": 3,
+    "--max_seq_length": LENGTH,
+}
+
+
+class Recipe(NamedTuple):
+    """How a row is pretrained; a row changes some of these settings.
+
+    Attributes:
+      optimizer, learning_rate, batch_size, lr_schedule: as the flags.
+      warmup_share: of the steps.
+      stages: pairs of a length and the share of the budget trained at it.
+      masked_lm_prob, ngram, mask_token_share, sop_weight, dropout: as the flags.
+      whole_words: bool, whether all tokens of a word are masked together.
+      config: NAME of albert_config/albert_config_NAME.json.
+      ln_type: "postln", "preln", or "" for what the config says.
+      vocab_size: of a vocabulary built from the corpus; 0 for `--vocab_file`'s.
+    """
+
+    optimizer: str = "adamw"
+    learning_rate: float = 1e-3
+    batch_size: int = 64
+    lr_schedule: str = "linear"
+    warmup_share: float = 0.05
+    stages: Tuple[Tuple[int, float], ...] = ((LENGTH, 1.0),)
+    masked_lm_prob: float = 0.15
+    ngram: int = 1
+    mask_token_share: float = 0.8
+    sop_weight: float = 1.0
+    dropout: float = 0.0
+    whole_words: bool = True
+    config: str = "tiny_google"
+    ln_type: str = ""
+    vocab_size: int = 8192
+
+
+# Row -> what it changes of `Recipe`.
+ROWS = {
+    "base": {},
+    "lamb": {"optimizer": "lamb", "learning_rate": 0.002},
+    "lamb_0.005": {"optimizer": "lamb", "learning_rate": 0.005},
+    "lamb_0.01": {"optimizer": "lamb", "learning_rate": 0.01},
+    "batch_32": {"batch_size": 32},
+    "batch_128": {"batch_size": 128},
+    "batch_256": {"batch_size": 256},
+    "batch_256_rate_0.002": {"batch_size": 256, "learning_rate": 2e-3},
+    "batch_1024_rate_0.004": {"batch_size": 1024, "learning_rate": 4e-3},
+    "rate_0.0005": {"learning_rate": 5e-4},
+    "rate_0.002": {"learning_rate": 2e-3},
+    "rate_0.004": {"learning_rate": 4e-3},
+    "warmup_0.01": {"warmup_share": 0.01},
+    "warmup_0.2": {"warmup_share": 0.2},
+    "one_cycle": {"lr_schedule": "one_cycle", "warmup_share": 0.5},
+    "tenth": {"lr_schedule": "tenth"},
+    "trapezoid": {"lr_schedule": "trapezoid"},
+    "length_64_first": {"stages": ((64, 0.8), (LENGTH, 0.2))},
+    "length_512_last": {"stages": ((LENGTH, 0.9), (512, 0.1))},
+    "mask_0.2": {"masked_lm_prob": 0.2},
+    "mask_0.3": {"masked_lm_prob": 0.3},
+    "mask_token_only": {"mask_token_share": 1.0},
+    "no_sop": {"sop_weight": 0.0},
+    "preln": {"config": "tiny", "ln_type": "preln"},
+    "albert_zh_dialect": {"config": "tiny"},
+    "dropout_0.1": {"dropout": 0.1},
+    "vocabulary_given": {"vocab_size": 0},
+    "single_tokens": {"whole_words": False},
+    "ngram_3": {"ngram": 3},
+}
+
+
+def build_parser():
+    """Returns the benchmark's flags."""
+    parser = command_line.ArgumentParser(__doc__.split("\n")[0])
+    add = parser.add_argument
+    add("--corpus", required=True, help="text files or globs, comma-separated")
+    add("--held_out", required=True, help="text file that the corpus does not contain")
+    add("--work", type=work_directory, required=True, help="folder for all of it")
+    add("--rows", default="base", help="names, comma-separated; all: every one")
+    add("--sequences", type=positive_int, default=100000, help="budget of a row")
+    add("--task", action="append", default=[], type=_task, help="TASK_NAME=DATA_DIR")
+    add("--seeds", type=positive_int, default=3, help="fine-tuning runs of a row")
+    add("--train_rows", type=positive_int, help="of a task's training file at most")
+    add("--vocab_file", help="vocabulary of the row `vocabulary_given`")
+    return parser
+
+
+def _task(text):
+    name, _, folder = text.partition("=")
+    if not folder:
+        raise ValueError
+    return name, pathlib.Path(folder)
+
+
+def main(args):
+    """Runs what is not done yet of the rows; prints the table."""
+    names = list(ROWS) if args.rows == "all" else args.rows.split(",")
+    unknown = [name for name in names if name not in ROWS and name != "scratch"]
+    if unknown:
+        raise UserError(
+            "--rows: no row {}; expected some of scratch, {}".format(
+                ", ".join(unknown), ", ".join(ROWS)
+            )
+        )
+    args.corpus = corpus.expand_input_files(args.corpus)
+    if "vocabulary_given" in names and not args.vocab_file:
+        raise UserError("--rows: vocabulary_given requires --vocab_file")
+    runs = [Run(name, args) for name in names]
+    for run in runs:
+        run.check()
+    for run in runs:
+        run.go_on()
+        console.show("{}\n\n".format(table(runs, args.task)))
+
+
+class Run:
+    """One row: what is done of it stands in its folder."""
+
+    def __init__(self, name, args):
+        """Reads the row's state, if any; writes nothing.
+
+        Args:
+          name: key of `ROWS`, or "scratch".
+          args: the benchmark's flags.
+        """
+        self.name = name
+        self._args = args
+        self._recipe = Recipe(**ROWS.get(name, {}))
+        self._folder = args.work / "rows" / name
+        self._state_file = self._folder / "state.json"
+        self.state = {"settings": self._settings(), "seconds": 0.0, "tasks": {}}
+        if self._state_file.exists():
+            self.state = json.loads(self._state_file.read_text())
+
+    def _settings(self):
+        """What the row's numbers depend on, as JSON gives it back."""
+        settings = dict(self._recipe._asdict(), sequences=self._args.sequences)
+        settings.update(fine_tuning=FINE_TUNING, train_rows=self._args.train_rows)
+        return json.loads(json.dumps(settings))
+
+    def check(self):
+        """Raises `UserError` for a state of other settings, or a budget of no step."""
+        wanted, found = self._settings(), self.state["settings"]
+        for setting in sorted(wanted):
+            if found.get(setting) != wanted[setting]:
+                raise UserError(
+                    "{}: the row was begun with {}={}, now it is {}; give another "
+                    "--work or remove that folder".format(
+                        self._folder, setting, found.get(setting), wanted[setting]
+                    )
+                )
+        if self.name != "scratch" and min(steps for _, steps in self._stages()) < 2:
+            raise UserError(
+                "--sequences={} are less than two steps of {}, batch {}".format(
+                    self._args.sequences, self.name, self._recipe.batch_size
+                )
+            )
+
+    def go_on(self):
+        """Pretrains, evaluates and fine-tunes as far as that is not done."""
+        self._save()
+        if self.name != "scratch" and "masked_lm_loss" not in self.state:
+            self._pretrain()
+        for task, folder in self._args.task:
+            scores = self.state["tasks"].setdefault(task, [])
+            for seed in range(len(scores), self._args.seeds):
+                scores.append(self._fine_tune(task, folder, seed))
+                self._save()
+
+    def _save(self):
+        self._folder.mkdir(parents=True, exist_ok=True)
+        json_files.write(self.state, str(self._state_file))
+
+    def _command(self, script, flags):
+        """Runs a command of the repository, its output into the row's log."""
+        flags = ["{}={}".format(*item) for item in flags.items() if item[1] is not None]
+        line = [sys.executable, str(REPOSITORY / script)] + flags
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with open(self._folder / "log.txt", "a") as log:
+            log.write("$ {}\n".format(" ".join([script] + flags)))
+            log.flush()
+            status = subprocess.call(line, stdout=log, stderr=log)
+        if status:
+            raise UserError(
+                "{}: {} failed; see log.txt there".format(self._folder, script)
+            )
+
+    def _stages(self):
+        """The (length, steps) of each stage of pretraining."""
+        for length, share in self._recipe.stages:
+            sequences = self._args.sequences * share * LENGTH / length
+            yield length, int(sequences / self._recipe.batch_size)
+
+    def _pretrain(self):
+        recipe, checkpoint = self._recipe, None
+        for number, (length, steps) in enumerate(self._stages()):
+            output_dir = self._folder / "stage_{}".format(number)
+            masks = {
+                "--masked_lm_prob": recipe.masked_lm_prob,
+                "--ngram": recipe.ngram,
+                "--mask_token_share": recipe.mask_token_share,
+                "--max_predictions_per_seq": round(recipe.masked_lm_prob * length) + 1,
+            }
+            begin = time.time()
+            self._command(
+                "run_pretraining.py",
+                {
+                    "--do_train": True,
+                    "--input_file": self._records(length),
+                    "--output_dir": output_dir,
+                    "--albert_config_file": self._config_file(),
+                    "--vocab_file": self._vocab_file(),
+                    "--init_checkpoint": checkpoint,
+                    "--max_seq_length": length,
+                    "--num_train_steps": steps,
+                    "--num_warmup_steps": int(recipe.warmup_share * steps),
+                    "--train_batch_size": recipe.batch_size,
+                    "--micro_batch_size": min(recipe.batch_size, 64),
+                    "--learning_rate": recipe.learning_rate,
+                    "--lr_schedule": recipe.lr_schedule,
+                    "--optimizer": recipe.optimizer,
+                    "--sop_weight": recipe.sop_weight,
+                    "--dropout": recipe.dropout,
+                    "--keep_checkpoint_max": 1,
+                    **masks,
+                },
+            )
+            self.state["seconds"] += time.time() - begin
+            checkpoint = output_dir / "model.ckpt-{}".format(steps)
+        self.state["checkpoint"] = str(checkpoint.relative_to(self._args.work))
+        self.state.update(self._evaluate(checkpoint))
+        self._save()
+
+    def _evaluate(self, checkpoint):
+        """Held-out losses and accuracies of a checkpoint."""
+        held_out = self._records(LENGTH, is_held_out=True)
+        output_dir = self._folder / "held_out"
+        self._command(
+            "run_pretraining.py",
+            {
+                "--do_eval": True,
+                "--input_file": held_out,
+                "--output_dir": output_dir,
+                "--albert_config_file": self._config_file(),
+                "--init_checkpoint": checkpoint,
+                "--max_seq_length": LENGTH,
+                "--max_predictions_per_seq": HELD_OUT_PREDICTIONS,
+                "--max_eval_steps": 10**6,
+            },
+        )
+        return json.loads((output_dir / "eval_results.json").read_text())
+
+    def _fine_tune(self, task, folder, seed):
+        """Fine-tunes with one seed; returns the accuracies of dev and test."""
+        output_dir = self._folder / "{}_{}".format(task, seed)
+        checkpoint = self.state.get("checkpoint")
+        self._command(
+            "run_classifier.py",
+            {
+                "--do_train": True,
+                "--do_eval": True,
+                "--task_name": task,
+                "--train_file": self._training_file(task, folder),
+                "--dev_file": next(folder.glob("dev.*")),
+                "--test_file": next(folder.glob("test.*")),
+                "--output_dir": output_dir,
+                "--albert_config_file": self._config_file(),
+                "--vocab_file": self._vocab_file(),
+                "--init_checkpoint": checkpoint and self._args.work / checkpoint,
+                "--seed": seed,
+                **FINE_TUNING,
+            },
+        )
+        scores = json.loads((output_dir / "eval_results.json").read_text())
+        return {split: scores[split]["accuracy"] for split in ("dev", "test")}
+
+    def _training_file(self, task, folder):
+        """The training file of a task, or the copy of its first rows."""
+        path = next(folder.glob("train.*"))
+        limit = self._args.train_rows
+        if limit is None:
+            return path
+        cut = self._args.work / "tasks" / "{}_{}{}".format(task, limit, path.suffix)
+        if not cut.exists():
+            cut.parent.mkdir(exist_ok=True)
+            # The first line is a header, or one row more.
+            with path.open("rb") as lines:
+                cut.write_bytes(b"".join(next(lines, b"") for _ in range(limit + 1)))
+        return cut
+
+    def _config_file(self):
+        name = "albert_config_{}.json".format(self._recipe.config)
+        config = json.loads((REPOSITORY / "albert_config" / name).read_text())
+        if self._recipe.ln_type:
+            config["ln_type"] = self._recipe.ln_type
+        with open(self._vocab_file(), encoding="utf-8") as lines:
+            config["vocab_size"] = sum(1 for _ in lines)
+        path = self._folder / "config.json"
+        json_files.write(config, str(path))
+        return path
+
+    def _vocab_file(self):
+        """The row's vocabulary, built where it is missing."""
+        if not self._recipe.vocab_size:
+            return pathlib.Path(self._args.vocab_file)
+        size = self._recipe.vocab_size
+        path = self._args.work / "vocab_{}.txt".format(size)
+        if not path.exists():
+            flags = {"--vocab_size": size, "--output_file": path}
+            flags["--input_file"] = ",".join(self._args.corpus)
+            self._command("build_vocab.py", flags)
+        return path
+
+    def _records(self, length, is_held_out=False):
+        """Records of the corpus or of held-out text, made where they are missing."""
+        whole_words = self._recipe.whole_words or is_held_out
+        name = "{}_{}_{}_{}".format(
+            "held_out" if is_held_out else "corpus",
+            self._vocab_file().stem,
+            length,
+            "words" if whole_words else "tokens",
+        )
+        path = self._args.work / "records" / (name + ".tfrecord")
+        path.parent.mkdir(exist_ok=True)
+        flags = {
+            "--input_file": ",".join(self._args.corpus),
+            "--masking": "dynamic",
+            "--dupe_factor": 2,
+        }
+        if is_held_out:
+            flags = {
+                "--input_file": self._args.held_out,
+                "--masked_lm_prob": 0.15,
+                "--max_predictions_per_seq": HELD_OUT_PREDICTIONS,
+                "--dupe_factor": 1,
+            }
+        if not pathlib.Path(str(path) + ".summary.json").exists():
+            flags["--output_file"] = path
+            flags["--vocab_file"] = self._vocab_file()
+            flags["--max_seq_length"] = length
+            flags["--do_whole_word_mask"] = whole_words
+            self._command("create_pretraining_data.py", flags)
+        return path
+
+
+def table(runs, tasks):
+    """Returns what is known of the rows as a Markdown table."""
+    columns = [
+        "row",
+        "sequences",
+        "MLM loss",
+        "MLM accuracy",
+        "SOP accuracy",
+        "seconds",
+    ]
+    columns += [
+        "{} {}".format(task, split) for task, _ in tasks for split in ("dev", "test")
+    ]
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    for run in runs:
+        state = run.state
+        sequences = 0 if run.name == "scratch" else state["settings"]["sequences"]
+        cells = [run.name, "{:,}".format(sequences)]
+        for name, form in (
+            ("masked_lm_loss", "{:.3f}"),
+            ("masked_lm_accuracy", "{:.1%}"),
+            ("sentence_order_accuracy", "{:.1%}"),
+        ):
+            cells.append(form.format(state[name]) if name in state else "")
+        cells.append("{:.0f}".format(state["seconds"]))
+        for task, _ in tasks:
+            for split in ("dev", "test"):
+                scores = [entry[split] for entry in state["tasks"].get(task, ())]
+                cells.append(_mean_and_deviation(scores))
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _mean_and_deviation(scores):
+    if not scores:
+        return ""
+    text = "{:.1%}".format(statistics.mean(scores))
+    if len(scores) > 1:
+        text += " ± {:.1f}".format(100 * statistics.stdev(scores))
+    return text
+
+
+if __name__ == "__main__":
+    command_line.run(main, build_parser())
