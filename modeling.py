@@ -33,7 +33,6 @@ import collections
 import contextlib
 import copy
 import functools
-import itertools
 import inspect
 import itertools
 import json
