@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 
-from albert_zh.base import console, files, locks
+from albert_zh.base import console, files, json_files, locks
 from albert_zh.base.errors import UserError
 from albert_zh.data import corpus, work_directory
 
@@ -25,7 +25,8 @@ REPOSITORY = os.path.dirname(os.path.abspath(__file__))
 CORPUS = os.path.join("resources", "sample_corpus.txt")
 PAIRS = os.path.join("resources", "sample_pairs")
 CONFIG = os.path.join("albert_config", "albert_config_nano.json")
-# Marks a directory that may be emptied, as the demo made it.
+# Marks a directory that may be emptied, as the demo made it. Holds the settings of a
+# demo that is complete.
 MARKER = ".made_by_run_demo"
 # Held while a demo runs, as by a training in its own directory.
 LOCK = ".lock"
@@ -66,7 +67,8 @@ def build_parser():
         nargs=2,
         action="append",
         metavar=("A", "B"),
-        help="judge whether these two mean the same; may be repeated",
+        help="judge whether these two mean the same, with the model of a demo that is "
+        "there, if it has the same settings; may be repeated",
     )
     add(
         "--num_train_steps",
@@ -83,12 +85,32 @@ def main(args):
     """Runs the demo; see `build_parser` for the arguments."""
     directory = os.path.relpath(args.output_dir, REPOSITORY)
     os.chdir(REPOSITORY)
+    if args.text_pair and _complete_settings(directory) == _settings(args):
+        run_step(verdicts_step(args, directory))
+        return
     with renewed_output_dir(directory):
         split_corpus(CORPUS, directory)
         steps = pretraining_steps(args, directory)
         steps += classification_steps(args, directory)
         seconds = [run_step(step) for step in steps]
         console.show("\n" + report(steps, seconds, directory))
+        settings = json.dumps(_settings(args)) + "\n"
+        files.write_text(settings, os.path.join(directory, MARKER))
+
+
+def _settings(args):
+    """What the demo's model depends on."""
+    names = "num_train_steps", "num_train_epochs", "seed"
+    return {name: getattr(args, name) for name in names}
+
+
+def _complete_settings(directory):
+    """The `_settings` of the demo that the directory holds whole, else None."""
+    try:
+        content = files.read_bytes(os.path.join(directory, MARKER))
+        return json_files.parse(content, {"type": "object"})
+    except (UserError, ValueError):  # there is none, or it was not completed
+        return None
 
 
 @contextlib.contextmanager
@@ -229,11 +251,8 @@ def pretraining_steps(args, directory):
 
 def classification_steps(args, directory):
     """Returns the `Step`s from the pretrained model to verdicts on text pairs."""
-    task = {
-        "task_name": "lcqmc_pair",
-        "output_dir": os.path.join(directory, "classifier"),
-    }
     fine_tuning = {
+        **_classifier(directory),
         "do_train": True,
         "do_eval": True,
         "do_predict": True,
@@ -245,11 +264,21 @@ def classification_steps(args, directory):
         "num_train_epochs": args.num_train_epochs,
         "seed": args.seed,
     }
-    verdicts = {"text_pair": args.text_pair or DEFAULT_PAIRS}
     return [
-        Step("fine-tuning", "run_classifier.py", dict(task, **fine_tuning)),
-        Step("verdicts", "run_classifier.py", dict(task, **verdicts)),
+        Step("fine-tuning", "run_classifier.py", fine_tuning),
+        verdicts_step(args, directory),
     ]
+
+
+def verdicts_step(args, directory):
+    """Returns the `Step` that judges pairs with the fine-tuned model."""
+    pairs = {"text_pair": args.text_pair or DEFAULT_PAIRS}
+    return Step("verdicts", "run_classifier.py", dict(_classifier(directory), **pairs))
+
+
+def _classifier(directory):
+    output_dir = os.path.join(directory, "classifier")
+    return {"task_name": "lcqmc_pair", "output_dir": output_dir}
 
 
 def command_arguments(step):

@@ -141,3 +141,44 @@ def test_every_text_pair_is_a_flag_of_its_own():
         "run_classifier.py",
         *["--text_pair", "甲", "乙"] * 2,
     ]
+
+
+@pytest.fixture
+def steps_run(monkeypatch):
+    """The titles of the steps that `run_demo.main` would have run."""
+    titles = []
+
+    def run_step(step):
+        titles.append(step.title)
+        return 0.0
+
+    monkeypatch.setattr(run_demo, "run_step", run_step)
+    monkeypatch.setattr(run_demo, "report", lambda *arguments: "")
+    return titles
+
+
+def run(directory, *flags):
+    parser = run_demo.build_parser()
+    run_demo.main(parser.parse_args(["--output_dir=" + str(directory), *flags]))
+
+
+def test_other_pairs_are_judged_without_training_again(tmp_path, steps_run):
+    run(tmp_path, "--text_pair", "一", "二")
+    assert len(steps_run) == 6  # nothing was there yet
+    run(tmp_path, "--text_pair", "一", "二")
+    assert steps_run[6:] == ["verdicts"]
+    run(tmp_path)
+    assert len(steps_run) == 7 + 6  # the demo itself, again
+    run(tmp_path, "--text_pair", "一", "二", "--seed=3")
+    assert len(steps_run) == 13 + 6  # another model
+
+
+def test_an_interrupted_demo_is_not_taken_for_a_complete_one(
+    tmp_path, steps_run, monkeypatch
+):
+    monkeypatch.setattr(run_demo, "report", lambda *arguments: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(tmp_path)
+    monkeypatch.setattr(run_demo, "report", lambda *arguments: "")
+    run(tmp_path, "--text_pair", "一", "二")
+    assert len(steps_run) == 6 + 6
