@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 
 import tensorflow.compat.v1 as tf
 
@@ -12,13 +13,18 @@ from albert_zh.models import settings as model_settings
 
 # Held by the process that trains in an --output_dir.
 LOCK_FILE = ".lock"
+# What TensorFlow leaves when a run dies, or the disk is full, while it writes.
+_LEFTOVER = re.compile(
+    r"graph\.pbtxt\.tmp[0-9a-f]{32}|model\.ckpt-\d+_temp(_[0-9a-f]{32})?"
+)
 
 
 @contextlib.contextmanager
 def hold(output_dir):
     """Locks an --output_dir against other trainings while the block runs.
 
-    The directory is created if absent, and removed again if it is still empty.
+    The directory is created if absent, and removed again if it is still empty. What a
+    run that died has left half-written in it is removed.
 
     Raises:
       UserError: another process trains there, the directory cannot be made, or its
@@ -34,12 +40,21 @@ def hold(output_dir):
     )
     try:
         with locks.hold(lock, message):
+            _remove_leftovers(output_dir)
             yield
     finally:
         for directory in made:
             # Those with anything in them stay.
             with contextlib.suppress(OSError):
                 os.rmdir(directory)
+
+
+def _remove_leftovers(output_dir):
+    for name in files.list_directory(output_dir):
+        if _LEFTOVER.fullmatch(name):
+            path = os.path.join(output_dir, name)
+            is_directory = files.is_directory(path)
+            (files.remove_directory if is_directory else files.remove)(path)
 
 
 def _check_no_pattern(output_dir):

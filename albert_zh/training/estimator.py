@@ -363,6 +363,13 @@ _RECORD_ERROR = re.compile(
 )
 
 
+# What TensorFlow says where a file cannot be written to its end.
+_STORAGE_ERROR = re.compile(
+    r"(?:(?:^|\s)(/[^\n;]*|\S+); )?"
+    "(No space left on device|Disk quota exceeded|File too large)"
+)
+
+
 @contextlib.contextmanager
 def one_line_errors(input_files, form=None):
     """Turns errors of a session into one line each.
@@ -372,8 +379,8 @@ def one_line_errors(input_files, form=None):
       form: `input_pipeline.Form` of their records, None where it is not known.
 
     Raises:
-      UserError: the loss became NaN, an input file is damaged, or holds records
-        that do not fit the model.
+      UserError: the loss became NaN, the disk is full, an input file is damaged, or
+        holds records that do not fit the model.
     """
     try:
         yield
@@ -383,7 +390,17 @@ def one_line_errors(input_files, form=None):
             "square root of batch/4096) or lengthen the warm-up, and start anew or "
             "from a checkpoint before the last"
         ) from error
-    except (*_RECORD_ERRORS, UnicodeDecodeError) as error:
+    except (tf.errors.OpError, UnicodeDecodeError) as error:
+        full = _STORAGE_ERROR.search(getattr(error, "message", ""))
+        if full:
+            raise UserError(
+                "cannot write {}: {}; make room and rerun the same command, which goes "
+                "on from the last checkpoint".format(
+                    full.group(1) or "a file", full.group(2)
+                )
+            ) from error
+        if not isinstance(error, (*_RECORD_ERRORS, UnicodeDecodeError)):
+            raise
         # Python has no text for TensorFlow's where that quotes a damaged record.
         if isinstance(error, tf.errors.InvalidArgumentError):
             if not _RECORD_ERROR.search(error.message):

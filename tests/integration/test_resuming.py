@@ -196,3 +196,37 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint_to_the_same_weights(
     last_points = {s: loss for s, loss in _losses(tmp_path).items() if s >= step}
     expected = {s: loss for s, loss in _losses(undisturbed).items() if s >= step}
     assert last_points == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("room", [3000, 60000])
+def test_a_full_disk_is_one_line_and_the_run_goes_on(
+    data, tmp_path, run_command, assert_user_error, room
+):
+    """Files cannot grow beyond `room`: that stands in for a full disk."""
+    flags = _flags(data, tmp_path / "out", num_train_steps=4, num_warmup_steps=1)
+    limited = tmp_path / "limited.py"
+    limited.write_text(
+        "import os, resource, runpy, sys\n"
+        "hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, ({}, hard))\n"
+        "sys.argv = sys.argv[1:]\n"
+        "sys.path.insert(0, os.path.dirname(sys.argv[0]))\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n".format(room)
+    )
+    result = run_command(limited, run_pretraining.__file__, *flags)
+    assert_user_error(result, "cannot write", "File too large")
+    assert not [path.name for path in (tmp_path / "out").glob("model.ckpt*.index")]
+    for output_dir in ("out", "undisturbed"):
+        flags = _flags(
+            data, tmp_path / output_dir, num_train_steps=4, num_warmup_steps=1
+        )
+        assert run_command(run_pretraining.__file__, *flags).returncode == 0
+    last = [
+        checkpoints.latest_checkpoint(str(tmp_path / name))
+        for name in ("out", "undisturbed")
+    ]
+    left, right = (tf.train.load_checkpoint(path) for path in last)
+    for name in left.get_variable_to_shape_map():
+        np.testing.assert_array_equal(left.get_tensor(name), right.get_tensor(name))
+    assert not list((tmp_path / "out").glob("*temp*"))
+    assert not list((tmp_path / "out").glob("graph.pbtxt.tmp*"))
