@@ -181,7 +181,7 @@ def test_files_of_another_division_are_overwritten(run, place):
 )
 def test_overwrite_leads_out_of_any_damage(run, place, undisturbed, stop, content):
     content = content.encode("utf-8", "surrogateescape")
-    stop("make_shard", 2)
+    stop("make_bundle", 2)
     _interrupted(run)
     directory = _run_directory(place)
     for path in (directory / "manifest.json", place / SUMMARY):
@@ -213,7 +213,7 @@ def test_a_lock_that_is_a_link_is_not_followed(run, place, tmp_path, stop, numbe
     (tmp_path / "precious").write_text("ten years")
     work = place / "out.tfrecord.work"
     if number:
-        stop("make_shard", number)
+        stop("make_bundle", number)
         _interrupted(run)
     else:
         work.mkdir()
@@ -245,15 +245,15 @@ def test_input_that_is_changed_and_restored(
         "one byte": text[:-2].replace("师".encode(), "生".encode()) + text[-2:],
     }[how]
     assert other != text
-    make_shard, calls = sharding.make_shard, []
+    make_bundle, calls = sharding.make_bundle, []
 
     def disturbed(*arguments):
         calls.append(None)
         if len(calls) > number:
             _disturb(tmp_path / "in.txt", other)
-        return make_shard(*arguments)
+        return make_bundle(*arguments)
 
-    monkeypatch.setattr(sharding, "make_shard", disturbed)
+    monkeypatch.setattr(sharding, "make_bundle", disturbed)
     assert "in.txt has changed during the run" in run()
     assert not runs.digests(place)
     monkeypatch.undo()
@@ -265,7 +265,7 @@ def test_input_that_is_changed_and_restored(
 
 def test_a_shard_of_other_input_is_made_again(run, place, undisturbed, stop):
     """As it would be left by a version that did not look what it read."""
-    stop("make_shard", 3)
+    stop("make_bundle", 3)
     _interrupted(run)
     directory = _run_directory(place)
     mark = directory / "shard-00001.json"
@@ -301,7 +301,7 @@ def _damage(path, how):
 
 
 @pytest.mark.parametrize("how", ["gone", "cut", "empty", "longer", "other"])
-@pytest.mark.parametrize("task", ["make_shard", "merge_output"])
+@pytest.mark.parametrize("task", ["make_bundle", "merge_output"])
 def test_a_part_that_is_not_whole_is_made_again(
     run, place, undisturbed, stop, task, how
 ):
