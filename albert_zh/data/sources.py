@@ -205,23 +205,33 @@ def write_plain(form, path, target, has_tokens, report, content=None):
       UserError: the file cannot be read or is not as the form says; names the line.
     """
     num_replaced = 0
-    open_input = files.open_input if content is None else content.open
     with files.whole(target) as plain:
-        with files.reading(path), open_input(path) as file:
-            blocks = _reported(iter(lambda: file.read(_BLOCK_BYTES), b""), report)
-            for number, line in enumerate(_lines(path, blocks, form.encoding), 1):
-                num_bad = line.count(_BAD_BYTE)
-                if num_bad and form.encoding_errors == "strict":
-                    raise UserError(_bad_bytes(path, number, form.encoding))
-                num_replaced += num_bad
-                line = line.replace(_BAD_BYTE, "\ufffd")
-                if form.text_fields:
-                    line = _document(line, form.text_fields, has_tokens, (path, number))
-                encoded = line.encode("utf-8")
-                if len(encoded) > corpus.MAX_LINE_BYTES and not form.text_fields:
-                    raise corpus.line_too_long(path, number)
-                plain.write(encoded)
+        for line, num_bad in _plain_lines(form, path, has_tokens, report, content):
+            plain.write(line)
+            num_replaced += num_bad
     return num_replaced
+
+
+def _plain_lines(form, path, has_tokens, report, content):
+    """Yields (UTF-8 bytes, number of replaced bytes) of each line of a file.
+
+    The arguments are those of `write_plain`.
+    """
+    open_input = files.open_input if content is None else content.open
+    with files.reading(path), open_input(path) as file:
+        blocks = _reported(iter(lambda: file.read(_BLOCK_BYTES), b""), report)
+        for number, line in enumerate(_lines(path, blocks, form.encoding), 1):
+            num_bad = line.count(_BAD_BYTE)
+            if num_bad and form.encoding_errors == "strict":
+                raise UserError(_bad_bytes(path, number, form.encoding))
+            line = line.replace(_BAD_BYTE, "\ufffd")
+            if form.text_fields:
+                line = _document(line, form.text_fields, has_tokens, (path, number))
+            # UTF-7 may have lone surrogates, which have no UTF-8.
+            encoded = line.encode("utf-8", "replace")
+            if len(encoded) > corpus.MAX_LINE_BYTES + 1 and not form.text_fields:
+                raise corpus.line_too_long(path, number)
+            yield encoded, num_bad
 
 
 @contextlib.contextmanager

@@ -586,6 +586,19 @@ def test_small_files_share_their_temporary_files(run, place, tmp_path, monkeypat
     assert runs.digests(place) == together
 
 
+def test_a_full_disk_while_converting_names_the_text(run, place, tmp_path):
+    """A limit on the size of files stands for the full disk."""
+    (tmp_path / "in.gz").write_bytes(gzip.compress((tmp_path / "in.txt").read_bytes()))
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20000, old[1]))
+    try:
+        error = run(input_file="../in.gz")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    assert "cannot write" in error and "text-00000.txt: File too large" in error
+    assert run(input_file="../in.gz") is None
+
+
 @pytest.mark.parametrize("task", ["convert", "make_bundle", "merge_output"])
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_run_of_converted_and_small_files_is_resumed(

@@ -528,3 +528,31 @@ def test_what_a_killed_build_vocab_left_is_removed(place):
     (place / ".new_vocab.txt.{}.partial".format("0" * 32)).write_text("half")
     _vocabulary(place, "plain.txt")
     assert sorted(os.listdir()) == ["new_vocab.txt", "plain.txt", "vocab.txt"]
+
+
+def test_a_divided_document_can_be_avoided_as_the_warning_says(generate, place):
+    lines = [sentence for document in DOCUMENTS for sentence in document] * 5
+    (place / "in.txt").write_text("\n".join(lines) + "\n\n", encoding="utf-8")
+    (warning,) = generate("in.txt", "--shard_bytes=300")["warnings"]
+    assert "divided because of their length: put blank lines between" in warning
+    (place / "in.txt").write_text("\n\n".join(lines) + "\n\n", encoding="utf-8")
+    assert generate("in.txt", "--shard_bytes=300")["warnings"] == []
+
+
+def test_a_line_that_is_too_long_is_named_in_every_form(place, monkeypatch):
+    monkeypatch.setattr(corpus, "MAX_LINE_BYTES", 100)
+    data = "短。\n\n" + "长" * 34 + "\n短。\n"
+    has_tokens = tokenization.BasicTokenizer().has_tokens
+    for form, content in (
+        (sources.Form(), data.encode()),
+        (sources.Form(), gzip.compress(data.encode())),
+        (sources.Form("gb18030"), data.encode("gb18030")),
+        (
+            sources.Form(text_fields=("a",)),
+            "\n\n{}\n".format(json.dumps({"a": data}, ensure_ascii=False)).encode(),
+        ),
+    ):
+        (place / "in.txt").write_bytes(content)
+        with pytest.raises(UserError, match=r"in\.txt:3: line of more than"):
+            with sources.as_plain(form, ["in.txt"], has_tokens) as paths:
+                list(corpus.read_documents(paths, "strict", has_tokens))
