@@ -452,6 +452,11 @@ def test_a_directory_of_records_is_not_guessed_at(place):
     (place / "records").mkdir()
     with pytest.raises(UserError, match=r"expected files, for .*records/\*\.tfrecord"):
         corpus.expand_input_files("records")
+    # As it says:
+    (place / "records" / "a.tfrecord").write_bytes(b"")
+    (place / "records" / "a.tfrecord.summary.json").write_bytes(b"")
+    found = corpus.expand_input_files("records/*.tfrecord")
+    assert found == ["records/a.tfrecord"]
 
 
 def test_a_pipe_or_device_is_neither_input_nor_output(generate, place):
