@@ -11,9 +11,10 @@ entries, [unused] entries are added, so that the file fits a config of that
 from albert_zh import command_line  # isort: split
 
 import tokenization
+from albert_zh import flags
 from albert_zh.base import console, files, progress
 from albert_zh.base.errors import UserError
-from albert_zh.data import corpus, vocabulary_builder
+from albert_zh.data import corpus, sources, vocabulary_builder
 
 
 def build_parser():
@@ -21,7 +22,7 @@ def build_parser():
     parser = command_line.ArgumentParser(description=__doc__)
     add = parser.add_argument
     positive_int = command_line.positive_int
-    add("--input_file", required=True, help="text files or globs, comma-separated")
+    flags.add_text_file_arguments(parser)
     add("--output_file", required=True, help="vocabulary to write, one token per line")
     add(
         "--vocab_size",
@@ -36,40 +37,40 @@ def build_parser():
         help="least occurrences of a character or pair of pieces to be learned",
     )
     parser.add_bool("--do_lower_case", True, "lower-case the text and strip accents")
-    add(
-        "--encoding_errors",
-        choices=corpus.ENCODING_ERRORS,
-        default="strict",
-        help="stop at bytes that are not UTF-8, or replace them",
-    )
     return parser
 
 
 def main(args):
     """Builds the vocabulary; see `build_parser` for the arguments."""
     vocabulary_builder.check_size(args.vocab_size, args.do_lower_case)
-    paths = corpus.expand_input_files(args.input_file)
+    form = sources.Form.of_flags(args.encoding, args.encoding_errors, args.text_field)
+    paths = corpus.expand_input_files(args.input_file, takes_directories=True)
     output_files = files.output_files(args.output_file, paths)
     if len(output_files) > 1:
         raise UserError("--output_file={}; expected one name".format(args.output_file))
     output_file = output_files[0]
-    num_bytes = sum(corpus.file_sizes(paths))
+    corpus.file_sizes(paths)  # raises where all are empty
     stamps = list(map(files.stamp, paths))
+    has_tokens = tokenization.BasicTokenizer(args.do_lower_case).has_tokens
+    with sources.as_plain(form, paths, has_tokens) as plain_paths:
+        num_bytes = sum(map(files.size, plain_paths))
 
-    def read_lines():
-        documents = corpus.read_documents(paths, args.encoding_errors)
-        for document in progress.show(documents, num_bytes):
-            yield from document.sentences
+        def read_lines():
+            documents = corpus.read_documents(
+                plain_paths, args.encoding_errors, has_tokens, names=paths
+            )
+            for document in progress.show(documents, num_bytes):
+                yield from document.sentences
 
-    entries = vocabulary_builder.build_vocabulary(
-        read_lines, args.vocab_size, args.min_count, args.do_lower_case
-    )
-    entries += vocabulary_builder.filling(args.vocab_size - len(entries))
-    # Read three times: all counts must be from the same text.
-    corpus.require_unchanged(paths, stamps)
-    files.write_text("".join(entry + "\n" for entry in entries), output_file)
-    tokenizer = tokenization.FullTokenizer(output_file, args.do_lower_case)
-    share = vocabulary_builder.coverage(read_lines(), tokenizer)
+        entries = vocabulary_builder.build_vocabulary(
+            read_lines, args.vocab_size, args.min_count, args.do_lower_case
+        )
+        # Read several times: all counts must be from the same text.
+        corpus.require_unchanged(paths, stamps)
+        entries += vocabulary_builder.filling(args.vocab_size - len(entries))
+        vocabulary_builder.write(entries, output_file)
+        tokenizer = tokenization.FullTokenizer(output_file, args.do_lower_case)
+        share = vocabulary_builder.coverage(read_lines(), tokenizer)
     console.show(
         "{} entries, {} of them [unused], cover {:.4%} of the corpus's tokens: "
         "{}\n".format(

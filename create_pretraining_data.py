@@ -21,6 +21,7 @@ from albert_zh.data import (
     preview,
     run,
     segmentation,
+    sources,
     text_tools,
 )
 from albert_zh.data import shards as sharding
@@ -46,7 +47,7 @@ def build_parser():
 
 def _add_file_arguments(parser):
     add = parser.add_argument
-    add("--input_file", required=True, help="text files or globs, comma-separated")
+    flags.add_text_file_arguments(parser)
     add("--output_file", required=True, help="TFRecord files, comma-separated")
     add(
         "--num_output_files",
@@ -69,12 +70,6 @@ def _add_text_arguments(parser):
         "lower-case the text and strip accents; default: as --model_dir, else True",
     )
     add_bool("--normalize_punctuation", False, "map “ ” ‘ ’ … — to known tokens")
-    add(
-        "--encoding_errors",
-        choices=corpus.ENCODING_ERRORS,
-        default="strict",
-        help="stop at bytes that are not UTF-8, or replace and count them",
-    )
     add_bool("--do_whole_word_mask", True, "mask all tokens of a word together")
     add_bool("--non_chinese", False, "find words by the tokenizer's marks alone")
     add(
@@ -141,7 +136,7 @@ def _plan(args):
     flags.check_read(args, _READERS)
     if args.report:
         pictures.require_matplotlib("--report")
-    input_files = corpus.expand_input_files(args.input_file)
+    input_files = corpus.expand_input_files(args.input_file, takes_directories=True)
     vocabulary = vocabularies.choose(
         args.model_dir, args.vocab_file, args.spm_model_file, args.do_lower_case
     )
@@ -159,6 +154,9 @@ def _plan(args):
     job = sharding.Job(
         settings=settings,
         text=text,
+        form=sources.Form.of_flags(
+            args.encoding, args.encoding_errors, args.text_field
+        ),
         random_seed=args.random_seed,
         output_files=tuple(map(files.absolute, outputs.records)),
         work_directory=files.absolute(outputs.work_directory),
@@ -182,15 +180,16 @@ def _instance_settings(args):
 
 
 def _text_settings(args, vocabulary):
+    segmenter = segmentation.choose(
+        args.segmenter, args.do_whole_word_mask, args.non_chinese
+    )
     return text_tools.TextSettings(
         vocabulary=files.read_bytes(vocabulary.path),
         is_sentencepiece=bool(vocabulary.spm_model_file),
         do_lower_case=vocabulary.do_lower_case,
         normalize_punctuation=args.normalize_punctuation,
-        segmenter=segmentation.choose(
-            args.segmenter, args.do_whole_word_mask, args.non_chinese
-        ),
-        encoding_errors=args.encoding_errors,
+        segmenter=segmenter,
+        versions=text_tools.installed_versions(segmenter),
     )
 
 

@@ -16,6 +16,7 @@ This module imports no sibling. TensorFlow is needed for remote paths only.
 
 import collections
 import functools
+import itertools
 import re
 import unicodedata
 from typing import NamedTuple
@@ -39,6 +40,10 @@ _CHINESE = re.compile(
 
 _SPM_SPACE = "\u2581"
 _SPM_UNITS = re.compile(r"``|''|\s+|\S")
+
+# Python sorts combining marks in quadratic time; more marks than text has in a row
+# (the Stream-Safe Text Format of UAX #15 allows 30) are sorted here.
+_MAX_UNSORTED_MARKS = 30
 
 # Limits of the cache of split words: about 10 MB when full.
 _MAX_REMEMBERED_RUNS = 32768
@@ -236,6 +241,12 @@ class _WordScanner:
                 ends.append(index + 1)
         return texts, starts, ends
 
+    def makes_token(self, char):
+        """Whether a character makes a token, which its neighbours cannot change."""
+        if _is_dropped(char) or char.isspace():
+            return False
+        return bool(self._normalize(char))
+
     def _classify(self, char):
         """Caches and returns an ideograph's token, "" for white space, else None."""
         token = None
@@ -308,7 +319,7 @@ class _WordScanner:
         return normalized
 
     def _normalize(self, text):
-        text = unicodedata.normalize("NFC", text)
+        text = _composed(text)
         if not self._do_lower_case:
             return text
         text = unicodedata.normalize("NFD", text.lower())
@@ -322,9 +333,24 @@ def _starts_cluster(cluster, char):
     if unicodedata.combining(unicodedata.normalize("NFD", char)[0]):
         return False
     before = "".join(char for char, _ in cluster)
-    composed = unicodedata.normalize("NFC", before + char)
-    apart = [unicodedata.normalize("NFC", text) for text in (before, char)]
-    return composed == "".join(apart)
+    return _composed(before + char) == _composed(before) + _composed(char)
+
+
+def _composed(text):
+    """Returns the NFC of `text`, in near-linear time for any number of marks."""
+    if len(text) > _MAX_UNSORTED_MARKS:
+        decomposed = "".join(unicodedata.normalize("NFD", char) for char in text)
+        ordered = []
+        for _, chars in itertools.groupby(decomposed, _is_mark):
+            # A stable sort is the canonical order; characters that are no marks have
+            # the class 0.
+            ordered.extend(sorted(chars, key=unicodedata.combining))
+        text = "".join(ordered)
+    return unicodedata.normalize("NFC", text)
+
+
+def _is_mark(char):
+    return unicodedata.combining(char) > 0
 
 
 class WordpieceTokenizer:
@@ -419,6 +445,10 @@ class _SentencePieceScanner:
             ends.append(spans[final][1] if last > first else starts[-1])
         return texts, starts, ends
 
+    def makes_token(self, char):
+        """Whether a character alone makes a token."""
+        return bool(self.scan(char)[0])
+
     def _pieces(self, prepared):
         """Returns the pieces, with a comma after a digit split off.
 
@@ -479,6 +509,14 @@ class _OffsetTokenizer:
         """
         columns = self._scanner.scan(convert_to_unicode(text))
         return list(map(_token_from_tuple, zip(*columns)))
+
+    def has_tokens(self, text):
+        """Whether `text` (str) has any token; reads no further than the first.
+
+        White space, control characters and invisible ones (zero-width space, byte
+        order mark, soft hyphen, ...) make none.
+        """
+        return any(map(self._scanner.makes_token, text))
 
 
 class BasicTokenizer(_OffsetTokenizer):

@@ -2,7 +2,7 @@
 
 from albert_zh.base.errors import UserError
 from albert_zh.command_line import positive_int, share
-from albert_zh.data import masking
+from albert_zh.data import corpus, masking
 
 # Flags of `add_device_arguments` that have no meaning without a TPU.
 TPU_FLAGS = (
@@ -61,6 +61,32 @@ def add_mask_arguments(parser, condition):
     ):
         text = "{}, {}; default: {}".format(text, condition, getattr(defaults, name))
         parser.add_argument("--" + name, type=kind, help=text)
+
+
+def add_text_file_arguments(parser):
+    """Adds the flags of the text files to read; `sources.Form.of_flags` takes them."""
+    add = parser.add_argument
+    add(
+        "--input_file",
+        required=True,
+        help="text files, also .gz, directories or globs, comma-separated",
+    )
+    add(
+        "--text_field",
+        help="the files are JSON lines, one document each: field with the text, or "
+        "fields, comma-separated; empty: plain text, even if it looks like JSON",
+    )
+    add(
+        "--encoding",
+        default="utf-8",
+        help="of the files, such as gb18030 (with GBK), big5, utf-16",
+    )
+    add(
+        "--encoding_errors",
+        choices=corpus.ENCODING_ERRORS,
+        default="strict",
+        help="stop at bytes that are not of the encoding, or replace and count them",
+    )
 
 
 def given_mask_settings(args):

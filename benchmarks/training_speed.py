@@ -2,8 +2,9 @@
 
     make bench-train
     python benchmarks/training_speed.py --profile
+    python benchmarks/training_speed.py --beside=CLONE
 
-Every contestant is a process of its own that keeps its model; they take turns, a few
+The last compares this code with the clone of an earlier version. Every contestant is a process of its own that keeps its model; they take turns, a few
 steps each, so that a ratio compares what ran within seconds. A training step is the
 encoder, both heads, the gradients and the update (here LAMB, there AdamW), on random
 token ids, all of them real tokens; inference is the encoder alone, here with variables
@@ -302,10 +303,10 @@ def serve(name, case, precision, threads):
 class Contestant:
     """One process that computes steps when asked to."""
 
-    def __init__(self, name, case, precision, threads=None):
+    def __init__(self, name, case, precision, threads=None, script=__file__):
         self.name, self.case, self.medians, self.times = name, case, [], []
         threads = threads or os.cpu_count()
-        command = [sys.executable, __file__, "--serve", name, precision]
+        command = [sys.executable, str(script), "--serve", name, precision]
         command += [json.dumps(case), str(threads)]
         self._process = subprocess.Popen(
             command,
@@ -445,6 +446,26 @@ def headline(turns, seconds):
     return rows
 
 
+def beside_clone(clone, turns, seconds):
+    """This code and that of `clone`, a directory; returns rows for `report`."""
+    script = pathlib.Path(clone) / "benchmarks" / pathlib.Path(__file__).name
+    rows = [("case", "precision", "clone ms", "here ms", "here / clone", "of the turns")]
+    for case in TRAINING + INFERENCE:
+        for precision in PRECISIONS:
+            old = Contestant("here", case, precision, script=script)
+            new = Contestant("here", case, precision)
+            compare([old, new], turns, seconds)
+            milliseconds = [1000 * statistics.median(c.times) for c in (old, new)]
+            quotients = [b / a for a, b in zip(old.medians, new.medians)]
+            rows.append(
+                (str(case), precision)
+                + tuple("{:.1f}".format(ms) for ms in milliseconds)
+                + ("{:.3f}".format(statistics.median(quotients)),)
+                + ("{:.3f} to {:.3f}".format(min(quotients), max(quotients)),)
+            )
+    return rows
+
+
 def profile(case, precision):
     """Where a step's time goes here: rows of kernels for `report`, longest first."""
     import tensorflow.compat.v1 as tf
@@ -482,6 +503,9 @@ def main():
     parser.add_argument(
         "--profile", action="store_true", help="only show where the time goes here"
     )
+    parser.add_argument(
+        "--beside", metavar="CLONE", help="only compare with the code in this directory"
+    )
     parser.add_argument("--parts", default=",".join(TITLES), help="what to measure")
     parser.add_argument("--turns", type=int, default=5, help="of each contestant")
     parser.add_argument("--seconds", type=float, default=TURN_SECONDS, help="of a turn")
@@ -495,6 +519,10 @@ def main():
             for precision in PRECISIONS:
                 title = "{}, {}".format(case, precision)
                 report(title, profile(case, precision))
+        return
+    if args.beside:
+        rows = beside_clone(args.beside, args.turns, args.seconds)
+        report("Beside {}".format(args.beside), rows)
         return
     parts = {
         "training": lambda: beside_transformers(TRAINING, args.turns, args.seconds),

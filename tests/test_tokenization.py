@@ -2,10 +2,12 @@
 
 import pickle
 import re
+import time
 import unicodedata
 
 import numpy as np
 import pytest
+import reference_tokenizer
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -110,6 +112,51 @@ def _hard_text_examples(test):
 def test_tokens_equal_transformers(tokenizers, references, lower, text):
     if not _names_special_token(text):
         assert tokenizers[lower].tokenize(text) == references[lower].tokenize(text)
+
+
+@_hard_text_examples
+@given(text=_TEXTS)
+@pytest.mark.parametrize("lower", [True, False])
+def test_tokens_equal_the_plain_reference(tokenizers, lower, text):
+    """Also on Python 3.7, which has another Unicode version and no `transformers`."""
+    expected = reference_tokenizer.tokenize(text, tokenizers[lower].vocab, lower)
+    assert tokenizers[lower].tokenize(text) == expected
+    assert tokenizers[lower].has_tokens(text) == bool(expected)
+
+
+@pytest.mark.parametrize("lower", [True, False])
+def test_has_tokens_is_right_for_every_character(tokenizers, lower):
+    for code in range(0x110000):
+        expected = bool(tokenizers[lower].tokenize(chr(code)))
+        assert tokenizers[lower].has_tokens(chr(code)) == expected, hex(code)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        "a" + "\u0301\u0323" * 20000,
+        "\u0301\u0323\u0327\u0334" * 10000,
+        "\u0334\u0301" * 20000,
+        "\u0344" * 40000,
+        "\u0301" * 40000,
+        "\u1100\u1161\u11a8" * 13000,
+        "e\u0301\u0323" * 13000,
+    ],
+    ids=lambda run: ascii(run[:4]),
+)
+@pytest.mark.parametrize("lower", [True, False])
+def test_the_time_for_a_run_of_marks_is_in_proportion_to_it(tokenizers, lower, run):
+    def seconds(text):
+        started = time.process_time()
+        tokenizers[lower].tokenize(text)
+        return time.process_time() - started
+
+    # Quadratic, ten times the text took a hundred times as long: 6 s.
+    least = min(seconds(run[: len(run) // 10]) for _ in range(3))
+    assert seconds(run) < 30 * least + 0.5
+    some = run[:200]
+    expected = reference_tokenizer.tokenize(some, tokenizers[lower].vocab, lower)
+    assert tokenizers[lower].tokenize(some) == expected
 
 
 @pytest.mark.parametrize("lower", [True, False])

@@ -121,14 +121,28 @@ def changed(path):
     )
 
 
-def blocks(path):
+def blocks(path, begin=0, size=None):
     """Yields the content of a file in pieces.
+
+    Args:
+      path: the file.
+      begin: byte offset to begin at.
+      size: bytes to read at most; None for all.
 
     Raises:
       UserError: it cannot be read, or is no ordinary file.
     """
     with files.reading(path), files.open_input(path) as file:
-        yield from iter(lambda: file.read(_COPY_BYTES), b"")
+        if begin:
+            file.seek(begin)
+        while True:
+            wanted = _COPY_BYTES if size is None else min(size, _COPY_BYTES)
+            block = file.read(wanted) if wanted else b""
+            if not block:
+                return
+            if size is not None:
+                size -= len(block)
+            yield block
 
 
 def of_file(path, report):

@@ -133,14 +133,46 @@ def list_directory(path):
 def glob(pattern):
     """Returns the sorted files, not directories, that a name or glob matches.
 
-    A name that exists is used as it is, even if it has glob characters.
+    A name that exists is used as it is, even if it has glob characters. So is the
+    longest directory at the start of a glob that would otherwise match nothing.
     """
     if is_remote(pattern):
         gfile = _gfile()
         found = [pattern] if gfile.exists(pattern) else sorted(gfile.glob(pattern))
         return [path for path in found if not gfile.isdir(path)]
-    found = [pattern] if os.path.exists(pattern) else sorted(local_glob.glob(pattern))
-    return [path for path in found if not os.path.isdir(path)]
+    if os.path.exists(pattern):
+        found = [pattern]
+    else:
+        found = local_glob.glob(pattern) or local_glob.glob(_literal_folder(pattern))
+    return sorted(path for path in found if not os.path.isdir(path))
+
+
+def _literal_folder(pattern):
+    """Escapes the longest existing directory at the start of a glob."""
+    folder = os.path.dirname(pattern)
+    while folder and not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    return local_glob.escape(folder) + pattern[len(folder) :]
+
+
+def walk(directory):
+    """Returns the sorted files in and below a directory, except hidden ones.
+
+    Hidden are files and directories whose names begin with "." or "_", as side files
+    of macOS and marks of Hadoop's jobs do.
+    """
+    found, waiting, seen = [], [directory], set()
+    while waiting:
+        folder = waiting.pop()
+        real = folder if is_remote(folder) else os.path.realpath(folder)
+        if real in seen:  # links may lead around in a circle
+            continue
+        seen.add(real)
+        for name in list_directory(folder):
+            path = os.path.join(folder, name)
+            if not name.startswith((".", "_")):
+                (waiting if is_directory(path) else found).append(path)
+    return sorted(found)
 
 
 def output_files(names, input_files):
@@ -248,7 +280,8 @@ def make_folders(paths):
     """Creates the folders of files to write, if absent.
 
     Raises:
-      UserError: a folder cannot be created, or a path is itself a folder.
+      UserError: a folder cannot be created, or a path is itself a folder, a pipe or
+        a device.
     """
     for path in paths:
         if os.path.basename(path):
@@ -257,6 +290,11 @@ def make_folders(paths):
     for path in paths:
         if not os.path.basename(path) or is_directory(path):
             raise UserError("cannot write to {!r}: it is a folder".format(path))
+        if not is_remote(path) and os.path.exists(path) and not is_regular(path):
+            raise UserError(
+                "cannot write to {!r}: it is a pipe or a device; expected the name of "
+                "a file".format(path)
+            )
 
 
 def absolute(path):

@@ -1,15 +1,19 @@
 """Documents out of text files: one sentence per line, a blank line between two.
 
+A line ends with LF, CRLF or CR. A line without a token is blank, whatever white space,
+control or invisible characters it has. A document ends at a blank line, at the end of
+its file, and after `MAX_DOCUMENT_CHARACTERS`. Byte order marks at the start of a line
+are ignored: files that were joined have them in the middle.
+
 Files are read as a stream of bytes, line by line, so that memory is bounded by the
-longest document and an undecodable byte can be reported with its file and line. A
-byte-order mark at the start of a file and CRLF line ends are tolerated. A document
-ends at a blank line, at the end of its file, and after `MAX_DOCUMENT_CHARACTERS`.
+longest document and an undecodable byte can be reported with its file and line.
 
 A file of any size can be read in byte ranges that begin and end between documents.
 The boundaries are found without reading the bytes before them (`document_boundary`).
 """
 
 import logging
+import os
 from typing import List, NamedTuple
 
 from albert_zh.base import checksums, files
@@ -17,7 +21,7 @@ from albert_zh.base.errors import UserError
 
 _LOGGER = logging.getLogger(__name__)
 
-# Bounds the memory for a file without blank lines, which is one document. A million
+# Bounds the memory for a file without blank lines, or without line ends. A million
 # characters is a long novel; the cut shortens only the one chunk at the border.
 MAX_DOCUMENT_CHARACTERS = 1000000
 
@@ -27,8 +31,8 @@ MAX_LINE_BYTES = 16 * 2**20
 ENCODING_ERRORS = ("strict", "replace")
 
 _BLOCK_BYTES = 2**20
-_UTF8_BOM = b"\xef\xbb\xbf"
-_UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
+_BOM = "\ufeff"
+_SENTENCE_ENDS = "。！？；….!?;"
 
 
 class Document(NamedTuple):
@@ -39,21 +43,28 @@ class Document(NamedTuple):
       num_bytes: bytes of the file read for it, including the blank lines before it.
       num_replaced_bytes: bytes that were not valid UTF-8 and were replaced.
       is_cut: whether it was cut for its length and continues in the next document.
+      ends_blank: whether a blank line ends it.
+      num_invisible_lines: blank lines with invisible characters, before or after it.
     """
 
     sentences: List[str]
     num_bytes: int
     num_replaced_bytes: int
     is_cut: bool
+    ends_blank: bool = False
+    num_invisible_lines: int = 0
 
 
-def expand_input_files(patterns):
+def expand_input_files(patterns, takes_directories=False):
     """Returns the files that comma-separated names or globs match.
 
     Args:
       patterns: str, file names or glob patterns separated by commas, local or
         remote (`gs://...`). A name that exists is used as it is, even if it has
-        glob characters.
+        glob characters or commas.
+      takes_directories: bool, whether the name of a directory stands for all files in
+        it and below it, except hidden ones. Directories that a glob matches are left
+        out.
 
     Returns:
       List of str; the files of one pattern in sorted order, every file once.
@@ -63,14 +74,8 @@ def expand_input_files(patterns):
         is no pattern.
     """
     paths = []
-    for pattern in filter(None, (part.strip() for part in patterns.split(","))):
-        with files.reading(pattern):
-            matches = files.glob(pattern)
-        if not matches:
-            raise UserError(
-                "no input file matches {!r}; expected an existing file or a glob "
-                "that matches at least one file".format(pattern)
-            )
+    for pattern in _split_patterns(patterns):
+        matches = _matches(pattern, takes_directories)
         for path in matches:
             files.require_regular(path)
         paths.extend(matches)
@@ -86,6 +91,56 @@ def expand_input_files(patterns):
             len(paths) - len(unique),
         )
     return unique
+
+
+def _split_patterns(patterns):
+    """Yields the names and globs of a list separated by commas.
+
+    A comma belongs to a name if only then there is such a file.
+    """
+    whole = patterns.strip()
+    if whole and _is_there(whole):
+        yield whole
+        return
+    parts = patterns.split(",")
+    while parts:
+        for number in range(1, len(parts) + 1):
+            name = ",".join(parts[:number]).strip()
+            if _is_there(name):
+                break
+        else:
+            number, name = 1, parts[0].strip()
+        del parts[:number]
+        if name:
+            yield name
+
+
+def _is_there(pattern):
+    if not pattern:
+        return False
+    with files.reading(pattern):
+        return files.lexists(pattern) or bool(files.glob(pattern))
+
+
+def _matches(pattern, takes_directories):
+    """Returns the files of one name or glob, at least one."""
+    with files.reading(pattern):
+        if not files.is_directory(pattern):
+            matches = files.glob(pattern)
+        elif takes_directories:
+            matches = files.walk(pattern)
+        else:
+            raise UserError(
+                "{!r} is a directory; expected files, for example {!r}".format(
+                    pattern, os.path.join(pattern, "*.tfrecord")
+                )
+            )
+    if not matches:
+        raise UserError(
+            "no input file matches {!r}; expected an existing file or a glob "
+            "that matches at least one file".format(pattern)
+        )
+    return matches
 
 
 def file_sizes(paths):
@@ -124,12 +179,13 @@ def require_unchanged(paths, stamps):
             raise checksums.changed(path)
 
 
-def read_documents(paths, encoding_errors="strict"):
+def read_documents(paths, encoding_errors="strict", has_tokens=bool, names=None):
     """Streams the documents of text files.
 
     Args:
       paths: files to read, in this order.
-      encoding_errors: see `read_range`.
+      encoding_errors, has_tokens: see `read_range`.
+      names: what the files are called in messages, where they are copies.
 
     Yields:
       `Document`s, none without a sentence. At most one is in memory at a time.
@@ -139,22 +195,24 @@ def read_documents(paths, encoding_errors="strict"):
     """
     found = False
     for path in paths:
-        for document in read_range(path, 0, None, encoding_errors):
+        for document in read_range(path, 0, None, encoding_errors, None, has_tokens):
             found = True
             yield document
     if not found:
-        raise UserError(no_sentence_in(paths))
+        raise UserError(no_sentence_in(names or paths))
 
 
 def no_sentence_in(paths):
-    """Returns the message for files that have only white space."""
+    """Returns the message for files that have only blank lines."""
     return (
         "no sentence in {}; expected one sentence per line and a blank line between "
         "documents".format(", ".join(paths))
     )
 
 
-def read_range(path, begin, end, encoding_errors="strict", content=None):
+def read_range(
+    path, begin, end, encoding_errors="strict", content=None, has_tokens=bool
+):
     """Streams the documents of a part of a file.
 
     Args:
@@ -164,6 +222,8 @@ def read_range(path, begin, end, encoding_errors="strict", content=None):
       encoding_errors: "strict" stops at bytes that are not UTF-8, "replace" reads
         them as U+FFFD and counts them.
       content: `checksums.Content` that the file must have, None to skip this check.
+      has_tokens: function from a line (str, stripped) to whether it has a token, as
+        `tokenization.FullTokenizer.has_tokens`.
 
     Yields:
       `Document`s, none without a sentence.
@@ -180,24 +240,56 @@ def read_range(path, begin, end, encoding_errors="strict", content=None):
             )
         )
     sentences = []
-    num_characters = num_bytes = num_replaced = 0
+    num_characters = num_bytes = num_replaced = num_invisible = 0
     for offset, line in _lines(path, begin, end, content):
         text, replaced = _decode(line, path, offset, encoding_errors)
         num_bytes += len(line)
         num_replaced += replaced
-        too_long = num_characters + len(text) > MAX_DOCUMENT_CHARACTERS
-        if sentences and (not text or too_long):
-            yield Document(sentences, num_bytes, num_replaced, bool(text))
-            sentences = []
-            num_characters = num_bytes = num_replaced = 0
-        if text:
-            sentences.append(text)
-            num_characters += len(text)
+        if text and not has_tokens(text):
+            num_invisible += 1
+            text = ""
+        for part in _divided(text):
+            too_long = num_characters + len(part) > MAX_DOCUMENT_CHARACTERS
+            if sentences and (not part or too_long):
+                yield Document(
+                    sentences,
+                    num_bytes,
+                    num_replaced,
+                    is_cut=bool(part),
+                    ends_blank=not part,
+                    num_invisible_lines=num_invisible,
+                )
+                sentences = []
+                num_characters = num_bytes = num_replaced = num_invisible = 0
+            if part:
+                sentences.append(part)
+                num_characters += len(part)
     if sentences:
-        yield Document(sentences, num_bytes, num_replaced, False)
+        yield Document(
+            sentences,
+            num_bytes,
+            num_replaced,
+            is_cut=False,
+            num_invisible_lines=num_invisible,
+        )
 
 
-def document_boundary(path, offset, limit, content=None):
+def _divided(text):
+    """Yields a line in parts of at most `MAX_DOCUMENT_CHARACTERS`.
+
+    A part ends after a mark that ends a sentence, where there is one.
+    """
+    begin = 0
+    while len(text) - begin > MAX_DOCUMENT_CHARACTERS:
+        limit = begin + MAX_DOCUMENT_CHARACTERS
+        last = max(text.rfind(mark, begin, limit) for mark in _SENTENCE_ENDS)
+        end = last + 1 if last >= 0 else limit
+        yield text[begin:end]
+        begin = end
+    yield text[begin:]
+
+
+def document_boundary(path, offset, limit, content=None, has_tokens=bool):
     """Finds where a file can be divided.
 
     The result depends on the file, `offset` and `limit` only, so that the readers of
@@ -207,7 +299,7 @@ def document_boundary(path, offset, limit, content=None):
       path: file.
       offset: byte offset at which the search begins.
       limit: byte offset at which the search for a blank line ends.
-      content: as in `read_range`.
+      content, has_tokens: as in `read_range`.
 
     Returns:
       (position, is_inside): byte offset after the first blank line that begins
@@ -230,8 +322,10 @@ def document_boundary(path, offset, limit, content=None):
         position = begin + len(line)
         if first_line is None:
             first_line = position
-        elif not line.decode("utf-8", "replace").strip():
-            return position, False
+        else:
+            text = _stripped(line.decode("utf-8", "replace"))
+            if not text or not has_tokens(text):
+                return position, False
         if position >= limit:
             return first_line, True
     return size, False
@@ -260,11 +354,11 @@ def _lines(path, begin, end, content):
             if end is not None:
                 wanted = min(wanted, end - offset - len(rest))
             block = file.read(wanted) if wanted else b""
-            *lines, rest = (rest + block).split(b"\n")
+            lines, rest = split_lines(rest + block)
             for line in lines:
                 _require_line_size(line, path, offset)
-                yield offset, line + b"\n"
-                offset += len(line) + 1
+                yield offset, line
+                offset += len(line)
             _require_line_size(rest, path, offset)
             if not block:
                 break
@@ -272,47 +366,73 @@ def _lines(path, begin, end, content):
             yield offset, rest
 
 
+def split_lines(text):
+    """Splits str or bytes into lines, which keep their ends: LF, CRLF or CR.
+
+    Several CR before an LF are one line end: some tools write CRLF as CR CR LF.
+
+    Returns:
+      (list of the lines that are complete, the rest). More text may follow the rest,
+      which therefore includes any CR at the end.
+    """
+    newline, carriage_return = ("\n", "\r") if isinstance(text, str) else (b"\n", b"\r")
+
+    def split(part, end):
+        if carriage_return not in part:
+            return [part + end]
+        body = part.rstrip(carriage_return)
+        *lines, last = body.split(carriage_return)
+        ends = part[len(body) :] + end
+        return [line + carriage_return for line in lines] + [last + ends]
+
+    *ended, rest = text.split(newline)
+    lines = []
+    for part in ended:
+        lines += split(part, newline)
+    *more, rest = split(rest, rest[:0])
+    return lines + more, rest
+
+
 def _require_line_size(line, path, offset):
-    if len(line) > MAX_LINE_BYTES:
-        raise UserError(
-            "{}:{}: line of more than {} MB; expected one sentence per line".format(
-                path, _line_number(path, offset), MAX_LINE_BYTES // 2**20
-            )
+    if len(line) - line.endswith((b"\n", b"\r")) > MAX_LINE_BYTES:
+        raise line_too_long(path, _line_number(path, offset))
+
+
+def line_too_long(path, number):
+    """Returns the `UserError` for a line of more than `MAX_LINE_BYTES`."""
+    return UserError(
+        "{}:{}: line of more than {} MB; expected one sentence per line".format(
+            path, number, MAX_LINE_BYTES // 2**20
         )
+    )
 
 
 def _decode(line, path, offset, encoding_errors):
     """Returns (text without surrounding white space, number of replaced bytes)."""
-    if offset == 0 and line.startswith(_UTF8_BOM):
-        line = line[len(_UTF8_BOM) :]
     try:
-        return line.decode("utf-8").strip(), 0
+        return _stripped(line.decode("utf-8")), 0
     except UnicodeDecodeError as error:
         if encoding_errors == "replace":
             num_valid = len(line.decode("utf-8", "ignore").encode("utf-8"))
-            return line.decode("utf-8", "replace").strip(), len(line) - num_valid
-        hint = "convert the file to UTF-8 or pass --encoding_errors=replace"
-        if line.startswith(_UTF16_BOMS):
-            hint = "the file looks like UTF-16; convert it to UTF-8"
+            return _stripped(line.decode("utf-8", "replace")), len(line) - num_valid
         raise UserError(
-            "{}:{}: not valid UTF-8 (byte 0x{:02x} at column {}): {}".format(
+            "{}:{}: not valid UTF-8 (byte 0x{:02x} at column {}); to replace and count "
+            "such bytes, give --encoding_errors=replace; if the file is in another "
+            "encoding, name it with --encoding".format(
                 path,
                 _line_number(path, offset),
                 line[error.start],
                 error.start + 1,
-                hint,
             )
         ) from error
 
 
+def _stripped(text):
+    """Returns text without surrounding white space and leading byte order marks."""
+    text = text.strip()
+    return text.lstrip(_BOM).lstrip() if text.startswith(_BOM) else text
+
+
 def _line_number(path, offset):
     """Returns the number of the line at a byte offset, for messages."""
-    number = 1
-    with files.open_input(path) as file:
-        while offset > 0:
-            block = file.read(min(offset, _BLOCK_BYTES))
-            if not block:
-                break
-            number += block.count(b"\n")
-            offset -= len(block)
-    return number
+    return 1 + sum(1 for _ in _lines(path, 0, offset, None))

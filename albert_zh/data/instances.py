@@ -25,6 +25,9 @@ CLOSING_MARKS = "”’」』）》】〉\"')]"
 
 NUM_SPECIAL_TOKENS = 3  # [CLS] A [SEP] B [SEP]
 
+# Memory and disk grow with it; the published command uses 10.
+MAX_DUPE_FACTOR = 1000
+
 # Instances per batch: their arrays mostly fit the processor's cache.
 BATCH_INSTANCES = 128
 
@@ -54,9 +57,9 @@ class Settings(NamedTuple):
         shortest = NUM_SPECIAL_TOKENS + 2
         masking.check_ranges(
             self,
-            ("max_seq_length", "at least %d" % shortest, lambda x: x >= shortest),
+            masking.in_range("max_seq_length", shortest, masking.MAX_SEQ_LENGTH),
             ("short_seq_prob", "0 to 1", lambda x: 0 <= x <= 1),
-            ("dupe_factor", "at least 1", lambda x: x >= 1),
+            masking.in_range("dupe_factor", 1, MAX_DUPE_FACTOR),
         )
         if self.masks is not None:
             self.masks.check()

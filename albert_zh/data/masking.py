@@ -26,6 +26,10 @@ import numpy as np
 # Values of `Masks.replacements`.
 MASKED, KEPT, RANDOM = range(3)
 
+# Tokens of an instance at most: 64 times what the published models take. A batch of
+# instances needs memory in proportion.
+MAX_SEQ_LENGTH = 2**15
+
 # A word's place in the order is priority * 2**32 + position, below 2**63.
 PRIORITY_LIMIT = 2**31
 _POSITION_BITS = 32
@@ -57,8 +61,8 @@ class MaskSettings(NamedTuple):
         check_ranges(
             self,
             ("masked_lm_prob", "more than 0, less than 1", lambda x: 0 < x < 1),
-            ("max_predictions_per_seq", "at least 1", lambda x: x >= 1),
-            ("ngram", "at least 1", lambda x: x >= 1),
+            in_range("max_predictions_per_seq", 1, MAX_SEQ_LENGTH),
+            in_range("ngram", 1, MAX_SEQ_LENGTH),
             ("mask_token_share", "from 0 to 1", lambda x: 0 <= x <= 1),
         )
 
@@ -101,6 +105,11 @@ class Masks(NamedTuple):
     capped: np.ndarray
     replacements: np.ndarray
     ngram_lengths: np.ndarray
+
+
+def in_range(name, least, most):
+    """Returns the condition for `check_ranges` that an integer is in a range."""
+    return name, "{} to {}".format(least, most), lambda x: least <= x <= most
 
 
 def check_ranges(settings, *conditions):

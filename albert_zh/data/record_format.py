@@ -146,13 +146,12 @@ def frame(record):
     return _frame_header(len(record)) + record + _checksum(record)
 
 
-def write_records(records, path, syncs_name=True):
+def write_records(records, path):
     """Writes a TFRecord file that appears whole or not at all.
 
     Args:
       records: iterable of bytes.
       path: file, local or remote; an existing one is replaced.
-      syncs_name: as in `files.whole`.
 
     Returns:
       `checksums.Checksum` of what was written.
@@ -161,7 +160,7 @@ def write_records(records, path, syncs_name=True):
       UserError: it cannot be written.
     """
     written = checksums.NOTHING
-    with files.whole(path, syncs_name=syncs_name) as file:
+    with files.whole(path) as file:
         for record in records:
             framed = frame(record)
             written = written.extended(framed)

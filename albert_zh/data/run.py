@@ -4,7 +4,9 @@ Until a run is complete, its files are in a directory named by a digest of every
 that the records depend on. It is inside the working directory, beside the output:
 
   manifest.json              the inputs of the run: files, settings, vocabulary
-  shard-00012.json           marks shard 12 as done; its statistics and checksums
+  text-00007.txt             input file 7 as plain text, where it is converted
+  shard-00012.json           marks the bundle that begins with shard 12 as done; its
+                             statistics and checksums
   shard-00012-of-00003.part  its records for output file 3
   output-00003.json          marks output file 3 as complete; its checksum
 
@@ -25,14 +27,14 @@ from albert_zh.base import checksums, files, json_files
 from albert_zh.base.checksums import Checksum, Expected
 from albert_zh.base.errors import UserError
 from albert_zh.base.progress import ByteProgress
-from albert_zh.data import corpus, output_names, segmentation, work_directory
+from albert_zh.data import corpus, output_names, sources, work_directory
 from albert_zh.data import shards as sharding
-from albert_zh.data.summary import Statistics
+from albert_zh.data.summary import ONE_DOCUMENT, Statistics
 
 _LOGGER = logging.getLogger(__name__)
 
 # Increased when the same settings produce other bytes.
-_FORMAT = 2
+_FORMAT = 3
 
 _ADVICE = "give the same flags and input, another --output_file, or --overwrite"
 _HAS_CHANGED = "{} has changed since it was made; {}"
@@ -126,11 +128,8 @@ def settings_of(job, vocab_size):
 
     Returns:
       dict that `json` can write.
-
-    Raises:
-      UserError: the segmenter is not installed.
     """
-    text, segmenter, masks = job.text, job.text.segmenter, job.settings.masks
+    text, masks = job.text, job.settings.masks
     settings = {
         "do_lower_case": text.do_lower_case,
         "normalize_punctuation": text.normalize_punctuation,
@@ -143,9 +142,10 @@ def settings_of(job, vocab_size):
     settings.update({} if masks is None else masks._asdict())
     settings["vocabulary_sha256"] = hashlib.sha256(text.vocabulary).hexdigest()
     settings["vocab_size"] = vocab_size
-    settings["segmenter"] = (
-        segmentation.segmenter_version(segmenter) if segmenter else segmenter
-    )
+    settings["segmenter"] = text.versions.segmenter
+    settings["unicode"] = text.versions.unicode
+    settings["encoding"] = job.form.encoding
+    settings["text_field"] = ",".join(job.form.text_fields or ())
     return settings
 
 
@@ -177,6 +177,7 @@ def generate(plan, engine, overwrite=False):
         # Errors that need no input are reported before the input is read.
         _find_earlier(job, manifest, summary_file)
         files.remove_leftovers(summary_file, *job.output_files)
+        found = _examine(job, paths, engine)
         contents = _fingerprints(manifest, stamps, engine)
         finished = _find_earlier(job, manifest, summary_file)
         if finished:
@@ -184,8 +185,7 @@ def generate(plan, engine, overwrite=False):
             work_directory.clear(root)
             return finished
         job = _open_work(job, manifest)
-        shards = sharding.plan_shards(paths, contents, plan.shard_bytes)
-        statistics, made = _make_all(job, shards, paths, stamps, engine)
+        statistics, made = _make_all(job, plan, found, contents, stamps, engine)
         summary = _summary(statistics, manifest, made, started)
         json_files.write(summary, summary_file)
         work_directory.clear(root)
@@ -203,10 +203,31 @@ def _manifest(plan, stamps):
     return manifest
 
 
-def _make_all(job, shards, paths, stamps, engine):
-    """Makes all shards and output files; returns `Statistics` and `Checksum`s."""
-    with _kept_if_usable(job, shards, paths, stamps):
-        statistics, outputs = _make_shards(job, shards, engine)
+def _make_all(job, plan, found, contents, stamps, engine):
+    """Makes all shards and output files.
+
+    Args:
+      job: `sharding.Job` with the run's own directory.
+      plan: `Plan`.
+      found: list of `sources.Found`, one for each input file.
+      contents: list of the input files' `checksums.Content`s.
+      stamps: list of their `files.Stamp`s.
+      engine: an engine of `engines`.
+
+    Returns:
+      (`Statistics`, list of the output files' `Checksum`s).
+    """
+    paths = plan.input_files
+    with _kept_if_usable(job, paths, stamps):
+        plain_paths, contents, num_replaced = _convert(
+            job, paths, contents, found, engine
+        )
+        shards = sharding.plan_shards(plain_paths, contents, plan.shard_bytes)
+        bundles = sharding.bundle_shards(shards, plan.shard_bytes)
+        statistics, outputs = _make_bundles(job, bundles, engine)
+        statistics.add_replaced_bytes(num_replaced)
+    for path in set(plain_paths) - set(paths):
+        files.remove(path)  # its space is needed for the output files
     try:
         corpus.require_unchanged(paths, stamps)
         _require_records(job, statistics, outputs, paths)
@@ -280,6 +301,45 @@ def _fingerprints(manifest, stamps, engine):
             raise checksums.changed(entry["path"])
         entry["sha256"] = sha256
     return [content for _, content in found]
+
+
+def _examine(job, paths, engine):
+    """Looks at the start of each input file; returns the list of `sources.Found`."""
+    found = engine.run(functools.partial(sources.examine, job.form), paths)
+    if not any(item.has_blank_line for item in found):
+        _LOGGER.warning(
+            "no blank line at the start of any input file; %s", ONE_DOCUMENT
+        )
+    return found
+
+
+def _convert(job, paths, contents, found, engine):
+    """Converts the input files that cannot be read as they are.
+
+    Args:
+      job, paths, contents, found, engine: as of `_make_all`.
+
+    Returns:
+      (paths, contents, num_replaced): lists of the paths of plain text and of their
+      `checksums.Content`s; int, bytes that were replaced.
+    """
+    todo = [
+        sharding.Conversion(number, paths[number], contents[number])
+        for number, item in enumerate(found)
+        if not item.is_plain
+    ]
+    if not todo:
+        return paths, contents, 0
+    _LOGGER.info("converting %d input files to plain UTF-8 text", len(todo))
+    total = sum(item.content.size for item in todo)
+    with ByteProgress(total) as progress:
+        convert = functools.partial(sharding.convert, job)
+        converted = engine.run(convert, todo, progress.update)
+    paths, contents = list(paths), list(contents)
+    for item, (_, content) in zip(todo, converted):
+        paths[item.number] = job.plain_text(item.number)
+        contents[item.number] = content
+    return paths, contents, sum(num_replaced for num_replaced, _ in converted)
 
 
 def _remove_earlier(job, outputs):
@@ -426,33 +486,45 @@ def _open_work(job, manifest):
     return job
 
 
-def _make_shards(job, shards, engine):
-    """Makes the shards that are not done yet.
+def _make_bundles(job, bundles, engine):
+    """Makes the bundles that are not done yet.
 
     Returns:
-      (`Statistics`, list of `sharding.Output`), of all shards.
+      (`Statistics`, list of `sharding.Output`), of all bundles.
 
     Raises:
-      UserError: a shard cannot be made, or an output file has changed.
+      UserError: a bundle cannot be made, or an output file has changed.
     """
-    made = _find_shards(job, shards, _missing_outputs(job, engine), engine)
-    todo = [shard for shard in shards if made[shard.number] is None]
-    _LOGGER.info("%d of %d shards to do", len(todo), len(shards))
-    total, left = (sum(s.num_bytes for s in some) for some in (shards, todo))
+    made = _find_bundles(job, bundles, _missing_outputs(job, engine), engine)
+    todo = [place for place, mark in enumerate(made) if mark is None]
+    _LOGGER.info(
+        "%d of %d shards to do",
+        *(
+            sum(len(bundle.shards) for bundle in some)
+            for some in ([bundles[place] for place in todo], bundles)
+        ),
+    )
+    total = sum(bundle.num_bytes for bundle in bundles)
+    left = sum(bundles[place].num_bytes for place in todo)
     with ByteProgress(total, total - left) as progress:
-        make = functools.partial(sharding.make_shard, job)
-        for shard, mark in zip(todo, engine.run(make, todo, progress.update)):
-            made[shard.number] = mark
+        make = functools.partial(sharding.make_bundle, job)
+        tasks = [bundles[place] for place in todo]
+        for place, mark in zip(todo, engine.run(make, tasks, progress.update)):
+            made[place] = mark
     statistics = Statistics(job.settings)
     for mark in made:
         statistics.merge(mark)
-    parts = zip(*(_parts(mark) for mark in made))
-    return statistics, [sharding.Output(*item) for item in enumerate(parts)]
-
-
-def _parts(mark):
-    """Returns the `Checksum`s of a shard's parts, from its mark."""
-    return list(map(Checksum, mark["part_bytes"], mark["part_crc32c"]))
+    return statistics, [
+        sharding.Output(
+            output,
+            tuple(
+                section
+                for bundle, mark in zip(bundles, made)
+                for section in sharding.sections_of(bundle, mark, output)
+            ),
+        )
+        for output in range(len(job.output_files))
+    ]
 
 
 def _missing_outputs(job, engine):
@@ -480,28 +552,30 @@ def _missing_outputs(job, engine):
     return missing
 
 
-def _find_shards(job, shards, outputs, engine):
-    """Finds the shards that are done, whose input and parts have not changed.
+def _find_bundles(job, bundles, outputs, engine):
+    """Finds the bundles that are done, whose input and parts have not changed.
 
     Args:
       job: `sharding.Job`.
-      shards: list of all `sharding.Shard`s.
+      bundles: list of all `sharding.Bundle`s.
       outputs: list of int, the output files that still need their parts.
       engine: an engine of `engines`.
 
     Returns:
-      List of the content of every shard's mark, None for a shard still to do.
+      List of the content of every bundle's mark, None for a bundle still to do.
     """
-    schema = sharding.mark_schema(job)
-    made = [_read_mark(job.shard_mark(shard.number), schema) for shard in shards]
-    for shard, mark in zip(shards, made):
-        if mark and mark["input_crc32c"] != list(shard.content.checksums):
-            made[shard.number] = None
-    done = [number for number, mark in enumerate(made) if mark]
+    made = []
+    for bundle in bundles:
+        schema = sharding.mark_schema(job, len(bundle.shards))
+        mark = _read_mark(job.bundle_mark(bundle.number), schema)
+        is_same = mark is not None and mark["input_crc32c"] == bundle.input_crc32c
+        made.append(mark if is_same else None)
+    done = [place for place, mark in enumerate(made) if mark]
     if outputs:
         expected = []
-        for number in done:
-            parts = _parts(made[number])
+        for place in done:
+            mark, number = made[place], bundles[place].number
+            parts = list(map(Checksum, mark["part_bytes"], mark["part_crc32c"]))
             paths = tuple(job.part(number, output) for output in outputs)
             expected.append(Expected(paths, tuple(parts[output] for output in outputs)))
         for place in _not_as_expected(expected, engine):
@@ -521,7 +595,7 @@ def _read_mark(path, schema):
 
 
 @contextlib.contextmanager
-def _kept_if_usable(job, shards, paths, stamps):
+def _kept_if_usable(job, paths, stamps):
     """After an error in the block, keeps finished shards if a rerun can use them.
 
     A rerun cannot use them if the input has changed; then everything is removed.
@@ -531,15 +605,12 @@ def _kept_if_usable(job, shards, paths, stamps):
     except BaseException:
         try:
             root = os.path.dirname(job.work_directory)
-            done = sum(files.exists(job.shard_mark(shard.number)) for shard in shards)
-            if not done or list(map(files.stamp, paths)) != stamps:
+            is_done = work_directory.has_marks(job.work_directory)
+            if not is_done or list(map(files.stamp, paths)) != stamps:
                 work_directory.clear(root)
             else:
                 _LOGGER.info(
-                    "%d of %d shards are done, in %s; rerun the same command to resume",
-                    done,
-                    len(shards),
-                    root,
+                    "finished shards are in %s; rerun the same command to resume", root
                 )
         except UserError as error:
             _LOGGER.warning("%s", error)  # the first error is the one to raise
@@ -550,7 +621,7 @@ def _require_records(job, statistics, outputs, paths):
     """Raises `UserError` if an output file would be empty."""
     if not statistics.num_sentences:
         raise UserError(corpus.no_sentence_in(paths))
-    sizes = [sum(part.size for part in output.parts) for output in outputs]
+    sizes = list(map(_size, outputs))
     if 0 in sizes:
         raise UserError(
             "the input gives {} records, too few for {} output files: {} would be "
@@ -562,6 +633,11 @@ def _require_records(job, statistics, outputs, paths):
         )
 
 
+def _size(output):
+    """Returns the bytes of a `sharding.Output`."""
+    return sum(section.checksum.size for section in output.sections)
+
+
 def _merge_outputs(job, outputs, engine):
     """Assembles the output files that are not complete yet.
 
@@ -570,7 +646,7 @@ def _merge_outputs(job, outputs, engine):
     """
     todo = [item for item in outputs if not files.exists(job.output_mark(item.number))]
     _LOGGER.info("assembling %d output files", len(todo))
-    total = sum(part.size for output in todo for part in output.parts)
+    total = sum(map(_size, todo))
     with ByteProgress(total) as progress:
         merge = functools.partial(sharding.merge_output, job)
         engine.run(merge, todo, progress.update)

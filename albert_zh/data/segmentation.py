@@ -15,6 +15,11 @@ from albert_zh.base.errors import UserError
 
 SEGMENTERS = ("jieba", "rjieba")
 
+# jieba's time is quadratic in the length of a run of characters that make no word: 4 s
+# for so many of them.
+MAX_SEGMENTED_CHARACTERS = 2**15
+_MARKS = "。！？；，、："
+
 
 def choose(segmenter, whole_words, non_chinese):
     """Returns the segmenter that flags ask for.
@@ -70,7 +75,8 @@ class WordBoundaries:
         if self._segment is not None:
             lengths = []
             for sentence in sentences:
-                lengths.extend(map(len, self._segment(sentence)))
+                for part in divided(sentence):
+                    lengths.extend(map(len, self._segment(part)))
             starts = align(lengths, tokens.starts, tokens.ends)
             if not self._sentencepiece:
                 # Pieces of a Latin word stay one word even if the segmenter, which
@@ -79,6 +85,20 @@ class WordBoundaries:
         first_tokens = np.cumsum(tokens.counts) - tokens.counts
         starts[first_tokens[tokens.counts > 0]] = True
         return starts
+
+
+def divided(text):
+    """Yields text in parts of at most `MAX_SEGMENTED_CHARACTERS`.
+
+    A part ends after a punctuation mark, which divides words anyway, if there is one.
+    """
+    begin = 0
+    while len(text) - begin > MAX_SEGMENTED_CHARACTERS:
+        limit = begin + MAX_SEGMENTED_CHARACTERS
+        end = max(text.rfind(mark, begin, limit) for mark in _MARKS) + 1 or limit
+        yield text[begin:end]
+        begin = end
+    yield text[begin:]
 
 
 def align(word_lengths, starts, ends):

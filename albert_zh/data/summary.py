@@ -7,6 +7,11 @@ import numpy as np
 from albert_zh.data.instances import NUM_SPECIAL_TOKENS
 from albert_zh.data.masking import KEPT, MASKED, RANDOM
 
+ONE_DOCUMENT = (
+    "each file is read as one document; put a blank line between documents, in files "
+    "of one document per line by `sed G OLD > NEW`"
+)
+
 _UNK_BINS = 100  # of the share of [UNK] in a document, in percent
 
 
@@ -37,7 +42,13 @@ class Statistics:
             sentences=len(document.sentences),
             replaced_undecodable_bytes=document.num_replaced_bytes,
             cut_documents=int(document.is_cut),
+            documents_ended_by_blank_lines=int(document.ends_blank),
+            sentences_without_tokens=document.num_invisible_lines,
         )
+
+    def add_replaced_bytes(self, number):
+        """Counts bytes that were replaced before the documents were read."""
+        self._counts["replaced_undecodable_bytes"] += number
 
     def add_cut_document(self):
         """Counts a document divided because it is larger than a shard."""
@@ -153,7 +164,11 @@ class Statistics:
         counts, settings = self._counts, self._settings
         found = limit_warnings(settings.masks, settings.max_text_tokens)
         for count, meaning in (
-            (counts["sentences_without_tokens"], "sentences without a token: left out"),
+            (
+                counts["sentences_without_tokens"],
+                "lines have only characters without a token, such as zero-width "
+                "spaces: taken as blank lines, which end documents",
+            ),
             (counts["replaced_undecodable_bytes"], "undecodable bytes were replaced"),
             (self._unmasked(), "instances have no word short enough to be masked"),
             (self._dropped_tokens(), "tokens stood alone in a chunk: left out"),
@@ -165,6 +180,8 @@ class Statistics:
         ):
             if count:
                 found.append("{} {}".format(count, meaning))
+        if counts["documents"] and not counts["documents_ended_by_blank_lines"]:
+            found.append("no blank line between documents: " + ONE_DOCUMENT)
         return found
 
     def _unmasked(self):

@@ -6,12 +6,14 @@ only the characters of the corpus. Pieces of other scripts are learned by the
 """
 
 import collections
+import os
 import string
 
 import tokenizers
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
 import tokenization
+from albert_zh.base import files, locks
 from albert_zh.base.errors import UserError
 
 # In the order of BERT's Chinese vocabulary, so that the ids agree.
@@ -21,6 +23,9 @@ SPECIAL_TOKENS = (
     + ["[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 )
 
+# Four times the largest published vocabulary of a multilingual model (XLM-R's).
+MAX_VOCAB_SIZE = 2**20
+
 _PREFIX = "##"
 
 
@@ -28,8 +33,12 @@ def check_size(vocab_size, do_lower_case):
     """Checks that the fixed entries leave room for at least one character.
 
     Raises:
-      UserError: `vocab_size` is too small.
+      UserError: `vocab_size` is too small, or larger than `MAX_VOCAB_SIZE`.
     """
+    if vocab_size > MAX_VOCAB_SIZE:
+        raise UserError(
+            "vocab_size={}; expected at most {}".format(vocab_size, MAX_VOCAB_SIZE)
+        )
     fixed = len(SPECIAL_TOKENS) + len(_spelling(do_lower_case))
     if vocab_size <= fixed:
         raise UserError(
@@ -88,6 +97,19 @@ def filling(num_entries):
     """Returns that many unused entries, which no text contains."""
     first = SPECIAL_TOKENS.index("[UNK]")  # after BERT's own
     return ["[unused{}]".format(first + number) for number in range(num_entries)]
+
+
+def write(entries, path):
+    """Writes a vocabulary, one entry per line; removes what killed runs left.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    folder, name = os.path.split(path)
+    lock = os.path.join(folder, ".{}.lock".format(name))
+    with locks.hold(lock, "", is_patient=True):
+        files.remove_leftovers(path)
+        files.write_text("".join(entry + "\n" for entry in entries), path)
 
 
 def coverage(lines, tokenizer):

@@ -27,8 +27,11 @@ _RUN = re.compile("[0-9a-f]{16}")
 # Everything in a run's directory except temporary files, output files among them.
 _RUN_FILE = re.compile(
     r"manifest\.json|shard-\d{5,}\.json|shard-\d{5,}-of-\d{5,}\.part|"
-    r"output-\d{5,}\.json"
+    r"output-\d{5,}\.json|text-\d{5,}\.txt"
 )
+
+
+_MARK_FILE = re.compile(r"(shard|output)-\d{5,}\.json")
 
 
 @contextlib.contextmanager
@@ -92,6 +95,11 @@ def make_run(path):
     with files.writing(path):
         files.make_directory(path)
         files.sync_directory(os.path.dirname(path))
+
+
+def has_marks(run):
+    """Whether a run's directory has the mark of anything that is done."""
+    return any(_MARK_FILE.fullmatch(name) for name in _list(run))
 
 
 def clear(root):

@@ -264,7 +264,7 @@ def _foreign_folders(work):
             for overwrite in (False, True):
                 place = _prepare(work)
                 if is_marked:
-                    with _stopped_before("make_shard", 1):
+                    with _stopped_before("make_bundle", 1):
                         _generate(place)
                 path = place / "out.tfrecord.work" / name
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -286,7 +286,7 @@ def _links(work):
             for overwrite in (False, True):
                 place = _prepare(work)
                 if is_marked:
-                    with _stopped_before("make_shard", 1):
+                    with _stopped_before("make_bundle", 1):
                         _generate(place)
                 link = place / name
                 link.parent.mkdir(exist_ok=True)
@@ -322,7 +322,7 @@ def _changed_input(work):
                 times = (status.st_atime_ns, status.st_mtime_ns)
                 os.utime(str(path), ns=times)
 
-            with _stopped_before("make_shard", number, disturb):
+            with _stopped_before("make_bundle", number, disturb):
                 error = _generate(place)
             problem = None if "has changed" in str(error) else error or "not refused"
             path.write_bytes(text)
@@ -346,7 +346,7 @@ def _damaged_parts(work):
     expected = _undisturbed(work)
     for how in ("gone", "cut", "empty", "longer", "other"):
         for name in ("shard-00001-of-00002.part", "shard-00002.json"):
-            for task, number in (("make_shard", 3), ("merge_output", 2)):
+            for task, number in (("make_bundle", 3), ("merge_output", 2)):
                 place = _prepare(work)
                 with _stopped_before(task, number):
                     _generate(place)
@@ -397,7 +397,7 @@ def _damaged_json(work):
     for content in contents:
         for name in ("manifest.json", SUMMARY):
             place = _prepare(work)
-            with _stopped_before("make_shard", 2 if name != SUMMARY else 10**6):
+            with _stopped_before("make_bundle", 2 if name != SUMMARY else 10**6):
                 _generate(place)
             (path,) = place.rglob(name)
             path.write_bytes(content)

@@ -569,5 +569,5 @@ def test_settings_out_of_range_are_refused(name, value):
 
 
 def test_settings_of_masks_are_checked_too():
-    with pytest.raises(ValueError, match="ngram=0, expected at least 1"):
+    with pytest.raises(ValueError, match="ngram=0, expected 1 to 32768"):
         instances.Settings(masks=masking.MaskSettings(ngram=0)).check()

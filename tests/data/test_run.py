@@ -1,8 +1,10 @@
 """Runs of data generation that are disturbed: nothing is lost or wrong in silence."""
 
+import gzip
 import json
 import os
 import resource
+import unicodedata
 
 import generation_runs as runs
 import pytest
@@ -10,8 +12,9 @@ import pytest
 import create_pretraining_data
 from albert_zh import command_line
 from albert_zh.base import files
+from albert_zh.base.errors import UserError
 from albert_zh.data import shards as sharding
-from albert_zh.data import work_directory
+from albert_zh.data import text_tools, work_directory
 
 NUM_OUTPUTS = 3
 SUMMARY = "out.tfrecord.summary.json"
@@ -181,7 +184,7 @@ def test_files_of_another_division_are_overwritten(run, place):
 )
 def test_overwrite_leads_out_of_any_damage(run, place, undisturbed, stop, content):
     content = content.encode("utf-8", "surrogateescape")
-    stop("make_shard", 2)
+    stop("make_bundle", 2)
     _interrupted(run)
     directory = _run_directory(place)
     for path in (directory / "manifest.json", place / SUMMARY):
@@ -213,7 +216,7 @@ def test_a_lock_that_is_a_link_is_not_followed(run, place, tmp_path, stop, numbe
     (tmp_path / "precious").write_text("ten years")
     work = place / "out.tfrecord.work"
     if number:
-        stop("make_shard", number)
+        stop("make_bundle", number)
         _interrupted(run)
     else:
         work.mkdir()
@@ -245,15 +248,15 @@ def test_input_that_is_changed_and_restored(
         "one byte": text[:-2].replace("师".encode(), "生".encode()) + text[-2:],
     }[how]
     assert other != text
-    make_shard, calls = sharding.make_shard, []
+    make_bundle, calls = sharding.make_bundle, []
 
     def disturbed(*arguments):
         calls.append(None)
         if len(calls) > number:
             _disturb(tmp_path / "in.txt", other)
-        return make_shard(*arguments)
+        return make_bundle(*arguments)
 
-    monkeypatch.setattr(sharding, "make_shard", disturbed)
+    monkeypatch.setattr(sharding, "make_bundle", disturbed)
     assert "in.txt has changed during the run" in run()
     assert not runs.digests(place)
     monkeypatch.undo()
@@ -265,7 +268,7 @@ def test_input_that_is_changed_and_restored(
 
 def test_a_shard_of_other_input_is_made_again(run, place, undisturbed, stop):
     """As it would be left by a version that did not look what it read."""
-    stop("make_shard", 3)
+    stop("make_bundle", 3)
     _interrupted(run)
     directory = _run_directory(place)
     mark = directory / "shard-00001.json"
@@ -301,7 +304,7 @@ def _damage(path, how):
 
 
 @pytest.mark.parametrize("how", ["gone", "cut", "empty", "longer", "other"])
-@pytest.mark.parametrize("task", ["make_shard", "merge_output"])
+@pytest.mark.parametrize("task", ["make_bundle", "merge_output"])
 def test_a_part_that_is_not_whole_is_made_again(
     run, place, undisturbed, stop, task, how
 ):
@@ -537,3 +540,199 @@ def test_a_pipe_is_refused_before_it_is_read(run, place, tmp_path, flag):
     os.mkfifo(str(tmp_path / "pipe"))
     assert "no ordinary file" in run(**{flag: "../pipe"})
     assert _names(place) == []
+
+
+# ---- many small files, converted files
+
+
+def _small_files(place, number, text):
+    folder = place.parent / "small"
+    folder.mkdir()
+    documents = text.split("\n\n")
+    for count in range(number):
+        some = documents[count % len(documents) : count % len(documents) + 2]
+        name = folder / "{:04d}.txt".format(count)
+        name.write_text("\n\n".join(some) + "\n", encoding="utf-8")
+    return folder
+
+
+def test_small_files_share_their_temporary_files(run, place, tmp_path, monkeypatch):
+    text = (tmp_path / "in.txt").read_text(encoding="utf-8")
+    _small_files(place, 120, text)
+    flags = dict(
+        input_file="../small", num_output_files=4, shard_bytes=2**20, dupe_factor=1
+    )
+    most = []
+    make_bundle = sharding.make_bundle
+
+    def counting(job, bundle, report):
+        made = make_bundle(job, bundle, report)
+        most.append(sum(len(files) for _, _, files in os.walk(str(place))))
+        return made
+
+    monkeypatch.setattr(sharding, "make_bundle", counting)
+    assert run(**flags) is None
+    together = runs.digests(place)
+    assert len(together) == 4
+    assert max(most) <= 4 + 5 and len(most) == 1
+    # Each for itself, as one bundle a shard:
+    monkeypatch.setattr(sharding, "_MAX_BUNDLED", 1)
+    assert run("--overwrite", **flags) is None
+    assert runs.digests(place) == together
+    assert len(most) == 1 + 120
+    # And as any number of them.
+    monkeypatch.setattr(sharding, "_MAX_BUNDLED", 7)
+    assert run("--overwrite", **flags) is None
+    assert runs.digests(place) == together
+
+
+def test_a_full_disk_while_converting_names_the_text(run, place, tmp_path):
+    """A limit on the size of files stands for the full disk."""
+    (tmp_path / "in.gz").write_bytes(gzip.compress((tmp_path / "in.txt").read_bytes()))
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20000, old[1]))
+    try:
+        error = run(input_file="../in.gz")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    assert "cannot write" in error and "text-00000.txt: File too large" in error
+    assert run(input_file="../in.gz") is None
+
+
+@pytest.mark.parametrize("task", ["convert", "make_bundle", "merge_output"])
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_run_of_converted_and_small_files_is_resumed(
+    run, place, tmp_path, stop, task, number
+):
+    text = (tmp_path / "in.txt").read_text(encoding="utf-8")
+    half = text.index("\n\n", len(text) // 2) + 2
+    for name, content in (("a.gz", text[:half]), ("b", text[half:])):
+        data = content.encode("gb18030")
+        (tmp_path / name).write_bytes(gzip.compress(data) if "gz" in name else data)
+    _small_files(place, 30, text)
+    for path in (tmp_path / "small").iterdir():
+        path.write_bytes(path.read_bytes().decode().encode("gb18030"))
+    flags = dict(input_file="../a.gz,../b,../small", encoding="gb18030")
+    assert run(**flags) is None
+    expected = runs.digests(place)
+    for path in place.iterdir():
+        path.unlink()
+    stop(task, number)
+    _interrupted(run, **flags)
+    # As kill -9 leaves it:
+    for directory in list((place / "out.tfrecord.work").glob("?" * 16)):
+        partial = ".text-00001.txt." + "0123456789abcdef" * 2 + ".partial"
+        (directory / partial).write_bytes(b"half")
+        (directory / "text-00000.txt").write_bytes(b"half")
+    assert run(**flags) is None
+    assert runs.digests(place) == expected
+    assert not (place / "out.tfrecord.work").exists() and not runs.leftovers(place)
+
+
+def test_converted_files_give_the_bytes_of_plain_ones(run, place, tmp_path):
+    text = (tmp_path / "in.txt").read_bytes()
+    assert run() is None
+    expected = runs.digests(place)
+    (tmp_path / "in.gz").write_bytes(gzip.compress(text))
+    (tmp_path / "wide.txt").write_bytes(text.decode().encode("utf-16"))
+    documents = text.decode().split("\n\n")
+    (tmp_path / "in.jsonl").write_text(
+        "".join(json.dumps({"text": document}) + "\n" for document in documents)
+    )
+    for changed in (
+        {"input_file": "../in.gz"},
+        {"input_file": "../wide.txt", "encoding": "utf-16"},
+        {"input_file": "../in.jsonl", "text_field": "text"},
+    ):
+        assert "is from a run with" in run(**changed)
+        assert run("--overwrite", **changed) is None
+        # The last document of a JSON file ends with a blank line.
+        if "text_field" not in changed:
+            assert runs.digests(place) == expected
+
+
+# ---- what a run is told by
+
+
+def test_another_unicode_or_segmenter_is_another_run(run, place, stop, monkeypatch):
+    stop("make_bundle", 2)
+    _interrupted(run)
+    for other, words in (
+        (text_tools.Versions("6.0.0", ""), "unicode {}, not 6.0.0"),
+        (
+            text_tools.Versions(unicodedata.unidata_version, "jieba 0.1"),
+            "segmenter , not jieba 0.1",
+        ),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(text_tools, "installed_versions", lambda name: other)  # noqa: B023
+            error = run()
+        assert "was started with" in error
+        assert words.format(unicodedata.unidata_version) in error
+    assert run() is None
+
+
+def test_a_worker_with_other_versions_is_refused():
+    settings = text_tools.TextSettings(b"", versions=text_tools.Versions("1.0", ""))
+    with pytest.raises(UserError, match="a worker's Python has Unicode .* and segm"):
+        text_tools.load(settings)
+
+
+@pytest.mark.parametrize("task", ["make_bundle", "merge_output"])
+def test_a_project_that_moves_is_resumed(
+    run, place, tmp_path, corpus_dir, undisturbed, stop, monkeypatch, task
+):
+    """With absolute paths, which are those of another machine now."""
+
+    def flags(root):
+        return dict(
+            input_file=root / "in.txt",
+            output_file=root / "place" / "out.tfrecord",
+            vocab_file=root / "vocab.txt",
+        )
+
+    (tmp_path / "old").mkdir()
+    for name in ("in.txt", "place"):
+        (tmp_path / name).rename(tmp_path / "old" / name)
+    (tmp_path / "old" / "vocab.txt").write_bytes(
+        (corpus_dir / "vocab.txt").read_bytes()
+    )
+    made = []
+    make_bundle = sharding.make_bundle
+    stop(task, 2)
+    _interrupted(run, **flags(tmp_path / "old"))
+    (tmp_path / "old").rename(tmp_path / "new")
+    monkeypatch.setattr(
+        sharding, "make_bundle", lambda *a: made.append(a[1]) or make_bundle(*a)
+    )
+    assert run(**flags(tmp_path / "new")) is None
+    assert runs.digests(tmp_path / "new" / "place") == undisturbed
+    total = -(-(tmp_path / "new" / "in.txt").stat().st_size // 20000)
+    assert len(made) == (total - 2 if task == "make_bundle" else 0)
+    # A finished one, too.
+    (tmp_path / "new").rename(tmp_path / "newer")
+    assert run(**flags(tmp_path / "newer")) is None
+    assert len(made) == (total - 2 if task == "make_bundle" else 0)
+
+
+# ---- sizes nobody meant
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("max_seq_length", 10**6),
+        ("max_seq_length", 10**12),
+        ("max_seq_length", 2**15 + 1),
+        ("max_predictions_per_seq", 10**9),
+        ("ngram", 10**9),
+        ("dupe_factor", 10**9),
+        ("num_output_files", 10**9),
+        ("shard_bytes", 10**12),
+        ("random_seed", 10**12),
+    ],
+)
+def test_sizes_nobody_meant_are_refused_at_once(run, place, name, value):
+    error = run(**{name: value})
+    assert name in error and str(value) in error and "expected" in error
+    assert not list(place.iterdir())

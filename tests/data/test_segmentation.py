@@ -3,6 +3,7 @@
 import itertools
 import re
 import sys
+import time
 
 import hypothesis
 import numpy as np
@@ -214,3 +215,40 @@ def test_flags_choose_the_segmenter():
     for whole_words, non_chinese in ((True, True), (False, False)):
         with pytest.raises(UserError, match="--segmenter has no effect"):
             segmentation.choose("jieba", whole_words, non_chinese)
+
+
+def test_long_text_is_divided_where_words_end_anyway(monkeypatch):
+    text = "我们研究语言的模型，" * 30 + "中国人民" * 60
+    whole = segmentation.load_segmenter("jieba")(text)
+    monkeypatch.setattr(segmentation, "MAX_SEGMENTED_CHARACTERS", 100)
+    parts = list(segmentation.divided(text))
+    assert "".join(parts) == text
+    assert max(map(len, parts)) <= 100 and len(parts) < 9
+    assert [p[-1] for p in parts[:3]] == ["，"] * 3
+    segment = segmentation.load_segmenter("jieba")
+    words = [word for part in parts for word in segment(part)]
+    assert words[:200] == whole[:200]
+    assert list(segmentation.divided("")) == [""]
+
+
+def test_the_time_of_a_long_run_without_words_is_bounded(monkeypatch):
+    """jieba takes 100 times as long for 10 times as much of it."""
+    monkeypatch.setattr(segmentation, "MAX_SEGMENTED_CHARACTERS", 3000)
+    find = segmentation.WordBoundaries(segmentation.load_segmenter("jieba"))
+    tokenizer = tokenization.BasicTokenizer()
+
+    def seconds(number):
+        started = time.process_time()
+        sentence = "的" * number
+        spans = tokenizer.tokenize_with_offsets(sentence)
+        tokens = tokenization.SentenceTokens(
+            np.zeros(number, np.int32),
+            np.array([token.start for token in spans]),
+            np.array([token.end for token in spans]),
+            np.ones(number, np.bool_),
+            np.array([number]),
+        )
+        assert len(find([sentence], tokens)) == number
+        return time.process_time() - started
+
+    assert seconds(30000) < 30 * min(seconds(3000) for _ in range(3)) + 0.5

@@ -42,7 +42,9 @@ def outputs(job):
         sharding.Output(
             output,
             tuple(
-                checksums.of_file(job.part(shard, output), ignore)
+                sharding.Section(
+                    shard, 0, checksums.of_file(job.part(shard, output), ignore)
+                )
                 for shard in range(NUM_SHARDS)
             ),
         )
@@ -111,12 +113,16 @@ def test_a_file_that_was_made_just_before_the_end_is_taken(job, outputs, tmp_pat
 def test_a_full_disk_is_a_failure_to_write(job, outputs, tmp_path):
     """A limit on the size of files stands for the full disk."""
     big = b"x" * 2**22
-    (tmp_path / "work" / "shard-00002-of-00001.part").write_bytes(big)
+    part = tmp_path / "work" / "shard-00002-of-00001.part"
+    part.write_bytes(big)
+    sections = list(outputs[1].sections)
+    sections[2] = sharding.Section(2, 0, checksums.of_file(str(part), ignore))
+    output = outputs[1]._replace(sections=tuple(sections))
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**21, old[1]))
     try:
         with pytest.raises(UserError, match="cannot write .*/1: File too large"):
-            sharding.merge_output(job, outputs[1], ignore)
+            sharding.merge_output(job, output, ignore)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
     assert not (tmp_path / "1").exists()

@@ -24,8 +24,9 @@ SETTINGS = instances.Settings(64, 0.1, 3, MASKS)
 DYNAMIC_SETTINGS = SETTINGS._replace(masks=None)
 
 
-def _document(num_sentences, num_replaced_bytes=0, is_cut=False):
-    return corpus.Document(["。"] * num_sentences, 99, num_replaced_bytes, is_cut)
+def _document(num_sentences, num_replaced_bytes=0, is_cut=False, ends_blank=True):
+    sentences = ["。"] * num_sentences
+    return corpus.Document(sentences, 99, num_replaced_bytes, is_cut, ends_blank)
 
 
 def _with_unk(text):
@@ -255,7 +256,8 @@ def test_nothing_to_warn_of():
     [
         (
             lambda s: s.add_text(make_text([]), 3, UNK),
-            "3 sentences without a token: left out",
+            "3 lines have only characters without a token, such as zero-width spaces: "
+            "taken as blank lines, which end documents",
         ),
         (
             lambda s: s.add_document(_document(1, 5)),
