@@ -47,12 +47,35 @@ import tensorflow.compat.v1 as tf
 SHARING = ("all", "attention", "ffn", "none")
 LN_TYPES = ("postln", "preln")
 
-# Keys in published files that no published model code reads.
+# Keys in published files that do not change the encoder. Hugging Face's tools add most
+# of them; names that begin with "_" are notes of whoever wrote the file.
 _UNUSED_KEYS = frozenset(
-    "directionality pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers "
-    "pooler_size_per_head pooler_type net_structure_type gap_size num_memory_blocks "
-    "down_scale_factor".split()
+    "architectures bos_token_id chunk_size_feed_forward classifier_dropout "
+    "classifier_dropout_prob cls_token_id directionality down_scale_factor dtype "
+    "eos_token_id finetuning_task gap_size gradient_checkpointing id2label label2id "
+    "language mask_token_id net_structure_type network_structure_type "
+    "num_labels num_memory_blocks output_attentions output_hidden_states output_past "
+    "pad_token_id pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers "
+    "pooler_size_per_head pooler_type problem_type return_dict sep_token_id "
+    "task_specific_params tokenizer_class torch_dtype torchscript "
+    "transformers_version unk_token_id use_bfloat16 use_cache".split()
 )
+# Keys of other models' code that change what the encoder computes, with the values
+# that mean what is computed here.
+FIXED_KEYS = {
+    "add_cross_attention": (False,),
+    "is_decoder": (False,),
+    "is_encoder_decoder": (False,),
+    "layer_norm_eps": (1e-12,),
+    "layers_to_keep": ([],),
+    "model_type": ("albert", "bert"),
+    "position_embedding_type": ("absolute",),
+    "pruned_heads": ({},),
+    "tie_word_embeddings": (True,),
+    "use_relative_position": (False,),
+}
+# Other names of activations in config files.
+_ACTIVATION_NAMES = {"gelu_new": "gelu", "gelu_pytorch_tanh": "gelu"}
 
 # Added to the scores of padding instead of minus infinity, as in published models.
 _MASKED_SCORE = -10000.0
@@ -169,8 +192,22 @@ class AlbertConfig:
 
     @classmethod
     def from_dict(cls, settings):
-        """Builds a config from a dict; an unknown key is a `ValueError`."""
-        settings = {k: v for k, v in settings.items() if k not in _UNUSED_KEYS}
+        """Builds a config from a dict.
+
+        Keys of published files that do not change the encoder are ignored.
+
+        Raises:
+          ValueError: a key is unknown, or has a value that this model cannot compute.
+        """
+        check_fixed_keys(settings)
+        settings = {
+            key: value
+            for key, value in settings.items()
+            if not (key in _UNUSED_KEYS or key in FIXED_KEYS or key.startswith("_"))
+        }
+        if isinstance(settings.get("hidden_act"), str):
+            name = settings["hidden_act"]
+            settings["hidden_act"] = _ACTIVATION_NAMES.get(name, name)
         known = list(inspect.signature(cls).parameters)
         unknown = sorted(set(settings) - set(known))
         if unknown:
@@ -189,8 +226,9 @@ class AlbertConfig:
         if not tf.io.gfile.exists(json_file):
             raise ValueError("{}: no such config file".format(json_file))
         try:
-            with tf.io.gfile.GFile(json_file, "r") as reader:
-                settings = json.loads(reader.read())
+            with tf.io.gfile.GFile(json_file, "rb") as reader:
+                # Some editors on Windows write a byte order mark.
+                settings = json.loads(reader.read().decode("utf-8-sig"))
             if not isinstance(settings, dict):
                 raise ValueError("expected a JSON object")
             return cls.from_dict(settings)
@@ -225,16 +263,41 @@ class AlbertConfig:
 BertConfig = AlbertConfig
 
 
+def check_fixed_keys(settings):
+    """Raises `ValueError` if one of `FIXED_KEYS` asks for another computation.
+
+    Args:
+      settings: dict, the content of a config file. A null stands for the default.
+    """
+    for key, values in sorted(FIXED_KEYS.items()):
+        value = settings.get(key)
+        # 0 and 0.0 are not False.
+        is_right = any(type(value) is type(v) and value == v for v in values)
+        if value is not None and not is_right:
+            raise ValueError(
+                "{} is {}, but this model computes only {}".format(
+                    key, repr(value)[:200], " or ".join(map(repr, values))
+                )
+            )
+
+
 def _dialect(embedding_size, ln_type, num_hidden_groups, inner_group_num):
-    """Returns the dialect that the given config keys stand for."""
+    """Returns the dialect that the given config keys stand for.
+
+    "postln" is what the other dialects compute anyway, so that published files of
+    theirs may say it.
+    """
     grouped = num_hidden_groups is not None or inner_group_num is not None
-    if ln_type is not None and grouped:
+    chosen = ln_type not in (None, "postln")
+    if chosen and grouped:
         raise ValueError(
-            "ln_type (albert_zh dialect) and num_hidden_groups or inner_group_num "
-            "(google dialect) exclude each other"
+            "ln_type {!r} (albert_zh dialect) and num_hidden_groups or "
+            "inner_group_num (google dialect) exclude each other".format(ln_type)
         )
-    if ln_type is not None and embedding_size is None:
-        raise ValueError("ln_type (albert_zh dialect) needs embedding_size")
+    if chosen and embedding_size is None:
+        raise ValueError(
+            "ln_type {!r} (albert_zh dialect) needs embedding_size".format(ln_type)
+        )
     if grouped:
         return "google"
     return "bert" if embedding_size is None else "albert_zh"

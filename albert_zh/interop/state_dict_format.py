@@ -12,6 +12,7 @@ import numpy as np
 
 import modeling
 from albert_zh.base import files, json_files
+from albert_zh.base.console import printable
 from albert_zh.base.errors import UserError, as_user_error
 from albert_zh.interop import names, tokenizer_files, weights_files
 from albert_zh.interop.model import DEFAULT_OPTIONS, Model
@@ -83,14 +84,6 @@ _ACTIVATIONS = (
     ("tanh", ("tanh",)),
     ("linear", ("linear",)),
 )
-
-# Settings of a config.json that are fixed in `modeling`.
-_FIXED = {
-    "layer_norm_eps": 1e-12,
-    "position_embedding_type": "absolute",
-    "is_decoder": False,
-    "add_cross_attention": False,
-}
 
 
 class Layout(NamedTuple):
@@ -296,12 +289,12 @@ def _read_config(settings, layout, dialect, directory):
     missing = [key for key in keys + ["hidden_act"] if key not in settings]
     if missing:
         raise UserError("{}: lacks {}".format(path, ", ".join(missing)))
-    for key, value in _FIXED.items():
-        if settings.get(key, value) != value:
-            raise UserError(
-                "{}: {} is {}, TensorFlow's models have {!r}; no exact conversion "
-                "exists".format(path, key, repr(settings[key])[:200], value)
-            )
+    try:
+        modeling.check_fixed_keys(settings)
+    except ValueError as error:
+        raise UserError(
+            "{}: {}; no exact conversion exists".format(path, printable(error))
+        ) from error
     config = {key: settings[key] for key in keys}
     for ours, theirs in _ACTIVATIONS:
         if settings["hidden_act"] in theirs:
@@ -436,7 +429,7 @@ def _config_json(model, layout, dtype):
         model_type=layout.model_type,
         architectures=[layout.architecture + _class_suffix(model.heads)],
         hidden_act=activations[config.hidden_act or "linear"][0],
-        layer_norm_eps=_FIXED["layer_norm_eps"],
+        layer_norm_eps=modeling.FIXED_KEYS["layer_norm_eps"][0],
         pad_token_id=0,
         torch_dtype=dtype,
     )
