@@ -92,6 +92,7 @@ class Layout(NamedTuple):
     Attributes:
       model_type: value in config.json.
       table: `names.NameTable`.
+      layers: part of the name of every layer's parameters.
       config_keys: keys of the dialect's config beyond `_SHARED_KEYS`.
       architecture: prefix of the class names, "Albert" or "Bert".
       weights_file: name of the file to write.
@@ -101,6 +102,7 @@ class Layout(NamedTuple):
 
     model_type: str
     table: names.NameTable
+    layers: str
     config_keys: tuple
     architecture: str
     weights_file: str
@@ -145,6 +147,7 @@ HUGGING_FACE = {
     "google": Layout(
         "albert",
         names.HUGGING_FACE_ALBERT,
+        "encoder.albert_layer_groups.",
         ("embedding_size", "num_hidden_groups", "inner_group_num"),
         "Albert",
         weights_files.SAFETENSORS,
@@ -153,6 +156,7 @@ HUGGING_FACE = {
     "bert": Layout(
         "bert",
         names.HUGGING_FACE_BERT,
+        "encoder.layer.",
         (),
         "Bert",
         weights_files.SAFETENSORS,
@@ -163,6 +167,7 @@ ALBERT_PYTORCH = {
     "albert_zh": Layout(
         "albert",
         names.ALBERT_PYTORCH,
+        "encoder.layer_shared.",
         ("embedding_size",),
         "Albert",
         weights_files.PICKLE,
@@ -271,8 +276,11 @@ def _dialect(layouts, settings, state, directory):
         )
     if bright:
         return "albert_zh"
+    model_type = settings.get("model_type")
     for dialect, layout in layouts.items():
-        if settings.get("model_type") == layout.model_type:
+        has_layers = any(layout.layers in name for name in state)
+        # The first versions of Hugging Face's tools did not write model_type.
+        if model_type == layout.model_type or (model_type is None and has_layers):
             return dialect
     raise UserError(
         "{}: model_type is {!r}, expected {}".format(
