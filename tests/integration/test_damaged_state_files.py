@@ -18,7 +18,7 @@ from albert_zh.downloads import fetch, installation
 from albert_zh.models import checkpoint_state, checkpoints
 from albert_zh.models import settings as model_settings
 from albert_zh.tasks import classification, metrics, training_settings
-from albert_zh.training import input_position
+from albert_zh.training import input_position, optimizer_record
 
 SHA256 = "sha256:" + 64 * "0"
 MANIFEST = {
@@ -100,6 +100,10 @@ FILES = {
     ),
     "albert_config.json": (CONFIG, model_settings.read_config),
     "input_position.json": (POSITION, resume),
+    "optimizer.json": (
+        {"optimizer": "lamb"},
+        lambda path: optimizer_record.check(os.path.dirname(path), "lamb"),
+    ),
     "training.json": (
         TRAINING,
         lambda path: training_settings.check_same_training(
@@ -146,7 +150,7 @@ def test_a_damaged_state_file_is_one_line(tmp_path, name):
         if damage in WHOLE and damage != "{}":
             is_right = damage == "[]" and name == "dev_scores.json"
             assert is_right or refused, damage
-    # The table has 1,363 contents; what is not refused is another right content.
+    # The table has 1,401 contents; what is not refused is another right content.
     assert tried >= 38 and refused >= 0.75 * tried
 
 
