@@ -16,7 +16,7 @@ _TOKENIZER_CONFIG = "tokenizer_config.json"
 _ADDED_TOKENS = "added_tokens.json"
 
 _SHOWN_CHARACTERS = 200
-# U+2028, an entry of BERT's Chinese vocabulary.
+# In two entries of BERT's Chinese vocabulary.
 _LINE_SEPARATOR = "\u2028"
 # Published vocabularies have a few tokens twice, so that some of their ids, at most
 # this share, have no token.
@@ -143,8 +143,8 @@ def _vocabulary_of(model, path):
     """Returns the bytes of a `vocab.txt` from a WordPiece tokenizer.json, or None.
 
     An id without a token becomes a blank line, as where BERT's vocabularies have a
-    token twice. The token U+2028 of BERT's Chinese vocabulary is the empty string
-    there, because the file was read by a tool that strips white space.
+    token twice. The tokens U+2028 and ##U+2028 of BERT's Chinese vocabulary are ""
+    and "##" there, because the file was read by a tool that strips white space.
     """
     if model.get("type") != "WordPiece":
         return None
@@ -156,8 +156,11 @@ def _vocabulary_of(model, path):
                 path, len(model["vocab"]) - 1
             )
         )
-    if "" in model["vocab"] and _LINE_SEPARATOR not in model["vocab"]:
-        tokens[model["vocab"][""]] = _LINE_SEPARATOR
+    ids = model["vocab"]
+    if "" in ids and _LINE_SEPARATOR not in ids:
+        for stripped in ("", "##"):
+            if stripped in ids:
+                tokens[ids[stripped]] = stripped + _LINE_SEPARATOR
     lines = [tokens.get(token_id, "") for token_id in range(size)]
     for token in lines:
         _check_line(token, path)
