@@ -38,7 +38,12 @@ def build_parser():
         "model, ./CLUEdatasets/NAME for a task, albert_config of this repository for "
         "the vocabulary",
     )
-    add("--source", choices=catalogue.SOURCES, help="publisher; the first in --list")
+    add(
+        "--source",
+        choices=catalogue.SOURCES,
+        help="publisher; default: the first in --list, and the others if it fails "
+        "to give the vocabulary",
+    )
     add("--base_url", help="mirror to use in place of the publisher's base URL")
     add(
         "--from_file",
@@ -88,7 +93,9 @@ def main(args):
     fetch = functools.partial(
         downloads.fetch, retries=args.retries, stall_seconds=args.timeout
     )
-    origin = installation.Origin(fetch, args.base_url, args.from_file)
+    is_free = not (args.source or args.base_url or args.from_file)
+    others = catalogue.others(entry) if is_free else ()
+    origin = installation.Origin(fetch, args.base_url, args.from_file, others)
     if not installation.install(entry, directory, origin):
         _LOGGER.info("nothing to download: it exists, complete and undamaged")
     console.show(_summary(entry, directory))

@@ -15,7 +15,7 @@ import os
 import modeling
 from albert_zh.base import console, files
 from albert_zh.base.errors import UserError
-from albert_zh.models import architecture, checkpoints
+from albert_zh.models import architecture, checkpoints, model_graph
 from albert_zh.models import directory as model_directory
 from albert_zh.models import settings as model_settings
 
@@ -53,7 +53,7 @@ def find_checkpoint(path):
       UserError: a directory has no checkpoint, or several.
     """
     if not files.is_directory(path):
-        return checkpoints.prefix_of(path) or path
+        return checkpoints.prefix_of(path) or checkpoints.without_ending(path)
     directory = model_directory.resolve(path)
     checkpoint = model_directory.find_checkpoint(directory, needs_data=False)
     if checkpoint is None:
@@ -97,7 +97,7 @@ def report(checkpoint, shapes):
         ("other variables", _others(found.others)),
     ]
     rows += _file_rows(checkpoint, checkpoints.STEP in shapes)
-    return rows + _config_rows(checkpoint, found)
+    return rows + _config_rows(checkpoint, found, shapes)
 
 
 def _others(names):
@@ -136,11 +136,11 @@ def _file_rows(checkpoint, has_step):
     return [("global step", step), ("size on disk", size)]
 
 
-def _config_rows(checkpoint, found):
+def _config_rows(checkpoint, found, shapes):
     """Returns rows on whether the config beside it and this repository's fit."""
     try:
         beside = model_directory.find_config(os.path.dirname(checkpoint) or ".")
-        fit = _fit(found, beside) if beside else "none"
+        fit = _fit(found, beside, shapes) if beside else "none"
     except UserError as error:
         fit = str(error)
     fitting = []
@@ -151,19 +151,24 @@ def _config_rows(checkpoint, found):
     return [("config beside it", fit), ("fits of albert_config/", _join(fitting))]
 
 
-def _fit(found, config_file):
-    """Describes in one line how a config fits an `Architecture`."""
+def _fit(found, config_file, shapes):
+    """Describes in one line how a config fits an `Architecture` and its variables."""
     try:
         config = model_settings.read_config(config_file)
     except UserError as error:
         return str(error)
-    differences = [
+    problems = [
         "{} is {} here, {} there".format(name, seen, given)
         for name, seen, given in architecture.differences(found, config)
     ]
+    if found.scope != architecture.SCOPE:
+        problems.append(architecture.scope_problem(found))
+    elif not problems:
+        missing = model_graph.missing_variables(config, shapes)
+        problems = ["lacks " + _others(missing)] if missing else []
     return "{} {}".format(
         os.path.basename(config_file),
-        "does not fit: " + "; ".join(differences) if differences else "fits",
+        "does not fit: " + "; ".join(problems) if problems else "fits",
     )
 
 

@@ -47,12 +47,35 @@ import tensorflow.compat.v1 as tf
 SHARING = ("all", "attention", "ffn", "none")
 LN_TYPES = ("postln", "preln")
 
-# Keys in published files that no published model code reads.
+# Keys in published files that do not change the encoder. Hugging Face's tools add most
+# of them; names that begin with "_" are notes of whoever wrote the file.
 _UNUSED_KEYS = frozenset(
-    "directionality pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers "
-    "pooler_size_per_head pooler_type net_structure_type gap_size num_memory_blocks "
-    "down_scale_factor".split()
+    "architectures bos_token_id chunk_size_feed_forward classifier_dropout "
+    "classifier_dropout_prob cls_token_id directionality down_scale_factor dtype "
+    "eos_token_id finetuning_task gap_size gradient_checkpointing id2label label2id "
+    "language mask_token_id net_structure_type network_structure_type "
+    "num_labels num_memory_blocks output_attentions output_hidden_states output_past "
+    "pad_token_id pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers "
+    "pooler_size_per_head pooler_type problem_type return_dict sep_token_id "
+    "task_specific_params tokenizer_class torch_dtype torchscript "
+    "transformers_version unk_token_id use_bfloat16 use_cache".split()
 )
+# Keys of other models' code that change what the encoder computes, with the values
+# that mean what is computed here.
+FIXED_KEYS = {
+    "add_cross_attention": (False,),
+    "is_decoder": (False,),
+    "is_encoder_decoder": (False,),
+    "layer_norm_eps": (1e-12,),
+    "layers_to_keep": ([],),
+    "model_type": ("albert", "bert"),
+    "position_embedding_type": ("absolute",),
+    "pruned_heads": ({},),
+    "tie_word_embeddings": (True,),
+    "use_relative_position": (False,),
+}
+# Other names of activations in config files.
+_ACTIVATION_NAMES = {"gelu_new": "gelu", "gelu_pytorch_tanh": "gelu"}
 
 # Added to the scores of padding instead of minus infinity, as in published models.
 _MASKED_SCORE = -10000.0
@@ -169,8 +192,22 @@ class AlbertConfig:
 
     @classmethod
     def from_dict(cls, settings):
-        """Builds a config from a dict; an unknown key is a `ValueError`."""
-        settings = {k: v for k, v in settings.items() if k not in _UNUSED_KEYS}
+        """Builds a config from a dict.
+
+        Keys of published files that do not change the encoder are ignored.
+
+        Raises:
+          ValueError: a key is unknown, or has a value that this model cannot compute.
+        """
+        check_fixed_keys(settings)
+        settings = {
+            key: value
+            for key, value in settings.items()
+            if not (key in _UNUSED_KEYS or key in FIXED_KEYS or key.startswith("_"))
+        }
+        if isinstance(settings.get("hidden_act"), str):
+            name = settings["hidden_act"]
+            settings["hidden_act"] = _ACTIVATION_NAMES.get(name, name)
         known = list(inspect.signature(cls).parameters)
         unknown = sorted(set(settings) - set(known))
         if unknown:
@@ -189,8 +226,9 @@ class AlbertConfig:
         if not tf.io.gfile.exists(json_file):
             raise ValueError("{}: no such config file".format(json_file))
         try:
-            with tf.io.gfile.GFile(json_file, "r") as reader:
-                settings = json.loads(reader.read())
+            with tf.io.gfile.GFile(json_file, "rb") as reader:
+                # Some editors on Windows write a byte order mark.
+                settings = json.loads(reader.read().decode("utf-8-sig"))
             if not isinstance(settings, dict):
                 raise ValueError("expected a JSON object")
             return cls.from_dict(settings)
@@ -225,16 +263,41 @@ class AlbertConfig:
 BertConfig = AlbertConfig
 
 
+def check_fixed_keys(settings):
+    """Raises `ValueError` if one of `FIXED_KEYS` asks for another computation.
+
+    Args:
+      settings: dict, the content of a config file. A null stands for the default.
+    """
+    for key, values in sorted(FIXED_KEYS.items()):
+        value = settings.get(key)
+        # 0 and 0.0 are not False.
+        is_right = any(type(value) is type(v) and value == v for v in values)
+        if value is not None and not is_right:
+            raise ValueError(
+                "{} is {}, but this model computes only {}".format(
+                    key, repr(value)[:200], " or ".join(map(repr, values))
+                )
+            )
+
+
 def _dialect(embedding_size, ln_type, num_hidden_groups, inner_group_num):
-    """Returns the dialect that the given config keys stand for."""
+    """Returns the dialect that the given config keys stand for.
+
+    "postln" is what the other dialects compute anyway, so that published files of
+    theirs may say it.
+    """
     grouped = num_hidden_groups is not None or inner_group_num is not None
-    if ln_type is not None and grouped:
+    chosen = ln_type not in (None, "postln")
+    if chosen and grouped:
         raise ValueError(
-            "ln_type (albert_zh dialect) and num_hidden_groups or inner_group_num "
-            "(google dialect) exclude each other"
+            "ln_type {!r} (albert_zh dialect) and num_hidden_groups or "
+            "inner_group_num (google dialect) exclude each other".format(ln_type)
         )
-    if ln_type is not None and embedding_size is None:
-        raise ValueError("ln_type (albert_zh dialect) needs embedding_size")
+    if chosen and embedding_size is None:
+        raise ValueError(
+            "ln_type {!r} (albert_zh dialect) needs embedding_size".format(ln_type)
+        )
     if grouped:
         return "google"
     return "bert" if embedding_size is None else "albert_zh"
@@ -358,7 +421,10 @@ class AlbertModel:
             with tf.variable_scope("pooler"):
                 first_token = self._all_encoder_layers[-1][:, 0, :]  # [B, H]
                 weights = _dense_variables(
-                    "dense", config.hidden_size, config.hidden_size, config
+                    "dense",
+                    config.hidden_size,
+                    config.hidden_size,
+                    config.initializer_range,
                 )
                 pooled = k.in_float32().dense(first_token, weights)
                 self._pooled_output = tf.tanh(pooled)  # [B, H]
@@ -416,6 +482,13 @@ class AlbertModel:
         """Returns the word embedding variable, float32 [V, E]."""
         return self._word_embeddings
 
+    # BERT's scripts read these attributes.
+    pooled_output = property(get_pooled_output)
+    sequence_output = property(get_sequence_output)
+    all_encoder_layers = property(get_all_encoder_layers)
+    embedding_output = property(get_embedding_output)
+    embedding_table = property(get_embedding_table)
+
     def get_embedding_table_2(self):
         """Returns the albert_zh dialect's projection [E, H], else None."""
         return self._projection
@@ -447,7 +520,9 @@ def get_masked_lm_output(config, model, positions, label_ids, label_weights):
     width = config.embedding_size if config.dialect == "google" else config.hidden_size
     with tf.variable_scope("cls/predictions"):
         with tf.variable_scope("transform"):
-            weights = _dense_variables("dense", config.hidden_size, width, config)
+            weights = _dense_variables(
+                "dense", config.hidden_size, width, config.initializer_range
+            )
             x = k.activate(config.hidden_act, k.dense(x, weights))
             x = k.layer_norm(x, _norm_variables("LayerNorm", width))  # [B*P, E or H]
         output_bias = tf.get_variable(
@@ -585,7 +660,10 @@ def _encode(config, kernels, embeddings, input_mask, positions):
     x = tf.reshape(embeddings, [-1, width])  # [B*S, E or H], faster than 3-D
     if width != config.hidden_size:
         name = "embedding_hidden_mapping_in"
-        x = k.dense(x, _dense_variables(name, width, config.hidden_size, config))
+        x = k.dense(
+            x,
+            _dense_variables(name, width, config.hidden_size, config.initializer_range),
+        )
     x = k.hidden(x, batch, length)  # [B*S, H]
     # [B, 1, 1, S], added to the scores of every head and query.
     mask_bias = (1.0 - tf.cast(input_mask, tf.float32)) * _MASKED_SCORE
@@ -778,7 +856,7 @@ def _create_attention_weights(config, kernels, scopes, uses):
     with tf.variable_scope(scopes.attention):
         with tf.variable_scope("self"):
             query, key, value = (
-                _dense_variables(name, size, size, config)
+                _dense_variables(name, size, size, config.initializer_range)
                 for name in ("query", "key", "value")
             )
         # Dividing W_q and b_q by sqrt(D) is cheaper than dividing every Q.
@@ -786,7 +864,7 @@ def _create_attention_weights(config, kernels, scopes, uses):
         query = _Dense(query.kernel * scale, query.bias * scale)
         qkv = kernels.side_by_side(query, key, value)
         with tf.variable_scope("output"):
-            output = _dense_variables("dense", size, size, config)
+            output = _dense_variables("dense", size, size, config.initializer_range)
     norm = _norm_variables(scopes.norm, size)
     return map(
         _AttentionWeights,
@@ -799,8 +877,8 @@ def _create_attention_weights(config, kernels, scopes, uses):
 def _create_feed_forward_weights(config, kernels, scopes, uses):
     """An iterator of `_FeedForwardWeights` for `uses` layers that share them."""
     size, inner_size = config.hidden_size, config.intermediate_size
-    inner = _dense_variables(scopes.inner, size, inner_size, config)
-    output = _dense_variables(scopes.output, inner_size, size, config)
+    inner = _dense_variables(scopes.inner, size, inner_size, config.initializer_range)
+    output = _dense_variables(scopes.output, inner_size, size, config.initializer_range)
     norm = _norm_variables(scopes.norm, size)
     return map(
         _FeedForwardWeights,
@@ -854,13 +932,13 @@ def _layer_scopes(config, layer, inner):
     )
 
 
-def _dense_variables(name, input_size, output_size, config):
+def _dense_variables(name, input_size, output_size, initializer_range):
     """Creates kernel [input_size, output_size] and bias under scope `name`."""
     with tf.variable_scope(name):
         kernel = tf.get_variable(
             "kernel",
             [input_size, output_size],
-            initializer=create_initializer(config.initializer_range),
+            initializer=create_initializer(initializer_range),
         )
         bias = tf.get_variable(
             "bias", [output_size], initializer=tf.zeros_initializer()
@@ -1449,13 +1527,21 @@ def layer_norm(input_tensor, name=None):
 
     Args:
       input_tensor: float32 [..., size], the last dimension static.
-      name: scope of its `beta` and `gamma`, default "LayerNorm".
+      name: scope of its `beta` and `gamma`, default "LayerNorm"; a second one in the
+        same scope is "LayerNorm_1".
 
     Returns:
       float32 [..., size].
     """
     size = get_shape_list(input_tensor)[-1]
-    return _PLAIN.layer_norm(input_tensor, _norm_variables(name or "LayerNorm", size))
+    with tf.variable_scope(name, default_name="LayerNorm") as scope:
+        norm = _norm_variables(scope, size)
+    return _PLAIN.layer_norm(input_tensor, norm)
+
+
+def layer_norm_and_dropout(input_tensor, dropout_prob, name=None):
+    """`layer_norm`, then `dropout`."""
+    return dropout(layer_norm(input_tensor, name), dropout_prob)
 
 
 def dropout(input_tensor, dropout_prob):
@@ -1508,6 +1594,27 @@ def create_initializer(initializer_range=0.02):
     return tf.truncated_normal_initializer(stddev=initializer_range)
 
 
+def assert_rank(tensor, expected_rank, name=None):
+    """Checks the rank of a tensor.
+
+    Args:
+      tensor: any tensor of known rank.
+      expected_rank: int or a collection of ints.
+      name: name for the error message.
+
+    Raises:
+      ValueError: the rank is not the expected one.
+    """
+    ranks = [expected_rank] if isinstance(expected_rank, int) else list(expected_rank)
+    static = tensor.shape.as_list()
+    if len(static) not in ranks:
+        raise ValueError(
+            "{} has rank {} (shape {}), expected {}".format(
+                name or tensor.name, len(static), static, expected_rank
+            )
+        )
+
+
 def get_shape_list(tensor, expected_rank=None, name=None):
     """Returns a tensor's shape: ints where static, scalar tensors elsewhere.
 
@@ -1519,21 +1626,38 @@ def get_shape_list(tensor, expected_rank=None, name=None):
     Raises:
       ValueError: the rank is not the expected one.
     """
-    static = tensor.shape.as_list()
     if expected_rank is not None:
-        ranks = (
-            [expected_rank] if isinstance(expected_rank, int) else list(expected_rank)
-        )
-        if len(static) not in ranks:
-            raise ValueError(
-                "{} has rank {} (shape {}), expected {}".format(
-                    name or tensor.name, len(static), static, expected_rank
-                )
-            )
+        assert_rank(tensor, expected_rank, name)
+    static = tensor.shape.as_list()
     if all(size is not None for size in static):
         return static
     dynamic = tf.shape(tensor)
     return [dynamic[i] if size is None else size for i, size in enumerate(static)]
+
+
+def reshape_to_matrix(input_tensor):
+    """Flattens all but the last axis: [..., n] -> [m, n].
+
+    Raises:
+      ValueError: the rank is below 2.
+    """
+    if input_tensor.shape.ndims < 2:
+        raise ValueError(
+            "{} has rank {}, expected at least 2".format(
+                input_tensor.name, input_tensor.shape.ndims
+            )
+        )
+    if input_tensor.shape.ndims == 2:
+        return input_tensor
+    return tf.reshape(input_tensor, [-1, input_tensor.shape.as_list()[-1]])
+
+
+def reshape_from_matrix(output_tensor, orig_shape_list):
+    """Undoes `reshape_to_matrix`: [m, n] -> `orig_shape_list`, with n as last size."""
+    if len(orig_shape_list) == 2:
+        return output_tensor
+    width = get_shape_list(output_tensor)[-1]
+    return tf.reshape(output_tensor, orig_shape_list[:-1] + [width])
 
 
 def get_assignment_map_from_checkpoint(tvars, init_checkpoint):
@@ -1563,3 +1687,269 @@ def get_assignment_map_from_checkpoint(tvars, init_checkpoint):
 def count_parameters(variables):
     """Returns the number of scalars in these variables."""
     return sum(int(np.prod(variable.shape.as_list())) for variable in variables)
+
+
+# --- BERT's building blocks, for projects that build encoders of their own -----------
+
+# The same arguments, variables and results as in BERT's modeling.py. `AlbertModel`
+# does not use them.
+
+
+def embedding_lookup(
+    input_ids,
+    vocab_size,
+    embedding_size=128,
+    initializer_range=0.02,
+    word_embedding_name="word_embeddings",
+    use_one_hot_embeddings=False,
+):
+    """Looks up word embeddings.
+
+    Args:
+      input_ids: int [B, S] or [B, S, n].
+      vocab_size: int, V.
+      embedding_size: int, E.
+      initializer_range: float, standard deviation of the new table.
+      word_embedding_name: name of its variable.
+      use_one_hot_embeddings: bool; as in `AlbertModel`.
+
+    Returns:
+      float32 [B, S, E] or [B, S, n * E], and the table, float32 [V, E].
+    """
+    table = tf.get_variable(
+        word_embedding_name,
+        [vocab_size, embedding_size],
+        initializer=create_initializer(initializer_range),
+    )
+    if input_ids.shape.ndims == 2:
+        input_ids = tf.expand_dims(input_ids, -1)
+    shape = get_shape_list(input_ids)
+    words = _PLAIN.lookup(table, tf.reshape(input_ids, [-1]), use_one_hot_embeddings)
+    return tf.reshape(words, shape[:-1] + [shape[-1] * embedding_size]), table
+
+
+def embedding_postprocessor(
+    input_tensor,
+    use_token_type=False,
+    token_type_ids=None,
+    token_type_vocab_size=16,
+    token_type_embedding_name="token_type_embeddings",
+    use_position_embeddings=True,
+    position_embedding_name="position_embeddings",
+    initializer_range=0.02,
+    max_position_embeddings=512,
+    dropout_prob=0.1,
+):
+    """Adds segment and position embeddings, then LayerNorm and dropout.
+
+    Args:
+      input_tensor: float32 [B, S, E].
+      use_token_type: bool; whether to add the segments' embeddings.
+      token_type_ids: int [B, S], required then.
+      token_type_vocab_size: int, number of segments.
+      token_type_embedding_name: name of their table.
+      use_position_embeddings: bool; whether to add the positions' embeddings.
+      position_embedding_name: name of their table.
+      initializer_range: float, standard deviation of the new tables.
+      max_position_embeddings: int, rows of the positions' table.
+      dropout_prob: float.
+
+    Returns:
+      float32 [B, S, E].
+
+    Raises:
+      ValueError: `token_type_ids` is missing, or S is above `max_position_embeddings`.
+    """
+    _, length, width = shape = get_shape_list(input_tensor, expected_rank=3)
+    initializer = create_initializer(initializer_range)
+    output = input_tensor
+    if use_token_type:
+        if token_type_ids is None:
+            raise ValueError("use_token_type requires token_type_ids")
+        table = tf.get_variable(
+            token_type_embedding_name,
+            [token_type_vocab_size, width],
+            initializer=initializer,
+        )
+        ids = tf.reshape(token_type_ids, [-1])
+        segments = tf.matmul(tf.one_hot(ids, token_type_vocab_size), table)
+        output += tf.reshape(segments, shape)
+    if use_position_embeddings:
+        if isinstance(length, int) and length > max_position_embeddings:
+            raise ValueError(
+                "sequence length {} is above max_position_embeddings {}".format(
+                    length, max_position_embeddings
+                )
+            )
+        table = tf.get_variable(
+            position_embedding_name,
+            [max_position_embeddings, width],
+            initializer=initializer,
+        )
+        output += table[:length]
+    return layer_norm_and_dropout(output, dropout_prob)
+
+
+def create_attention_mask_from_input_mask(from_tensor, to_mask):
+    """Lets every query attend to the same tokens.
+
+    Args:
+      from_tensor: [B, Q] or [B, Q, ...].
+      to_mask: int [B, S], 1 for tokens, 0 for padding.
+
+    Returns:
+      float32 [B, Q, S], `to_mask` for every query.
+    """
+    batch, queries = get_shape_list(from_tensor, expected_rank=[2, 3])[:2]
+    to_mask = tf.cast(to_mask, tf.float32)[:, tf.newaxis, :]  # [B, 1, S]
+    return tf.ones([batch, queries, 1], tf.float32) * to_mask
+
+
+def attention_layer(
+    from_tensor,
+    to_tensor,
+    attention_mask=None,
+    num_attention_heads=1,
+    size_per_head=512,
+    query_act=None,
+    key_act=None,
+    value_act=None,
+    attention_probs_dropout_prob=0.0,
+    initializer_range=0.02,
+    do_return_2d_tensor=False,
+    batch_size=None,
+    from_seq_length=None,
+    to_seq_length=None,
+):
+    """Multi-head attention (arXiv:1706.03762, section 3.2) without output projection.
+
+    Args:
+      from_tensor: float32 [B, Q, width] or [B*Q, width], where the queries are from.
+      to_tensor: float32 [B, S, width] or [B*S, width], keys and values.
+      attention_mask: [B, Q, S], 1 for tokens, 0 for padding; None for all tokens.
+      num_attention_heads: int, N.
+      size_per_head: int, D.
+      query_act, key_act, value_act: functions, names (`get_activation`) or None.
+      attention_probs_dropout_prob: float.
+      initializer_range: float, standard deviation of new kernels.
+      do_return_2d_tensor: bool; which form to return.
+      batch_size, from_seq_length, to_seq_length: B, Q and S, required for matrices.
+
+    Returns:
+      float32 [B, Q, N*D], or [B*Q, N*D].
+
+    Raises:
+      ValueError: the ranks differ, or B, Q or S is missing.
+    """
+    shape = get_shape_list(from_tensor, expected_rank=[2, 3])
+    assert_rank(to_tensor, len(shape))
+    if len(shape) == 3:
+        batch_size, from_seq_length = shape[:2]
+        to_seq_length = get_shape_list(to_tensor)[1]
+    if None in (batch_size, from_seq_length, to_seq_length):
+        raise ValueError(
+            "matrices require batch_size, from_seq_length and to_seq_length"
+        )
+    width = num_attention_heads * size_per_head
+
+    def project(x, name, activation, length):
+        x = _dense_layer(x, width, name, activation, initializer_range)
+        x = tf.reshape(x, [batch_size, length, num_attention_heads, size_per_head])
+        return tf.transpose(x, [0, 2, 1, 3])  # [B, N, length, D]
+
+    query = project(from_tensor, "query", query_act, from_seq_length)
+    key = project(to_tensor, "key", key_act, to_seq_length)
+    value = project(to_tensor, "value", value_act, to_seq_length)
+    scores = tf.matmul(query, key, transpose_b=True) / math.sqrt(size_per_head)
+    if attention_mask is not None:
+        is_token = tf.cast(attention_mask, tf.float32)[:, tf.newaxis]
+        scores += (1.0 - is_token) * _MASKED_SCORE  # [B, N, Q, S]
+    weights = dropout(tf.nn.softmax(scores), attention_probs_dropout_prob)
+    context = tf.transpose(tf.matmul(weights, value), [0, 2, 1, 3])  # [B, Q, N, D]
+    if do_return_2d_tensor:
+        return tf.reshape(context, [-1, width])
+    return tf.reshape(context, [batch_size, from_seq_length, width])
+
+
+def transformer_model(
+    input_tensor,
+    attention_mask=None,
+    hidden_size=768,
+    num_hidden_layers=12,
+    num_attention_heads=12,
+    intermediate_size=3072,
+    intermediate_act_fn=gelu,
+    hidden_dropout_prob=0.1,
+    attention_probs_dropout_prob=0.1,
+    initializer_range=0.02,
+    do_return_all_layers=False,
+):
+    """BERT's encoder: post-LN layers that share nothing.
+
+    Args:
+      input_tensor: float32 [B, S, H].
+      attention_mask: [B, S, S], 1 where a query may attend, else 0; None for all.
+      hidden_size, num_hidden_layers, num_attention_heads, intermediate_size,
+        hidden_dropout_prob, attention_probs_dropout_prob, initializer_range: as in
+        `AlbertConfig`.
+      intermediate_act_fn: function or name (`get_activation`).
+      do_return_all_layers: bool; which outputs to return.
+
+    Returns:
+      float32 [B, S, H], or a list of L of them.
+
+    Raises:
+      ValueError: the sizes do not fit.
+    """
+    batch, length, width = shape = get_shape_list(input_tensor, expected_rank=3)
+    if width != hidden_size or hidden_size % num_attention_heads:
+        raise ValueError(
+            "hidden_size {} must be the width {} of {} and a multiple of "
+            "num_attention_heads {}".format(
+                hidden_size, width, input_tensor.name, num_attention_heads
+            )
+        )
+
+    def project_and_add(x, residual):
+        with tf.variable_scope("output"):
+            x = _dense_layer(x, hidden_size, "dense", None, initializer_range)
+            return layer_norm(dropout(x, hidden_dropout_prob) + residual)
+
+    x, outputs = reshape_to_matrix(input_tensor), []
+    for layer in range(num_hidden_layers):
+        with tf.variable_scope("layer_{}".format(layer)):
+            with tf.variable_scope("attention"):
+                with tf.variable_scope("self"):
+                    context = attention_layer(
+                        x,
+                        x,
+                        attention_mask,
+                        num_attention_heads,
+                        hidden_size // num_attention_heads,
+                        attention_probs_dropout_prob=attention_probs_dropout_prob,
+                        initializer_range=initializer_range,
+                        do_return_2d_tensor=True,
+                        batch_size=batch,
+                        from_seq_length=length,
+                        to_seq_length=length,
+                    )
+                x = project_and_add(context, x)
+            with tf.variable_scope("intermediate"):
+                inner = _dense_layer(
+                    x,
+                    intermediate_size,
+                    "dense",
+                    intermediate_act_fn,
+                    initializer_range,
+                )
+            x = project_and_add(inner, x)
+        outputs.append(reshape_from_matrix(x, shape))
+    return outputs if do_return_all_layers else outputs[-1]
+
+
+def _dense_layer(x, output_size, name, activation, initializer_range):
+    """activation(x W + b) of a matrix or of [B, S, n], which becomes a matrix."""
+    x = reshape_to_matrix(x)
+    width = get_shape_list(x)[-1]
+    weights = _dense_variables(name, width, output_size, initializer_range)
+    return get_activation(activation)(_PLAIN.dense(x, weights))

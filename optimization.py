@@ -1,6 +1,7 @@
 """Training operations: learning-rate schedule, gradient clipping, AdamW, LAMB."""
 
 import collections
+import logging
 
 import tensorflow.compat.v1 as tf
 
@@ -11,6 +12,8 @@ from lamb_optimizer import LAMBOptimizer
 EXCLUDED_FROM_WEIGHT_DECAY = ("LayerNorm", "layer_norm", "bias")
 
 OPTIMIZERS = ("lamb", "adamw")
+
+_LOGGER = logging.getLogger(__name__)
 
 # Shape of the rate after the warm-up -> (share of all steps up to which the rate stays
 # at its peak, share of the peak that it falls to in a straight line by the last step).
@@ -255,9 +258,15 @@ def create_optimizer(
 ):
     """Returns the training operation alone, with BERT's positional signature.
 
-    `settings` are the keyword arguments of `create_training_operation`; the
-    default optimizer is LAMB.
+    `settings` are the keyword arguments of `create_training_operation`. The default
+    optimizer is LAMB; `optimizer="adamw"` is what BERT's function of this name trains
+    with. Without `optimizer`, a warning says so.
     """
+    if "optimizer" not in settings:
+        _LOGGER.warning(
+            "create_optimizer trains with LAMB, BERT's code with AdamW: pass "
+            'optimizer="adamw" for AdamW, optimizer="lamb" to confirm LAMB'
+        )
     return create_training_operation(
         loss, init_lr, num_train_steps, num_warmup_steps, use_tpu, **settings
     ).train_op

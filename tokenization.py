@@ -17,6 +17,7 @@ This module imports no sibling. TensorFlow is needed for remote paths only.
 import collections
 import functools
 import itertools
+import logging
 import re
 import unicodedata
 from typing import NamedTuple
@@ -44,6 +45,12 @@ _SPM_UNITS = re.compile(r"``|''|\s+|\S")
 # Python sorts combining marks in quadratic time; more marks than text has in a row
 # (the Stream-Safe Text Format of UAX #15 allows 30) are sorted here.
 _MAX_UNSORTED_MARKS = 30
+
+# Some published vocabularies have a blank line or a token twice. More than one line,
+# or this share of a large vocabulary, is damage.
+_ODD_LINES = 1 / 1000
+
+_LOGGER = logging.getLogger(__name__)
 
 # Limits of the cache of split words: about 10 MB when full.
 _MAX_REMEMBERED_RUNS = 32768
@@ -81,6 +88,63 @@ class SentenceTokens(NamedTuple):
 _token_from_tuple = functools.partial(tuple.__new__, Token)
 
 
+# BERT's published models, by the folder of their `bert_model.ckpt`.
+_LOWER_CASED_MODELS = frozenset(
+    "uncased_L-24_H-1024_A-16 uncased_L-12_H-768_A-12 multilingual_L-12_H-768_A-12 "
+    "chinese_L-12_H-768_A-12".split()
+)
+_CASED_MODELS = frozenset(
+    "cased_L-12_H-768_A-12 cased_L-24_H-1024_A-16 "
+    "multi_cased_L-12_H-768_A-12".split()
+)
+
+
+def validate_case_matches_checkpoint(do_lower_case, init_checkpoint):
+    """Checks the casing against a checkpoint of BERT's that is known by its path.
+
+    Args:
+      do_lower_case: bool.
+      init_checkpoint: path of a checkpoint, or None. Others than BERT's pass.
+
+    Raises:
+      ValueError: that model was trained with the other casing.
+    """
+    folder = re.search(r"([A-Za-z0-9_-]+)[/\\]bert_model\.ckpt", init_checkpoint or "")
+    if not folder:
+        return
+    wrong = _CASED_MODELS if do_lower_case else _LOWER_CASED_MODELS
+    if folder.group(1) in wrong:
+        raise ValueError(
+            "--do_lower_case={} does not fit --init_checkpoint={}: {} was trained "
+            "{}; give --do_lower_case={}".format(
+                bool(do_lower_case),
+                init_checkpoint,
+                folder.group(1),
+                "cased" if do_lower_case else "lower-cased",
+                not do_lower_case,
+            )
+        )
+
+
+def convert_by_vocab(vocab, items):
+    """Returns the list of the values of `items` in a vocabulary or an inverse one.
+
+    Raises:
+      ValueError: an item is not in it.
+    """
+    return _look_up(vocab, items, "entry")
+
+
+def convert_tokens_to_ids(vocab, tokens):
+    """Returns the list of ids of `tokens`; raises ValueError for an unknown one."""
+    return _look_up(vocab, tokens, "token")
+
+
+def convert_ids_to_tokens(inv_vocab, ids):
+    """Returns the list of tokens of `ids`; raises ValueError for an unknown id."""
+    return _look_up(inv_vocab, ids, "id")
+
+
 def convert_to_unicode(text):
     """Returns `text` as str; bytes are decoded as UTF-8, without invalid sequences."""
     if isinstance(text, str):
@@ -111,12 +175,16 @@ def load_vocab(vocab_file):
     A byte order mark, CRLF line ends, ASCII white space around tokens and empty
     lines at the end are ignored. A path with "://" is read through TensorFlow.
 
+    A few blank lines and repeated tokens are accepted, as in BERT: they keep their
+    ids, no text becomes a blank line, and a repeated token has its last line's id.
+    Such a line is called "[LINE, line N]" here.
+
     Returns:
       `OrderedDict` of token (str) -> id (int), in the order of the ids.
 
     Raises:
       OSError: the file cannot be read.
-      ValueError: it is not UTF-8, has a duplicate or an empty line, or lacks one of
+      ValueError: it is not UTF-8, has many duplicates or empty lines, or lacks one of
         `SPECIAL_TOKENS`. The message names the file and the line.
     """
     return _parse_vocab(_read_file(vocab_file), vocab_file)
@@ -137,18 +205,39 @@ def _parse_vocab(data, source):
     lines = [line.strip(" \t\r\f\v") for line in text.split("\n")]
     while lines and not lines[-1]:
         lines.pop()
-    vocab = collections.OrderedDict()
-    for line, token in enumerate(lines, 1):
-        if not token or token in vocab:
-            problem = "is already on line {}".format(vocab.get(token, 0) + 1)
-            raise ValueError(
-                "{}:{}: token {!r} {}; expected distinct tokens, one per line".format(
-                    source, line, token, problem if token else "is an empty line"
-                )
-            )
-        vocab[token] = line - 1
+    last_ids = {token: token_id for token_id, token in enumerate(lines)}
+    odd = [
+        token_id
+        for token_id, token in enumerate(lines)
+        if not token or last_ids[token] != token_id
+    ]
+    if odd:
+        _report_odd_lines(lines, odd, last_ids, source)
+    for token_id in odd:
+        # The space keeps it from matching any text.
+        lines[token_id] = "[{}, line {}]".format(lines[token_id], token_id + 1)
+    vocab = collections.OrderedDict(zip(lines, range(len(lines))))
     _require_tokens(vocab, SPECIAL_TOKENS, source)
     return vocab
+
+
+def _report_odd_lines(lines, odd, last_ids, source):
+    """Warns of blank lines and repeated tokens; raises ValueError if there are many."""
+    token = lines[odd[0]]
+    message = "{}:{}: token {!r} is {}".format(
+        source,
+        odd[0] + 1,
+        token,
+        "on line {}, too".format(last_ids[token] + 1) if token else "an empty line",
+    )
+    if len(odd) > max(1, _ODD_LINES * len(lines)):
+        raise ValueError(
+            "{}; {:,} of {:,} lines are empty or repeated; copy or download the "
+            "vocabulary again (deleting a line would shift all later ids)".format(
+                message, len(odd), len(lines)
+            )
+        )
+    _LOGGER.warning("%s; it keeps its id, but no text gets it", message)
 
 
 def _require_tokens(vocab, tokens, source):
@@ -539,6 +628,7 @@ class FullTokenizer(_OffsetTokenizer):
       inv_vocab: dict of id -> token.
       vocab_size: number of entries.
       pad_id, unk_id, cls_id, sep_id, mask_id: ids of the special tokens.
+      basic_tokenizer, wordpiece_tokenizer: the two steps of a WordPiece vocabulary.
     """
 
     def __init__(
@@ -624,6 +714,9 @@ class FullTokenizer(_OffsetTokenizer):
                 if mark not in self.vocab and substitute in self.vocab
             }
             self._wordpiece = WordpieceTokenizer(self.vocab)
+            # BERT's names.
+            self.basic_tokenizer = BasicTokenizer(do_lower_case)
+            self.wordpiece_tokenizer = self._wordpiece
             self._scanner = _WordScanner(do_lower_case, self._split_word)
         self.inv_vocab = {token_id: token for token, token_id in self.vocab.items()}
         self.vocab_size = len(self.vocab)

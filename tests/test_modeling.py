@@ -287,13 +287,20 @@ def micro_config(**changes):
         ({"ln_type": "sandwich"}, "ln_type must be one of postln, preln"),
         ({"cross_layer_sharing": "some"}, "cross_layer_sharing must be one of"),
         ({"hidden_act": "swish"}, "hidden_act must be"),
-        ({"num_hidden_groups": 2}, "exclude each other"),
+        ({"num_hidden_groups": 2, "ln_type": "preln"}, "exclude each other"),
         ({"hidden_size": "8"}, "hidden_size must be a positive integer"),
         ({"hidden_dropout_prob": 1.5}, "hidden_dropout_prob must be a number in"),
         ({"hidden_dropout_prob": "0.1"}, "must be a number in .* received '0.1'"),
         ({"initializer_range": "x"}, "initializer_range must be a number in"),
         ({"embedding_size": 0}, "embedding_size must be a positive integer"),
-        ({"embedding_size": None}, "needs embedding_size"),
+        ({"embedding_size": None, "ln_type": "preln"}, "needs embedding_size"),
+        ({"layers_to_keep": [0, 2]}, r"layers_to_keep is \[0, 2\], but .* only \[\]"),
+        ({"use_relative_position": True}, "use_relative_position is True"),
+        ({"position_embedding_type": "relative_key"}, "position_embedding_type is"),
+        ({"layer_norm_eps": 1e-5}, "layer_norm_eps is 1e-05, but .* only 1e-12"),
+        ({"pruned_heads": {"0": [1]}}, "pruned_heads is"),
+        ({"is_decoder": 0}, "is_decoder is 0"),
+        ({"model_type": "electra"}, "model_type is 'electra', .* 'albert' or 'bert'"),
     ],
 )
 def test_config_errors_name_the_key(changes, words):
@@ -345,9 +352,75 @@ def test_dialect_follows_from_keys(keys, dialect):
     assert modeling.AlbertConfig.from_dict(base).dialect == dialect
 
 
-def test_published_but_unused_keys_are_accepted():
-    settings = micro_config(directionality="bidi", pooler_fc_size=768, gap_size=0)
-    assert modeling.AlbertConfig.from_dict(settings).hidden_size == 8
+# Keys that published config files carry beside the sizes.
+PUBLISHED_KEYS = {
+    "Google's ALBERT": {
+        "layers_to_keep": [],
+        "net_structure_type": 0,
+        "network_structure_type": 0,
+        "gap_size": 0,
+        "num_memory_blocks": 0,
+        "down_scale_factor": 1,
+    },
+    "Google's Chinese BERT": {"directionality": "bidi", "pooler_fc_size": 768},
+    "hfl's RoBERTa": {
+        "architectures": ["BertForMaskedLM"],
+        "bos_token_id": 0,
+        "eos_token_id": 2,
+        "layer_norm_eps": 1e-12,
+        "model_type": "bert",
+        "output_past": True,
+        "pad_token_id": 0,
+    },
+    "ckiplab's ALBERT": {
+        "classifier_dropout_prob": 0.1,
+        "hidden_act": "gelu_new",
+        "language": "zh",
+        "model_type": "albert",
+        "tokenizer_class": "BertTokenizerFast",
+    },
+    "transformers 2": {
+        "finetuning_task": None,
+        "num_labels": 2,
+        "output_attentions": False,
+        "pruned_heads": {},
+        "torchscript": False,
+        "use_bfloat16": False,
+    },
+    "transformers 5": {
+        "_name_or_path": "model",
+        "dtype": "float32",
+        "id2label": {"0": "a"},
+        "position_embedding_type": "absolute",
+        "transformers_version": "5.0.0",
+        "tie_word_embeddings": True,
+        "use_cache": True,
+    },
+    "a note": {"_comment": "trained in May"},
+}
+
+
+@pytest.mark.parametrize("keys", PUBLISHED_KEYS.values(), ids=list(PUBLISHED_KEYS))
+def test_published_keys_do_not_change_the_config(keys):
+    expected = modeling.AlbertConfig.from_dict(micro_config())
+    config = modeling.AlbertConfig.from_dict(micro_config(**keys))
+    assert config.__dict__ == expected.__dict__
+
+
+@pytest.mark.parametrize(
+    "keys,dialect",
+    [({"embedding_size": None}, "bert"), ({"inner_group_num": 1}, "google")],
+)
+def test_every_dialect_may_name_its_post_ln(keys, dialect):
+    # roberta_zh's and albert_pytorch's config files do.
+    config = modeling.AlbertConfig.from_dict(micro_config(ln_type="postln", **keys))
+    assert (config.dialect, config.ln_type) == (dialect, "postln")
+
+
+def test_config_file_may_have_a_byte_order_mark(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(micro_config()), encoding="utf-8-sig")
+    assert modeling.AlbertConfig.from_json_file(str(path)).hidden_size == 8
 
 
 def test_padding_does_not_change_the_tokens_before_it():

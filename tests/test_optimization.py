@@ -275,6 +275,16 @@ def test_create_optimizer_keeps_the_published_signature():
         assert (session.run(x) < [1.0, 2.0]).all()
 
 
+@pytest.mark.parametrize("settings,lines", [({}, 1), ({"optimizer": "lamb"}, 0)])
+def test_bert_code_is_told_that_it_trains_with_lamb(caplog, settings, lines):
+    with tf.Graph().as_default():
+        x = tf.get_variable("x", [2])
+        optimization.create_optimizer(tf.reduce_sum(x), 0.1, 10, 0, False, **settings)
+    told = [line for line in caplog.messages if "trains with LAMB" in line]
+    assert len(told) == lines
+    assert all('optimizer="adamw"' in line for line in told)
+
+
 def test_unknown_optimizer_is_named():
     with tf.Graph().as_default():
         x = tf.get_variable("x", [1])

@@ -341,11 +341,30 @@ def test_load_vocab_tolerates_bom_crlf_and_white_space(tmp_path):
     assert list(vocab.items()) == [(entry, i) for i, entry in enumerate(entries)]
 
 
+@pytest.mark.parametrize("odd,name", [("", "[, line 6]"), ("山", "[山, line 6]")])
+def test_one_blank_or_double_line_keeps_all_ids(tmp_path, caplog, odd, name):
+    entries = list(tokenization.SPECIAL_TOKENS) + [odd, "山", "水"]
+    tokenizer = tokenization.FullTokenizer(_write_vocab(tmp_path, entries))
+    assert tokenizer.vocab_size == 8
+    # As in BERT, the last line of a token counts.
+    assert tokenizer.convert_tokens_to_ids(tokenizer.tokenize("山水")) == [6, 7]
+    assert tokenizer.convert_ids_to_tokens([5]) == [name]
+    assert tokenizer.tokenize(name).count(name) == 0
+    assert tokenizer.encode_sentences(["山水"]).ids.tolist() == [6, 7]
+    assert "txt:6: token" in caplog.text
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda lines: lines + ["山", "水", "山"], r"txt:8: token '山' .* line 6"),
-        (lambda lines: lines[:2] + [""] + lines[2:], r"txt:3: token '' is an empty"),
+        (
+            lambda lines: lines + ["山", "水"] * 2,
+            "txt:6: token '山' .* line 8, too; 2",
+        ),
+        (
+            lambda lines: lines + ["", "", "a"],
+            "txt:6: token '' is an empty line; 2",
+        ),
         (lambda lines: lines[1:4], r"txt: no \[PAD\] \[MASK\] among its 3 entries"),
         (lambda lines: [], r"txt: no .* among its 0 entries"),
     ],
@@ -607,3 +626,40 @@ def test_a_tokenizer_is_made_from_bytes(vocab_file, spm_model_file):
         tokenization.FullTokenizer.from_bytes(
             content, is_sentencepiece=True, normalize_punctuation=True
         )
+
+
+@pytest.mark.parametrize(
+    "do_lower_case,checkpoint",
+    [
+        (False, "gs://bert/uncased_L-12_H-768_A-12/bert_model.ckpt"),
+        (False, "models/chinese_L-12_H-768_A-12/bert_model.ckpt"),
+        (False, "C:\\models\\chinese_L-12_H-768_A-12\\bert_model.ckpt"),
+        (True, "models/multi_cased_L-12_H-768_A-12/bert_model.ckpt"),
+    ],
+)
+def test_casing_of_a_published_model_is_checked(do_lower_case, checkpoint):
+    right = not do_lower_case
+    with pytest.raises(ValueError, match="give --do_lower_case={}".format(right)):
+        tokenization.validate_case_matches_checkpoint(do_lower_case, checkpoint)
+    tokenization.validate_case_matches_checkpoint(right, checkpoint)
+
+
+@pytest.mark.parametrize("checkpoint", [None, "", "model.ckpt", "x/bert_model.ckpt"])
+def test_casing_of_other_models_is_not_checked(checkpoint):
+    for do_lower_case in (True, False):
+        tokenization.validate_case_matches_checkpoint(do_lower_case, checkpoint)
+
+
+def test_berts_functions_and_attributes(tmp_path):
+    path = tmp_path / "vocab.txt"
+    entries = list(tokenization.SPECIAL_TOKENS) + ["un", "##aff", "##able"]
+    path.write_text("\n".join(entries) + "\n", encoding="utf-8")
+    tokenizer = tokenization.FullTokenizer(str(path))
+    assert tokenizer.basic_tokenizer.tokenize("UNaffable!") == ["unaffable", "!"]
+    pieces = tokenizer.wordpiece_tokenizer.tokenize("unaffable")
+    assert pieces == ["un", "##aff", "##able"]
+    ids = tokenization.convert_tokens_to_ids(tokenizer.vocab, pieces)
+    assert ids == tokenization.convert_by_vocab(tokenizer.vocab, pieces) == [5, 6, 7]
+    assert tokenization.convert_ids_to_tokens(tokenizer.inv_vocab, ids) == pieces
+    with pytest.raises(ValueError, match="'x' is not in the vocabulary of 8 entries"):
+        tokenization.convert_by_vocab(tokenizer.vocab, ["x"])

@@ -14,6 +14,8 @@ from albert_zh.base.console import printable
 from albert_zh.base.errors import UserError
 
 _SHOWN_CHARACTERS = 200
+# Every integer of at most so many digits can be made a float.
+_MAX_DIGITS = 300
 
 # JSON Schema accepts 1.0 as an integer; Python does not.
 _Validator = jsonschema.validators.extend(
@@ -65,13 +67,17 @@ def parse(content, schema):
       The value.
 
     Raises:
-      ValueError: it is not JSON, holds NaN, infinity or half a surrogate pair, is
-        nested too deeply, or does not match the schema; says where.
+      ValueError: it is not JSON, holds NaN, infinity, an integer of more than 300
+        digits or half a surrogate pair, is nested too deeply, or does not match the
+        schema; says where.
     """
     try:
         text = content.decode("utf-8-sig")
         value = json.loads(
-            text, parse_constant=_refuse_constant, parse_float=_finite_float
+            text,
+            parse_constant=_refuse_constant,
+            parse_float=_finite_float,
+            parse_int=_moderate_integer,
         )
         # An escaped half of a surrogate pair cannot be encoded in a file.
         json.dumps(value, ensure_ascii=False).encode("utf-8")
@@ -89,6 +95,12 @@ def parse(content, schema):
 
 def _refuse_constant(name):
     raise ValueError("it holds {}, which is no JSON".format(name))
+
+
+def _moderate_integer(text):
+    if len(text) > _MAX_DIGITS:
+        raise ValueError("it holds an integer of {:,} digits".format(len(text)))
+    return int(text)
 
 
 def _finite_float(text):

@@ -260,6 +260,18 @@ def find(name, source=None):
     )
 
 
+def others(entry):
+    """Returns the entries of the same file, as its checksum says, at other sources."""
+    return tuple(
+        other
+        for other in ENTRIES
+        if other != entry
+        and other.name == entry.name
+        and len(other.files) == 1
+        and other.files[0].checksum == entry.files[0].checksum is not None
+    )
+
+
 def _suggest(name):
     names = list(dict.fromkeys(entry.name for entry in ENTRIES))
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.6)

@@ -7,9 +7,10 @@ download from a damaged one.
 
 import contextlib
 import json
+import logging
 import os
 import re
-from typing import Callable, NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional, Tuple
 
 from albert_zh.base import files, json_files, locks
 from albert_zh.base.errors import UserError
@@ -29,6 +30,12 @@ _RECEIPT_SCHEMA = {
         },
     },
 }
+_SIZE_SCHEMA = {
+    "type": "object",
+    "required": ["hidden_size"],
+    "properties": {"hidden_size": {"type": "integer"}},
+}
+_LOGGER = logging.getLogger(__name__)
 _REPOSITORY = os.path.dirname(
     os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 )
@@ -43,11 +50,13 @@ class Origin(NamedTuple):
       base_url: mirror to use in place of the entry's base URL, or None.
       from_file: archive or file downloaded by hand, or the folder of several files;
         None to download.
+      others: entries of the same file at other publishers, tried if the first fails.
     """
 
     fetch: Callable = downloads.fetch
     base_url: Optional[str] = None
     from_file: Optional[str] = None
+    others: Tuple[catalogue.Entry, ...] = ()
 
 
 def default_directory(entry):
@@ -146,11 +155,25 @@ def _check_by_hand(entry, from_file):
 
 
 def _install_file(entry, directory, origin):
-    """Installs an entry of one file with a known checksum."""
-    (file,) = entry.files
-    path = os.path.join(directory, file.name)
-    expected = downloads.Expected(file.checksum, "the published file's")
-    _obtain(entry, file, path, expected, origin)
+    """Installs an entry of one file with a known checksum, from any of its sources."""
+    sources = (entry,) + origin.others
+    for number, source in enumerate(sources, 1):
+        (file,) = source.files
+        path = os.path.join(directory, file.name)
+        expected = downloads.Expected(file.checksum, "the published file's")
+        try:
+            _obtain(source, file, path, expected, origin)
+            return
+        except UserError as error:
+            if len(sources) == 1:
+                raise
+            if number == len(sources):
+                raise UserError(
+                    "none of {} sources has {}; the last: {}".format(
+                        number, entry.name, error
+                    )
+                ) from error
+            _LOGGER.warning("%s; trying the next source", error)
 
 
 def _install_archive(entry, directory, parent, origin):
@@ -171,6 +194,8 @@ def _install_archive(entry, directory, parent, origin):
     try:
         with files.directory_beside(directory) as staging:
             content = archives.extract(archive, staging)
+            if not is_downloaded:
+                _check_model(entry, content, archive)
             _publish(entry, content, directory)
     except archives.UnusableArchive as error:
         if is_downloaded:
@@ -185,6 +210,55 @@ def _install_archive(entry, directory, parent, origin):
         _remove(archive)
 
 
+def _check_model(entry, content, source):
+    """Raises `UserError` if files given by hand are a model of another size or layout.
+
+    Args:
+      entry: `catalogue.Entry`.
+      content: directory of the files.
+      source: where they are from, for the message.
+    """
+    if entry.size is None:
+        return
+    path = os.path.join(_REPOSITORY, "albert_config", entry.size.config)
+    wanted = json_files.read(path, _SIZE_SCHEMA, "restore it")["hidden_size"]
+    held = _find_model(content)
+    if held not in (None, (entry.size.dialect, wanted)):
+        raise UserError(
+            "{}: it holds a model of hidden_size {} in the {} layout, {} has {} in the "
+            "{} layout; give the file of {}".format(
+                source,
+                held[1],
+                held[0],
+                entry.name,
+                wanted,
+                entry.size.dialect,
+                entry.address,
+            )
+        )
+
+
+def _find_model(directory):
+    """Returns (dialect, hidden size) of the model in a directory, or None."""
+    for folder, _, names in sorted(os.walk(directory)):
+        for name in sorted(names):
+            path = os.path.join(folder, name)
+            if name.endswith(".index"):
+                # TensorFlow is loaded for models only.
+                from albert_zh.models import architecture, checkpoints
+
+                with contextlib.suppress(UserError):
+                    shapes = checkpoints.read_shapes(path[: -len(".index")], path)
+                    found = architecture.infer(shapes)
+                    return found.dialect, found.hidden_size
+            if name == "config.json":
+                with contextlib.suppress(UserError):
+                    return "google", json_files.read(path, _SIZE_SCHEMA, "")[
+                        "hidden_size"
+                    ]
+    return None
+
+
 def _remove(path):
     with files.removing(path):
         os.remove(path)
@@ -196,6 +270,7 @@ def _install_files(entry, directory, parent, origin):
     if origin.from_file:
         with files.directory_beside(directory) as staging:
             received = _fill(entry, staging, checksums, origin, {})
+            _check_model(entry, staging, origin.from_file)
             _publish(entry, staging, directory)
     else:
         # Not named after `directory`, which may have been used for another entry.

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 from albert_zh.base import files, json_files
 from albert_zh.base.errors import UserError
@@ -37,16 +38,28 @@ def read(directory, options=DEFAULT_OPTIONS, is_trusted=False):
             )
         )
     config = model_settings.read_config(found.config_file)
-    architecture.check(found.checkpoint, config, "--input")
+    scope = architecture.check(found.checkpoint, config, "--input", scope=None).scope
+    tensors = checkpoints.read_tensors(found.checkpoint, "--input", options.keep_slots)
     lower_case = model_directory.read_do_lower_case(found.directory)
     return Model(
         config,
-        checkpoints.read_tensors(found.checkpoint, "--input", options.keep_slots),
+        _in_scope(tensors, scope),
         vocabulary=_read(found.vocab_file),
         sentencepiece=_read(found.spm_model_file),
         do_lower_case=_LOWER_CASE if lower_case is None else lower_case,
         classifier=_read_classifier(found.directory, config),
     )
+
+
+def _in_scope(tensors, scope):
+    """Returns the tensors with the encoder in the usual variable scope."""
+    place = re.compile("{}/".format(re.escape(scope)))
+    return {
+        place.sub(architecture.SCOPE + "/", name, count=1)
+        if place.match(name)
+        else name: value
+        for name, value in tensors.items()
+    }
 
 
 def _read(path):

@@ -12,6 +12,7 @@ import numpy as np
 
 import modeling
 from albert_zh.base import files, json_files
+from albert_zh.base.console import printable
 from albert_zh.base.errors import UserError, as_user_error
 from albert_zh.interop import names, tokenizer_files, weights_files
 from albert_zh.interop.model import DEFAULT_OPTIONS, Model
@@ -84,14 +85,6 @@ _ACTIVATIONS = (
     ("linear", ("linear",)),
 )
 
-# Settings of a config.json that are fixed in `modeling`.
-_FIXED = {
-    "layer_norm_eps": 1e-12,
-    "position_embedding_type": "absolute",
-    "is_decoder": False,
-    "add_cross_attention": False,
-}
-
 
 class Layout(NamedTuple):
     """How one family of PyTorch models stores one dialect.
@@ -99,6 +92,7 @@ class Layout(NamedTuple):
     Attributes:
       model_type: value in config.json.
       table: `names.NameTable`.
+      layers: part of the name of every layer's parameters.
       config_keys: keys of the dialect's config beyond `_SHARED_KEYS`.
       architecture: prefix of the class names, "Albert" or "Bert".
       weights_file: name of the file to write.
@@ -108,6 +102,7 @@ class Layout(NamedTuple):
 
     model_type: str
     table: names.NameTable
+    layers: str
     config_keys: tuple
     architecture: str
     weights_file: str
@@ -152,6 +147,7 @@ HUGGING_FACE = {
     "google": Layout(
         "albert",
         names.HUGGING_FACE_ALBERT,
+        "encoder.albert_layer_groups.",
         ("embedding_size", "num_hidden_groups", "inner_group_num"),
         "Albert",
         weights_files.SAFETENSORS,
@@ -160,6 +156,7 @@ HUGGING_FACE = {
     "bert": Layout(
         "bert",
         names.HUGGING_FACE_BERT,
+        "encoder.layer.",
         (),
         "Bert",
         weights_files.SAFETENSORS,
@@ -170,6 +167,7 @@ ALBERT_PYTORCH = {
     "albert_zh": Layout(
         "albert",
         names.ALBERT_PYTORCH,
+        "encoder.layer_shared.",
         ("embedding_size",),
         "Albert",
         weights_files.PICKLE,
@@ -278,8 +276,11 @@ def _dialect(layouts, settings, state, directory):
         )
     if bright:
         return "albert_zh"
+    model_type = settings.get("model_type")
     for dialect, layout in layouts.items():
-        if settings.get("model_type") == layout.model_type:
+        has_layers = any(layout.layers in name for name in state)
+        # The first versions of Hugging Face's tools did not write model_type.
+        if model_type == layout.model_type or (model_type is None and has_layers):
             return dialect
     raise UserError(
         "{}: model_type is {!r}, expected {}".format(
@@ -296,12 +297,12 @@ def _read_config(settings, layout, dialect, directory):
     missing = [key for key in keys + ["hidden_act"] if key not in settings]
     if missing:
         raise UserError("{}: lacks {}".format(path, ", ".join(missing)))
-    for key, value in _FIXED.items():
-        if settings.get(key, value) != value:
-            raise UserError(
-                "{}: {} is {}, TensorFlow's models have {!r}; no exact conversion "
-                "exists".format(path, key, repr(settings[key])[:200], value)
-            )
+    try:
+        modeling.check_fixed_keys(settings)
+    except ValueError as error:
+        raise UserError(
+            "{}: {}; no exact conversion exists".format(path, printable(error))
+        ) from error
     config = {key: settings[key] for key in keys}
     for ours, theirs in _ACTIVATIONS:
         if settings["hidden_act"] in theirs:
@@ -436,7 +437,7 @@ def _config_json(model, layout, dtype):
         model_type=layout.model_type,
         architectures=[layout.architecture + _class_suffix(model.heads)],
         hidden_act=activations[config.hidden_act or "linear"][0],
-        layer_norm_eps=_FIXED["layer_norm_eps"],
+        layer_norm_eps=modeling.FIXED_KEYS["layer_norm_eps"][0],
         pad_token_id=0,
         torch_dtype=dtype,
     )

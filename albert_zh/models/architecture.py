@@ -11,6 +11,9 @@ from typing import NamedTuple, Optional, Tuple
 from albert_zh.base.errors import UserError
 from albert_zh.models import checkpoints
 
+# Variable scope of the encoder in every published checkpoint.
+SCOPE = "bert"
+
 # One variable that every model with the head has. BERT's next-sentence head has the
 # names of the sentence-order head.
 _HEADS = (
@@ -249,13 +252,23 @@ def _visible_layers(config):
     return _Layers(sharing, num_layers, 1, num_inner)
 
 
-def check(checkpoint, config, flag="--init_checkpoint"):
+def scope_problem(found):
+    """Says what to do about an `Architecture` whose scope is not `SCOPE`."""
+    return (
+        "its encoder is in the variable scope {0}, expected {1}; `python3 "
+        "convert_checkpoint.py --from={2} --to={2}` writes it with the usual "
+        "names".format(found.scope, SCOPE, found.dialect)
+    )
+
+
+def check(checkpoint, config, flag="--init_checkpoint", scope=SCOPE):
     """Checks that a checkpoint fits a config.
 
     Args:
       checkpoint: path prefix.
       config: `modeling.AlbertConfig`.
       flag: the flag that named the checkpoint, for messages.
+      scope: variable scope that the encoder must have; None for any.
 
     Returns:
       The checkpoint's `Architecture`.
@@ -267,11 +280,8 @@ def check(checkpoint, config, flag="--init_checkpoint"):
     variables = checkpoints.read_variables(checkpoint, flag)
     found = infer({name: held.shape for name, held in variables.items()}, source)
     _check_types(variables, found.scope, source)
-    if found.scope != "bert":
-        raise UserError(
-            "{}: its encoder is in the variable scope {}, expected bert; convert it to "
-            "these names first".format(source, found.scope)
-        )
+    if scope not in (None, found.scope):
+        raise UserError("{}: {}".format(source, scope_problem(found)))
     problems = [
         "{} is {}, not the config's {}".format(name, seen, given)
         for name, seen, given in differences(found, config)

@@ -47,6 +47,7 @@ class Tensor(NamedTuple):
     """An index's entry for a tensor.
 
     Attributes:
+      name: str, as in the file.
       dtype: `tf.DType`; `tf.string` or a number type.
       shape: tuple of int.
       shard: int, number of the .data file.
@@ -54,6 +55,7 @@ class Tensor(NamedTuple):
       size: int, bytes.
     """
 
+    name: str
     dtype: tf.DType
     shape: Tuple[int, ...]
     shard: int
@@ -227,9 +229,8 @@ def _read_tensor(key, value, num_shards):
         ) from error
     if dtype not in _NUMBERS and dtype != tf.string:
         raise BundleError("{} has the type {}".format(what, dtype.name))
-    tensor = Tensor(
-        dtype, _read_shape(entry, what), entry.shard_id, entry.offset, entry.size
-    )
+    shape = _read_shape(entry, what)
+    tensor = Tensor(name, dtype, shape, entry.shard_id, entry.offset, entry.size)
     if not 0 <= tensor.shard < num_shards:
         raise BundleError("{} is in .data file {}".format(what, tensor.shard))
     if tensor.offset < 0 or tensor.size < 0 or tensor.offset + tensor.size >= 2**63:

@@ -1,6 +1,8 @@
 """The `checkpoint` file of a directory, which names the newest checkpoint in it."""
 
+import ntpath
 import os
+import re
 from typing import List, NamedTuple
 
 import tensorflow.compat.v1 as tf
@@ -11,6 +13,8 @@ from albert_zh.base.errors import UserError
 
 FILE = "checkpoint"
 _MAX_BYTES = 1 << 24
+# Of any system: /home/x, C:/x, //server/x, gs://x.
+_ABSOLUTE = re.compile("/|[A-Za-z]:/|[a-z0-9]+://")
 
 
 class State(NamedTuple):
@@ -48,7 +52,8 @@ def read(directory):
             content = source.read(_MAX_BYTES)
     except UserError as error:
         raise StateError(str(error)) from error
-    state = tf.train.generate_checkpoint_state_proto(directory, "none")
+    # Named twice: without the list TensorFlow logs a line.
+    state = tf.train.generate_checkpoint_state_proto(directory, "none", ["none"])
     state.Clear()
     try:
         text_format.Parse(content.decode("utf-8"), state)
@@ -56,10 +61,56 @@ def read(directory):
         raise StateError("{}: is damaged".format(path)) from error
     if not state.model_checkpoint_path:
         raise StateError("{}: names no checkpoint".format(path))
-    state = State(state.model_checkpoint_path, list(state.all_model_checkpoint_paths))
+    state = State(
+        _with_slashes(state.model_checkpoint_path),
+        [_with_slashes(named) for named in state.all_model_checkpoint_paths],
+    )
     if not all(named.isprintable() for named in [state.newest] + state.kept):
         raise StateError("{}: names a checkpoint with control characters".format(path))
     return state
+
+
+def _with_slashes(named):
+    """Returns a path with the slashes of this system, if it was written on Windows."""
+    is_foreign = os.sep == "/" and "/" not in named and ntpath.dirname(named)
+    return named.replace("\\", "/") if is_foreign else named
+
+
+def brought_along(state, directory):
+    """Returns the `State` of a run whose directory was moved or copied.
+
+    Args:
+      state: `State` with paths to the old place.
+      directory: the new one.
+
+    Returns:
+      `State` with the names of those checkpoints that are in the directory, or None
+      if the newest is not, or the old paths are not of one other directory.
+    """
+    paths = [state.newest] + state.kept
+    parents = {os.path.dirname(named) for named in paths}
+    names = [os.path.basename(named) for named in paths]
+    present = [
+        is_inside(name, directory)
+        and files.exists(os.path.join(directory, name + ".index"))
+        for name in names
+    ]
+    # A relative path, or several directories, are no saver's doing.
+    if len(parents) > 1 or not _ABSOLUTE.match(paths[0]) or not present[0]:
+        return None
+    return State(names[0], [n for n, there in zip(names[1:], present[1:]) if there])
+
+
+def write(state, directory):
+    """Writes a `State`, with names relative to the directory.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    proto = tf.train.generate_checkpoint_state_proto(
+        directory, state.newest, state.kept
+    )
+    files.write_text(text_format.MessageToString(proto), os.path.join(directory, FILE))
 
 
 def is_inside(named, directory):

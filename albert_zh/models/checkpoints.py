@@ -11,7 +11,7 @@ import tensorflow.compat.v1 as tf
 from albert_zh.base import children, files
 from albert_zh.base.console import printable
 from albert_zh.base.errors import UserError
-from albert_zh.models import bundles, checkpoint_state
+from albert_zh.models import bundles, checkpoint_state, variable_names
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -78,7 +78,8 @@ def read_variables(checkpoint, flag="--init_checkpoint"):
       flag: the flag that named it, for messages.
 
     Returns:
-      dict variable name -> `bundles.Tensor`.
+      dict variable name -> `bundles.Tensor`; the names are those of `modeling`
+      (`variable_names`), the tensor has the one in the file.
 
     Raises:
       UserError: there is no readable checkpoint at that path.
@@ -98,7 +99,10 @@ def _read_index(checkpoint, flag):
     reason = "expected {}.index and its .data file beside it".format(prefix)
     if prefix and files.exists(prefix + ".index"):
         try:
-            return bundles.read_index(prefix + ".index")
+            index = bundles.read_index(prefix + ".index")
+            new = variable_names.usual(index.tensors)
+            tensors = {new[name]: held for name, held in index.tensors.items()}
+            return index._replace(tensors=tensors)
         except bundles.BundleError as error:
             reason = "{}.index is damaged or malicious: {}; copy or download it again"
             reason = reason.format(prefix, error)
@@ -111,11 +115,32 @@ def _read_index(checkpoint, flag):
 
 def _prefix_at(path):
     """Returns a path prefix; for a directory, the one its `checkpoint` file names."""
-    return (named_checkpoint(path) or path) if files.is_directory(path) else path
+    if files.is_directory(path):
+        return named_checkpoint(path) or path
+    return without_ending(path)
+
+
+def without_ending(path):
+    """Returns the path prefix if a path is one of a checkpoint's files, else the path.
+
+    "model.ckpt-4.index", "model.ckpt-4.meta" and "model.ckpt-4.data-00000-of-00001" all
+    stand for "model.ckpt-4".
+    """
+    meta = path[: -len(".meta")] if path.endswith(".meta") else None
+    prefix = prefix_of(path) or meta
+    is_file = (
+        prefix and files.exists(prefix + ".index") and not files.exists(path + ".index")
+    )
+    return prefix if is_file else path
 
 
 def prefix_of(path):
-    """Returns the prefix of a checkpoint's .index or .data file, None for others."""
+    """Returns the prefix of a checkpoint's .index or .data file, None for others.
+
+    macOS adds a file ._NAME to every file of an archive or a foreign disk.
+    """
+    if os.path.basename(path).startswith("._"):
+        return None
     if path.endswith(".index"):
         return path[: -len(".index")]
     match = _DATA_FILE.match(path)
@@ -367,8 +392,9 @@ def restore(checkpoint, variables, use_tpu=False, allow_missing=False):
     report = plan_restore(checkpoint, variables, allow_missing)
     for line in str(report).split("\n"):
         _LOGGER.info(line)
+    held = read_variables(checkpoint)
     checkpoint = _prefix_at(checkpoint)
-    assignment_map = {name: name for name in report.restored}
+    assignment_map = {held[name].name: name for name in report.restored}
     if not use_tpu:
         tf.train.init_from_checkpoint(checkpoint, assignment_map)
         return None
@@ -465,7 +491,7 @@ def _iterate_tensors(checkpoint, flag, is_wanted):
     try:
         reader = tf.train.load_checkpoint(checkpoint)
         for name in names:
-            yield name, reader.get_tensor(name)
+            yield name, reader.get_tensor(index.tensors[name].name)
     # For some damage TensorFlow 2 raises plain Python errors.
     except (tf.errors.OpError, IndexError, ValueError, RuntimeError) as error:
         raise _damaged(checkpoint, flag, name) from error
@@ -572,7 +598,9 @@ def latest_checkpoint(directory):
     """Returns the checkpoint that training in a directory resumes from, or None.
 
     Finds what Estimator restores by itself, the one that the `checkpoint` file names:
-    another choice here would not change the restored weights.
+    another choice here would not change the restored weights. If the directory was
+    moved or copied, that is the checkpoint of this name beside the file;
+    `resume_step` then corrects the file.
 
     Raises:
       UserError: the directory has checkpoints of a run, but its `checkpoint` file
@@ -580,34 +608,62 @@ def latest_checkpoint(directory):
     """
     if not files.is_directory(directory):
         return None
-    path = os.path.join(directory, checkpoint_state.FILE)
     try:
-        state = checkpoint_state.read(directory)
-        if state is None:
-            if run_files(directory):
-                raise checkpoint_state.StateError(
-                    "{} is missing, although there are checkpoints".format(path)
-                )
-            return None
-        prefix = os.path.join(directory, state.newest)
-        for named in [state.newest] + state.kept:
-            # A saver deletes old checkpoints of those it keeps: they must be its own.
-            if not checkpoint_state.is_inside(named, directory):
-                if files.exists(prefix + ".index"):
-                    # The file of a copied model directory may have the old path.
-                    _check_has_step(prefix, directory)
-                raise checkpoint_state.StateError(
-                    "{}: names {!r}, which is not in {}".format(path, named, directory)
-                )
-        if not files.exists(prefix + ".index"):
-            raise checkpoint_state.StateError(
-                "{}: names {}, which does not exist".format(path, prefix)
-            )
+        state = _run_state(directory)
     except checkpoint_state.StateError as error:
         raise UserError(
             "--output_dir: {}; {}".format(error, _how_to_resume(directory))
         ) from error
-    return prefix
+    return None if state is None else os.path.join(directory, state.newest)
+
+
+def _run_state(directory):
+    """Returns the `checkpoint_state.State` of a run, with paths inside its directory.
+
+    Returns:
+      None if the directory has no run.
+
+    Raises:
+      checkpoint_state.StateError: the `checkpoint` file cannot be used.
+      UserError: it names a model to start from.
+    """
+    path = os.path.join(directory, checkpoint_state.FILE)
+    state = checkpoint_state.read(directory)
+    if state is None:
+        if run_files(directory):
+            raise checkpoint_state.StateError(
+                "{} is missing, although there are checkpoints".format(path)
+            )
+        return None
+    outside = _first_outside(state, directory)
+    if outside:
+        moved = checkpoint_state.brought_along(state, directory)
+        prefix = os.path.join(directory, (moved or state).newest)
+        if files.exists(prefix + ".index"):
+            # A copied model directory has such a file, too.
+            _check_has_step(prefix, directory)
+        if moved is None:
+            raise checkpoint_state.StateError(
+                "{}: names {!r}, which is not in {}".format(path, outside, directory)
+            )
+        state = moved
+    prefix = os.path.join(directory, state.newest)
+    if not files.exists(prefix + ".index"):
+        raise checkpoint_state.StateError(
+            "{}: names {}, which does not exist".format(path, prefix)
+        )
+    return state
+
+
+def _first_outside(state, directory):
+    """Returns the first path of a state that is not in the directory, or None.
+
+    A saver deletes old checkpoints of those it keeps: they must be its own.
+    """
+    for named in [state.newest] + state.kept:
+        if not checkpoint_state.is_inside(named, directory):
+            return named
+    return None
 
 
 def run_files(directory):
@@ -650,6 +706,9 @@ def _newest_whole(directory):
 def resume_step(latest, directory):
     """Checks that a run can resume from its newest checkpoint.
 
+    The `checkpoint` file of a directory that was moved or copied is corrected:
+    Estimator would not find its checkpoints, and train from step 0.
+
     Args:
       latest: path prefix from `latest_checkpoint`.
       directory: the run's --output_dir.
@@ -662,11 +721,28 @@ def resume_step(latest, directory):
         names the newest one that is whole.
     """
     try:
-        return _check_resumable(latest, directory)
+        step = _check_resumable(latest, directory)
+        _correct_state(directory)
+        return step
     except UserError as error:
         if _newest_whole(directory) is None:
             raise
         raise UserError("{}; {}".format(error, _how_to_resume(directory))) from error
+
+
+def _correct_state(directory):
+    """Writes the `checkpoint` file anew if it names files of another directory."""
+    outside = _first_outside(checkpoint_state.read(directory), directory)
+    if outside is None:
+        return
+    state = _run_state(directory)
+    _LOGGER.warning(
+        "%s names %s; it now names %s, which is beside it",
+        os.path.join(directory, checkpoint_state.FILE),
+        outside,
+        state.newest,
+    )
+    checkpoint_state.write(state, directory)
 
 
 def _check_resumable(checkpoint, directory):

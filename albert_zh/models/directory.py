@@ -118,6 +118,8 @@ def choose(directory, **flags):
     """
     for field in ("config_file", "vocab_file", "spm_model_file"):
         _check_exists(field, flags.get(field))
+    if flags.get("checkpoint"):
+        flags["checkpoint"] = checkpoints.without_ending(flags["checkpoint"])
     if directory is None:
         return ModelDirectory(None, **flags)
     directory = resolve(directory, has_flags=True)
@@ -272,7 +274,8 @@ def _find_one(directory, field, tiers, has_flags, is_right=lambda path: True):
     Raises:
       UserError: several files match that tier.
     """
-    present = files.list_directory(directory)
+    # Not the files that macOS adds to every file of an archive or a foreign disk.
+    present = [n for n in files.list_directory(directory) if not n.startswith("._")]
     for patterns in tiers:
         names = [n for n in present if any(fnmatch.fnmatch(n, p) for p in patterns)]
         paths = [os.path.join(directory, name) for name in names]

@@ -21,6 +21,18 @@ def trainable_variables(config, add_heads):
         return tf.trainable_variables()
 
 
+def missing_variables(config, names):
+    """Returns the sorted names of a config's encoder variables that are not in `names`.
+
+    The pooler may be absent: not every head uses it.
+    """
+    variables = trainable_variables(config, lambda model: None)
+    wanted = {variable.op.name for variable in variables}
+    return sorted(
+        name for name in wanted - set(names) if not name.startswith("bert/pooler/")
+    )
+
+
 def pretraining_heads(config, heads=PRETRAINING_HEADS):
     """Returns a function of the `modeling.AlbertModel` that builds its heads.
 

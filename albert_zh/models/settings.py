@@ -47,10 +47,18 @@ _LABELS_SCHEMA = dict(
 # checkpoint contradicts a number of layers that takes hours to build.
 _MAX_LAYERS = 1000
 _LAYERS = {"maximum": _MAX_LAYERS}
+# Published vocabularies have up to a million entries.
+_MAX_WORDS = 2**24
+# A hundred times the parameters of ALBERT xxlarge; 94 GB as float32.
+_MAX_PARAMETERS = 235 * 10**8
 # `modeling.AlbertConfig` checks the rest, but has no largest size.
 _CONFIG_SCHEMA = {
     "type": "object",
-    "properties": {"num_hidden_layers": _LAYERS, "inner_group_num": _LAYERS},
+    "properties": {
+        "num_hidden_layers": _LAYERS,
+        "inner_group_num": _LAYERS,
+        "vocab_size": {"maximum": _MAX_WORDS},
+    },
     "additionalProperties": {"minimum": -_MAX_INTEGER, "maximum": _MAX_INTEGER},
 }
 
@@ -139,9 +147,33 @@ def read_config(path):
         raise UserError("{}: no such config file".format(path))
     settings = json_files.read(path, _CONFIG_SCHEMA, "give the model's own config")
     try:
-        return modeling.AlbertConfig.from_dict(settings)
+        config = modeling.AlbertConfig.from_dict(settings)
     except (ValueError, TypeError) as error:
         raise UserError("{}: {}".format(path, printable(error))) from error
+    parameters = _about_parameters(config)
+    if parameters > _MAX_PARAMETERS:
+        raise UserError(
+            "{}: a model of these sizes has about {:,} parameters ({:,} GB), published "
+            "ones have up to 334 million; give the model's own config".format(
+                path, parameters, 4 * parameters // 10**9
+            )
+        )
+    return config
+
+
+def _about_parameters(config):
+    """Returns the number of a model's parameters, but for biases and layer norms."""
+    hidden = config.hidden_size
+    attention, feed_forward = 4 * hidden**2, 2 * hidden * config.intermediate_size
+    layers = config.num_hidden_layers * config.inner_group_num
+    groups = config.num_hidden_groups * config.inner_group_num
+    shared = config.cross_layer_sharing
+    rows = config.vocab_size + config.max_position_embeddings + config.type_vocab_size
+    return (
+        rows * config.embedding_size
+        + attention * (groups if shared in ("all", "attention") else layers)
+        + feed_forward * (groups if shared in ("all", "ffn") else layers)
+    )
 
 
 def load_config(path, max_seq_length, dropout=None):

@@ -11,7 +11,13 @@ from albert_zh.base.errors import UserError
 from albert_zh.data import input_pipeline
 from albert_zh.models import checkpoints, model_graph, output_directory
 from albert_zh.models import directory as model_directory
-from albert_zh.training import accumulation, input_position, pretraining_model, results
+from albert_zh.training import (
+    accumulation,
+    input_position,
+    optimizer_record,
+    pretraining_model,
+    results,
+)
 from albert_zh.training import distribution as distributions
 from albert_zh.training import estimator as estimators
 
@@ -87,7 +93,7 @@ class Pretraining:
         with contextlib.ExitStack() as stack:
             if distribution.is_chief:
                 stack.enter_context(output_directory.hold(self._output_dir))
-            step = self._prepare_output_dir(will_train=True)
+            step = self._prepare_output_dir(training)
             self._say_what_cannot_follow(step)
             position = self._position(records, training, step)
             estimators.train(
@@ -116,7 +122,7 @@ class Pretraining:
             the one to start from; records are damaged; or a result is NaN.
         """
         if not self._has_trained:
-            self._prepare_output_dir(will_train=False)
+            self._prepare_output_dir()
         _LOGGER.info(
             "evaluating at most --max_eval_steps=%d batches of %d",
             max_steps,
@@ -168,15 +174,24 @@ class Pretraining:
             " on each of {} devices".format(num_devices) * (num_devices > 1),
         )
 
-    def _prepare_output_dir(self, will_train):
+    def _prepare_output_dir(self, training=None):
         """Prepares the directory; returns the step the run is at, 0 for a new one.
 
+        Args:
+          training: a `Training`; None if nothing is trained.
+
         Raises:
-          UserError: as `_check_checkpoints`, or it holds another model.
+          UserError: as `_check_checkpoints`, or it holds another model, or a run with
+            another optimizer.
         """
-        step = self._check_checkpoints(will_train)
+        step = self._check_checkpoints(will_train=training is not None)
+        optimizer = training and training.schedule.optimizer
+        if training and step:
+            optimizer_record.check(self._output_dir, optimizer)
         output_directory.prepare(self._output_dir, self._config)
         model_directory.copy_vocabulary(self._files, self._output_dir)
+        if training and self._runtime.distribution.is_chief:
+            optimizer_record.write(self._output_dir, optimizer)
         return step
 
     def _check_checkpoints(self, will_train):

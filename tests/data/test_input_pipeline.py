@@ -266,6 +266,89 @@ def test_a_cut_in_a_header_is_no_end(tmp_path, num_bytes, whole):
         input_pipeline.check_record_files([good, str(bad)], LENGTH, PREDICTIONS)
 
 
+NUM_FLIPS = 200
+
+
+@pytest.fixture
+def reread(tmp_path):
+    """Function: writes bytes as a record file and reads it as an evaluation does.
+
+    Returns its path and the batches, or None if reading them raised an error.
+    """
+    path = str(tmp_path / "records")
+    input_fn = input_pipeline.input_fn_builder(
+        [path], LENGTH, PREDICTIONS, VOCAB_SIZE, False
+    )
+    with tf.Graph().as_default(), tf.Session() as session:
+        iterator = tf.data.make_initializable_iterator(input_fn({"batch_size": 4}))
+        features = iterator.get_next()
+
+        def read(content):
+            (tmp_path / "records").write_bytes(content)
+            session.run(iterator.initializer)
+            batches = []
+            try:
+                while True:
+                    batches.append(session.run(features))
+            except tf.errors.OutOfRangeError:
+                return path, batches
+            except (tf.errors.OpError, UnicodeDecodeError):
+                return path, None
+
+        yield read
+
+
+def _flipped(content, random):
+    """Returns the bytes with one bit changed."""
+    content = bytearray(content)
+    content[random.randint(len(content))] ^= 1 << random.randint(8)
+    return bytes(content)
+
+
+def test_every_flipped_byte_of_a_file_is_found(reread):
+    """On TensorFlow 1.15 a damaged record must not end in a segmentation fault."""
+    random = np.random.RandomState(0)
+    content = b"".join(record_format.frame(_record(number)) for number in range(8))
+    assert len(reread(content)[1]) == 2
+    for _ in range(NUM_FLIPS):
+        path, batches = reread(_flipped(content, random))
+        assert batches is None
+        assert path + ": record " in input_pipeline.find_fault([path], FORM)
+
+
+def test_a_flipped_byte_under_a_right_checksum_is_found_or_harmless(reread):
+    """Records from elsewhere, whose writer was wrong."""
+    random = np.random.RandomState(1)
+    records = [_record(number) for number in range(8)]
+    num_found = 0
+    for _ in range(NUM_FLIPS):
+        changed = records[:]
+        changed[5] = _flipped(records[5], random)
+        path, batches = reread(b"".join(map(record_format.frame, changed)))
+        if batches is None:
+            num_found += 1
+            fault = input_pipeline.find_fault([path], FORM)
+            assert fault.startswith(path + ": record 5 ") and "\n" not in fault
+            continue
+        for batch in batches:
+            for name, largest in FORM.largest().items():
+                assert (0 <= batch[name]).all() and (batch[name] <= largest).all()
+    assert num_found > NUM_FLIPS / 4
+
+
+def test_a_file_cut_anywhere_in_a_record_is_refused(tmp_path):
+    content = b"".join(record_format.frame(_record(number)) for number in range(3))
+    borders = {len(record_format.frame(_record(0))) * number for number in range(4)}
+    path = tmp_path / "records"
+    for size in range(len(content)):
+        path.write_bytes(content[:size])
+        if size and size in borders:
+            input_pipeline.check_record_files([str(path)], LENGTH, PREDICTIONS)
+            continue
+        with pytest.raises(UserError, match="records: |is empty"):
+            input_pipeline.check_record_files([str(path)], LENGTH, PREDICTIONS)
+
+
 def test_an_instance_survives_the_round_trip():
     serialized = _record(5)
     features = input_pipeline.decode_example(serialized)

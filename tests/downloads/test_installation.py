@@ -230,3 +230,111 @@ def test_a_full_disk_while_extracting_leaves_nothing_half_made(install):
     assert install(ARCHIVE)
     assert (install.target / "large").read_bytes() == bytes(200000)
     assert len(install.server.requests) == 1
+
+
+# --- The vocabulary from any of its sources ----------------------------------
+
+
+VOCABULARY = catalogue.find("vocab")
+
+
+def install_vocabulary(directory, failing, others=None):
+    """Installs it where sources fail; returns the addresses that were tried."""
+    tried = []
+
+    def fetch(address, path, expected, max_bytes):
+        tried.append(address)
+        if len(tried) <= failing:
+            raise UserError("{}: closed".format(address))
+        with open(path, "w") as file:
+            file.write("vocabulary")
+
+    others = catalogue.others(VOCABULARY) if others is None else others
+    origin = installation.Origin(fetch, others=others)
+    try:
+        installation.install(VOCABULARY, str(directory), origin)
+    except UserError as error:
+        return tried, str(error)
+    return tried, None
+
+
+@pytest.mark.parametrize("failing", [0, 1, 2])
+def test_the_vocabulary_comes_from_the_first_source_that_has_it(tmp_path, failing):
+    tried, error = install_vocabulary(tmp_path, failing)
+    assert error is None and len(tried) == failing + 1
+    assert (tmp_path / "vocab.txt").read_text() == "vocabulary"
+    assert len({address.split("/")[2] for address in tried}) == len(tried)
+
+
+def test_a_vocabulary_that_no_source_has_is_one_line(tmp_path):
+    tried, error = install_vocabulary(tmp_path, 3)
+    assert len(tried) == 3
+    assert error == "none of 3 sources has vocab; the last: {}: closed".format(tried[2])
+    assert os.listdir(str(tmp_path)) == []
+    tried, error = install_vocabulary(tmp_path, 1, others=())
+    assert len(tried) == 1 and error == tried[0] + ": closed"
+
+
+# --- Files given by hand that are another model's ----------------------------
+
+
+def write_model(folder, size):
+    """Writes a checkpoint with the shapes of a published size."""
+    np = pytest.importorskip("numpy")
+    from albert_zh.models import checkpoints
+
+    width = 4 if size == "albert_zh" else 8
+    layer = "bert/encoder/transformer/group_0/inner_group_0/"
+    layer = "bert/encoder/layer_shared/" if size == "albert_zh" else layer
+    shapes = {
+        "bert/embeddings/word_embeddings": [7, 4],
+        "bert/embeddings/position_embeddings": [5, width],
+        "bert/embeddings/token_type_embeddings": [2, width],
+        layer + "attention/self/query/kernel": [312, 312],
+        layer + "intermediate/dense/kernel": [312, 16],
+    }
+    if size == "albert_zh":
+        shapes["bert/embeddings/word_embeddings_2"] = [4, 312]
+    tensors = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    folder.mkdir()
+    checkpoints.write_tensors(tensors, str(folder / "model.ckpt"))
+    (folder / "checkpoint").unlink()
+
+
+@pytest.mark.parametrize("held", ["albert_zh", "google"])
+@pytest.mark.parametrize(
+    "name,is_right",
+    [("albert_tiny_zh", {"albert_zh"}), ("albert_tiny_zh_google", {"google"})]
+    + [("albert_base_zh", set()), ("albert_small_zh_google", set())],
+)
+def test_another_models_archive_is_refused(tmp_path, held, name, is_right):
+    write_model(tmp_path / "model", held)
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(str(archive), "w") as writer:
+        for path in (tmp_path / "model").iterdir():
+            writer.write(str(path), path.name)
+    entry = catalogue.find(name)
+    origin = installation.Origin(from_file=str(archive))
+    target = tmp_path / "out" / "target"
+    if held in is_right:
+        assert installation.install(entry, str(target), origin)
+        return
+    with pytest.raises(UserError, match="a.zip: it holds a model of hidden_size 312"):
+        installation.install(entry, str(target), origin)
+    assert not target.exists()
+    assert not (tmp_path / "out" / "checksums.json").exists()
+
+
+@pytest.mark.parametrize("hidden_size,is_right", [(312, True), (768, False)])
+def test_another_models_folder_is_refused(tmp_path, hidden_size, is_right):
+    for file in SEVERAL.files:
+        (tmp_path / file.name).write_text("x")
+    (tmp_path / "config.json").write_text(json.dumps({"hidden_size": hidden_size}))
+    origin = installation.Origin(from_file=str(tmp_path))
+    target = tmp_path / "out" / "target"
+    if is_right:
+        assert installation.install(SEVERAL, str(target), origin)
+        return
+    with pytest.raises(UserError, match="hidden_size 768 .* has 312"):
+        installation.install(SEVERAL, str(target), origin)
+    assert not target.exists()

@@ -162,6 +162,34 @@ def test_run_goes_on_and_then_says_that_it_is_finished(
     assert "at step 5 of 5 already: nothing left to train" in caplog.text
 
 
+def test_a_run_keeps_its_optimizer(record_files, config_file, tmp_path):
+    """LAMB's and AdamW's slots have the same names and shapes."""
+    run(record_files, config_file, tmp_path / "a", num_train_steps=3)
+    with pytest.raises(UserError, match="trains with lamb.* give --optimizer=lamb"):
+        run(
+            record_files,
+            config_file,
+            tmp_path / "a",
+            num_train_steps=5,
+            optimizer="adamw",
+        )
+    latest = checkpoints.latest_checkpoint(str(tmp_path / "a"))
+    assert checkpoints.read_step(latest) == 3
+    # Both hints work.
+    run(record_files, config_file, tmp_path / "a", num_train_steps=4, optimizer="lamb")
+    run(
+        record_files,
+        config_file,
+        tmp_path / "b",
+        num_train_steps=3,
+        optimizer="adamw",
+        init_checkpoint=latest,
+    )
+    # A run of an earlier version has no record.
+    (tmp_path / "b" / "optimizer.json").unlink()
+    run(record_files, config_file, tmp_path / "b", num_train_steps=4, optimizer="adamw")
+
+
 def test_init_checkpoint_is_restored_and_reported(
     record_files, config_file, trained, tmp_path, caplog
 ):

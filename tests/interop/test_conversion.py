@@ -482,6 +482,83 @@ def test_gaps_in_a_tokenizer_json_are_refused(write):
         convert("huggingface", "google", str(there), "back")
 
 
+@pytest.fixture
+def write_hugging_face(write):
+    """Function: writes a Hugging Face model with these vocabulary entries."""
+
+    def write_model(entries, settings=GOOGLE):
+        settings = dict(settings, vocab_size=entries)
+        dialect = "google" if "embedding_size" in settings else "bert"
+        return pathlib.Path(convert(dialect, "huggingface", write(settings), "there"))
+
+    return write_model
+
+
+def test_token_that_a_tool_stripped_to_nothing_comes_back(write_hugging_face):
+    """U+2028 of BERT's vocabulary is "" in the tokenizer.json of transformers 5."""
+    there = write_hugging_face(30)
+    tokens = (there / "vocab.txt").read_text("utf-8").splitlines()
+    (there / "vocab.txt").unlink()
+    tokens[7], tokens[9] = "", "##"
+    vocab = {token: token_id for token_id, token in enumerate(tokens)}
+    content = {"model": {"type": "WordPiece", "vocab": vocab}}
+    (there / "tokenizer.json").write_text(json.dumps(content))
+    back = convert("huggingface", "google", str(there), "back")
+    lines = pathlib.Path(back, "vocab.txt").read_bytes().decode("utf-8").split("\n")
+    tokens[7], tokens[9] = "\u2028", "##\u2028"
+    assert lines[:-1] == tokens
+
+
+# Where tools write the tokens that were added to a vocabulary.
+ADDED = {
+    "added_tokens.json": {"新冠": 30, "[e1]": 31},
+    "tokenizer.json": {
+        "added_tokens": [
+            {"id": 0, "content": "[PAD]", "special": True},
+            {"id": 30, "content": "新冠", "special": False},
+            {"id": 31, "content": "[e1]", "special": True},
+        ]
+    },
+    "tokenizer_config.json": {
+        "added_tokens_decoder": {
+            "0": {"content": "[PAD]"},
+            "30": {"content": "新冠"},
+            "31": {"content": "[e1]"},
+        }
+    },
+}
+
+
+@pytest.mark.parametrize("name", list(ADDED))
+def test_added_tokens_are_named_and_get_their_ids(write_hugging_face, caplog, name):
+    there = write_hugging_face(32)
+    tokens = (there / "vocab.txt").read_text("utf-8").splitlines()[:30]
+    (there / "vocab.txt").write_text("\n".join(tokens), encoding="utf-8")
+    (there / name).write_text(json.dumps(ADDED[name]))
+    back = convert("huggingface", "google", str(there), "back")
+    lines = pathlib.Path(back, "vocab.txt").read_text("utf-8").splitlines()
+    assert lines == tokens + ["新冠", "[e1]"]
+    assert "2 added tokens, ids 30 to 31: 新冠, [e1]" in caplog.text
+
+
+def test_gap_before_an_added_token_is_refused(write_hugging_face):
+    there = write_hugging_face(30)
+    (there / "added_tokens.json").write_text(json.dumps({"新冠": 31}))
+    with pytest.raises(UserError, match="30 entries, but the added token 新冠 .* 31"):
+        convert("huggingface", "google", str(there), "back")
+
+
+@pytest.mark.parametrize("settings,dialect", [(GOOGLE, "google"), (SMALL, "bert")])
+def test_model_type_is_told_from_the_tensors(write_hugging_face, settings, dialect):
+    there = write_hugging_face(30, settings)
+    config = json.loads((there / "config.json").read_text())
+    del config["model_type"]
+    (there / "config.json").write_text(json.dumps(config))
+    back = convert("huggingface", dialect, str(there), "back")
+    source = str(there.parent / "source")
+    assert_same_model(source, back)
+
+
 @pytest.mark.parametrize(
     "index,words",
     [
