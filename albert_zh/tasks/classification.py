@@ -23,7 +23,7 @@ from albert_zh.tasks import (
     training_settings,
 )
 from albert_zh.training import estimator as estimators
-from albert_zh.training import preemption, results
+from albert_zh.training import results, sessions
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -184,6 +184,13 @@ class Classifier:
         self._padded_length = None
         if runtime.device.use_tpu:  # which needs static shapes
             self._padded_length = self.files.max_seq_length
+        self._predictor = sessions.Predictor(
+            self._model_fn(),
+            features.prediction_input_fn(self._padded_length),
+            output_dir,
+            runtime.device,
+        )
+        self._best_scores = None  # (dev data, its scores) of the best epoch so far
         self._tokenizer = self.files.build_tokenizer()
         model_directory.check_vocabulary(
             self._tokenizer.vocab_size,
@@ -247,16 +254,18 @@ class Classifier:
                 dev_file = stack.enter_context(
                     self._feature_file("dev", dev_data, self._eval_batch_size)
                 )
+            job = self._training_job(train_file, training, plan, step)
+            trainer = stack.enter_context(
+                sessions.open_trainer(job, self._runtime.device)
+            )
             for epoch, (first, end) in enumerate(plan.epochs):
                 if step < end:
-                    self._train_epoch(
-                        train_file, training, plan, epoch, max(step - first, 0)
-                    )
+                    skip = max(step - first, 0)
+                    trainer.train(_epoch_seed(training.seed, epoch), skip, end)
                     step = end
                 if dev_data and step == end:
-                    with preemption.SigtermHook() as hook:
-                        self._score_epoch(dev_data, dev_file, epoch, end, history)
-                    hook.check(plan.num_steps, step)
+                    self._score_epoch(dev_data, dev_file, epoch, end, history)
+                    trainer.check_stop(step)
 
     def write_scores(self, splits):
         """Scores the best checkpoint; writes `eval_results.json` and `.txt`.
@@ -270,6 +279,9 @@ class Classifier:
         checkpoint, batch_size = self._best_checkpoint(), self._eval_batch_size
         scores = {}
         for name, data in splits.items():
+            if self._best_scores and self._best_scores[0] is data:
+                scores[name] = self._best_scores[1]
+                continue
             with self._feature_file(name, data, batch_size) as source:
                 log_probabilities = self._predict(source, checkpoint, batch_size)
             scores[name] = self._score(data, log_probabilities)
@@ -385,47 +397,31 @@ class Classifier:
         ) as path:
             yield _FeatureFile(path, positions)
 
-    def _build_estimator(
-        self,
-        batch_size,
-        training_spec=None,
-        saving=estimators.DEFAULT_SAVING,
-        seed=None,
-    ):
-        """Builds an estimator; `training_spec` as its model function takes it."""
-        device, numerics, _ = self._runtime
-        model_fn = classification_model.model_fn_builder(
+    def _model_fn(self, training_spec=None):
+        """Returns the model function; `training_spec` as its builder takes it."""
+        return classification_model.model_fn_builder(
             self.files.config,
             len(self.files.labels),
-            device.use_tpu,
-            numerics,
+            self._runtime.device.use_tpu,
+            self._runtime.numerics,
             training_spec,
         )
-        return estimators.build_estimator(
-            model_fn, self._output_dir, device, batch_size, saving, seed
-        )
 
-    def _train_epoch(self, source, training, plan, epoch, num_done):
-        """Trains the rest of an epoch, after its first `num_done` steps."""
-        # Each epoch builds its own graph: one common seed would repeat dropout masks
-        # and order in every epoch.
-        seed = np.random.RandomState([training.seed, epoch]).randint(2**31 - 1)
-        estimator = self._build_estimator(
-            training.batch_size,
-            self._training_spec(training, plan),
-            estimators.Saving(training.save_checkpoints_steps, _CHECKPOINTS_KEPT),
-            seed,
-        )
-        input_fn = features.training_input_fn(
+    def _training_job(self, source, training, plan, step):
+        """The `sessions.Job` of a training that begins, or resumes, after `step`."""
+        epoch = sum(end <= step for _, end in plan.epochs)
+        return sessions.Job(
+            self._model_fn(self._training_spec(training, plan)),
+            features.training_input_fn(
+                source.path, len(source.positions), self._padded_length
+            ),
             source.path,
-            len(source.positions),
-            seed=seed,
-            skip_batches=num_done,
-            padded_length=self._padded_length,
+            self._output_dir,
+            training.batch_size,
+            plan.num_steps,
+            _epoch_seed(training.seed, epoch),
+            estimators.Saving(training.save_checkpoints_steps, _CHECKPOINTS_KEPT),
         )
-        given = estimators.Input(input_fn, [source.path])
-        end = plan.epochs[epoch][1]
-        estimators.run_steps(estimator, given, end, plan.num_steps)
 
     def _training_spec(self, training, plan):
         """Returns what the model function calls with the mean loss."""
@@ -493,6 +489,7 @@ class Classifier:
         if is_best:
             self._save_best(checkpoint)
             results.write_results(self.best_dir, {"dev": scores})
+            self._best_scores = data, scores
         # Last: a run killed before this line scores the epoch again.
         history.append(dict(metrics.summary(scores), step=step, epoch=epoch + 1))
         json_files.write(history, os.path.join(self._output_dir, EPOCH_SCORES_FILE))
@@ -518,14 +515,7 @@ class Classifier:
 
     def _predict(self, source, checkpoint, batch_size):
         """Log-probabilities, float32 [num_examples, num_labels], in data order."""
-        estimator = self._build_estimator(batch_size)
-        input_fn = features.prediction_input_fn(source.path, self._padded_length)
-        with estimators.one_line_errors([source.path]):
-            batches = list(
-                estimator.predict(
-                    input_fn, checkpoint_path=checkpoint, yield_single_examples=False
-                )
-            )
+        batches = list(self._predictor.predict(source.path, checkpoint, batch_size))
         rows = np.concatenate([batch["log_probabilities"] for batch in batches])
         is_real = np.concatenate([batch["is_real_example"] for batch in batches])
         ordered = np.empty_like(rows[is_real == 1])
@@ -559,6 +549,11 @@ def format_predictions(labels, probabilities, header):
         values = ["{:.6f}".format(value) for value in row]
         lines.append("\t".join([labels[int(np.argmax(row))]] + values))
     return "\n".join(lines) + "\n"
+
+
+def _epoch_seed(seed, epoch):
+    """The seed of an epoch's order; also of dropout, in a process that begins there."""
+    return np.random.RandomState([seed, epoch]).randint(2**31 - 1)
 
 
 def _rank(scores):
