@@ -11,7 +11,7 @@ from typing import NamedTuple, Optional
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from albert_zh.base import files, json_files
+from albert_zh.base import files, json_files, progress
 from albert_zh.base.errors import UserError
 from albert_zh.models import checkpoints, model_graph, output_directory
 from albert_zh.models import directory as model_directory
@@ -51,6 +51,10 @@ _EPOCH_SCORES_ADVICE = (
 
 # Every epoch is scored, and its scores are kept.
 _MAX_EPOCHS = 10000
+
+# Bounds the memory of predictions, at some KB an example. Batches are of examples of
+# like length among so many.
+_EXAMPLES_AT_A_TIME = 10000
 
 # A restart needs the newest checkpoint only; one more survives a damaged one.
 _CHECKPOINTS_KEPT = 2
@@ -102,6 +106,7 @@ class _FeatureFile(NamedTuple):
 
     path: str
     positions: np.ndarray
+    num_truncated: int
 
 
 class EpochPlan:
@@ -165,7 +170,7 @@ class Classifier:
           classifier_files: `model_files.ClassifierFiles`.
           output_dir: holds the training state, the results and `best/`, a model
             directory with the best checkpoint. To predict, a model directory can be
-            given itself.
+            given itself; None where no results are written.
           runtime: `estimators.Runtime`; its distribution is not used.
           eval_batch_size: examples per step when scoring.
           predict_batch_size: examples per step when predicting.
@@ -225,7 +230,7 @@ class Classifier:
             training.num_epochs,
             full_batches_only=self._runtime.device.use_tpu,
         )
-        step = self._prepare_output_dir(training, train_data)
+        step = self._prepare_output_dir(training, train_data, dev_data)
         unread = "; --init_checkpoint is not read again"
         unread = unread if training.init_checkpoint else ""
         history = self._read_history(step)
@@ -283,8 +288,7 @@ class Classifier:
                 scores[name] = self._best_scores[1]
                 continue
             with self._feature_file(name, data, batch_size) as source:
-                log_probabilities = self._predict(source, checkpoint, batch_size)
-            scores[name] = self._score(data, log_probabilities)
+                scores[name] = self._score(name, data, source, checkpoint)
         results.write_results(self._output_dir, scores)
         return scores
 
@@ -295,36 +299,44 @@ class Classifier:
         header row exactly if the data has one, so that line numbers match.
 
         Args:
-          data: `reading.ExampleFile`; its labels are not looked at.
+          data: `reading.TextFile`, of which a part is in memory at a time.
 
         Returns:
           The path written.
         """
         path = os.path.join(self._output_dir, PREDICTIONS_FILE)
-        probabilities = self.predict("predict", data)
-        files.write_text(
-            format_predictions(self.files.labels, probabilities, data.has_header), path
-        )
+        with files.whole(path) as target:
+            if data.has_header:
+                target.write(format_header(self.files.labels).encode("utf-8"))
+            for probabilities in self.predict(data):
+                text = format_predictions(self.files.labels, probabilities)
+                target.write(text.encode("utf-8"))
         return path
 
-    def predict(self, name, data):
+    def predict(self, data):
         """Judges texts with the best checkpoint.
 
         Args:
-          name: short name of the data, for its temporary file.
-          data: `reading.ExampleFile`; its labels are not looked at.
+          data: `reading.TextFile` or `reading.ExampleFile`, whose labels are not read.
 
-        Returns:
-          float32 [num_examples, num_labels], probabilities in the order of `data`.
+        Yields:
+          float32 [number of examples, num_labels], probabilities of the examples next
+          in the order of `data`.
         """
         checkpoint, batch_size = self._best_checkpoint(), self._predict_batch_size
-        with self._feature_file(name, data, batch_size) as source:
-            return np.exp(self._predict(source, checkpoint, batch_size))
+        _LOGGER.info("predict: %d examples of %s", data.num_examples, data.path)
+        num_truncated = 0
+        with self._progress("predict", data.num_examples, batch_size) as shown:
+            for examples in data.chunks(_EXAMPLES_AT_A_TIME):
+                with self._records("predict", examples, batch_size) as source:
+                    yield np.exp(self._predict(source, checkpoint, batch_size, shown))
+                num_truncated += source.num_truncated
+        self._report_truncated("predict", num_truncated)
 
-    def _prepare_output_dir(self, training, train_data):
+    def _prepare_output_dir(self, training, train_data, dev_data):
         """Prepares the directory for this training; returns the step it is at."""
         settings = training_settings.describe(
-            training, train_data, self.files.max_seq_length
+            training, train_data, dev_data, self.files.max_seq_length
         )
         latest = checkpoints.latest_checkpoint(self._output_dir)
         saved = model_files.load(self._output_dir)
@@ -338,7 +350,9 @@ class Classifier:
             )
         step = 0
         if latest is not None:
-            training_settings.check_same_training(self._output_dir, settings)
+            training_settings.check_same_training(
+                self._output_dir, settings, training.init_checkpoint
+            )
             step = checkpoints.resume_step(latest, self._output_dir)
         elif training.init_checkpoint:
             self._check_init_checkpoint(training)
@@ -346,8 +360,7 @@ class Classifier:
         model_files.check_best(self.best_dir, self.files, is_new=saved is None)
         output_directory.prepare(self._output_dir, self.files.config)
         model_files.save(self._output_dir, self.files)
-        if latest is None:
-            training_settings.save(self._output_dir, settings)
+        training_settings.save(self._output_dir, settings, is_new=latest is None)
         return step
 
     def _check_init_checkpoint(self, training):
@@ -370,32 +383,50 @@ class Classifier:
           data: `reading.ExampleFile`.
           batch_size: of the predictions made from it, None for training.
         """
+        _LOGGER.info("%s: %d examples of %s", name, data.num_examples, data.path)
+        if data.num_ignored:
+            _LOGGER.info("%s: %d rows ignored by label", name, data.num_ignored)
+        with self._records(name, data.examples, batch_size) as source:
+            self._report_truncated(name, source.num_truncated)
+            yield source
+
+    @contextlib.contextmanager
+    def _records(self, name, examples, batch_size=None):
+        """`_feature_file` of a list of examples, which says nothing."""
         items = [
             features.build_features(
                 example, self._tokenizer, self.files.max_seq_length, self.files.labels
             )
-            for example in data.examples
+            for example in examples
         ]
-        _LOGGER.info("%s: %d examples of %s", name, len(items), data.path)
-        num_truncated = sum(item.is_truncated for item in items)
-        if num_truncated:
-            _LOGGER.info(
-                "%s: %d of them truncated to %d tokens",
-                name,
-                num_truncated,
-                self.files.max_seq_length,
-            )
-        if data.num_ignored:
-            _LOGGER.info("%s: %d rows ignored by label", name, data.num_ignored)
         positions = features.length_order(items)
         fills_batches = self._runtime.device.use_tpu and batch_size is not None
+        # A model that only predicts may be in a directory that cannot be written to. A
+        # TPU reads where it writes.
+        is_written_to = batch_size is None or self._runtime.device.use_tpu
         with features.temporary_records(
-            self._output_dir,
+            self._output_dir if is_written_to else None,
             name,
             [items[i] for i in positions],
             num_padding_examples=-len(items) % batch_size if fills_batches else 0,
         ) as path:
-            yield _FeatureFile(path, positions)
+            num_truncated = sum(item.is_truncated for item in items)
+            yield _FeatureFile(path, positions, num_truncated)
+
+    def _report_truncated(self, name, number):
+        if number:
+            length = self.files.max_seq_length
+            _LOGGER.info("%s: %d of them truncated to %d tokens", name, number, length)
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _progress(name, num_examples, batch_size):
+        """Shows progress while the block runs; yields it, None for a single batch."""
+        if num_examples <= batch_size:
+            yield None
+            return
+        with progress.ExampleProgress(num_examples, name) as shown:
+            yield shown
 
     def _model_fn(self, training_spec=None):
         """Returns the model function; `training_spec` as its builder takes it."""
@@ -433,8 +464,13 @@ class Classifier:
             int(plan.num_steps * training.warmup_proportion),
             training.batch_size,
         )
+        init_checkpoint = training.init_checkpoint
+        reuses_head = model_files.has_head_of(init_checkpoint, self.files.labels)
         start = estimators.Start(
-            self._output_dir, training.init_checkpoint, training.allow_missing
+            self._output_dir,
+            init_checkpoint,
+            training.allow_missing,
+            anew=() if reuses_head else classification_model.HEAD,
         )
 
         def training_spec(loss):
@@ -473,9 +509,7 @@ class Classifier:
         if any(entry["step"] == step for entry in history):
             return
         checkpoint = checkpoints.latest_checkpoint(self._output_dir)
-        scores = self._score(
-            data, self._predict(source, checkpoint, self._eval_batch_size)
-        )
+        scores = self._score("dev", data, source, checkpoint)
         is_best = all(_rank(scores) > _rank(entry) for entry in history)
         _LOGGER.info(
             "epoch %d, step %d: dev accuracy %.4f, loss %.4f, F1 %.4f%s",
@@ -513,11 +547,15 @@ class Classifier:
             )
         return checkpoint
 
-    def _predict(self, source, checkpoint, batch_size):
+    def _predict(self, source, checkpoint, batch_size, shown=None):
         """Log-probabilities, float32 [num_examples, num_labels], in data order."""
-        batches = list(self._predictor.predict(source.path, checkpoint, batch_size))
-        rows = np.concatenate([batch["log_probabilities"] for batch in batches])
-        is_real = np.concatenate([batch["is_real_example"] for batch in batches])
+        rows, is_real = [], []
+        for batch in self._predictor.predict(source.path, checkpoint, batch_size):
+            rows.append(batch["log_probabilities"])
+            is_real.append(batch["is_real_example"])
+            if shown:
+                shown.update(int(is_real[-1].sum()))
+        rows, is_real = np.concatenate(rows), np.concatenate(is_real)
         ordered = np.empty_like(rows[is_real == 1])
         ordered[source.positions] = rows[is_real == 1]
         if not np.isfinite(ordered).all():
@@ -528,27 +566,34 @@ class Classifier:
             )
         return ordered
 
-    def _score(self, data, log_probabilities):
+    def _score(self, name, data, source, checkpoint):
+        batch_size = self._eval_batch_size
+        with self._progress(name, data.num_examples, batch_size) as shown:
+            log_probabilities = self._predict(source, checkpoint, batch_size, shown)
         label_ids = [self.files.labels.index(e.label) for e in data.examples]
         return metrics.score(label_ids, log_probabilities, self.files.labels)
 
 
-def format_predictions(labels, probabilities, header):
+def format_header(labels):
+    """The line that names the columns of `format_predictions`."""
+    return "\t".join(("label",) + tuple(labels)) + "\n"
+
+
+def format_predictions(labels, probabilities):
     """Predictions as TSV: the label, then the probability of each class.
 
     Args:
       labels: names of the classes.
       probabilities: float [num_examples, len(labels)].
-      header: whether the first line names the columns.
 
     Returns:
       Text with one line per example.
     """
-    lines = ["\t".join(("label",) + tuple(labels))] if header else []
+    lines = []
     for row in probabilities:
         values = ["{:.6f}".format(value) for value in row]
-        lines.append("\t".join([labels[int(np.argmax(row))]] + values))
-    return "\n".join(lines) + "\n"
+        lines.append("\t".join([labels[int(np.argmax(row))]] + values) + "\n")
+    return "".join(lines)
 
 
 def _epoch_seed(seed, epoch):

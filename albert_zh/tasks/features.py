@@ -107,7 +107,8 @@ def temporary_records(directory, name, features, num_padding_examples=0):
     system frees it when the process ends, also when it is killed.
 
     Args:
-      directory: local or remote, where there is room for it.
+      directory: local or remote, where there is room for it; None for the system's
+        directory of temporary files.
       name: short name of the features.
       features: iterable of `Features`.
       num_padding_examples: as `write_records` takes it.
@@ -118,6 +119,9 @@ def temporary_records(directory, name, features, num_padding_examples=0):
     Raises:
       UserError: it cannot be written.
     """
+    if directory is None:
+        with files.writing("temporary records (TMPDIR names where)"):
+            directory = tempfile.gettempdir()
     if files.is_remote(directory) or not os.path.isdir(_OPEN_FILES):
         # A name that is nobody else's: neither the user's nor another process's.
         path = os.path.join(directory, ".{}.{}.tfrecord".format(name, uuid.uuid4().hex))

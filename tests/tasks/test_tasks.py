@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from albert_zh.base.errors import UserError
 from albert_zh.tasks import features, get_task, metrics, reading
+from albert_zh.tasks import rows as rows_of_files
 from albert_zh.tasks.reading import Example
 from albert_zh.tasks.splits import TaskData
 
@@ -144,9 +145,11 @@ def test_json_lines(tmp_path):
     ],
 )
 def test_texts_are_read_whatever_their_labels(tmp_path, name, content):
-    data = reading.read_texts(write(tmp_path, name, content), PAIR)
-    assert data.examples == [Example("甲", "乙", None), Example("丙", "丁", None)]
-    assert not data.has_labels
+    data = reading.read_texts(write(tmp_path, name, content), PAIR, ("0", "1"))
+    assert list(data.chunks(1)) == (
+        [[Example("甲", "乙", None)], [Example("丙", "丁", None)]]
+    )
+    assert data.num_examples == 2
 
 
 @pytest.mark.parametrize(
@@ -214,7 +217,7 @@ cells = st.text(
     st.characters(blacklist_characters="\t\n\r\ufeff", blacklist_categories=("Cs",)),
     min_size=1,
     max_size=8,
-).filter(lambda text: text.strip())
+).filter(lambda text: not rows_of_files.is_blank(text))
 rows = st.lists(st.tuples(cells, cells, st.sampled_from("01")), min_size=1, max_size=5)
 
 
