@@ -226,22 +226,28 @@ def _layout(path, line, cells, task, columns):
         ):
             positions = named
             _check_text_columns(path, line, named, cells, task)
-        elif width == len(task.text_columns):
+        elif not has_header:
             _check_no_header(path, line, cells, task)
-            positions = {column: i for i, column in enumerate(task.text_columns)}
-        elif width != len(task.columns):
-            problem = "{} columns, expected {} ({})".format(
-                width, len(task.columns), ", ".join(task.columns)
-            )
-            raise row_error(path, line, problem)
+            positions = _default_positions(path, line, width, task)
     return _Layout(tuple(positions.items()), width, has_header, (line, cells))
+
+
+def _default_positions(path, line, width, task):
+    """Returns a dict column -> position of a table without a header row."""
+    for columns in (task.columns, task.text_columns):
+        if width == len(columns):
+            return {column: i for i, column in enumerate(columns)}
+    problem = "{} columns, expected {} ({})"
+    raise row_error(
+        path, line, problem.format(width, len(task.columns), ", ".join(task.columns))
+    )
 
 
 def _check_no_header(path, line, cells, task):
     """Refuses a first row of texts that look like names, one of which is known."""
     names = [_name(cell) for cell in cells]
     if len(names) > 1 and _KNOWN_NAMES.intersection(names):
-        if not _is_header(cells, task) and all(map(_NAME_LIKE.fullmatch, names)):
+        if all(map(_NAME_LIKE.fullmatch, names)):
             flags = " and ".join("--{}_column".format(c) for c in task.text_columns)
             problem = "{} seem to name columns; name those of the texts with {}, or {}"
             start = "begin the file with a row that names them"

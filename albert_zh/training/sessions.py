@@ -66,7 +66,7 @@ def open_trainer(job, device):
         stopped = None
         with contextlib.ExitStack() as stack:
             try:
-                yield _GraphTrainer(job, hook, stack)
+                yield _GraphTrainer(job, device, hook, stack)
             except Stopped as error:  # all is saved; the session ends as usual
                 stopped = error
         if stopped:
@@ -100,8 +100,9 @@ class _TpuTrainer:
 class _GraphTrainer:
     """A trainer on one graph, in one session, which the first epoch begins."""
 
-    def __init__(self, job, hook, stack):
+    def __init__(self, job, device, hook, stack):
         self._job = job
+        self._device = device
         self._hook = hook
         self._stack = stack  # ends the session
         self._graph = tf.Graph()
@@ -168,7 +169,10 @@ class _GraphTrainer:
         self._ended = shown + [saving]
         own = [self._hook, tf.train.NanTensorHook(spec.loss), saving]
         creator = tf.train.ChiefSessionCreator(
-            scaffold, config=estimators.session_config(), checkpoint_dir=job.output_dir
+            scaffold,
+            self._device.master or "",
+            estimators.session_config(),
+            checkpoint_dir=job.output_dir,
         )
         return tf.train.MonitoredSession(creator, own + list(spec.training_hooks))
 
@@ -259,4 +263,6 @@ class Predictor:
             self._predictions = self._model_fn(features, None, mode, {}).predictions
             self._saver = tf.train.Saver()
             graph.finalize()
-        self._session = tf.Session(graph=graph, config=estimators.session_config())
+        self._session = tf.Session(
+            self._device.master or "", graph, estimators.session_config()
+        )

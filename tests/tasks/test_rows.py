@@ -188,8 +188,13 @@ def test_columns_that_are_not_there(tmp_path, columns, message):
         reading.read_examples(write(tmp_path, "x.tsv", COLUMNS), PAIR, columns=columns)
 
 
-def test_a_header_of_unknown_names_says_what_to_do(tmp_path):
-    path = write(tmp_path, "x.tsv", "query\tpassage_text\n天气\t如何\n")
+@pytest.mark.parametrize("end", ["", "\tscore"])
+def test_a_header_of_unknown_names_says_what_to_do(tmp_path, end):
+    path = write(
+        tmp_path,
+        "x.tsv",
+        "query\tpassage_text{}\n天气\t如何{}\n".format(end, end and "\t1"),
+    )
     with pytest.raises(UserError, match="--text_a_column and --text_b_column"):
         reading.read_texts(path, PAIR, ("0", "1"))
     data = reading.read_texts(path, PAIR, ("0", "1"), Columns("query", "passage_text"))

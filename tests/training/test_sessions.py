@@ -21,6 +21,7 @@ pytestmark = pytest.mark.skipif(
 NUM_EXAMPLES = 10
 BATCH_SIZE = 4
 STEPS_PER_EPOCH = 3
+CPU = estimators.Device()
 
 
 class Recorded:
@@ -51,7 +52,13 @@ class Recorded:
             mode, loss=loss, train_op=tf.group(train, noted)
         )
 
-    def train(self, first_epoch, num_epochs, after_epoch=lambda epoch: None):
+    def train(
+        self,
+        first_epoch,
+        num_epochs,
+        after_epoch=lambda epoch: None,
+        device=CPU,
+    ):
         job = sessions.Job(
             self.model_fn,
             lambda batch_size, seed, skip: (
@@ -67,7 +74,7 @@ class Recorded:
             seed=first_epoch,  # must not decide about the order
             saving=estimators.Saving(keep_checkpoint_max=2),
         )
-        with sessions.open_trainer(job, estimators.Device()) as trainer:
+        with sessions.open_trainer(job, device) as trainer:
             for epoch in range(first_epoch, num_epochs):
                 trainer.train(epoch, 0, (epoch + 1) * STEPS_PER_EPOCH)
                 after_epoch(epoch)
@@ -138,7 +145,7 @@ def test_predictions_take_any_checkpoint_file_and_batch_size(whole, tmp_path):
             .batch(batch_size)
         ),
         str(tmp_path),
-        estimators.Device(),
+        CPU,
     )
     for step, digits, batch_size in ((9, "12345", 2), (6, "789", 3), (9, "1", 4)):
         checkpoint = str(tmp_path / "whole" / "model.ckpt-{}".format(step))
@@ -150,6 +157,42 @@ def test_predictions_take_any_checkpoint_file_and_batch_size(whole, tmp_path):
         values = np.concatenate([batch["product"] for batch in batches])
         np.testing.assert_allclose(values, [int(d) * weight for d in digits], rtol=1e-6)
     assert whole.num_built == 1
+
+
+@pytest.fixture
+def tpu(monkeypatch):
+    """A `Device` that is called a TPU, but whose estimators compute here."""
+    build = estimators.build_estimator
+
+    def build_here(model_fn, output_dir, device, *arguments):
+        return build(model_fn, output_dir, device._replace(use_tpu=False), *arguments)
+
+    monkeypatch.setattr(estimators, "build_estimator", build_here)
+    return estimators.Device(use_tpu=True)
+
+
+def test_on_a_tpu_every_epoch_is_an_estimators(tpu, tmp_path):
+    recorded = Recorded(tmp_path)
+    recorded.train(0, 2, device=tpu)
+    assert recorded.num_built == 2
+    for epoch in (recorded.batches[:3], recorded.batches[3:]):
+        assert sorted(sum(epoch, [])) == list(range(NUM_EXAMPLES))
+    latest = tf.train.latest_checkpoint(str(tmp_path))
+    assert latest == str(tmp_path / "model.ckpt-6")
+    predictor = sessions.Predictor(
+        recorded.model_fn,
+        lambda path, batch_size: tf.data.Dataset.range(int(path)).batch(batch_size),
+        str(tmp_path),
+        tpu,
+    )
+    batches = list(predictor.predict("5", latest, 2))
+    assert [len(batch["product"]) for batch in batches] == [2, 2, 1]
+
+
+def test_sigterm_on_a_tpu_ends_the_training(tpu, tmp_path):
+    stopped = Recorded(tmp_path)
+    with pytest.raises(Stopped, match="stopped by SIGTERM at step 3 of 6, "):
+        stopped.train(0, 2, lambda _: os.kill(os.getpid(), signal.SIGTERM), device=tpu)
 
 
 _FINE_TUNE = """
