@@ -37,7 +37,8 @@ def build_parser():
     parser.add_bool("--allow_missing", False, "convert a model without a pooler, too")
     parser.add_bool("--drop_masked_lm", False, "leave out the MLM head")
     add("--task_name", help="task of a classifier, see run_classifier.py")
-    add("--labels", help="its labels, comma-separated; default: the input's")
+    text = "its labels, as a line of CSV; default: the input's"
+    add("--labels", type=command_line.names, help=text)
     add(
         "--max_seq_length",
         type=command_line.positive_int,
@@ -74,8 +75,7 @@ def main(args):
 
 
 def _task_settings(args):
-    labels = args.labels and [label.strip() for label in args.labels.split(",")]
-    task = get_task(args.task_name, labels)
+    task = get_task(args.task_name, args.labels)
     settings = {"task_name": task.name, "normalize_punctuation": False}
     if args.max_seq_length:
         settings["max_seq_length"] = args.max_seq_length

@@ -15,7 +15,7 @@ from albert_zh.base.errors import UserError
 from albert_zh.command_line import non_negative_int, positive_int, positive_number
 from albert_zh.models import directory as model_directory
 from albert_zh.models.settings import MIN_SEQ_LENGTH
-from albert_zh.tasks import classification, metrics, model_files, reading
+from albert_zh.tasks import classification, metrics, model_files, reading, rows
 from albert_zh.tasks.registry import TASKS, get_task
 from albert_zh.tasks.splits import SPLITS, TaskData
 from albert_zh.training import distribution as distributions
@@ -30,11 +30,15 @@ _READERS = {
         "data_dir dev_file eval_batch_size ignore_labels"
     ).split(),
     "do_eval": "data_dir dev_file test_file eval_batch_size ignore_labels".split(),
-    "do_predict": ("data_dir", "test_file", "predict_file", "predict_batch_size"),
+    "do_predict": "data_dir test_file predict_file predict_batch_size".split(),
     "text": ("predict_batch_size",),
     "text_pair": ("predict_batch_size",),
     "use_tpu": flags.TPU_FLAGS,
 }
+for _mode in ("do_train", "do_eval", "do_predict"):
+    _READERS[_mode] += [name + "_column" for name in rows.Columns._fields]
+# Flags that are fields of `classification.Training`.
+_TRAINING = "learning_rate warmup_proportion optimizer save_checkpoints_steps seed"
 
 
 def build_parser():
@@ -42,7 +46,7 @@ def build_parser():
     parser = command_line.ArgumentParser(__doc__.split("\n\n")[0])
     _add_task_arguments(parser)
     _add_data_arguments(parser)
-    _add_model_arguments(parser)
+    flags.add_model_arguments(parser)
     _add_training_arguments(parser)
     flags.add_device_arguments(parser)
     flags.add_numerics_arguments(parser)
@@ -51,39 +55,25 @@ def build_parser():
 
 def _add_task_arguments(parser):
     add = parser.add_argument
-    add("--task_name", required=True, help="one of " + ", ".join(sorted(TASKS)))
-    add("--output_dir", required=True, help="checkpoints, best/; or a model's folder")
+    text = "one of {}; default: the fine-tuned model's"
+    add("--task_name", help=text.format(", ".join(sorted(TASKS))))
+    text = "checkpoints, best/; or a model's folder; not needed to judge --text with"
+    add("--output_dir", help=text + " --model_dir")
     parser.add_bool("--do_train", False, "fine-tune, scoring dev after every epoch")
     parser.add_bool("--do_eval", False, "score the best checkpoint on dev and test")
     parser.add_bool("--do_predict", False, "write predictions.tsv for the test file")
-    add("--text_pair", nargs=2, action="append", default=[], help="judge this pair")
-    add("--text", action="append", default=[], help="judge this single text")
+    parser.add_texts("--text_pair", 2, "judge this pair")
+    parser.add_texts("--text", 1, "judge this single text")
 
 
 def _add_data_arguments(parser):
-    add = parser.add_argument
-    add("--data_dir", help="folder of the files train, dev and test")
-    for split in ("train", "dev", "test"):
-        add("--{}_file".format(split), help="instead of the one in --data_dir")
-    add("--predict_file", help="file to predict, labelled or not; default: test")
-    names = command_line.names
-    add("--labels", type=names, help="class names, comma-separated; default: found")
+    add, names = parser.add_argument, command_line.names
+    flags.add_task_file_arguments(parser)
+    for column in rows.Columns._fields:
+        text = "its name in the first row or JSON, or number; default: found"
+        add("--{}_column".format(column), help=text)
+    add("--labels", type=names, help="class names as a line of CSV; default: found")
     add("--ignore_labels", type=names, default=(), help="leave these rows out")
-
-
-def _add_model_arguments(parser):
-    add = parser.add_argument
-    text = "folder of a model: to train, the one to start from; else the fine-tuned one"
-    add("--model_dir", help=text + " to use in place of --output_dir's")
-    add("--bert_config_file", "--albert_config_file", help="sizes; needed to train")
-    add("--vocab_file", help="WordPiece vocabulary; needed to train")
-    add("--spm_model_file", help="SentencePiece model instead of --vocab_file")
-    text = "lower-case the text; default: as the model's folder says, else True"
-    parser.add_bool("--do_lower_case", None, text)
-    parser.add_bool("--normalize_punctuation", None, "map marks the vocabulary lacks")
-    add("--max_seq_length", type=positive_int, help="128 when training")
-    add("--init_checkpoint", help="pretrained checkpoint to start from")
-    parser.add_bool("--allow_missing", False, "start a pooler that it lacks anew")
 
 
 def _add_training_arguments(parser):
@@ -102,20 +92,24 @@ def _add_training_arguments(parser):
 
 def main(args):
     """Trains, evaluates and predicts as the flags say."""
-    task = get_task(args.task_name, args.labels)
     _check_flags(args)
+    directories = args.model_dir, args.output_dir
+    name = args.task_name or model_files.find_task_name(directories)
+    task = get_task(name, args.labels)
     texts = reading.from_command_line(task, args.text, args.text_pair)
     estimators.set_up_process()
     device = estimators.create_device(**flags.device_settings(args))
     # Estimator would take this process for one of several workers.
     distributions.leave_cluster()
     named = {name: getattr(args, name + "_file") for name in SPLITS}
-    data = TaskData(task, args.data_dir, named, args.ignore_labels)
-    classification.check_inputs(args.output_dir, data.paths())
+    columns = rows.Columns(args.text_a_column, args.text_b_column, args.label_column)
+    data = TaskData(task, args.data_dir, named, args.ignore_labels, columns)
+    if args.output_dir:
+        classification.check_inputs(args.output_dir, data.paths())
     train_data = data.read_labelled("train", task.labels) if args.do_train else None
     files, init_checkpoint = _resolve_files(args, task, train_data)
     scored = data.read_for_scoring(files.labels) if args.do_eval else {}
-    predicted = data.read_for_prediction() if args.do_predict else None
+    predicted = data.read_for_prediction(files.labels) if args.do_predict else None
     how = numerics.choose(use_tpu=args.use_tpu, **flags.numerics_settings(args))
     classifier = classification.Classifier(
         files,
@@ -146,6 +140,12 @@ def _check_flags(args):
         choices = ", ".join("--" + mode for mode in modes)
         raise UserError("nothing to do: give one or more of {}".format(choices))
     flags.check_read(args, _READERS)
+    if not args.output_dir:
+        if args.do_train or args.do_eval or args.do_predict or not args.model_dir:
+            raise UserError(
+                "--output_dir is missing; only texts judged with "
+                "--model_dir need none"
+            )
     length = args.max_seq_length
     if length is not None and length < MIN_SEQ_LENGTH:
         message = "--max_seq_length={}: expected at least {}"
@@ -170,29 +170,29 @@ def _resolve_files(args, task, train_data):
         files = model_files.for_training(chosen, task, train_data, given, args.dropout)
         return files, chosen.checkpoint
     directories = args.output_dir, args.model_dir
-    return model_files.load_trained(*directories, task, chosen, given), None
+    has_results = args.do_eval or args.do_predict
+    files = model_files.load_trained(*directories, task, chosen, given, has_results)
+    return files, None
 
 
 def _training(args, init_checkpoint):
     return classification.Training(
-        args.train_batch_size,
-        args.learning_rate,
-        args.num_train_epochs,
-        args.warmup_proportion,
-        args.optimizer,
-        init_checkpoint,
-        args.save_checkpoints_steps,
-        args.allow_missing,
-        args.seed,
+        batch_size=args.train_batch_size,
+        num_epochs=args.num_train_epochs,
+        init_checkpoint=init_checkpoint,
+        allow_missing=args.allow_missing,
+        **{name: getattr(args, name) for name in _TRAINING.split()},
     )
 
 
 def _show_verdicts(classifier, texts):
     """Shows label and probability of each text given as a flag."""
-    for example, row in zip(texts.examples, classifier.predict("texts", texts)):
-        label = classifier.files.labels[row.argmax()]
-        shown = "  |  ".join(filter(None, example))
-        console.show("{}  {:.4f}  {}\n".format(label, row.max(), shown))
+    examples = iter(texts.examples)
+    for probabilities in classifier.predict(texts):
+        for row, example in zip(probabilities, examples):
+            label = classifier.files.labels[row.argmax()]
+            shown = "  |  ".join(filter(None, example))
+            console.show("{}  {:.4f}  {}\n".format(label, row.max(), shown))
 
 
 if __name__ == "__main__":

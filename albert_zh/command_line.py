@@ -9,13 +9,15 @@ import math
 import os
 import sys
 
-from albert_zh.base import console
+from albert_zh.base import console, name_lists
 from albert_zh.base.errors import Stopped, UserError
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 
 _LOCAL_SCHEME = "file://"
+# No argument can hold it.
+_TEXT_MARK = "\0"
 
 # The C++ side of TensorFlow 2.15 logs every start at ERROR level (cuDNN, cuBLAS
 # "factories"); real errors arrive as exceptions. The environment still wins.
@@ -68,6 +70,7 @@ class ArgumentParser(argparse.ArgumentParser):
             allow_abbrev=False,
             formatter_class=_HelpFormatter,
         )
+        self._text_flags = {}
 
     def error(self, message):
         message = console.printable_lines(message)
@@ -79,6 +82,33 @@ class ArgumentParser(argparse.ArgumentParser):
             name, type=_boolean, nargs="?", const=True, default=default, help=help
         )
 
+    def add_texts(self, name, number, help):
+        """Adds a flag that takes texts, which may begin with a minus sign.
+
+        Args:
+          name: of the flag, which may be given repeatedly.
+          number: of texts that belong together; the value is a list of lists of them.
+          help: as `argparse` takes it.
+        """
+        self._text_flags[name] = number
+        self.add_argument(
+            name,
+            nargs=number,
+            action="append",
+            type=lambda text: text.replace(_TEXT_MARK, ""),
+            default=[],
+            help=help,
+        )
+
+    def _mark_texts(self, args):
+        """Marks the texts among the arguments, so that none is taken for a flag."""
+        marked, num_texts = [], 0
+        for arg in args:
+            is_flag = arg.split("=")[0] in self._option_string_actions
+            marked.append(_TEXT_MARK + arg if num_texts > 0 and not is_flag else arg)
+            num_texts = self._text_flags.get(arg, 0) if is_flag else num_texts - 1
+        return marked
+
     def parse_args(self, args=None, namespace=None):
         """Parses like `argparse`.
 
@@ -86,6 +116,7 @@ class ArgumentParser(argparse.ArgumentParser):
           Namespace; its `given` is the frozenset of the flags that the user gave, by
           their names in the namespace.
         """
+        args = self._mark_texts(sys.argv[1:] if args is None else args)
         parsed = super().parse_args(args, namespace)
         for action in self._actions:
             problem = _path_problem(action, getattr(parsed, action.dest, None))
@@ -124,8 +155,8 @@ def _boolean(text):
 
 
 def names(text):
-    """An `argparse` type: a tuple of names separated by commas."""
-    return tuple(name.strip() for name in text.split(","))
+    """An `argparse` type: a tuple of names separated by commas, as in CSV."""
+    return name_lists.split(text)
 
 
 def share(text):

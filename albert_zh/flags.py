@@ -46,6 +46,32 @@ def _is_on(args, mode):
     return str(held) == value if value else bool(held)
 
 
+def add_task_file_arguments(parser):
+    """Adds the flags of a task's files, which `splits.TaskData` takes."""
+    parser.add_argument("--data_dir", help="folder of the files train, dev and test")
+    for split in ("train", "dev", "test"):
+        text = "instead of the one in --data_dir"
+        parser.add_argument("--{}_file".format(split), help=text)
+    text = "file to predict, labelled or not; default: test"
+    parser.add_argument("--predict_file", help=text)
+
+
+def add_model_arguments(parser):
+    """Adds the flags of the model that is fine-tuned, or applied."""
+    add = parser.add_argument
+    text = "folder of a model: to train, the one to start from; else the fine-tuned one"
+    add("--model_dir", help=text + " to use in place of --output_dir's")
+    add("--bert_config_file", "--albert_config_file", help="sizes; needed to train")
+    add("--vocab_file", help="WordPiece vocabulary; needed to train")
+    add("--spm_model_file", help="SentencePiece model instead of --vocab_file")
+    text = "lower-case the text; default: as the model's folder says, else True"
+    parser.add_bool("--do_lower_case", None, text)
+    parser.add_bool("--normalize_punctuation", None, "map marks the vocabulary lacks")
+    add("--max_seq_length", type=positive_int, help="128 when training")
+    add("--init_checkpoint", help="pretrained checkpoint to start from")
+    parser.add_bool("--allow_missing", False, "start a pooler that it lacks anew")
+
+
 def add_mask_arguments(parser, condition):
     """Adds the flags of how masks are drawn, absent where they are not given.
 

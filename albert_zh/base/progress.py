@@ -105,6 +105,25 @@ class ByteProgress(Progress):
         return line
 
 
+class ExampleProgress(Progress):
+    """Progress in examples.
+
+    Args:
+      num_examples: int, of the whole job.
+      name: what is done with them; opens the log line.
+    """
+
+    def __init__(self, num_examples, name):
+        super().__init__(num_examples, unit="example")
+        self._name = name
+
+    def line(self):
+        """Returns the log line."""
+        return "{}: {} of {} examples done  {:.1f} examples/s  {} left".format(
+            self._name, self.done, self.total, self.rate, self.time_left()
+        )
+
+
 def show(documents, num_bytes):
     """Passes `corpus.Document`s on and shows how much of `num_bytes` is done."""
     with ByteProgress(num_bytes) as progress:

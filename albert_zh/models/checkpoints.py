@@ -1,6 +1,7 @@
 """Checkpoints: find, read, restore with a report, copy without optimizer state."""
 
 import collections
+import hashlib
 import logging
 import os
 import re
@@ -111,6 +112,19 @@ def _read_index(checkpoint, flag):
             flag, checkpoint, reason
         )
     )
+
+
+def fingerprint(checkpoint):
+    """Returns a SHA-256, in hex, that all values of a checkpoint decide.
+
+    It is that of the .index file, which has a checksum of every variable.
+
+    Raises:
+      UserError: as `read_variables`.
+    """
+    read_variables(checkpoint)
+    content = files.read_bytes(_prefix_at(checkpoint) + ".index")
+    return hashlib.sha256(content).hexdigest()
 
 
 def _prefix_at(path):

@@ -3,6 +3,7 @@
 This repository writes the names below. The names of published models are found, too.
 """
 
+import contextlib
 import fnmatch
 import logging
 import os
@@ -232,6 +233,16 @@ def choose_do_lower_case(given, directory):
       UserError: as `read_do_lower_case`.
     """
     if given is not None:
+        held = given
+        with contextlib.suppress(UserError):  # the file is not needed
+            held = read_do_lower_case(directory) if directory else None
+        if held not in (None, given):
+            _LOGGER.warning(
+                "--do_lower_case=%s, but the model was trained with %s: texts become "
+                "other tokens than it learned",
+                given,
+                held,
+            )
         return given
     held = read_do_lower_case(directory) if directory else None
     if held is None:

@@ -100,9 +100,12 @@ def prepare(output_dir, config):
     """
     _make(output_dir)
     path = os.path.join(output_dir, model_directory.CONFIG_FILE)
+    text = config.to_json_string()
     if tf.io.gfile.exists(path):
         check_same_config(output_dir, path, config)
-    files.write_text(config.to_json_string(), path)
+        if files.read_bytes(path) == text.encode("utf-8"):
+            return  # the directory may be one that cannot be written to
+    files.write_text(text, path)
 
 
 def check_same_config(directory, config_file, config, flag="--output_dir"):

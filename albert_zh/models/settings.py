@@ -18,6 +18,8 @@ MIN_SEQ_LENGTH = 5
 _MAX_INTEGER = 2**31 - 1
 # Labels are written into cells of TSV files and lines of reports.
 _LABEL = r"\A[^\x00-\x1f\x7f]+\Z"
+# What a new label may not hold besides: other line ends and half surrogate pairs.
+_NO_LABEL = re.compile("[\x80-\x9f\u2028\u2029\ud800-\udfff]")
 
 _CASING = {"do_lower_case": {"type": "boolean"}}
 _TOKENIZER_SCHEMA = {"type": "object", "properties": _CASING}
@@ -67,7 +69,7 @@ _ADVICE = "copy the model again from an intact source, or train into another dir
 
 def is_label(text):
     """Whether a text can be a label: not empty, one line, one TSV cell."""
-    return re.match(_LABEL, text) is not None
+    return re.match(_LABEL, text) is not None and not _NO_LABEL.search(text)
 
 
 def read_labels(path):

@@ -11,7 +11,7 @@ from typing import NamedTuple, Optional
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from albert_zh.base import files, json_files
+from albert_zh.base import files, json_files, progress
 from albert_zh.base.errors import UserError
 from albert_zh.models import checkpoints, model_graph, output_directory
 from albert_zh.models import directory as model_directory
@@ -23,7 +23,7 @@ from albert_zh.tasks import (
     training_settings,
 )
 from albert_zh.training import estimator as estimators
-from albert_zh.training import preemption, results
+from albert_zh.training import results, sessions
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -51,6 +51,10 @@ _EPOCH_SCORES_ADVICE = (
 
 # Every epoch is scored, and its scores are kept.
 _MAX_EPOCHS = 10000
+
+# Bounds the memory of predictions, at some KB an example. Batches are of examples of
+# like length among so many.
+_EXAMPLES_AT_A_TIME = 10000
 
 # A restart needs the newest checkpoint only; one more survives a damaged one.
 _CHECKPOINTS_KEPT = 2
@@ -102,6 +106,7 @@ class _FeatureFile(NamedTuple):
 
     path: str
     positions: np.ndarray
+    num_truncated: int
 
 
 class EpochPlan:
@@ -165,7 +170,7 @@ class Classifier:
           classifier_files: `model_files.ClassifierFiles`.
           output_dir: holds the training state, the results and `best/`, a model
             directory with the best checkpoint. To predict, a model directory can be
-            given itself.
+            given itself; None where no results are written.
           runtime: `estimators.Runtime`; its distribution is not used.
           eval_batch_size: examples per step when scoring.
           predict_batch_size: examples per step when predicting.
@@ -184,6 +189,13 @@ class Classifier:
         self._padded_length = None
         if runtime.device.use_tpu:  # which needs static shapes
             self._padded_length = self.files.max_seq_length
+        self._predictor = sessions.Predictor(
+            self._model_fn(),
+            features.prediction_input_fn(self._padded_length),
+            output_dir,
+            runtime.device,
+        )
+        self._best_scores = None  # (dev data, its scores) of the best epoch so far
         self._tokenizer = self.files.build_tokenizer()
         model_directory.check_vocabulary(
             self._tokenizer.vocab_size,
@@ -218,7 +230,7 @@ class Classifier:
             training.num_epochs,
             full_batches_only=self._runtime.device.use_tpu,
         )
-        step = self._prepare_output_dir(training, train_data)
+        step = self._prepare_output_dir(training, train_data, dev_data)
         unread = "; --init_checkpoint is not read again"
         unread = unread if training.init_checkpoint else ""
         history = self._read_history(step)
@@ -247,16 +259,18 @@ class Classifier:
                 dev_file = stack.enter_context(
                     self._feature_file("dev", dev_data, self._eval_batch_size)
                 )
+            job = self._training_job(train_file, training, plan, step)
+            trainer = stack.enter_context(
+                sessions.open_trainer(job, self._runtime.device)
+            )
             for epoch, (first, end) in enumerate(plan.epochs):
                 if step < end:
-                    self._train_epoch(
-                        train_file, training, plan, epoch, max(step - first, 0)
-                    )
+                    skip = max(step - first, 0)
+                    trainer.train(_epoch_seed(training.seed, epoch), skip, end)
                     step = end
                 if dev_data and step == end:
-                    with preemption.SigtermHook() as hook:
-                        self._score_epoch(dev_data, dev_file, epoch, end, history)
-                    hook.check(plan.num_steps, step)
+                    self._score_epoch(dev_data, dev_file, epoch, end, history)
+                    trainer.check_stop(step)
 
     def write_scores(self, splits):
         """Scores the best checkpoint; writes `eval_results.json` and `.txt`.
@@ -270,9 +284,11 @@ class Classifier:
         checkpoint, batch_size = self._best_checkpoint(), self._eval_batch_size
         scores = {}
         for name, data in splits.items():
+            if self._best_scores and self._best_scores[0] is data:
+                scores[name] = self._best_scores[1]
+                continue
             with self._feature_file(name, data, batch_size) as source:
-                log_probabilities = self._predict(source, checkpoint, batch_size)
-            scores[name] = self._score(data, log_probabilities)
+                scores[name] = self._score(name, data, source, checkpoint)
         results.write_results(self._output_dir, scores)
         return scores
 
@@ -283,36 +299,44 @@ class Classifier:
         header row exactly if the data has one, so that line numbers match.
 
         Args:
-          data: `reading.ExampleFile`; its labels are not looked at.
+          data: `reading.TextFile`, of which a part is in memory at a time.
 
         Returns:
           The path written.
         """
         path = os.path.join(self._output_dir, PREDICTIONS_FILE)
-        probabilities = self.predict("predict", data)
-        files.write_text(
-            format_predictions(self.files.labels, probabilities, data.has_header), path
-        )
+        with files.whole(path) as target:
+            if data.has_header:
+                target.write(format_header(self.files.labels).encode("utf-8"))
+            for probabilities in self.predict(data):
+                text = format_predictions(self.files.labels, probabilities)
+                target.write(text.encode("utf-8"))
         return path
 
-    def predict(self, name, data):
+    def predict(self, data):
         """Judges texts with the best checkpoint.
 
         Args:
-          name: short name of the data, for its temporary file.
-          data: `reading.ExampleFile`; its labels are not looked at.
+          data: `reading.TextFile` or `reading.ExampleFile`, whose labels are not read.
 
-        Returns:
-          float32 [num_examples, num_labels], probabilities in the order of `data`.
+        Yields:
+          float32 [number of examples, num_labels], probabilities of the examples next
+          in the order of `data`.
         """
         checkpoint, batch_size = self._best_checkpoint(), self._predict_batch_size
-        with self._feature_file(name, data, batch_size) as source:
-            return np.exp(self._predict(source, checkpoint, batch_size))
+        _LOGGER.info("predict: %d examples of %s", data.num_examples, data.path)
+        num_truncated = 0
+        with self._progress("predict", data.num_examples, batch_size) as shown:
+            for examples in data.chunks(_EXAMPLES_AT_A_TIME):
+                with self._records("predict", examples, batch_size) as source:
+                    yield np.exp(self._predict(source, checkpoint, batch_size, shown))
+                num_truncated += source.num_truncated
+        self._report_truncated("predict", num_truncated)
 
-    def _prepare_output_dir(self, training, train_data):
+    def _prepare_output_dir(self, training, train_data, dev_data):
         """Prepares the directory for this training; returns the step it is at."""
         settings = training_settings.describe(
-            training, train_data, self.files.max_seq_length
+            training, train_data, dev_data, self.files.max_seq_length
         )
         latest = checkpoints.latest_checkpoint(self._output_dir)
         saved = model_files.load(self._output_dir)
@@ -326,7 +350,9 @@ class Classifier:
             )
         step = 0
         if latest is not None:
-            training_settings.check_same_training(self._output_dir, settings)
+            training_settings.check_same_training(
+                self._output_dir, settings, training.init_checkpoint
+            )
             step = checkpoints.resume_step(latest, self._output_dir)
         elif training.init_checkpoint:
             self._check_init_checkpoint(training)
@@ -334,8 +360,7 @@ class Classifier:
         model_files.check_best(self.best_dir, self.files, is_new=saved is None)
         output_directory.prepare(self._output_dir, self.files.config)
         model_files.save(self._output_dir, self.files)
-        if latest is None:
-            training_settings.save(self._output_dir, settings)
+        training_settings.save(self._output_dir, settings, is_new=latest is None)
         return step
 
     def _check_init_checkpoint(self, training):
@@ -358,74 +383,76 @@ class Classifier:
           data: `reading.ExampleFile`.
           batch_size: of the predictions made from it, None for training.
         """
+        _LOGGER.info("%s: %d examples of %s", name, data.num_examples, data.path)
+        if data.num_ignored:
+            _LOGGER.info("%s: %d rows ignored by label", name, data.num_ignored)
+        with self._records(name, data.examples, batch_size) as source:
+            self._report_truncated(name, source.num_truncated)
+            yield source
+
+    @contextlib.contextmanager
+    def _records(self, name, examples, batch_size=None):
+        """`_feature_file` of a list of examples, which says nothing."""
         items = [
             features.build_features(
                 example, self._tokenizer, self.files.max_seq_length, self.files.labels
             )
-            for example in data.examples
+            for example in examples
         ]
-        _LOGGER.info("%s: %d examples of %s", name, len(items), data.path)
-        num_truncated = sum(item.is_truncated for item in items)
-        if num_truncated:
-            _LOGGER.info(
-                "%s: %d of them truncated to %d tokens",
-                name,
-                num_truncated,
-                self.files.max_seq_length,
-            )
-        if data.num_ignored:
-            _LOGGER.info("%s: %d rows ignored by label", name, data.num_ignored)
         positions = features.length_order(items)
         fills_batches = self._runtime.device.use_tpu and batch_size is not None
+        # A model that only predicts may be in a directory that cannot be written to. A
+        # TPU reads where it writes.
+        is_written_to = batch_size is None or self._runtime.device.use_tpu
         with features.temporary_records(
-            self._output_dir,
+            self._output_dir if is_written_to else None,
             name,
             [items[i] for i in positions],
             num_padding_examples=-len(items) % batch_size if fills_batches else 0,
         ) as path:
-            yield _FeatureFile(path, positions)
+            num_truncated = sum(item.is_truncated for item in items)
+            yield _FeatureFile(path, positions, num_truncated)
 
-    def _build_estimator(
-        self,
-        batch_size,
-        training_spec=None,
-        saving=estimators.DEFAULT_SAVING,
-        seed=None,
-    ):
-        """Builds an estimator; `training_spec` as its model function takes it."""
-        device, numerics, _ = self._runtime
-        model_fn = classification_model.model_fn_builder(
+    def _report_truncated(self, name, number):
+        if number:
+            length = self.files.max_seq_length
+            _LOGGER.info("%s: %d of them truncated to %d tokens", name, number, length)
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _progress(name, num_examples, batch_size):
+        """Shows progress while the block runs; yields it, None for a single batch."""
+        if num_examples <= batch_size:
+            yield None
+            return
+        with progress.ExampleProgress(num_examples, name) as shown:
+            yield shown
+
+    def _model_fn(self, training_spec=None):
+        """Returns the model function; `training_spec` as its builder takes it."""
+        return classification_model.model_fn_builder(
             self.files.config,
             len(self.files.labels),
-            device.use_tpu,
-            numerics,
+            self._runtime.device.use_tpu,
+            self._runtime.numerics,
             training_spec,
         )
-        return estimators.build_estimator(
-            model_fn, self._output_dir, device, batch_size, saving, seed
-        )
 
-    def _train_epoch(self, source, training, plan, epoch, num_done):
-        """Trains the rest of an epoch, after its first `num_done` steps."""
-        # Each epoch builds its own graph: one common seed would repeat dropout masks
-        # and order in every epoch.
-        seed = np.random.RandomState([training.seed, epoch]).randint(2**31 - 1)
-        estimator = self._build_estimator(
-            training.batch_size,
-            self._training_spec(training, plan),
-            estimators.Saving(training.save_checkpoints_steps, _CHECKPOINTS_KEPT),
-            seed,
-        )
-        input_fn = features.training_input_fn(
+    def _training_job(self, source, training, plan, step):
+        """The `sessions.Job` of a training that begins, or resumes, after `step`."""
+        epoch = sum(end <= step for _, end in plan.epochs)
+        return sessions.Job(
+            self._model_fn(self._training_spec(training, plan)),
+            features.training_input_fn(
+                source.path, len(source.positions), self._padded_length
+            ),
             source.path,
-            len(source.positions),
-            seed=seed,
-            skip_batches=num_done,
-            padded_length=self._padded_length,
+            self._output_dir,
+            training.batch_size,
+            plan.num_steps,
+            _epoch_seed(training.seed, epoch),
+            estimators.Saving(training.save_checkpoints_steps, _CHECKPOINTS_KEPT),
         )
-        given = estimators.Input(input_fn, [source.path])
-        end = plan.epochs[epoch][1]
-        estimators.run_steps(estimator, given, end, plan.num_steps)
 
     def _training_spec(self, training, plan):
         """Returns what the model function calls with the mean loss."""
@@ -437,8 +464,13 @@ class Classifier:
             int(plan.num_steps * training.warmup_proportion),
             training.batch_size,
         )
+        init_checkpoint = training.init_checkpoint
+        reuses_head = model_files.has_head_of(init_checkpoint, self.files.labels)
         start = estimators.Start(
-            self._output_dir, training.init_checkpoint, training.allow_missing
+            self._output_dir,
+            init_checkpoint,
+            training.allow_missing,
+            anew=() if reuses_head else classification_model.HEAD,
         )
 
         def training_spec(loss):
@@ -477,9 +509,7 @@ class Classifier:
         if any(entry["step"] == step for entry in history):
             return
         checkpoint = checkpoints.latest_checkpoint(self._output_dir)
-        scores = self._score(
-            data, self._predict(source, checkpoint, self._eval_batch_size)
-        )
+        scores = self._score("dev", data, source, checkpoint)
         is_best = all(_rank(scores) > _rank(entry) for entry in history)
         _LOGGER.info(
             "epoch %d, step %d: dev accuracy %.4f, loss %.4f, F1 %.4f%s",
@@ -493,6 +523,7 @@ class Classifier:
         if is_best:
             self._save_best(checkpoint)
             results.write_results(self.best_dir, {"dev": scores})
+            self._best_scores = data, scores
         # Last: a run killed before this line scores the epoch again.
         history.append(dict(metrics.summary(scores), step=step, epoch=epoch + 1))
         json_files.write(history, os.path.join(self._output_dir, EPOCH_SCORES_FILE))
@@ -516,18 +547,15 @@ class Classifier:
             )
         return checkpoint
 
-    def _predict(self, source, checkpoint, batch_size):
+    def _predict(self, source, checkpoint, batch_size, shown=None):
         """Log-probabilities, float32 [num_examples, num_labels], in data order."""
-        estimator = self._build_estimator(batch_size)
-        input_fn = features.prediction_input_fn(source.path, self._padded_length)
-        with estimators.one_line_errors([source.path]):
-            batches = list(
-                estimator.predict(
-                    input_fn, checkpoint_path=checkpoint, yield_single_examples=False
-                )
-            )
-        rows = np.concatenate([batch["log_probabilities"] for batch in batches])
-        is_real = np.concatenate([batch["is_real_example"] for batch in batches])
+        rows, is_real = [], []
+        for batch in self._predictor.predict(source.path, checkpoint, batch_size):
+            rows.append(batch["log_probabilities"])
+            is_real.append(batch["is_real_example"])
+            if shown:
+                shown.update(int(is_real[-1].sum()))
+        rows, is_real = np.concatenate(rows), np.concatenate(is_real)
         ordered = np.empty_like(rows[is_real == 1])
         ordered[source.positions] = rows[is_real == 1]
         if not np.isfinite(ordered).all():
@@ -538,27 +566,39 @@ class Classifier:
             )
         return ordered
 
-    def _score(self, data, log_probabilities):
+    def _score(self, name, data, source, checkpoint):
+        batch_size = self._eval_batch_size
+        with self._progress(name, data.num_examples, batch_size) as shown:
+            log_probabilities = self._predict(source, checkpoint, batch_size, shown)
         label_ids = [self.files.labels.index(e.label) for e in data.examples]
         return metrics.score(label_ids, log_probabilities, self.files.labels)
 
 
-def format_predictions(labels, probabilities, header):
+def format_header(labels):
+    """The line that names the columns of `format_predictions`."""
+    return "\t".join(("label",) + tuple(labels)) + "\n"
+
+
+def format_predictions(labels, probabilities):
     """Predictions as TSV: the label, then the probability of each class.
 
     Args:
       labels: names of the classes.
       probabilities: float [num_examples, len(labels)].
-      header: whether the first line names the columns.
 
     Returns:
       Text with one line per example.
     """
-    lines = ["\t".join(("label",) + tuple(labels))] if header else []
+    lines = []
     for row in probabilities:
         values = ["{:.6f}".format(value) for value in row]
-        lines.append("\t".join([labels[int(np.argmax(row))]] + values))
-    return "\n".join(lines) + "\n"
+        lines.append("\t".join([labels[int(np.argmax(row))]] + values) + "\n")
+    return "".join(lines)
+
+
+def _epoch_seed(seed, epoch):
+    """The seed of an epoch's order; also of dropout, in a process that begins there."""
+    return np.random.RandomState([seed, epoch]).randint(2**31 - 1)
 
 
 def _rank(scores):

@@ -7,6 +7,8 @@ import modeling
 # BERT's and ALBERT's scripts keep 0.9 of the pooled output, whatever dropout the
 # encoder's config asks for (it asks for none in the published tiny and xxlarge).
 CLASSIFIER_DROPOUT = 0.1
+# The variables of the head.
+HEAD = ("output_weights", "output_bias")
 
 
 def logits_of(pooled_output, num_labels, is_training):

@@ -107,7 +107,8 @@ def temporary_records(directory, name, features, num_padding_examples=0):
     system frees it when the process ends, also when it is killed.
 
     Args:
-      directory: local or remote, where there is room for it.
+      directory: local or remote, where there is room for it; None for the system's
+        directory of temporary files.
       name: short name of the features.
       features: iterable of `Features`.
       num_padding_examples: as `write_records` takes it.
@@ -118,6 +119,9 @@ def temporary_records(directory, name, features, num_padding_examples=0):
     Raises:
       UserError: it cannot be written.
     """
+    if directory is None:
+        with files.writing("temporary records (TMPDIR names where)"):
+            directory = tempfile.gettempdir()
     if files.is_remote(directory) or not os.path.isdir(_OPEN_FILES):
         # A name that is nobody else's: neither the user's nor another process's.
         path = os.path.join(directory, ".{}.{}.tfrecord".format(name, uuid.uuid4().hex))
@@ -171,41 +175,37 @@ def _serialize(item, is_real_example):
     )
 
 
-def training_input_fn(path, num_examples, seed, skip_batches=0, padded_length=None):
+def training_input_fn(path, num_examples, padded_length=None):
     """Builds the input of one epoch: every example once, in a random order.
 
     Args:
       path: a file `write_records` wrote.
       num_examples: its number of examples; all of them are shuffled together.
-      seed: of the order.
-      skip_batches: batches of this order already trained on.
       padded_length: length every sequence is padded to and batches are made full
         for (TPU: a last partial batch is left out); None pads to the longest of
         each batch and keeps the last partial batch.
 
     Returns:
-      An Estimator `input_fn(params)` with `params["batch_size"]`.
+      A function (batch_size, seed, skip) -> `tf.data.Dataset`: the order follows from
+      `seed`; `skip` batches of it are left out. They are integers or int64 tensors.
     """
 
-    def input_fn(params):
-        batch_size = params["batch_size"]
+    def input_fn(batch_size, seed, skip=0):
         dataset = tf.data.TFRecordDataset(path)
         dataset = dataset.shuffle(num_examples, seed=seed)
         dataset = dataset.batch(batch_size, drop_remainder=padded_length is not None)
-        dataset = dataset.skip(skip_batches)
+        dataset = dataset.skip(skip)
         return _decoded(dataset, padded_length)
 
     return input_fn
 
 
-def prediction_input_fn(path, padded_length=None):
-    """Builds an input that reads a file once, in its order; see above."""
+def prediction_input_fn(padded_length=None):
+    """Returns a function (path, batch_size) -> dataset of a file once, in its order."""
 
-    def input_fn(params):
+    def input_fn(path, batch_size):
         dataset = tf.data.TFRecordDataset(path)
-        dataset = dataset.batch(
-            params["batch_size"], drop_remainder=padded_length is not None
-        )
+        dataset = dataset.batch(batch_size, drop_remainder=padded_length is not None)
         return _decoded(dataset, padded_length)
 
     return input_fn

@@ -7,19 +7,21 @@ directory complete: predicting needs nothing else. The directory of a training h
 
 import logging
 import os
+import re
+import shlex
 from typing import NamedTuple, Optional, Tuple
 
 import tensorflow.compat.v1 as tf
 
 import modeling
 import tokenization
-from albert_zh.base import files, json_files
+from albert_zh.base import files, json_files, name_lists
 from albert_zh.base.errors import UserError, as_user_error
 from albert_zh.models import architecture, checkpoints, output_directory
 from albert_zh.models import directory as model_directory
 from albert_zh.models import settings as model_settings
 from albert_zh.tasks import reading
-from albert_zh.tasks.registry import Task, get_task
+from albert_zh.tasks.registry import TASKS, Task, get_task
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -174,6 +176,7 @@ def for_training(chosen, task, train_data, given, dropout=None):
     model_directory.require(chosen, "config_file", "vocab_file")
     if chosen.directory:
         model_directory.require(chosen, "checkpoint")
+    _check_own_vocabulary(chosen)
     length = given.get("max_seq_length", DEFAULT_MAX_SEQ_LENGTH)
     saved = load(chosen.directory) if chosen.directory else None
     return ClassifierFiles(
@@ -190,6 +193,57 @@ def for_training(chosen, task, train_data, given, dropout=None):
         ),
         max_seq_length=length,
     )
+
+
+def has_head_of(checkpoint, labels):
+    """Whether the head of a checkpoint may be for these labels, in this order.
+
+    The `labels.json` beside it tells. A head of another number of classes is never
+    restored.
+    """
+    path = os.path.join(os.path.dirname(checkpoint or ""), model_directory.LABELS_FILE)
+    if not checkpoint or not files.exists(path):
+        return True
+    try:
+        held = model_settings.read_labels(path)["labels"]
+    except UserError:  # another program's
+        return True
+    if held == list(labels):
+        return True
+    _LOGGER.info(
+        "%s is a classifier for the labels %s: its head starts anew for %s",
+        checkpoint,
+        name_lists.join(held),
+        name_lists.join(labels),
+    )
+    return False
+
+
+def _check_own_vocabulary(chosen):
+    """Checks a vocabulary against the one beside the checkpoint to start from.
+
+    Entries such as [unused1] may have been given to new words.
+
+    Raises:
+      UserError: an entry differs, so that texts would become other words' ids.
+    """
+    if not (chosen.vocab_file and chosen.checkpoint):
+        return
+    path = os.path.join(os.path.dirname(chosen.checkpoint), model_directory.VOCAB_FILE)
+    if not files.exists(path) or files.is_directory(path):
+        return
+    try:
+        held, given = map(tokenization.load_vocab, (path, chosen.vocab_file))
+    except (ValueError, OSError):  # the tokenizer says what is wrong with the one given
+        return
+    for number, (old, new) in enumerate(zip(held, given), start=1):
+        if old != new and not re.fullmatch(r"\[unused\d+\]", old):
+            raise UserError(
+                "--vocab_file={}:{}: {!r}, but {}, beside the checkpoint, has {!r}; "
+                "give the vocabulary that the checkpoint was trained with".format(
+                    chosen.vocab_file, number, new, path, old
+                )
+            )
 
 
 def load(directory):
@@ -234,6 +288,26 @@ def _task_of(settings, labels_file):
         ) from error
 
 
+def find_task_name(directories):
+    """Returns the task of the first fine-tuned model among directories.
+
+    Args:
+      directories: paths of models or of their trainings, or None.
+
+    Raises:
+      UserError: none of them holds a fine-tuned model.
+    """
+    for directory in filter(None, directories):
+        for place in (directory, best_directory(directory)):
+            path = os.path.join(place, model_directory.LABELS_FILE)
+            if files.exists(path):
+                return model_settings.read_labels(path)["task_name"]
+    raise UserError(
+        "--task_name is missing, and no directory given holds a fine-tuned model, "
+        "which would tell it; give one of {}".format(", ".join(sorted(TASKS)))
+    )
+
+
 def best_directory(output_dir):
     """Returns the directory of the best model of an --output_dir, existing or not.
 
@@ -271,17 +345,18 @@ def _check_results_of(output_dir, model_dir):
         )
 
 
-def load_trained(output_dir, model_dir, task, chosen, given):
+def load_trained(output_dir, model_dir, task, chosen, given, has_results=True):
     """Reads a fine-tuned model, and prepares the directory of its results.
 
     Args:
-      output_dir: where the results go.
+      output_dir: where the results go; may be None where there are none.
       model_dir: directory of the model, or of its training; None where that is
         `output_dir`.
       task: the `registry.Task` asked for.
       chosen: `model_directory.ModelDirectory` of the config and the vocabulary that
         the user gives again.
       given: dict field of `ClassifierFiles` -> value, for other settings given again.
+      has_results: whether files will be written; else nothing is written here, too.
 
     Returns:
       `ClassifierFiles`.
@@ -293,7 +368,8 @@ def load_trained(output_dir, model_dir, task, chosen, given):
     flag, directory = "--output_dir", output_dir
     if model_dir:
         flag, directory = "--model_dir", model_dir
-        _check_results_of(output_dir, model_dir)
+        if output_dir:
+            _check_results_of(output_dir, model_dir)
     best_dir = best_directory(directory)
     saved = load(best_dir)
     checkpoint = model_directory.find_checkpoint(best_dir) if saved else None
@@ -323,7 +399,8 @@ def load_trained(output_dir, model_dir, task, chosen, given):
     )
     output_directory.check_same_config(directory, held_config_file, config, flag)
     _check_trained(checkpoint, trained, flag)
-    output_directory.prepare(output_dir, trained.config)
+    if has_results:
+        output_directory.prepare(output_dir, trained.config)
     return trained
 
 
@@ -359,7 +436,7 @@ def _refuse_without_task(flag, directory, task):
     labels = ""
     if not get_task(task.name).labels:
         names = task.labels or ["NAME"] * shapes["output_weights"][0]
-        labels = " --labels=" + ",".join(names)
+        labels = " --labels=" + shlex.quote(name_lists.join(names))
     raise UserError(
         "{0}={1} holds a classifier, {2}, without its task (no {3}); make a copy that "
         "has it: python3 convert_checkpoint.py --from={4} --to={4} --input={1} "
@@ -399,7 +476,7 @@ def _check_trained(checkpoint, files, flag):
                 checkpoint,
                 "output_weights {}".format(shape) if shape else "no output_weights",
                 expected,
-                ",".join(files.labels),
+                name_lists.join(files.labels),
             )
         )
     checkpoints.check_readable(checkpoint, flag)
@@ -421,7 +498,7 @@ def check_same_model(directory, saved, given, flag="--output_dir"):
     """
     for what, old, new in (
         ("task", saved.task.name, given.task.name),
-        ("labels", ",".join(saved.labels), ",".join(given.labels)),
+        ("labels", name_lists.join(saved.labels), name_lists.join(given.labels)),
         ("do_lower_case", saved.do_lower_case, given.do_lower_case),
         (
             "normalize_punctuation",

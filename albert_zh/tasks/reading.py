@@ -1,41 +1,28 @@
 """Examples out of TSV, CSV and JSON-lines files, strictly.
 
-Every row becomes an example or stops the run with `file:line`; only labels the
-user asks to ignore are left out, and they are counted.
+Every row becomes an example or stops the run with `file:line`; only labels the user
+asks to ignore are left out, and they are counted.
 """
 
-import csv
 import json
 import os
+import re
+import shlex
 from typing import List, NamedTuple, Optional
-
-import tensorflow.compat.v1 as tf
 
 from albert_zh.base.errors import UserError
 from albert_zh.models.settings import is_label
-from albert_zh.tasks.registry import ALL_EXTENSIONS
-
-# Names public Chinese data sets (LCQMC, BQ, ChnSentiCorp, CLUE) give their columns.
-HEADER_NAMES = {
-    "text_a": (
-        "text_a text text1 sentence sentence1 sentence_a q1 question1 query query1 "
-        "premise content review 文本 文本1 句子1 问题1 内容"
-    ).split(),
-    "text_b": (
-        "text_b text2 sentence2 sentence_b q2 question2 query2 hypothesis "
-        "文本2 句子2 问题2"
-    ).split(),
-    "label": "label labels gold_label 标签 类别".split(),
-}
+from albert_zh.tasks import rows
+from albert_zh.tasks.registry import Task, clean_label
 
 # SNLI and OCNLI mark rows whose annotators disagreed with it.
 NO_CONSENSUS = "-"
 
+# What files to be predicted have where labelled ones have the label.
+_PLACEHOLDERS = ("", "?", "-", "-1", "0", "none", "null", "nan", "unknown", "未知")
+
 # Above it, a label set as large as half the rows is taken for a column of texts.
 _MANY_LABELS = 20
-
-# They have no header row: keys name their columns.
-_JSON_EXTENSIONS = (".json", ".jsonl")
 
 
 class Example(NamedTuple):
@@ -62,9 +49,68 @@ class ExampleFile(NamedTuple):
     num_ignored: int
 
     @property
+    def num_examples(self):
+        """The number of examples."""
+        return len(self.examples)
+
+    @property
     def has_labels(self):
         """Whether the rows carry labels (all or none do)."""
         return self.examples[0].label is not None
+
+    def chunks(self, size):
+        """Yields the examples in lists of `size`; the last may be shorter."""
+        return _chunks(self.examples, size)
+
+
+class TextFile(NamedTuple):
+    """A file of texts to predict, checked but not held in memory.
+
+    Attributes:
+      path: the file.
+      task: a `registry.Task`.
+      columns: `rows.Columns`.
+      has_header: whether its first row names the columns.
+      num_examples: its number of rows.
+    """
+
+    path: str
+    task: Task
+    columns: rows.Columns
+    has_header: bool
+    num_examples: int
+
+    def chunks(self, size):
+        """Reads the file again; yields lists of `size` `Example`s without labels.
+
+        Raises:
+          UserError: the file has changed.
+        """
+        num_read = 0
+        found, _ = rows.open_rows(self.path, self.task, self.columns)
+        for chunk in _chunks((_example(row) for _, row in found), size):
+            num_read += len(chunk)
+            yield chunk
+        if num_read != self.num_examples:
+            raise UserError(
+                "{}: {} rows, {} when it was checked; leave the file as it is while "
+                "it is read".format(self.path, num_read, self.num_examples)
+            )
+
+
+def _chunks(items, size):
+    chunk = []
+    for item in items:
+        chunk.append(item)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _example(row, label=None):
+    return Example(row["text_a"], row.get("text_b"), label)
 
 
 def from_command_line(task, texts, text_pairs):
@@ -72,8 +118,8 @@ def from_command_line(task, texts, text_pairs):
 
     Args:
       task: a `registry.Task`.
-      texts: list of single texts, of --text.
-      text_pairs: list of pairs of texts, of --text_pair.
+      texts: list of lists of a single text, of --text.
+      text_pairs: list of lists of two texts, of --text_pair.
 
     Returns:
       `ExampleFile`, None without any text.
@@ -84,20 +130,42 @@ def from_command_line(task, texts, text_pairs):
     if texts if task.is_pair else text_pairs:
         right = "--text_pair A B" if task.is_pair else "--text A"
         raise UserError("--task_name={} takes {}".format(task.name, right))
-    rows = text_pairs if task.is_pair else [(text, None) for text in texts]
-    given = [text for row in rows for text in row if text is not None]
-    if not all(text.strip() for text in given):
-        flag = "--text_pair" if task.is_pair else "--text"
+    flag = "--text_pair" if task.is_pair else "--text"
+    given = [
+        [_decoded(flag, text) for text in row]
+        for row in (text_pairs if task.is_pair else texts)
+    ]
+    if any(rows.is_blank(text) for row in given for text in row):
         raise UserError("{}: a text is empty; give one to judge".format(flag))
-    examples = [Example(text_a, text_b, None) for text_a, text_b in rows]
-    return ExampleFile("the command line", examples, False, 0) if rows else None
+    examples = [Example(*(row + [None] * (3 - len(row)))) for row in given]
+    return ExampleFile("the command line", examples, False, 0) if given else None
 
 
-def read_examples(path, task, labels=None, ignored_labels=()):
+def _decoded(flag, text):
+    """The text of an argument, which Python may have taken for another encoding."""
+    try:
+        text.encode("utf-8")
+        return text
+    except UnicodeEncodeError:  # bytes that the locale's encoding does not have
+        pass
+    try:
+        return os.fsencode(text).decode("utf-8")
+    except UnicodeError as error:
+        raise UserError("{}: {!r} is not UTF-8".format(flag, text)) from error
+
+
+def read_examples(
+    path,
+    task,
+    labels=None,
+    ignored_labels=(),
+    columns=rows.FOUND_COLUMNS,
+    placeholders_allowed=False,
+):
     """Reads a file by its extension: .tsv and .txt, .csv, .json and .jsonl.
 
     TSV is split at tabs only, quotes are ordinary characters. Columns are named
-    by a header row (or JSON keys, see `HEADER_NAMES`), or else stand in the order
+    by a header row (or JSON keys, see `rows.HEADER_NAMES`), or else stand in the order
     of `task.columns`, of which a file without labels lacks the label.
 
     Args:
@@ -105,6 +173,9 @@ def read_examples(path, task, labels=None, ignored_labels=()):
       task: a `registry.Task`.
       labels: sequence of the labels allowed, None for any.
       ignored_labels: labels whose rows are left out and counted.
+      columns: `rows.Columns`.
+      placeholders_allowed: whether a file with one and the same text in place of all
+        labels is read as one without labels, where that text is not in `labels`.
 
     Returns:
       An `ExampleFile`.
@@ -112,39 +183,89 @@ def read_examples(path, task, labels=None, ignored_labels=()):
     Raises:
       UserError: names `path:line` of the first row that cannot be used.
     """
-    rows, has_header = _read_rows(path, task)
-    examples, num_ignored, labelled = [], 0, None
-    for line, row in rows:
-        if labelled is None:
-            labelled = "label" in row
-        if labelled != ("label" in row):
+    found, has_header = rows.open_rows(path, task, columns)
+    examples, num_ignored, unknown = [], 0, None
+    ignored_labels = tuple(map(clean_label, ignored_labels))
+    is_labelled = None
+    for line, row in found:
+        if is_labelled is None:
+            is_labelled = "label" in row
+        if is_labelled != ("label" in row):
             problem = "a row {} a label among rows {} one".format(
-                *("without", "with") if labelled else ("with", "without")
+                *("without", "with") if is_labelled else ("with", "without")
             )
-            raise _row_error(path, line, problem)
-        label = _checked_label(path, line, row["label"]) if labelled else None
-        if labelled and label in ignored_labels:
-            num_ignored += 1
-            continue
-        if labelled and labels is not None and label not in labels:
-            problem = (
-                "unknown label {!r}; expected one of {} "
-                "(--ignore_labels={} leaves such rows out)"
-            ).format(label, ", ".join(labels), label)
-            raise _row_error(path, line, problem)
-        examples.append(Example(row["text_a"], row.get("text_b"), label))
+            raise rows.row_error(path, line, problem)
+        label = None
+        if is_labelled:
+            label = _checked_label(path, line, row["label"], labels)
+            if label in ignored_labels:
+                num_ignored += 1
+                continue
+            if labels is not None and label not in labels and unknown is None:
+                unknown = line, label
+        examples.append(_example(row, label))
     if not examples:
-        raise UserError("{}: no examples; expected at least one row".format(path))
+        raise rows.no_examples(path, num_ignored)
+    if unknown:
+        is_placeholder = all(example.label == unknown[1] for example in examples)
+        if not (is_placeholder and placeholders_allowed):
+            raise _unknown_label(path, *unknown, labels, is_placeholder)
+        examples = [example._replace(label=None) for example in examples]
     return ExampleFile(path, examples, has_header, num_ignored)
 
 
-def read_texts(path, task):
-    """Reads a file as `read_examples` does, without looking at its labels."""
-    rows, has_header = _read_rows(path, task)
-    examples = [Example(row["text_a"], row.get("text_b"), None) for _, row in rows]
-    if not examples:
-        raise UserError("{}: no examples; expected at least one row".format(path))
-    return ExampleFile(path, examples, has_header, 0)
+def _unknown_label(path, line, label, labels, is_everywhere):
+    """The `UserError` of a label that is not allowed; says what can be done."""
+    advice = "--ignore_labels={} leaves such rows out".format(shlex.quote(label))
+    if is_everywhere:
+        advice = "a file without labels can be given as --predict_file"
+    problem = "unknown label {!r}; expected one of {} ({})"
+    return rows.row_error(path, line, problem.format(label, ", ".join(labels), advice))
+
+
+def read_texts(path, task, labels=None, columns=rows.FOUND_COLUMNS):
+    """Checks a file to predict, row by row, without keeping it in memory.
+
+    Args:
+      path, task, columns: as `read_examples` takes them.
+      labels: the model's labels. What a file has in a column for the label is not
+        read, but a column of something else shows that the columns are others.
+
+    Returns:
+      A `TextFile`.
+
+    Raises:
+      UserError: a row cannot be used, or the column for the label holds no labels.
+    """
+    found, has_header = rows.open_rows(path, task, columns)
+    is_json = path.lower().endswith(rows.JSON_EXTENSIONS)
+    has_names = labels is None or has_header or is_json or columns.label is not None
+    num_examples, is_label_column, others = 0, has_names, set()
+    for _, row in found:
+        num_examples += 1
+        if not is_label_column and "label" in row:
+            value = _known_label(row["label"], labels)
+            is_label_column = value in labels
+            if value.lower() not in _PLACEHOLDERS and len(others) < 2:
+                others.add(value)
+    if not num_examples:
+        raise rows.no_examples(path)
+    # One and the same text in all rows is a placeholder.
+    if not is_label_column and len(others) >= min(2, num_examples):
+        raise _no_label_column(path, task, labels, min(others))
+    return TextFile(path, task, columns, has_header, num_examples)
+
+
+def _no_label_column(path, task, labels, value):
+    flags = " and ".join("--{}_column".format(name) for name in task.text_columns)
+    problem = (
+        "none of column {} is a label ({}), but for instance {!r}; give the number of "
+        "each column of texts with {}"
+    )
+    number = task.columns.index("label") + 1
+    return rows.row_error(
+        path, 1, problem.format(number, ", ".join(labels), value, flags)
+    )
 
 
 def find_labels(data):
@@ -178,8 +299,8 @@ def find_labels(data):
     num_rows = len(data.examples)
     if len(found) > max(_MANY_LABELS, num_rows // 2):
         raise UserError(
-            "{}: {} labels in {} rows, for instance {!r}; where the label is not the "
-            "last column, name the columns in a header row".format(
+            "{}: {} labels in {} rows, for instance {!r}; name the label's column with "
+            "--label_column, or give all classes with --labels".format(
                 data.path, len(found), num_rows, min(found)
             )
         )
@@ -191,7 +312,7 @@ def find_labels(data):
 
 def _check_first_label(data, num_labels):
     """Raises `UserError` where the first label looks like the name of a column."""
-    if data.has_header or data.path.lower().endswith(_JSON_EXTENSIONS):
+    if data.has_header or data.path.lower().endswith(rows.JSON_EXTENSIONS):
         return
     first = data.examples[0].label
     num_found = sum(example.label == first for example in data.examples)
@@ -205,165 +326,27 @@ def _check_first_label(data, num_labels):
 
 
 def _is_integer(text):
-    return text.lstrip("+-").isdecimal()
+    # No longer than `int` reads.
+    return re.fullmatch(r"[+-]?\d{1,1000}", text) is not None
 
 
-def _read_lines(path):
-    """List of (line number, text without its line end) of a UTF-8 file."""
-    if not tf.io.gfile.exists(path) or tf.io.gfile.isdir(path):
-        raise UserError("{}: no such file".format(path))
-    with tf.io.gfile.GFile(path, "rb") as source:
-        content = source.read()
-    if content.startswith(b"\xef\xbb\xbf"):
-        content = content[3:]
-    pieces = content.split(b"\n")
-    if not pieces[-1]:
-        pieces.pop()
-    if not pieces:
-        raise UserError("{}: the file is empty".format(path))
-    lines = []
-    for number, piece in enumerate(pieces, start=1):
-        try:
-            text = piece.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise _row_error(path, number, "not UTF-8 ({})".format(error)) from error
-        lines.append((number, text[:-1] if text.endswith("\r") else text))
-    return lines
+def _known_label(text, labels):
+    """A label without invisible characters; one of `labels` stays as it is."""
+    text = text.strip()
+    return text if labels and text in labels else clean_label(text)
 
 
-def _row_error(path, line, problem):
-    return UserError("{}:{}: {}".format(path, line, problem))
-
-
-def _split_tsv(lines):
-    for number, text in lines:
-        yield number, text.split("\t")
-
-
-def _split_csv(path, lines):
-    """Yields (first line, cells); a quoted cell may span lines."""
-    reader = csv.reader((text + "\n" for _, text in lines), strict=True)
-    while True:
-        first_line = reader.line_num + 1
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise _row_error(path, first_line, "not CSV ({})".format(error)) from error
-        yield first_line, cells
-
-
-def _name_columns(names):
-    """Dict column -> position of the names known in `HEADER_NAMES`."""
-    names = [name.strip().lower() for name in names]
-    return {
-        column: names.index(name)
-        for column, aliases in HEADER_NAMES.items()
-        for name in reversed(aliases)
-        if name in names
-    }
-
-
-def _is_header(cells, task):
-    """Whether a first row names columns: its label column or all its texts'."""
-    named = _name_columns(cells)
-    return "label" in named or all(column in named for column in task.text_columns)
-
-
-def _read_rows(path, task):
-    """Returns an iterator of (line, dict column -> text), and whether a header led."""
-    extension = os.path.splitext(path)[1].lower()
-    if extension not in ALL_EXTENSIONS:
-        raise UserError(
-            "{}: unknown extension {!r}; expected one of {}".format(
-                path, extension, " ".join(ALL_EXTENSIONS)
-            )
-        )
-    lines = _read_lines(path)
-    if extension in _JSON_EXTENSIONS:
-        return _json_rows(path, lines, task), False
-    table = list(_split_csv(path, lines) if extension == ".csv" else _split_tsv(lines))
-    has_header = _is_header(table[0][1], task)
-    return _table_rows(path, table, has_header, task), has_header
-
-
-def _table_rows(path, table, has_header, task):
-    """Yields (line, dict column -> cell) of a table."""
-    first_line, first_cells = table[0]
-    width = len(first_cells)
-    positions = {column: i for i, column in enumerate(task.columns)}
-    named = _name_columns(first_cells)
-    # A header that names only the label, where it stands by default, is enough.
-    if has_header and (
-        named.get("label") != positions["label"] or width != len(task.columns)
-    ):
-        positions = named
-        _check_text_columns(path, first_line, named, first_cells, task)
-    elif width == len(task.text_columns):
-        positions = {column: i for i, column in enumerate(task.text_columns)}
-    elif width != len(task.columns):
-        problem = "{} columns, expected {} ({})".format(
-            width, len(task.columns), ", ".join(task.columns)
-        )
-        raise _row_error(path, first_line, problem)
-    for line, cells in table[1:] if has_header else table:
-        if len(cells) != width:
-            problem = "{} columns, expected {} as in line {}".format(
-                len(cells), width, first_line
-            )
-            raise _row_error(path, line, problem)
-        row = {column: cells[i] for column, i in positions.items()}
-        _check_texts(path, line, row, task)
-        yield line, row
-
-
-def _check_text_columns(path, line, named, names, task):
-    for column in task.text_columns:
-        if column not in named:
-            problem = "no {} among the columns {}; expected one called {}".format(
-                column, ", ".join(names), ", ".join(HEADER_NAMES[column])
-            )
-            raise _row_error(path, line, problem)
-
-
-def _json_rows(path, lines, task):
-    """Yields (line, dict column -> value) of a file of one JSON object a line."""
-    for line, text in lines:
-        try:
-            record = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise _row_error(path, line, "not JSON ({})".format(error)) from error
-        except RecursionError as error:
-            raise _row_error(path, line, "not JSON (nested too deeply)") from error
-        if not isinstance(record, dict):
-            raise _row_error(path, line, "expected one JSON object a line")
-        keys = list(record)
-        named = _name_columns(keys)
-        _check_text_columns(path, line, named, keys, task)
-        row = {column: record[keys[i]] for column, i in named.items()}
-        _check_texts(path, line, row, task)
-        yield line, row
-
-
-def _check_texts(path, line, row, task):
-    for column in task.text_columns:
-        if not isinstance(row[column], str):
-            problem = "{} is {!r}; expected text".format(column, row[column])
-            raise _row_error(path, line, problem)
-        if not row[column].strip():
-            raise _row_error(path, line, "{} is empty".format(column))
-
-
-def _checked_label(path, line, value):
-    """The label as text; JSON may give it as an integer."""
+def _checked_label(path, line, value, labels):
+    """The label as text; JSON may give it as an integer, or as true or false."""
     if not isinstance(value, (str, int)):
         problem = "label is {!r}; expected text or an integer".format(value)
-        raise _row_error(path, line, problem)
-    label = str(value).strip()
+        raise rows.row_error(path, line, problem)
+    if isinstance(value, bool) and not (labels and str(value) in labels):
+        value = json.dumps(value)
+    label = _known_label(str(value), labels)
     if not label:
-        raise _row_error(path, line, "label is empty")
+        raise rows.row_error(path, line, "label is empty")
     if not is_label(label):
         problem = "label {!r} holds a control character, such as a line end"
-        raise _row_error(path, line, problem.format(label))
+        raise rows.row_error(path, line, problem.format(label))
     return label

@@ -4,8 +4,10 @@ A task is data: the columns of its files and its labels. To add one, add an entr
 to `TASKS`; reading, features, training and scoring follow from the entry.
 """
 
+import unicodedata
 from typing import NamedTuple, Optional, Tuple
 
+from albert_zh.base import name_lists
 from albert_zh.base.errors import UserError
 from albert_zh.models.settings import is_label
 
@@ -57,6 +59,15 @@ TASKS = {
 }
 
 
+def clean_label(text):
+    """A label as it is compared: without invisible characters and outer white space.
+
+    As in texts, whose tokens have none of them. A zero-width space or a byte order mark
+    would else make another class of a name that looks the same.
+    """
+    return "".join(c for c in text if unicodedata.category(c) != "Cf").strip()
+
+
 def get_task(name, labels=None):
     """Looks a task up.
 
@@ -82,12 +93,17 @@ def get_task(name, labels=None):
     if task.labels:
         raise UserError(
             "--labels={}: the labels of {} are {}; for others take --task_name=pair "
-            "or single".format(",".join(labels), name, ",".join(task.labels))
+            "or single".format(
+                name_lists.join(labels), name, name_lists.join(task.labels)
+            )
         )
+    labels = tuple(map(clean_label, labels))
     are_names = all(is_label(label) for label in labels)
     if len(labels) < 2 or len(set(labels)) < len(labels) or not are_names:
         raise UserError(
             "--labels={}: expected two or more different names, separated by "
-            "commas".format(",".join(labels))
+            "commas, a name with a comma in quotation marks".format(
+                name_lists.join(labels)
+            )
         )
-    return task._replace(labels=tuple(labels))
+    return task._replace(labels=labels)

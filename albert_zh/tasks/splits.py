@@ -7,7 +7,7 @@ from typing import Dict, NamedTuple, Optional, Tuple
 import tensorflow.compat.v1 as tf
 
 from albert_zh.base.errors import UserError
-from albert_zh.tasks import reading
+from albert_zh.tasks import reading, rows
 from albert_zh.tasks.registry import Task
 
 # "predict" is a file that need not be labelled; by default the test file.
@@ -24,12 +24,14 @@ class TaskData(NamedTuple):
       data_dir: folder with files called train, dev and test, or None.
       named_files: dict of `SPLITS` -> path or None; a path wins over `data_dir`.
       ignored_labels: labels whose rows are left out of training and scoring.
+      columns: `rows.Columns` of all the files.
     """
 
     task: Task
     data_dir: Optional[str]
     named_files: Dict[str, Optional[str]]
     ignored_labels: Tuple[str, ...] = ()
+    columns: rows.Columns = rows.FOUND_COLUMNS
 
     def find(self, split):
         """Returns the path of a split's file, None where there is none.
@@ -75,7 +77,7 @@ class TaskData(NamedTuple):
           UserError: no such file, a bad row, or no labels.
         """
         path = self._require(split)
-        data = reading.read_examples(path, self.task, labels, self.ignored_labels)
+        data = self._read(path, labels)
         if not data.has_labels:
             raise UserError(
                 "{}:1: no label; expected the columns {}, or a header row that names "
@@ -99,9 +101,7 @@ class TaskData(NamedTuple):
         if self.find("dev") or not test_file:
             splits["dev"] = self.read_labelled("dev", labels)
         if test_file:
-            test_data = reading.read_examples(
-                test_file, self.task, labels, self.ignored_labels
-            )
+            test_data = self._read(test_file, labels, placeholders_allowed=True)
             if test_data.has_labels:
                 splits["test"] = test_data
             else:
@@ -110,10 +110,31 @@ class TaskData(NamedTuple):
             raise UserError("{}: no labels to score against".format(test_file))
         return splits
 
-    def read_for_prediction(self):
-        """Reads the texts to predict: the file named for it, or else test."""
+    def read_for_prediction(self, labels=None):
+        """Checks the texts to predict: the file named for it, or else test.
+
+        Args:
+          labels: the model's labels, None where they are not known.
+
+        Returns:
+          A `reading.TextFile`.
+
+        Raises:
+          UserError: no such file, or a bad row.
+        """
         split = "predict" if self.named_files.get("predict") else "test"
-        return reading.read_texts(self._require(split), self.task)
+        path = self._require(split)
+        return reading.read_texts(path, self.task, labels, self.columns)
+
+    def _read(self, path, labels, placeholders_allowed=False):
+        return reading.read_examples(
+            path,
+            self.task,
+            labels,
+            self.ignored_labels,
+            self.columns,
+            placeholders_allowed,
+        )
 
     def _require(self, split):
         path = self.find(split)

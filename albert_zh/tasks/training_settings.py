@@ -11,20 +11,26 @@ import os
 
 import tensorflow.compat.v1 as tf
 
-from albert_zh.base import json_files
+from albert_zh.base import files, json_files
 from albert_zh.base.errors import UserError
+from albert_zh.models import checkpoints
 from albert_zh.tasks import model_files
 
 _LOGGER = logging.getLogger(__name__)
 
+_ADVICE = "train into another --output_dir"
 # A finished training may be given more epochs; a change is only reported.
 _NUM_EPOCHS = "--num_train_epochs"
+_UNREADABLE = "a checkpoint that cannot be read"
+# Earlier versions did not note it.
+_DEV_FILE = "--dev_file"
 # What `describe` returns.
 _SCHEMA = {
     "type": "object",
     "properties": {
         "--init_checkpoint": {"type": ["string", "null"]},
         "--train_file": {"type": "string"},
+        _DEV_FILE: {"type": ["string", "null"]},
         "--max_seq_length": {"type": "integer"},
         "--train_batch_size": {"type": "integer"},
         "--learning_rate": {"type": "number"},
@@ -34,26 +40,27 @@ _SCHEMA = {
         _NUM_EPOCHS: {"type": "number"},
     },
 }
-_SCHEMA["required"] = sorted(_SCHEMA["properties"])
+_SCHEMA["required"] = sorted(set(_SCHEMA["properties"]) - {_DEV_FILE})
 
 
-def describe(training, train_data, max_seq_length):
+def describe(training, train_data, dev_data, max_seq_length):
     """The settings that decide which weights a training ends with.
+
+    Files are known by their content, so that a project can be moved.
 
     Args:
       training: a `classification.Training`.
       train_data: the `reading.ExampleFile` trained on.
+      dev_data: the one that the best epoch is chosen with, or None.
       max_seq_length: tokens a sequence is truncated to.
 
     Returns:
       Dict flag -> value, as JSON keeps it.
     """
-    init_checkpoint = training.init_checkpoint
-    if init_checkpoint and "://" not in init_checkpoint:
-        init_checkpoint = os.path.abspath(init_checkpoint)
     return {
-        "--init_checkpoint": init_checkpoint,
-        "--train_file": _describe_examples(train_data.examples),
+        "--init_checkpoint": _describe_checkpoint(training.init_checkpoint),
+        "--train_file": _describe_examples(train_data),
+        _DEV_FILE: dev_data and _describe_examples(dev_data),
         "--max_seq_length": max_seq_length,
         "--train_batch_size": training.batch_size,
         "--learning_rate": training.learning_rate,
@@ -64,24 +71,50 @@ def describe(training, train_data, max_seq_length):
     }
 
 
-def _describe_examples(examples):
+def _describe_examples(data):
     digest = hashlib.sha256()
-    for example in examples:
+    for example in data.examples:
         digest.update(json.dumps(example).encode("utf-8") + b"\n")
-    return "{} examples with SHA-256 {}".format(len(examples), digest.hexdigest())
+    return "{} examples with SHA-256 {}".format(len(data.examples), digest.hexdigest())
 
 
-def save(output_dir, settings):
-    """Writes what `describe` returns into the directory of the training."""
-    json_files.write(settings, os.path.join(output_dir, model_files.TRAINING_FILE))
+def _describe_checkpoint(checkpoint):
+    if not checkpoint:
+        return None
+    try:
+        return "a checkpoint with SHA-256 " + checkpoints.fingerprint(checkpoint)
+    except UserError:  # a training that is resumed does not read it again
+        return _UNREADABLE
 
 
-def check_same_training(output_dir, settings):
+def save(output_dir, settings, is_new):
+    """Writes what `describe` returns into the directory of the training.
+
+    Of a training that is resumed, only a dev file given for the first time is noted.
+    """
+    path = os.path.join(output_dir, model_files.TRAINING_FILE)
+    if not is_new:
+        saved = json_files.read(path, _SCHEMA, _ADVICE)
+        if saved.get(_DEV_FILE) == settings[_DEV_FILE]:
+            return
+        settings = dict(saved, **{_DEV_FILE: settings[_DEV_FILE]})
+    json_files.write(settings, path)
+
+
+def _former_name(checkpoint):
+    """What earlier versions noted of a checkpoint."""
+    if checkpoint and not files.is_remote(checkpoint):
+        return os.path.abspath(checkpoint)
+    return checkpoint
+
+
+def check_same_training(output_dir, settings, init_checkpoint):
     """Refuses to resume a training under other settings than it began with.
 
     Args:
       output_dir: directory that holds a classifier's checkpoint.
       settings: what `describe` returns now.
+      init_checkpoint: path of the checkpoint in it, or None.
 
     Raises:
       UserError: names the first difference, or there are no settings to compare.
@@ -93,15 +126,21 @@ def check_same_training(output_dir, settings):
             "resumed; choose another --output_dir (and start from this model with "
             "--init_checkpoint)".format(output_dir, model_files.TRAINING_FILE)
         )
-    saved = json_files.read(path, _SCHEMA, "train into another --output_dir")
+    saved = json_files.read(path, _SCHEMA, _ADVICE)
     for flag, value in settings.items():
         if flag == _NUM_EPOCHS or saved.get(flag) == value:
             continue
+        if flag == _DEV_FILE and saved.get(flag) is None:
+            continue  # no epoch was scored on another one
+        if flag == "--init_checkpoint" and saved[flag] is not None:
+            if value == _UNREADABLE or saved[flag] == _former_name(init_checkpoint):
+                continue
+        advice = "repeat that or choose another --output_dir"
+        if flag == _DEV_FILE:
+            advice += ", or score the finished model without --do_train"
         raise UserError(
             "--output_dir={} holds a training with another {}: it began with {}, "
-            "received {}; repeat that or choose another --output_dir".format(
-                output_dir, flag, saved.get(flag), value
-            )
+            "received {}; {}".format(output_dir, flag, saved[flag], value, advice)
         )
     if saved.get(_NUM_EPOCHS) != settings[_NUM_EPOCHS]:
         _LOGGER.info(

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import re
 import warnings
-from typing import Any, Callable, List, NamedTuple, Optional
+from typing import Any, Callable, List, NamedTuple, Optional, Tuple
 
 import tensorflow.compat.v1 as tf
 
@@ -93,11 +93,13 @@ class Start(NamedTuple):
       init_checkpoint: path prefix of another checkpoint; None for random weights.
       allow_missing: bool; whether `init_checkpoint` may lack the pooler and the
         pretraining heads.
+      anew: names of variables that are not read from `init_checkpoint`.
     """
 
     output_dir: str
     init_checkpoint: Optional[str] = None
     allow_missing: bool = False
+    anew: Tuple[str, ...] = ()
 
 
 class Saving(NamedTuple):
@@ -185,8 +187,9 @@ def start_variables(start, use_tpu):
         return None
     if not start.init_checkpoint:
         return None
+    variables = [v for v in tf.trainable_variables() if v.op.name not in start.anew]
     return checkpoints.restore(
-        start.init_checkpoint, tf.trainable_variables(), use_tpu, start.allow_missing
+        start.init_checkpoint, variables, use_tpu, start.allow_missing
     )
 
 

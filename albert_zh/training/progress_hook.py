@@ -42,6 +42,7 @@ class ProgressHook(tf.train.SessionRunHook):
         self._progress.update(step - self._progress.done)
 
     def end(self, session):
+        """Ends the progress shown; the next step, if there is one, begins another."""
         if self._progress is None:
             return
         self._progress.close()
@@ -49,6 +50,7 @@ class ProgressHook(tf.train.SessionRunHook):
             # The hook may have been shown the step before the last update.
             self._progress.done = int(session.run(self._global_step))
             self._progress.log()
+        self._progress = None
 
 
 class _StepProgress(progress.Progress):

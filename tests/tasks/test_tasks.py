@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from albert_zh.base.errors import UserError
 from albert_zh.tasks import features, get_task, metrics, reading
+from albert_zh.tasks import rows as rows_of_files
 from albert_zh.tasks.reading import Example
 from albert_zh.tasks.splits import TaskData
 
@@ -144,9 +145,11 @@ def test_json_lines(tmp_path):
     ],
 )
 def test_texts_are_read_whatever_their_labels(tmp_path, name, content):
-    data = reading.read_texts(write(tmp_path, name, content), PAIR)
-    assert data.examples == [Example("甲", "乙", None), Example("丙", "丁", None)]
-    assert not data.has_labels
+    data = reading.read_texts(write(tmp_path, name, content), PAIR, ("0", "1"))
+    assert list(data.chunks(1)) == (
+        [[Example("甲", "乙", None)], [Example("丙", "丁", None)]]
+    )
+    assert data.num_examples == 2
 
 
 @pytest.mark.parametrize(
@@ -214,7 +217,7 @@ cells = st.text(
     st.characters(blacklist_characters="\t\n\r\ufeff", blacklist_categories=("Cs",)),
     min_size=1,
     max_size=8,
-).filter(lambda text: text.strip())
+).filter(lambda text: not rows_of_files.is_blank(text))
 rows = st.lists(st.tuples(cells, cells, st.sampled_from("01")), min_size=1, max_size=5)
 
 
@@ -365,10 +368,10 @@ def make_features(num_examples, seed=0):
     ]
 
 
-def read_batches(input_fn, batch_size):
+def read_batches(build_dataset):
     batches = []
     with tf.Graph().as_default(), tf.Session() as session:
-        dataset = input_fn({"batch_size": batch_size})
+        dataset = build_dataset()
         batch = tf.data.make_one_shot_iterator(dataset).get_next()
         try:
             while True:
@@ -377,11 +380,16 @@ def read_batches(input_fn, batch_size):
             return batches
 
 
+def read_predicted(path, batch_size, **arguments):
+    input_fn = features.prediction_input_fn(**arguments)
+    return read_batches(lambda: input_fn(path, batch_size))
+
+
 def test_batches_are_padded_to_their_longest_sequence(tmp_path):
     items = make_features(7)
     path = str(tmp_path / "x.tfrecord")
     features.write_records(path, items)
-    batches = read_batches(features.prediction_input_fn(path), 3)
+    batches = read_predicted(path, 3)
     assert [len(batch["label_ids"]) for batch in batches] == [3, 3, 1]
     for start, batch in zip((0, 3, 6), batches):
         lengths = [len(item.input_ids) for item in items[start : start + 3]]
@@ -394,20 +402,21 @@ def test_batches_are_padded_to_their_longest_sequence(tmp_path):
 def test_full_batches_of_static_length_for_tpu(tmp_path):
     path = str(tmp_path / "x.tfrecord")
     features.write_records(path, make_features(4), num_padding_examples=2)
-    input_fn = features.prediction_input_fn(path, padded_length=12)
+    input_fn = features.prediction_input_fn(padded_length=12)
     with tf.Graph().as_default():
-        shapes = tf.data.get_output_shapes(input_fn({"batch_size": 3}))
+        shapes = tf.data.get_output_shapes(input_fn(path, 3))
         assert shapes["input_ids"].as_list() == [3, 12]
         assert shapes["label_ids"].as_list() == [3]
-    batches = read_batches(input_fn, 3)
+    batches = read_predicted(path, 3, padded_length=12)
     assert np.concatenate([b["is_real_example"] for b in batches]).tolist() == (
         [1, 1, 1, 1, 0, 0]
     )
 
 
 def epoch_order(path, num_examples, **arguments):
-    input_fn = features.training_input_fn(path, num_examples, **arguments)
-    return [b["input_ids"][:, 0].tolist() for b in read_batches(input_fn, 4)]
+    input_fn = features.training_input_fn(path, num_examples)
+    batches = read_batches(lambda: input_fn(4, **arguments))
+    return [batch["input_ids"][:, 0].tolist() for batch in batches]
 
 
 def test_an_epoch_is_a_seeded_permutation_of_all_examples(tmp_path):
@@ -426,7 +435,7 @@ def test_skipped_batches_are_those_already_trained_on(tmp_path):
     path = str(tmp_path / "x.tfrecord")
     features.write_records(path, make_features(50))
     whole = epoch_order(path, 50, seed=1)
-    assert epoch_order(path, 50, seed=1, skip_batches=5) == whole[5:]
+    assert epoch_order(path, 50, seed=1, skip=5) == whole[5:]
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path):
@@ -439,7 +448,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
 
     with pytest.raises(RuntimeError):
         features.write_records(path, failing())
-    batches = read_batches(features.prediction_input_fn(path), 8)
+    batches = read_predicted(path, 8)
     assert len(batches[0]["label_ids"]) == 2
 
 
@@ -450,7 +459,7 @@ def test_temporary_records_have_no_name_and_can_be_read_often(tmp_path):
         if os.path.isdir("/dev/fd"):
             assert not list(tmp_path.iterdir())
         for _ in range(2):
-            batches = read_batches(features.prediction_input_fn(path), 8)
+            batches = read_predicted(path, 8)
             real = batches[0]["is_real_example"].tolist()
             assert real == [1, 1, 1, 1, 1, 0]
     assert not list(tmp_path.iterdir())
@@ -461,7 +470,7 @@ def test_remote_temporary_records_have_a_name_until_they_are_read(tmp_path):
     remote = "file://" + str(tmp_path)
     with features.temporary_records(remote, "train", make_features(5)) as path:
         assert path.startswith(remote + "/.train.")
-        batches = read_batches(features.prediction_input_fn(path), 8)
+        batches = read_predicted(path, 8)
         assert len(batches[0]["label_ids"]) == 5
     assert not list(tmp_path.iterdir())
 

@@ -1,0 +1,373 @@
+"""Rows of TSV, CSV and JSON-lines files: lines, columns, headers.
+
+Files are read line by line. Blank lines at their end are no rows.
+"""
+
+import csv
+import json
+import os
+import re
+import unicodedata
+from typing import List, NamedTuple, Optional, Tuple
+
+from albert_zh.base import files
+from albert_zh.base.errors import UserError
+from albert_zh.tasks.registry import ALL_EXTENSIONS, clean_label
+
+# Names public Chinese data sets (LCQMC, BQ, ChnSentiCorp, CLUE) give their columns.
+HEADER_NAMES = {
+    "text_a": (
+        "text_a text text1 sentence sentence1 sentence_a q1 question1 query query1 "
+        "premise content review 文本 文本1 句子1 问题1 内容"
+    ).split(),
+    "text_b": (
+        "text_b text2 sentence2 sentence_b q2 question2 query2 hypothesis title "
+        "文本2 句子2 问题2"
+    ).split(),
+    "label": "label labels gold_label 标签 类别".split(),
+}
+_KNOWN_NAMES = frozenset(sum(HEADER_NAMES.values(), []))
+# How people name columns; a text in English may look so, too.
+_NAME_LIKE = re.compile(r"[a-z_][a-z0-9_ ]{0,29}", re.IGNORECASE)
+
+# They have no header row: keys name their columns.
+JSON_EXTENSIONS = (".json", ".jsonl")
+
+_BLOCK_BYTES = 2**20
+_BOM = "\ufeff"
+# Python's own limit is 131,072 characters a cell, below the length of some texts.
+_MAX_CELL_CHARACTERS = 2**31 - 1
+
+
+class Columns(NamedTuple):
+    """Which columns to read: names, or numbers from 1 on; None to find a column."""
+
+    text_a: Optional[str] = None
+    text_b: Optional[str] = None
+    label: Optional[str] = None
+
+
+FOUND_COLUMNS = Columns()
+
+
+def is_blank(text):
+    """Whether nothing in a text can be seen: white space and invisible characters."""
+    # Categories C: control and format characters, such as a zero-width space.
+    return all(
+        char.isspace() or char == "\ufffd" or unicodedata.category(char)[0] == "C"
+        for char in text
+    )
+
+
+def _read_lines(path):
+    """Yields (line number, text without its line end) of a UTF-8 file.
+
+    LF and CRLF end a line; in a file without any LF in its first block, CR does.
+    """
+    if not files.exists(path) or files.is_directory(path):
+        raise UserError("{}: no such file".format(path))
+    number, rest, line_end = 0, b"", b"\n"
+    with files.reading(path), files.open_input(path) as source:
+        block = source.read(_BLOCK_BYTES)
+        if not block:
+            raise UserError("{}: the file is empty".format(path))
+        if b"\n" not in block and b"\r" in block:
+            line_end = b"\r"
+        while block:
+            pieces = block.split(line_end)
+            if len(pieces) > 1:
+                for piece in [rest + pieces[0]] + pieces[1:-1]:
+                    number += 1
+                    yield number, _line_text(path, number, piece)
+                rest = pieces[-1]
+            else:
+                rest += block
+            block = source.read(_BLOCK_BYTES)
+    if rest:
+        yield number + 1, _line_text(path, number + 1, rest)
+
+
+def _line_text(path, number, piece):
+    try:
+        text = piece.decode("utf-8")
+    except UnicodeDecodeError as error:
+        problem = (
+            "not UTF-8 ({}); convert the file, such as from GBK with `iconv -f GB18030 "
+            "-t UTF-8`, from Excel's Unicode text with `iconv -f UTF-16 -t UTF-8`"
+        )
+        raise row_error(path, number, problem.format(error)) from error
+    if text.endswith("\r"):
+        text = text[:-1]
+    # The second of two joined files may begin with one, too.
+    return text.lstrip(_BOM)
+
+
+def row_error(path, line, problem):
+    """Returns the `UserError` of a row."""
+    return UserError("{}:{}: {}".format(path, line, problem))
+
+
+def _split_tsv(lines):
+    for number, text in lines:
+        yield number, text.split("\t")
+
+
+def _split_csv(path, lines):
+    """Yields (first line, cells); a quoted cell may span lines."""
+    csv.field_size_limit(_MAX_CELL_CHARACTERS)
+    reader = csv.reader((text + "\n" for _, text in lines), strict=True)
+    while True:
+        first_line = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise row_error(path, first_line, "not CSV ({})".format(error)) from error
+        yield first_line, cells
+
+
+def _without_blank_end(rows, is_blank_row):
+    """Passes rows on, without the blank ones at the end."""
+    held = []
+    for item in rows:
+        held.append(item)
+        if not is_blank_row(item[1]):
+            yield from held
+            held = []
+
+
+def open_rows(path, task, columns):
+    """Opens a file by its extension: .tsv and .txt, .csv, .json and .jsonl.
+
+    Args:
+      path: local or remote file, UTF-8.
+      task: a `registry.Task`.
+      columns: `Columns`.
+
+    Returns:
+      An iterator of (line, dict column -> value), and whether the first row names the
+      columns. A value of a text column is a text that is not blank; JSON may have any
+      type of label.
+
+    Raises:
+      UserError: also from the iterator; names `path:line` of the first wrong row.
+    """
+    extension = os.path.splitext(path)[1].lower()
+    if extension not in ALL_EXTENSIONS:
+        raise UserError(
+            "{}: unknown extension {!r}; expected one of {}".format(
+                path, extension, " ".join(ALL_EXTENSIONS)
+            )
+        )
+    lines = _read_lines(path)
+    if extension in JSON_EXTENSIONS:
+        lines = _without_blank_end(lines, is_blank)
+        return _json_rows(path, lines, task, columns), False
+    table = _split_csv(path, lines) if extension == ".csv" else _split_tsv(lines)
+    table = _without_blank_end(table, lambda cells: all(map(is_blank, cells)))
+    first_line, first_cells = next(table, (1, None))
+    if first_cells is None:
+        raise no_examples(path)
+    layout = _layout(path, first_line, first_cells, task, columns)
+    first = [] if layout.has_header else [(first_line, first_cells)]
+    return _table_rows(path, first, table, layout, task), layout.has_header
+
+
+class _Layout(NamedTuple):
+    """Where the columns of a table are.
+
+    Attributes:
+      positions: tuple of (column, position from 0 on).
+      width: number of columns.
+      has_header: whether the first row names them.
+      first_row: (line, cells) of it.
+    """
+
+    positions: Tuple[Tuple[str, int], ...]
+    width: int
+    has_header: bool
+    first_row: Tuple[int, List[str]]
+
+
+def _name_columns(names):
+    """Dict column -> position of the names known in `HEADER_NAMES`."""
+    names = [_name(name) for name in names]
+    return {
+        column: names.index(name)
+        for column, aliases in HEADER_NAMES.items()
+        for name in reversed(aliases)
+        if name in names
+    }
+
+
+def _name(cell):
+    return clean_label(cell).lower()
+
+
+def _is_header(cells, task):
+    """Whether a first row names columns: its label column or all its texts'."""
+    named = _name_columns(cells)
+    return "label" in named or all(column in named for column in task.text_columns)
+
+
+def _layout(path, line, cells, task, columns):
+    """Finds the columns of a table by its first row and by the flags given."""
+    width = len(cells)
+    if any(columns):
+        positions, has_header = _flagged_positions(path, cells, task, columns)
+    else:
+        has_header = _is_header(cells, task)
+        positions = {column: i for i, column in enumerate(task.columns)}
+        named = _name_columns(cells)
+        # A header that names only the label, where it stands by default, is enough.
+        if has_header and (
+            named.get("label") != positions["label"] or width != len(task.columns)
+        ):
+            positions = named
+            _check_text_columns(path, line, named, cells, task)
+        elif not has_header:
+            _check_no_header(path, line, cells, task)
+            positions = _default_positions(path, line, width, task)
+    return _Layout(tuple(positions.items()), width, has_header, (line, cells))
+
+
+def _default_positions(path, line, width, task):
+    """Returns a dict column -> position of a table without a header row."""
+    for columns in (task.columns, task.text_columns):
+        if width == len(columns):
+            return {column: i for i, column in enumerate(columns)}
+    problem = "{} columns, expected {} ({})"
+    raise row_error(
+        path, line, problem.format(width, len(task.columns), ", ".join(task.columns))
+    )
+
+
+def _check_no_header(path, line, cells, task):
+    """Refuses a first row of texts that look like names, one of which is known."""
+    names = [_name(cell) for cell in cells]
+    if len(names) > 1 and _KNOWN_NAMES.intersection(names):
+        if all(map(_NAME_LIKE.fullmatch, names)):
+            flags = " and ".join("--{}_column".format(c) for c in task.text_columns)
+            problem = "{} seem to name columns; name those of the texts with {}, or {}"
+            start = "begin the file with a row that names them"
+            raise row_error(path, line, problem.format(", ".join(names), flags, start))
+
+
+def _flagged_positions(path, cells, task, columns):
+    """Returns a dict column -> position, and whether the first row names columns."""
+    names = [_name(cell) for cell in cells]
+    positions, has_names = {}, False
+    for column, given in columns._asdict().items():
+        if given is None or column not in task.columns:
+            continue
+        if _name(given) in names:
+            positions[column], has_names = names.index(_name(given)), True
+        elif given.isdecimal() and 0 < int(given[:9]) <= len(cells):
+            positions[column] = int(given) - 1
+        else:
+            raise UserError(
+                "--{}_column={}: the first row of {} has {} columns: {}; expected one "
+                "of these names, or a number".format(
+                    column, given, path, len(cells), ", ".join(cells)
+                )
+            )
+    has_header = has_names or _is_header(cells, task)
+    if has_header:
+        positions = dict(_name_columns(cells), **positions)
+    for column in task.text_columns:
+        if column not in positions:
+            raise UserError(
+                "{}: no {} among the columns {}; name it with --{}_column".format(
+                    path, column, ", ".join(cells), column
+                )
+            )
+    return positions, has_header
+
+
+def _table_rows(path, first, table, layout, task):
+    """Yields (line, dict column -> cell) of the rows after the header, if any."""
+    header_line, header = layout.first_row
+    names = [_name(cell) for cell in header]
+    for rows in (first, table):
+        for line, cells in rows:
+            if len(cells) != layout.width:
+                problem = "{} columns, expected {} as in line {}".format(
+                    len(cells), layout.width, header_line
+                )
+                raise row_error(path, line, problem)
+            is_header = layout.has_header and [_name(cell) for cell in cells] == names
+            if is_header or _names_all(cells, layout, task):
+                problem = "names columns among the rows (of joined files?); remove it"
+                raise row_error(path, line, problem)
+            row = {column: cells[i] for column, i in layout.positions}
+            _check_texts(path, line, row, task)
+            yield line, row
+
+
+def _names_all(cells, layout, task):
+    """Whether a row of texts and label has a known name of each in its place."""
+    positions = dict(layout.positions)
+    return len(positions) == len(task.columns) and all(
+        len(cells[i]) <= 20 and _name(cells[i]) in HEADER_NAMES[column]
+        for column, i in positions.items()
+    )
+
+
+def _check_text_columns(path, line, named, names, task):
+    for column in task.text_columns:
+        if column not in named:
+            problem = "no {0} among the columns {1}; name it with --{0}_column, or {2}"
+            known = "call it " + ", ".join(HEADER_NAMES[column])
+            problem = problem.format(column, ", ".join(names), known)
+            raise row_error(path, line, problem)
+
+
+def _json_rows(path, lines, task, columns):
+    """Yields (line, dict column -> value) of a file of one JSON object a line."""
+    for line, text in lines:
+        record = _parse_json(path, line, text)
+        if not isinstance(record, dict):
+            raise row_error(path, line, "expected one JSON object a line")
+        keys = list(record)
+        named = {column: keys[i] for column, i in _name_columns(keys).items()}
+        for column, key in columns._asdict().items():
+            if key is not None and column in task.columns:
+                if key not in record:
+                    problem = "--{}_column={}: no such key among {}".format(
+                        column, key, ", ".join(keys)
+                    )
+                    raise row_error(path, line, problem)
+                named[column] = key
+        _check_text_columns(path, line, named, keys, task)
+        row = {column: record[key] for column, key in named.items()}
+        _check_texts(path, line, row, task)
+        yield line, row
+
+
+def _parse_json(path, line, text):
+    try:
+        return json.loads(text)
+    except ValueError as error:  # also a number of too many digits
+        raise row_error(path, line, "not JSON ({})".format(error)) from error
+    except RecursionError as error:
+        raise row_error(path, line, "not JSON (nested too deeply)") from error
+
+
+def _check_texts(path, line, row, task):
+    for column in task.text_columns:
+        if not isinstance(row[column], str):
+            problem = "{} is {!r}; expected text".format(column, row[column])
+            raise row_error(path, line, problem)
+        if is_blank(row[column]):
+            raise row_error(path, line, "{} is empty".format(column))
+
+
+def no_examples(path, num_ignored=0):
+    """Returns the `UserError` of a file without a row that is used."""
+    if num_ignored:
+        return UserError(
+            "{}: --ignore_labels leaves out all {} rows; expected at least one "
+            "other".format(path, num_ignored)
+        )
+    return UserError("{}: no examples; expected at least one row".format(path))

@@ -1,0 +1,406 @@
+"""Task files as people have them: every row used, or one line that names the file."""
+
+import csv
+import io
+import json
+import os
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from albert_zh.base.errors import UserError
+from albert_zh.tasks import get_task, reading, rows
+from albert_zh.tasks.reading import Example
+from albert_zh.tasks.registry import clean_label
+from albert_zh.tasks.rows import Columns
+from albert_zh.tasks.splits import TaskData
+
+PAIR, SINGLE = get_task("pair"), get_task("single")
+ROWS = "天气如何\t天气怎样\t1\n怎么还款\t如何办卡\t0\n"
+LABEL_FIRST = ("1\t天气如何\t天气怎样\n", "0\t怎么还款\t如何办卡\n")
+PAIRS = [Example("天气如何", "天气怎样", "1"), Example("怎么还款", "如何办卡", "0")]
+BOM = "\ufeff"
+INVISIBLE = "\u200b\u200c\u200d\u200e\u2060\u00ad\ufeff"
+
+
+def write(directory, name, content):
+    path = directory / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("x.tsv", ROWS + "\n"),
+        ("x.tsv", ROWS + " \n\u200b\n\u3000\n"),
+        ("x.tsv", ROWS + "\t\t\n"),
+        ("x.tsv", ROWS.replace("\n", "\r\n") + "\r\n\r\n"),
+        ("x.tsv", ROWS.replace("\n", "\r")),
+        ("x.tsv", BOM + ROWS),
+        ("x.tsv", ROWS.replace("怎么", BOM + "怎么")),
+        ("x.tsv", ROWS.replace("1\n", " 1\u200b\n").replace("0\n", "\u20600\u00ad\n")),
+        ("x.tsv", BOM + "q1\tq2\tLabel\n" + ROWS),
+        ("x.tsv", "label\tq1\tq2\n" + LABEL_FIRST[0] + BOM + LABEL_FIRST[1]),
+        ("x.tsv", "query\ttitle\tlabel\n" + ROWS),
+        ("x.csv", ROWS.replace("\t", ",") + "\n\n"),
+        (
+            "x.csv",
+            "text_a,text_b,label,,\n"
+            + ROWS.replace("\t", ",").replace("\n", ",,\n")
+            + ",,,,\n",
+        ),
+        (
+            "x.csv",
+            ",text_a,text_b,label\n"
+            + "".join(
+                "7," + r + "\n" for r in ROWS.replace("\t", ",").split("\n") if r
+            ),
+        ),
+        (
+            "x.json",
+            "".join(
+                json.dumps(dict(zip(("q1", "q2", "label"), r.split("\t")))) + "\n"
+                for r in ROWS.split("\n")
+                if r
+            )
+            + "\n \n",
+        ),
+    ],
+)
+def test_files_read_as_the_plain_one(tmp_path, name, content):
+    assert reading.read_examples(write(tmp_path, name, content), PAIR).examples == PAIRS
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("x.tsv", "text\tlabel\n甲\t1\ntext\tlabel\n乙\t0\n", ":3: names col"),
+        ("x.tsv", "label\ttext\n1\t甲\n\ufefflabel\ttext\n0\t乙\n", ":3: names"),
+        ("x.tsv", "甲\t1\n乙\t0\n内容\t标签\n丙\t1\n", ":3: names columns"),
+        ("x.tsv", "甲\t1\n\u200b\t0\n", ":2: text_a is empty"),
+        ("x.tsv", "甲\t1\n\n乙\t0\n", ":2: 1 columns"),
+        ("x.tsv", "甲\t\u200b\n乙\t0\n", ":1: label is empty"),
+        ("x.tsv", "甲\t1\u2028\x85x\n", ":1: label '1.*' holds a control character"),
+        ("x.json", '{"text": "甲", "label": "a\\nb"}\n', ":1: label .* a control"),
+        ("x.json", '{"text": "甲", "label": "\\ud800"}\n', ":1: label .* a control"),
+        ("x.json", '{"text": "甲", "label": ' + "9" * 5000 + "}\n", ":1: "),
+        ("x.json", '{"text": "甲", "label": 1.5}\n', ":1: label is 1.5; expected text"),
+        ("x.json", '[{"text": "甲", "label": 1}]\n', ":1: expected one JSON object"),
+        ("x.tsv", "甲\t1\n".encode("utf-16"), "iconv -f UTF-16"),
+        ("x.tsv", "甲乙\t1\n".encode("gb18030"), "iconv -f GB18030"),
+        ("x.csv", '甲,1\n"乙,0\n', ":2: not CSV"),
+        ("x.tsv", "\n\n", "no examples"),
+        ("x.tsv", "", "the file is empty"),
+    ],
+)
+def test_bad_files_are_one_line(tmp_path, name, content, message):
+    with pytest.raises(UserError, match="x{}.*{}".format(name[1:], message)):
+        data = reading.read_examples(write(tmp_path, name, content), SINGLE)
+        reading.find_labels(data)
+        raise AssertionError(data)
+
+
+@pytest.mark.parametrize(
+    "labels, classes",
+    [
+        (["--1", "1"], ("--1", "1")),
+        (["+1", "-1", "0"], ("-1", "0", "+1")),
+        (["²", "1"], ("1", "²")),
+        (["①", "②"], ("①", "②")),
+        (["１", "2"], ("１", "2")),
+        (["9" * 5000, "1"], ("1", "9" * 5000)),
+        (["1\u200b", "1", "0"], ("0", "1")),
+        (["\ufeff科技", "科技 ", "体育\u3000"], ("体育", "科技")),
+        (["a,b", "c"], ("a,b", "c")),
+    ],
+)
+def test_classes_of_odd_labels(tmp_path, labels, classes):
+    content = "".join("甲\t{}\n".format(label) * 2 for label in labels)
+    data = reading.read_examples(write(tmp_path, "x.tsv", content), SINGLE)
+    assert reading.find_labels(data) == classes
+
+
+def test_json_booleans_are_labels_as_json_writes_them(tmp_path):
+    content = '{"text": "甲", "label": true}\n{"text": "乙", "label": false}\n'
+    path = write(tmp_path, "x.json", content)
+    labels = [example.label for example in reading.read_examples(path, SINGLE).examples]
+    assert labels == ["true", "false"]
+    # A model that an earlier version trained has Python's names.
+    data = reading.read_examples(path, SINGLE, ("False", "True"))
+    assert [example.label for example in data.examples] == ["True", "False"]
+
+
+def test_a_cell_may_be_longer_than_pythons_limit(tmp_path):
+    text = "很长的文" * 40000
+    path = write(tmp_path, "x.csv", "label,text_a\n1,{}\n0,短\n".format(text))
+    assert reading.read_examples(path, SINGLE).examples[0].text_a == text
+
+
+# Columns
+
+
+COLUMNS = "编号\t甲方\t乙方\t结果\n7\t天气如何\t天气怎样\t1\n8\t怎么还款\t如何办卡\t0\n"
+
+
+@pytest.mark.parametrize(
+    "content, columns, header",
+    [
+        (COLUMNS, Columns("甲方", "乙方", "结果"), True),
+        (COLUMNS.split("\n", 1)[1], Columns("2", "3", "4"), False),
+        (COLUMNS.replace("结果", "label"), Columns("甲方", "乙方"), True),
+        (COLUMNS.replace("结果", "label"), Columns("2", "3"), True),
+    ],
+)
+def test_columns_named_by_flags(tmp_path, content, columns, header):
+    path = write(tmp_path, "x.tsv", content)
+    data = reading.read_examples(path, PAIR, columns=columns)
+    assert data.examples == PAIRS and data.has_header == header
+    texts = reading.read_texts(path, PAIR, ("0", "1"), columns)
+    assert sum(texts.chunks(5), []) == [e._replace(label=None) for e in PAIRS]
+
+
+def test_json_keys_named_by_flags(tmp_path):
+    record = {"text": "别的", "甲方": "天气如何", "乙方": "天气怎样", "结果": 1}
+    path = write(tmp_path, "x.json", json.dumps(record) + "\n")
+    columns = Columns("甲方", "乙方", "结果")
+    data = reading.read_examples(path, PAIR, columns=columns)
+    assert data.examples == PAIRS[:1]
+    with pytest.raises(UserError, match="x.json:1: --label_column=无: no such key"):
+        reading.read_examples(path, PAIR, columns=columns._replace(label="无"))
+
+
+@pytest.mark.parametrize(
+    "columns, message",
+    [
+        (
+            Columns("甲", "乙方", "结果"),
+            "--text_a_column=甲: the first row .* 编号, ",
+        ),
+        (Columns("5", "乙方", "结果"), "--text_a_column=5: the first row of .* has 4"),
+        (Columns(None, "乙方", "结果"), "name it with --text_a_column"),
+    ],
+)
+def test_columns_that_are_not_there(tmp_path, columns, message):
+    with pytest.raises(UserError, match=message):
+        reading.read_examples(write(tmp_path, "x.tsv", COLUMNS), PAIR, columns=columns)
+
+
+@pytest.mark.parametrize("end", ["", "\tscore"])
+def test_a_header_of_unknown_names_says_what_to_do(tmp_path, end):
+    path = write(
+        tmp_path,
+        "x.tsv",
+        "query\tpassage_text{}\n天气\t如何{}\n".format(end, end and "\t1"),
+    )
+    with pytest.raises(UserError, match="--text_a_column and --text_b_column"):
+        reading.read_texts(path, PAIR, ("0", "1"))
+    data = reading.read_texts(path, PAIR, ("0", "1"), Columns("query", "passage_text"))
+    assert data.num_examples == 1
+    data = reading.read_texts(
+        write(tmp_path, "y.tsv", "text_a\ttext_b\nquery\tpassage\n"), PAIR, ("0", "1")
+    )
+    assert list(data.chunks(9)) == [[Example("query", "passage", None)]]
+
+
+@pytest.mark.parametrize(
+    "content, is_refused",
+    [
+        ("1001\t手机降价了\n1002\t球队赢了\n", True),
+        ("1001\t手机降价了\n", True),
+        ("手机降价了\t科技\n球队赢了\t未知类\n", False),
+        ("手机降价了\t?\n球队赢了\t\n", False),
+        ("手机降价了\t待定\n球队赢了\t待定\n", False),
+        ("手机降价了\t科技\u200b\n", False),
+        ("text_a\tlabel\n手机降价了\t别的\n球队赢了\t其他\n", False),
+    ],
+)
+def test_a_label_column_without_labels_shows_other_columns(
+    tmp_path, content, is_refused
+):
+    path, labels = write(tmp_path, "x.tsv", content), ("体育", "科技")
+    if not is_refused:
+        assert reading.read_texts(path, SINGLE, labels).num_examples <= 2
+        return
+    with pytest.raises(UserError, match="x.tsv:1: none of column 2.*--text_a_"):
+        reading.read_texts(path, SINGLE, labels)
+    # As the message says.
+    texts = reading.read_texts(path, SINGLE, labels, Columns(text_a="2"))
+    assert next(texts.chunks(1))[0].text_a == "手机降价了"
+
+
+def test_placeholders_in_a_test_file_are_no_labels(tmp_path):
+    """CLUE's test files have -1 for every label."""
+    write(tmp_path, "dev.tsv", "甲\t1\n")
+    test = write(tmp_path, "test.tsv", "甲\t-1\n乙\t-1\n")
+    data = TaskData(SINGLE, str(tmp_path), {})
+    assert list(data.read_for_scoring(("0", "1"))) == ["dev"]
+    with pytest.raises(UserError, match="unknown label '-1'.*as --predict_file"):
+        TaskData(SINGLE, None, {"dev": test}).read_for_scoring(("0", "1"))
+    assert data._replace(named_files={"predict": test}).read_for_prediction(("0", "1"))
+    with pytest.raises(UserError, match="--ignore_labels leaves out all 2 rows"):
+        TaskData(SINGLE, None, {"dev": test}, ("-1",)).read_labelled("dev", ("0", "1"))
+
+
+def test_advice_to_ignore_a_label_can_be_followed(tmp_path):
+    path = write(tmp_path, "x.tsv", "甲\t1\n乙\t不 明\n")
+    with pytest.raises(UserError, match="--ignore_labels='不 明' leaves such rows out"):
+        reading.read_examples(path, SINGLE, ("0", "1"))
+    data = reading.read_examples(path, SINGLE, ("0", "1"), ("不 明",))
+    assert data.num_examples == data.num_ignored == 1
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path):
+    path = write(tmp_path, "x.tsv", "甲\n乙\n")
+    texts = reading.read_texts(path, SINGLE)
+    write(tmp_path, "x.tsv", "甲\n乙\n丙\n")
+    with pytest.raises(UserError, match="3 rows, 2 when it was checked"):
+        list(texts.chunks(2))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_refused(tmp_path):
+    os.mkfifo(str(tmp_path / "x.tsv"))
+    with pytest.raises(UserError, match="it is no ordinary file"):
+        reading.read_texts(str(tmp_path / "x.tsv"), SINGLE)
+
+
+@pytest.mark.parametrize("text", ["", " ", "\u3000", "\u200b", "\ufeff\x00"])
+def test_what_files_refuse_the_command_line_refuses(tmp_path, text):
+    with pytest.raises(UserError, match="--text: a text is empty"):
+        reading.from_command_line(SINGLE, [[text]], [])
+    with pytest.raises(UserError):
+        reading.read_texts(write(tmp_path, "x.tsv", "甲\n" + text + "\n乙\n"), SINGLE)
+
+
+def test_arguments_in_another_locale_are_still_texts():
+    bytes_as_python_gives_them = "你好".encode().decode("ascii", "surrogateescape")
+    data = reading.from_command_line(SINGLE, [[bytes_as_python_gives_them]], [])
+    assert data.examples == [Example("你好", None, None)]
+    with pytest.raises(UserError, match="--text: .* is not UTF-8"):
+        reading.from_command_line(SINGLE, [["\udcff"]], [])
+
+
+# Mutated files
+
+
+CELLS = st.text(
+    st.one_of(
+        st.sampled_from("天地人好坏ab01 ,\"'\t;" + INVISIBLE),
+        st.characters(blacklist_characters="\r\n", blacklist_categories=("Cs",)),
+    ),
+    max_size=8,
+)
+VISIBLE = CELLS.filter(lambda text: not rows.is_blank(text))
+LABELS = st.sampled_from(["0", "1", "科技", "a,b"])
+MUTATIONS = (
+    "none blank_end bom crlf invisible_label insert_bytes delete_bytes duplicate_line "
+    "delete_line swap_separator truncate header_again blank_middle surround_spaces"
+).split()
+
+
+def serialize(kind, records):
+    """A file of (text, label) records that `kind` can hold, as bytes."""
+    if kind == "tsv":
+        lines = ["text_a\tlabel"] + [
+            "{}\t{}".format(text.replace("\t", " "), label) for text, label in records
+        ]
+    elif kind == "csv":
+        target = io.StringIO()
+        csv.writer(target, lineterminator="\n").writerows(
+            [("text_a", "label")] + list(records)
+        )
+        return target.getvalue().encode("utf-8")
+    else:
+        lines = [json.dumps({"text_a": t, "label": b}) for t, b in records]
+    return ("\n".join(lines) + "\n").encode("utf-8")
+
+
+def mutate(content, mutation, generator):
+    """Returns a changed file, and whether the same examples must come out of it."""
+    lines = content.split(b"\n")[:-1]
+    position = generator.randrange(len(content))
+    middle = generator.randrange(1, len(lines) + 1)
+    if mutation == "blank_end":
+        return content + b"\n \n\xe2\x80\x8b\n", True
+    if mutation == "bom":
+        return BOM.encode("utf-8") + content, True
+    if mutation == "crlf":
+        return content.replace(b"\n", b"\r\n"), True
+    if mutation == "invisible_label":
+        zero_width = "\u200b".encode()
+        changed = content.replace("科技".encode(), "科技".encode() + zero_width)
+        return changed, False
+    if mutation == "insert_bytes":
+        some = bytes(generator.randrange(256) for _ in range(generator.randrange(1, 4)))
+        return content[:position] + some + content[position:], False
+    if mutation == "delete_bytes":
+        return content[:position] + content[
+            position + generator.randrange(1, 4) :
+        ], False
+    if mutation == "truncate":
+        return content[:position], False
+    if mutation == "swap_separator":
+        return content.replace(b"\t", b",", 1), False
+    if mutation == "surround_spaces":
+        return content.replace(b"\n", b" \n"), False
+    added = {
+        "duplicate_line": lines[middle - 1],
+        "header_again": lines[0],
+        "blank_middle": b"",
+    }
+    if mutation in added:
+        lines.insert(middle, added[mutation])
+    elif mutation == "delete_line":
+        del lines[middle - 1]
+    return b"\n".join(lines) + b"\n", mutation == "none"
+
+
+@settings(max_examples=300)
+@given(
+    kind=st.sampled_from(["tsv", "csv", "json"]),
+    records=st.lists(st.tuples(VISIBLE, LABELS), min_size=1, max_size=6),
+    mutation=st.sampled_from(MUTATIONS),
+    seed=st.integers(0, 2**32),
+)
+def test_mutated_files_lose_and_shift_no_row(
+    tmp_path_factory, kind, records, mutation, seed
+):
+    """Read as predictions and as training: one line of error, or every row in place."""
+    plain = serialize(kind, records)
+    content, is_same = mutate(plain, mutation, random.Random(seed))
+    path = write(tmp_path_factory.mktemp("mutated"), "x." + kind, content)
+    try:
+        data = reading.read_examples(path, SINGLE)
+    except UserError as error:
+        assert "\n" not in str(error) and "x." + kind in str(error)
+        texts = [
+            text.replace("\t", " ") if kind == "tsv" else text for text, _ in records
+        ]
+        assert not (is_same and not any(map(rows.is_blank, texts))), error
+        return
+    texts = reading.read_texts(path, SINGLE)
+    assert texts.num_examples == data.num_examples
+    chunks = sum(texts.chunks(2), [])
+    assert chunks == [example._replace(label=None) for example in data.examples]
+    if kind == "json" or mutation in ("insert_bytes", "delete_bytes", "truncate"):
+        num_rows = None  # a quotation mark can join lines of CSV
+    else:
+        num_rows = len(records) + {"duplicate_line": 1, "delete_line": -1}.get(
+            mutation, 0
+        )
+    if mutation == "delete_line" and kind != "json" and not data.has_header:
+        num_rows = len(records)  # the header was deleted
+    if num_rows is not None:
+        assert data.num_examples == num_rows
+    if is_same:
+        expected = [
+            Example(text.replace("\t", " ") if kind == "tsv" else text, None, label)
+            for text, label in records
+        ]
+        stripped = [e._replace(text_a=e.text_a.lstrip(BOM)) for e in data.examples]
+        assert stripped == [e._replace(text_a=e.text_a.lstrip(BOM)) for e in expected]
+    if mutation == "invisible_label":
+        assert {e.label for e in data.examples} <= {clean_label(b) for _, b in records}
