@@ -4,7 +4,9 @@
     python benchmarks/training_speed.py --profile
     python benchmarks/training_speed.py --beside=CLONE
 
-The last compares this code with the clone of an earlier version. Every contestant is a process of its own that keeps its model; they take turns, a few
+The last compares this code with that of an earlier version, in a clone.
+
+Every contestant is a process of its own that keeps its model; they take turns, a few
 steps each, so that a ratio compares what ran within seconds. A training step is the
 encoder, both heads, the gradients and the update (here LAMB, there AdamW), on random
 token ids, all of them real tokens; inference is the encoder alone, here with variables
@@ -449,7 +451,9 @@ def headline(turns, seconds):
 def beside_clone(clone, turns, seconds):
     """This code and that of `clone`, a directory; returns rows for `report`."""
     script = pathlib.Path(clone) / "benchmarks" / pathlib.Path(__file__).name
-    rows = [("case", "precision", "clone ms", "here ms", "here / clone", "of the turns")]
+    rows = [
+        ("case", "precision", "clone ms", "here ms", "here / clone", "of the turns")
+    ]
     for case in TRAINING + INFERENCE:
         for precision in PRECISIONS:
             old = Contestant("here", case, precision, script=script)
