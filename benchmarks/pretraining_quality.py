@@ -38,6 +38,8 @@ REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 LENGTH = 128
 # Predictions of a held-out sequence: 15 % of its tokens.
 HELD_OUT_PREDICTIONS = 20
+# Of a vocabulary, the tokens that are not fillers.
+FILLED_SHARE = 0.9
 FINE_TUNING = {
     "--train_batch_size": 32,
     "--learning_rate": 1e-4,
@@ -351,7 +353,18 @@ class Run:
             flags = {"--vocab_size": size, "--output_file": path}
             flags["--input_file"] = ",".join(self._args.corpus)
             self._command("build_vocab.py", flags)
+        self._check_vocabulary(path)
         return path
+
+    def _check_vocabulary(self, path):
+        """Raises `UserError` if the corpus filled less than `FILLED_SHARE` of it."""
+        tokens = path.read_text(encoding="utf-8").split("\n")[:-1]
+        filled = sum(not token.startswith("[unused") for token in tokens)
+        if filled < FILLED_SHARE * len(tokens):
+            raise UserError(
+                "--corpus: too small for a vocabulary of {}: it gives {} tokens; give "
+                "more text".format(len(tokens), filled)
+            )
 
     def _records(self, length, is_held_out=False):
         """Records of the corpus or of held-out text, made where they are missing."""
