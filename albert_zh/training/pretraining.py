@@ -201,7 +201,7 @@ class Pretraining:
           UserError: a checkpoint is missing, damaged or of another model; the one to
             resume has no step; or an evaluation has no checkpoint, or two.
         """
-        output_dir, init_checkpoint, allow_missing = self._start
+        output_dir, init_checkpoint, allow_missing, _ = self._start
         latest = checkpoints.latest_checkpoint(output_dir)
         step = checkpoints.resume_step(latest, output_dir) if latest else 0
         if init_checkpoint:
