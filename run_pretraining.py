@@ -9,7 +9,7 @@
 Rerun the same command to resume a stopped run from its last checkpoint, at the next
 unread record. With `--deterministic_input` and no dropout, as in the published recipe,
 it ends with the weights of an uninterrupted run; dropout masks change at each restart.
-SIGTERM ends a run after the current step, with a checkpoint and exit code 0.
+SIGTERM or Ctrl-C ends a run after the current step, with a checkpoint.
 """
 
 from albert_zh import command_line  # isort: split

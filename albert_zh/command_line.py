@@ -208,8 +208,8 @@ def run(main, parser, argv=None):
       argv: list of arguments, `sys.argv[1:]` when None.
 
     Raises:
-      SystemExit: with code 2 for a user's mistake, 130 after Ctrl-C, 0 where the run
-        was stopped in good order.
+      SystemExit: with code 2 for a user's mistake, 130 after Ctrl-C, 0 where SIGTERM
+        has stopped a run in good order.
     """
     console.set_up()
     args = parser.parse_args(argv)
@@ -219,6 +219,6 @@ def run(main, parser, argv=None):
         parser.error(" ".join(str(error).split("\n")))
     except Stopped as stopped:
         console.show("{}\n".format(stopped))
-        parser.exit(0)
+        parser.exit(stopped.exit_code)
     except KeyboardInterrupt:
         parser.exit(EXIT_INTERRUPTED, "{}: interrupted\n".format(parser.prog))

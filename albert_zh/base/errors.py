@@ -14,9 +14,13 @@ class UserError(Exception):
 class Stopped(Exception):
     """A run was told to stop, has saved its state, and can be resumed.
 
-    The message is one line that says where it stopped and how to resume; commands
-    print it and exit with code 0.
+    The message is one line that says where it stopped and how to resume. Commands
+    print it and exit with `exit_code`.
     """
+
+    def __init__(self, message, exit_code=0):
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 @contextlib.contextmanager

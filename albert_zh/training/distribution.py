@@ -327,11 +327,11 @@ def train_workers(estimator, input_fn, max_steps, distribution, sigterm):
       input_fn: the input function.
       max_steps: int, the global step to reach.
       distribution: `Distribution` with a `Cluster`.
-      sigterm: `preemption.SigtermHook`, in force.
+      sigterm: `preemption.StopHook`, in force.
 
     Raises:
       UserError: another worker does not answer in time, or was lost.
-      Stopped: SIGTERM arrived while this one waited for another.
+      Stopped: SIGTERM or Ctrl-C arrived while this one waited for another.
     """
     workers = WorkersHook(
         distribution.cluster,
@@ -407,7 +407,7 @@ class WorkersHook(tf.train.SessionRunHook):
                     is_announced = True
                 if self._is_stop_requested():
                     raise Stopped(
-                        "stopped by SIGTERM while worker {} at {} did not answer, "
+                        "stopped while worker {} at {} did not answer, "
                         "before any step; rerun the same command to resume".format(
                             rank, address
                         )

@@ -462,9 +462,9 @@ def run_steps(
 
     Raises:
       UserError: as `one_line_errors`, or a worker does not answer.
-      Stopped: SIGTERM arrived; a checkpoint is saved if a step was taken.
+      Stopped: SIGTERM or Ctrl-C arrived; a checkpoint is saved if a step was taken.
     """
-    with preemption.SigtermHook() as hook, one_line_errors(given.files, given.form):
+    with preemption.StopHook() as hook, one_line_errors(given.files, given.form):
         if distribution.cluster:
             distributions.train_workers(
                 estimator, given.input_fn, max_steps, distribution, hook

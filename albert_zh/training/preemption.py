@@ -1,5 +1,6 @@
-"""SIGTERM, which preempted machines receive, ends training after a checkpoint."""
+"""SIGTERM, which preempted machines receive, or Ctrl-C: training ends, saved."""
 
+import logging
 import os
 import signal
 import time
@@ -10,43 +11,66 @@ import tensorflow.compat.v1 as tf
 import optimization
 from albert_zh.base.errors import Stopped
 
+_LOGGER = logging.getLogger(__name__)
+
+# Signal -> the name that people know, and the exit code: a machine that is taken away
+# has done nothing wrong; a script that a person interrupts must not go on.
+_SIGNALS = {signal.SIGTERM: ("SIGTERM", 0), signal.SIGINT: ("Ctrl-C", 130)}
+
 # Seconds within which another signal is the same one: a scheduler may send it to a
 # launcher and to the processes that the launcher passes it on to.
 _REPEAT_SECONDS = 5.0
 
 
-class SigtermHook(tf.train.SessionRunHook):
-    """Ends a session after the step, on TPU the loop, in which SIGTERM arrives.
+class StopHook(tf.train.SessionRunHook):
+    """Ends a session after the step, on TPU the loop, in which a signal arrives.
 
-    Estimator then saves a checkpoint, as at the end of every training. Pass the hook
-    to `Estimator.train` within `with SigtermHook() as hook`, in the main thread: the
-    block handles the signal. A second signal, some seconds later, ends the process as
-    usual, as soon as Python can handle it: between two steps. Workers that train
-    together all end after the step in which one of them receives the signal, as none
-    can take a step without the others.
+    The signals are SIGTERM and, from Ctrl-C, SIGINT. Estimator then saves a checkpoint,
+    as at the end of every training. Pass the hook to `Estimator.train` within
+    `with StopHook() as hook`, in the main thread: the block handles the signals. A
+    second Ctrl-C, or another SIGTERM some seconds later, ends the process as usual, as
+    soon as Python can handle it: between two steps. Workers that train together all end
+    after the step in which one of them receives the signal, as none can take a step
+    without the others.
     """
 
     def __init__(self):
         self._requested_at = None  # seconds, when this process had the signal
+        self._signal = signal.SIGTERM  # the first one
         self._stops = False  # of the session, so of all workers
-        self._previous_handler = None
+        self._previous_handlers = {}
         self._step = None
 
     def __enter__(self):
-        self._previous_handler = signal.signal(signal.SIGTERM, self._request)
+        for number in _SIGNALS:
+            # A shell's background jobs ignore Ctrl-C, which is not meant for them.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                previous = signal.signal(number, self._request)
+                self._previous_handlers[number] = previous
         return self
 
     def __exit__(self, *exception):
-        signal.signal(signal.SIGTERM, self._previous_handler)
+        for number, handler in self._previous_handlers.items():
+            signal.signal(number, handler)
 
     def _request(self, signal_number, frame):
-        del signal_number, frame  # part of the interface
         now = time.monotonic()
         if self._requested_at is None:
-            self._requested_at = now
-        elif now - self._requested_at > _REPEAT_SECONDS:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            os.kill(os.getpid(), signal.SIGTERM)
+            self._requested_at, self._signal = now, signal_number
+            if signal_number == signal.SIGINT:
+                _LOGGER.info(
+                    "stopping after this step, with a checkpoint; Ctrl-C again stops "
+                    "at once, without"
+                )
+            return
+        is_insisted = signal_number == self._signal == signal.SIGINT
+        if is_insisted or now - self._requested_at > _REPEAT_SECONDS:
+            previous = self._previous_handlers[signal_number]
+            signal.signal(signal_number, previous)
+            if callable(previous):  # Ctrl-C: raises KeyboardInterrupt
+                previous(signal_number, frame)
+            else:
+                os.kill(os.getpid(), signal_number)
 
     @property
     def is_requested(self):
@@ -91,9 +115,11 @@ class SigtermHook(tf.train.SessionRunHook):
           step: int, the step that is saved; by default the session's last.
         """
         if self._stops or self.is_requested:
+            name, exit_code = _SIGNALS[self._signal]
             raise Stopped(
-                "stopped by SIGTERM at step {} of {}, which is saved; what comes after "
+                "stopped by {} at step {} of {}, which is saved; what comes after "
                 "training was left out; rerun the same command to resume".format(
-                    self._step if step is None else step, num_train_steps
-                )
+                    name, self._step if step is None else step, num_train_steps
+                ),
+                exit_code,
             )

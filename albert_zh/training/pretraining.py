@@ -85,7 +85,7 @@ class Pretraining:
           UserError: the batch cannot be divided, another process trains in the
             directory or it holds another model, the checkpoint to start from does
             not fit, records are damaged, or the loss is NaN.
-          Stopped: SIGTERM arrived; a checkpoint is saved if a step was taken.
+          Stopped: SIGTERM or Ctrl-C arrived; a checkpoint is saved if a step was taken.
         """
         distribution = self._runtime.distribution
         self._check_batch(training)

@@ -52,17 +52,17 @@ def open_trainer(job, device):
     Yields:
       A trainer with two methods. `train(seed, skip_batches, max_steps)` trains to the
       global step `max_steps` on one epoch and saves a checkpoint; `check_stop(step)`
-      raises `Stopped` where SIGTERM has arrived after that.
+      raises `Stopped` where SIGTERM or Ctrl-C has arrived after that.
 
     Raises:
       UserError: as `estimator.one_line_errors`, or a checkpoint does not fit.
-      Stopped: SIGTERM arrived; a checkpoint is saved.
+      Stopped: SIGTERM or Ctrl-C arrived; a checkpoint is saved.
     """
     if device.use_tpu:
-        with preemption.SigtermHook() as hook:
+        with preemption.StopHook() as hook:
             yield _TpuTrainer(job, device, hook)
         return
-    with preemption.SigtermHook() as hook, estimators.one_line_errors([job.input_file]):
+    with preemption.StopHook() as hook, estimators.one_line_errors([job.input_file]):
         stopped = None
         with contextlib.ExitStack() as stack:
             try:

@@ -13,7 +13,7 @@ import tensorflow.compat.v1 as tf
 from albert_zh.base.errors import Stopped, UserError
 from albert_zh.training import distribution, network
 from albert_zh.training.distribution import Cluster
-from albert_zh.training.preemption import SigtermHook
+from albert_zh.training.preemption import StopHook
 
 WAIT_SECONDS = 60
 
@@ -217,7 +217,7 @@ def test_waiting_for_a_worker_ends_with_sigterm(monkeypatch):
     hook = distribution.WorkersHook(
         cluster, timeout=600, is_stop_requested=lambda: next(answers)
     )
-    with pytest.raises(Stopped, match="SIGTERM while worker 0 at 127.0.0.1"):
+    with pytest.raises(Stopped, match="stopped while worker 0 at 127.0.0.1"):
         hook.begin()
 
 
@@ -231,7 +231,7 @@ def test_sigterm_ends_the_wait_of_a_training(monkeypatch):
             hook.begin()
 
     monkeypatch.setattr(tf.estimator, "train_and_evaluate", train_and_evaluate)
-    with SigtermHook() as sigterm, pytest.raises(Stopped, match="did not answer"):
+    with StopHook() as sigterm, pytest.raises(Stopped, match="did not answer"):
         distribution.train_workers(None, lambda: None, 1, workers, sigterm)
 
 
