@@ -6,6 +6,7 @@ import os
 from typing import NamedTuple, Optional
 
 import numpy as np
+import tensorflow.compat.v1 as tf
 
 from albert_zh.base.errors import UserError
 from albert_zh.data import input_pipeline
@@ -14,6 +15,7 @@ from albert_zh.models import directory as model_directory
 from albert_zh.training import (
     accumulation,
     input_position,
+    memory,
     optimizer_record,
     pretraining_model,
     results,
@@ -88,7 +90,7 @@ class Pretraining:
           Stopped: SIGTERM or Ctrl-C arrived; a checkpoint is saved if a step was taken.
         """
         distribution = self._runtime.distribution
-        self._check_batch(training)
+        self._check_batch(training, records.form.max_seq_length)
         distributions.check_enough_files(records.files, distribution)
         with contextlib.ExitStack() as stack:
             if distribution.is_chief:
@@ -153,14 +155,22 @@ class Pretraining:
                 "albert_config/albert_config_tiny_google.json"
             )
 
-    def _check_batch(self, training):
-        """Raises `UserError` for a batch that devices or micro-batches cannot share."""
-        device, _, distribution = self._runtime
+    def _check_batch(self, training, length):
+        """Checks the batch of sequences of `length` tokens.
+
+        Raises:
+          UserError: devices or micro-batches cannot share it, or it cannot fit.
+        """
+        device, numerics, distribution = self._runtime
         batch_size = training.schedule.batch_size
         num_devices = distribution.num_replicas
         if device.use_tpu:
             num_devices = device.num_tpu_cores
         distributions.check_divisible(batch_size, num_devices)
+        gpus = tf.config.experimental.list_physical_devices("GPU")
+        if not (device.use_tpu or gpus):  # whose memory is not this machine's
+            share = training.micro_batch_size or batch_size // num_devices
+            memory.check_batch(self._config, length, share, numerics)
         if training.micro_batch_size is None:
             return
         number = accumulation.count_micro_batches(

@@ -1,0 +1,67 @@
+"""Whether the activations of a batch can fit into this machine's memory."""
+
+import os
+
+import tensorflow.compat.v1 as tf
+
+from albert_zh.base.errors import UserError
+
+# Share of the memory that activations may take in the batch that is advised.
+_ADVISED_SHARE = 0.5
+
+
+def sequence_bytes(config, length, numerics):
+    """Estimates what the activations of one sequence take in a training step.
+
+    The estimate is that of arXiv:2205.05198, section 4.1, for 16-bit activations,
+    doubled for float32. The logits and the weights are left out.
+
+    Args:
+      config: `AlbertConfig`.
+      length: int, tokens.
+      numerics: `modeling.Numerics`.
+
+    Returns:
+      float, bytes.
+    """
+    hidden_size, heads = config.hidden_size, config.num_attention_heads
+    layer = length * hidden_size * (34 + 5 * heads * length / hidden_size)
+    if tf.as_dtype(numerics.compute_dtype) == tf.float32:
+        layer *= 2
+    if not numerics.recompute:
+        return config.num_hidden_layers * layer
+    # One layer at a time, and the float32 input of each.
+    return layer + config.num_hidden_layers * 4 * length * hidden_size
+
+
+def check_batch(config, length, batch_size, numerics, memory=None):
+    """Refuses a batch whose activations alone are larger than this machine's memory.
+
+    Args:
+      config: `AlbertConfig`.
+      length: int, tokens of a sequence.
+      batch_size: int, sequences computed at a time.
+      numerics: `modeling.Numerics`.
+      memory: int, bytes; by default those of this machine.
+
+    Raises:
+      UserError: names a --micro_batch_size that fits.
+    """
+    if memory is None:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    one = sequence_bytes(config, length, numerics)
+    if batch_size * one <= memory:
+        return
+    limit = max(1, int(_ADVISED_SHARE * memory / one))
+    advised = max(n for n in range(1, limit + 1) if batch_size % n == 0)
+    raise UserError(
+        "{} sequences of {} tokens at a time take about {:,.0f} GB, this machine has "
+        "{:.0f} GB; add --micro_batch_size={}, which gives the same result{}".format(
+            batch_size,
+            length,
+            batch_size * one / 1e9,
+            memory / 1e9,
+            advised,
+            "" if numerics.recompute or one < memory else ", and --recompute=layers",
+        )
+    )

@@ -1,0 +1,50 @@
+"""Batches that this machine cannot hold are refused with advice that works."""
+
+import re
+
+import pytest
+import tensorflow.compat.v1 as tf
+
+import modeling
+from albert_zh.base.errors import UserError
+from albert_zh.training import memory
+from tests.small_models import CONFIG
+
+BASE = modeling.AlbertConfig(
+    vocab_size=100,
+    embedding_size=128,
+    hidden_size=768,
+    num_hidden_layers=12,
+    num_attention_heads=12,
+    intermediate_size=3072,
+    max_position_embeddings=512,
+    ln_type="postln",
+)
+RECOMPUTING = modeling.Numerics(recompute=True)
+
+
+def test_the_estimate_is_near_what_was_measured():
+    """albert_base, length 512: 552 MB a sequence, 133 MB with recomputed layers."""
+    assert 0.5 < memory.sequence_bytes(BASE, 512, modeling.FLOAT32) / 552e6 < 2
+    assert 0.5 < memory.sequence_bytes(BASE, 512, RECOMPUTING) / 133e6 < 2
+    half = memory.sequence_bytes(BASE, 512, modeling.Numerics(tf.bfloat16))
+    assert half == memory.sequence_bytes(BASE, 512, modeling.FLOAT32) / 2
+
+
+@pytest.mark.parametrize("numerics", [modeling.FLOAT32, RECOMPUTING])
+def test_the_advised_micro_batch_fits_and_divides_the_batch(numerics):
+    with pytest.raises(UserError, match="96 sequences of 512 tokens") as caught:
+        memory.check_batch(BASE, 512, 96, numerics, memory=4e9)
+    advised = int(re.search("--micro_batch_size=([0-9]+)", str(caught.value)).group(1))
+    assert 96 % advised == 0 and advised > 1
+    memory.check_batch(BASE, 512, advised, numerics, memory=4e9)
+
+
+def test_where_no_sequence_fits_the_layers_are_to_be_recomputed():
+    with pytest.raises(UserError, match="--micro_batch_size=1, .* --recompute=layers"):
+        memory.check_batch(BASE, 512, 4, modeling.FLOAT32, memory=3e8)
+    memory.check_batch(BASE, 512, 1, RECOMPUTING, memory=3e8)
+
+
+def test_small_batches_are_taken():
+    memory.check_batch(CONFIG, 8, 4096, modeling.FLOAT32)
