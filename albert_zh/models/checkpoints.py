@@ -644,11 +644,13 @@ def _run_state(directory):
     path = os.path.join(directory, checkpoint_state.FILE)
     state = checkpoint_state.read(directory)
     if state is None:
-        if run_files(directory):
+        if not run_files(directory):
+            return None
+        state = _state_of_first_save(directory)
+        if state is None:
             raise checkpoint_state.StateError(
                 "{} is missing, although there are checkpoints".format(path)
             )
-        return None
     outside = _first_outside(state, directory)
     if outside:
         moved = checkpoint_state.brought_along(state, directory)
@@ -667,6 +669,16 @@ def _run_state(directory):
             "{}: names {}, which does not exist".format(path, prefix)
         )
     return state
+
+
+def _state_of_first_save(directory):
+    """The `State` of a run that was killed before it wrote its first one, or None.
+
+    There is one checkpoint then, and it is whole.
+    """
+    steps = {_OF_A_RUN.match(name).group(1) for name in run_files(directory)}
+    newest = _newest_whole(directory) if len(steps) == 1 else None
+    return newest and checkpoint_state.State(newest, [newest])
 
 
 def _first_outside(state, directory):
@@ -745,8 +757,12 @@ def resume_step(latest, directory):
 
 
 def _correct_state(directory):
-    """Writes the `checkpoint` file anew if it names files of another directory."""
-    outside = _first_outside(checkpoint_state.read(directory), directory)
+    """Writes the `checkpoint` file if it is missing or names another directory's."""
+    written = checkpoint_state.read(directory)
+    if written is None:
+        checkpoint_state.write(_run_state(directory), directory)
+        return
+    outside = _first_outside(written, directory)
     if outside is None:
         return
     state = _run_state(directory)

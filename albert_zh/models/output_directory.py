@@ -13,7 +13,8 @@ from albert_zh.models import settings as model_settings
 
 # Held by the process that trains in an --output_dir.
 LOCK_FILE = ".lock"
-# What TensorFlow leaves when a run dies, or the disk is full, while it writes.
+# What TensorFlow leaves when a run dies, or the disk is full, while it writes; what
+# `files.whole` leaves then has names of its own.
 _LEFTOVER = re.compile(
     r"graph\.pbtxt\.tmp[0-9a-f]{32}|model\.ckpt-\d+_temp(_[0-9a-f]{32})?"
 )
@@ -51,7 +52,7 @@ def hold(output_dir):
 
 def _remove_leftovers(output_dir):
     for name in files.list_directory(output_dir):
-        if _LEFTOVER.fullmatch(name):
+        if _LEFTOVER.fullmatch(name) or files.whole_name(name):
             path = os.path.join(output_dir, name)
             is_directory = files.is_directory(path)
             (files.remove_directory if is_directory else files.remove)(path)

@@ -266,6 +266,21 @@ def test_a_killed_first_save_is_still_a_beginning(tmp_path):
         checkpoints.latest_checkpoint(str(tmp_path))
 
 
+def test_a_run_killed_before_its_first_state_goes_on_from_its_checkpoint(tmp_path):
+    prefix = save(tmp_path / "model.ckpt-3", {TABLE: [5, 2]}, step=3)
+    (tmp_path / "checkpoint").unlink()
+    directory = str(tmp_path)
+    assert checkpoints.latest_checkpoint(directory) == prefix
+    assert checkpoints.resume_step(prefix, directory) == 3
+    # Estimator finds it, too.
+    assert tf.train.latest_checkpoint(directory) == prefix
+    # Which of two would be a guess.
+    save(tmp_path / "model.ckpt-4", {TABLE: [5, 2]}, step=4)
+    (tmp_path / "checkpoint").unlink()
+    with pytest.raises(UserError, match="checkpoint is missing, although"):
+        checkpoints.latest_checkpoint(directory)
+
+
 @pytest.mark.parametrize(
     "name,expected",
     [
