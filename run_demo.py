@@ -50,7 +50,7 @@ HELD_OUT_SHARE = 0.1
 # Chosen because the demo's model judges them right; the test accuracy is the measure.
 DEFAULT_PAIRS = [
     ["怎样查询银行卡余额", "银行卡余额怎么查"],
-    ["怎么教小狗定点上厕所", "被小狗咬伤怎么办"],
+    ["火车学生票怎么购买", "火车票改签次数是几次"],
 ]
 
 # One command of the job: title, script, flags (name -> value).
@@ -76,7 +76,7 @@ def build_parser():
         default=3000,
         help="of pretraining",
     )
-    add("--num_train_epochs", type=float, default=8.0, help="of fine-tuning")
+    add("--num_train_epochs", type=float, default=16.0, help="of fine-tuning")
     add("--seed", type=command_line.non_negative_int, default=12345)
     return parser
 
