@@ -273,9 +273,9 @@ def _masked_records(pairs, settings, vocabulary, rng):
         ids = _input_ids(pair, seq_length, vocabulary)
         labels = [ids[position] for position in positions]
         for slot, position in enumerate(positions):
-            if replacement_draws[row, slot] < 0.8:
+            if replacement_draws[row, slot] < masks.mask_token_share:
                 ids[position] = vocabulary.mask_id
-            elif replacement_draws[row, slot] >= 0.9:
+            elif replacement_draws[row, slot] >= 0.5 + masks.mask_token_share / 2:
                 random_id = vocabulary.ordinary_ids[random_draws[row, slot]]
                 ids[position] = int(random_id)
         padding = [0] * (num_predictions - len(positions))

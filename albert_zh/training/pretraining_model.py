@@ -143,7 +143,7 @@ def _totals(features):
     )
 
 
-def _share_of_loss(outputs, features, totals, sop_weight):
+def _share_of_loss(outputs, features, totals, sop_weight=1.0):
     """The loss and the curves of a batch, or what a part of it adds to them.
 
     The loss is the weighted mean over all predictions (MLM) plus `sop_weight` times the

@@ -129,6 +129,7 @@ MASKS = st.builds(
     masked_lm_prob=st.floats(0.01, 0.6),
     max_predictions_per_seq=st.integers(1, 12),
     ngram=st.integers(1, 4),
+    mask_token_share=st.sampled_from([0.0, 0.8, 1.0]),
 )
 
 
