@@ -16,9 +16,10 @@ from albert_zh.downloads import catalogue, installation
 from albert_zh.models import architecture, checkpoints
 from albert_zh.models import directory as model_directory
 
+# Of albert_tiny's hidden size, by which files fetched by hand are told.
 CONFIG = {
     "embedding_size": 4,
-    "hidden_size": 8,
+    "hidden_size": 312,
     "intermediate_size": 16,
     "ln_type": "postln",
     "max_position_embeddings": 16,
