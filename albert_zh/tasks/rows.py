@@ -102,6 +102,10 @@ def _line_text(path, number, piece):
     return text.lstrip(_BOM)
 
 
+# In place of NUL, which Python's CSV reader refuses before 3.11: no character of text.
+_NUL = "\ufdd0"
+
+
 def row_error(path, line, problem):
     """Returns the `UserError` of a row."""
     return UserError("{}:{}: {}".format(path, line, problem))
@@ -115,7 +119,8 @@ def _split_tsv(lines):
 def _split_csv(path, lines):
     """Yields (first line, cells); a quoted cell may span lines."""
     csv.field_size_limit(_MAX_CELL_CHARACTERS)
-    reader = csv.reader((text + "\n" for _, text in lines), strict=True)
+    texts = (text.replace("\0", _NUL) + "\n" for _, text in lines)
+    reader = csv.reader(texts, strict=True)
     while True:
         first_line = reader.line_num + 1
         try:
@@ -124,7 +129,7 @@ def _split_csv(path, lines):
             return
         except csv.Error as error:
             raise row_error(path, first_line, "not CSV ({})".format(error)) from error
-        yield first_line, cells
+        yield first_line, [cell.replace(_NUL, "\0") for cell in cells]
 
 
 def _without_blank_end(rows, is_blank_row):

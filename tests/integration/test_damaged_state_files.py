@@ -107,7 +107,7 @@ FILES = {
     "training.json": (
         TRAINING,
         lambda path: training_settings.check_same_training(
-            os.path.dirname(path), TRAINING
+            os.path.dirname(path), TRAINING, None
         ),
     ),
     "dev_scores.json": (
