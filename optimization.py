@@ -80,8 +80,8 @@ def learning_rate_schedule(
 
       linear: init_lr (1 - t / T)^power, as published. The decay counts from step 0, so
         the peak is a little below `init_lr`.
-      one_cycle: from init_lr in a straight line to 0 at T; with a warm-up of T/2 the
-        triangle of arXiv:2212.14034, section 4.3.
+      one_cycle: from init_lr in a straight line to 0 at T; with a warm-up of T/2 a
+        triangle, as in arXiv:2212.14034.
       tenth: from init_lr in a straight line to init_lr / 10 at T.
       trapezoid: init_lr up to 0.8 T, then in a straight line to 0. A run that is to go
         on longer than planned has lost nothing before 0.8 T.

@@ -13,7 +13,7 @@ _ADVISED_SHARE = 0.5
 def sequence_bytes(config, length, numerics):
     """Estimates what the activations of one sequence take in a training step.
 
-    The estimate is that of arXiv:2205.05198, section 4.1, for 16-bit activations,
+    The estimate is that of arXiv:2205.05198, for 16-bit activations,
     doubled for float32. The logits and the weights are left out.
 
     Args:

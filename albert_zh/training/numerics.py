@@ -29,7 +29,6 @@ def choose(
       use_tpu: bool.
       static_shapes: bool; whether every batch has the same shape, as XLA compiles
         every new shape anew.
-
       recompute: bool; compute layers again in the backward pass, to save memory.
 
     Returns:

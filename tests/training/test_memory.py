@@ -46,5 +46,8 @@ def test_where_no_sequence_fits_the_layers_are_to_be_recomputed():
     memory.check_batch(BASE, 512, 1, RECOMPUTING, memory=3e8)
 
 
-def test_small_batches_are_taken():
-    memory.check_batch(CONFIG, 8, 4096, modeling.FLOAT32)
+def test_the_limit_is_the_memory_itself():
+    needed = 4096 * memory.sequence_bytes(CONFIG, 8, modeling.FLOAT32)
+    memory.check_batch(CONFIG, 8, 4096, modeling.FLOAT32, memory=needed)
+    with pytest.raises(UserError, match="--micro_batch_size=1024"):
+        memory.check_batch(CONFIG, 8, 4096, modeling.FLOAT32, memory=needed - 1)
