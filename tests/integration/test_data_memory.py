@@ -85,16 +85,27 @@ def test_many_small_files(peak, tmp_path):
     assert second < first + SLACK_MB
 
 
-def test_packed_files(peak, tmp_path):
-    for number in (1, 8):
-        text = "".join(
-            _text(20000, "\n") + "\n" for _ in range(number * 2**20 // 20000)
-        )
-        with gzip.open(str(tmp_path / "{}.gz".format(number)), "wb") as file:
-            file.write(text.encode("gb18030"))
-    more = ("--non_chinese", "--shard_bytes=500000", "--encoding=gb18030")
-    first, second = peak("1.gz", *more), peak("8.gz", *more)
-    assert second < first + SLACK_MB
+_CONVERT = """
+import resource, sys
+from albert_zh.data import sources
+form = sources.Form(encoding="gb18030")
+sources.write_plain(form, sys.argv[1], sys.argv[2], bool, lambda num_bytes: None)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def test_packed_files_are_converted_in_pieces(repository, tmp_path):
+    peaks, text = [], (_text(1000) + "\n").encode("gb18030") * 1000
+    for number in (1, 64):
+        packed, plain = str(tmp_path / "in.gz"), str(tmp_path / "out.txt")
+        with gzip.open(packed, "wb") as file:
+            for _ in range(number):
+                file.write(text)
+        command = [sys.executable, "-c", _CONVERT, packed, plain]
+        output = subprocess.check_output(command, cwd=str(repository))
+        peaks.append(int(output))
+    # All of the larger text would be 40 MB, or 80 as a string.
+    assert peaks[1] < peaks[0] + 15
 
 
 def test_a_packed_line_without_end_is_not_held(tmp_path, assert_user_error):

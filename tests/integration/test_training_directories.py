@@ -200,7 +200,7 @@ def test_a_state_file_that_does_not_tell_is_no_beginning(training, capsys, what)
 def test_the_hint_lets_a_run_go_on(training, capsys, caplog):
     kind, directory, again = training
     (directory / "checkpoint").unlink()
-    for path in directory.glob("model.ckpt-4*"):
+    for path in directory.glob("model.ckpt-4.data*"):
         path.unlink()
     shutil.rmtree(str(directory / "best"), ignore_errors=True)
     assert follow_hint(refused(capsys, again)) == "model.ckpt-2"
