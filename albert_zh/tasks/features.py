@@ -9,7 +9,7 @@ import contextlib
 import os
 import tempfile
 import uuid
-from typing import List, NamedTuple
+from typing import Any, Dict, List, NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -17,26 +17,47 @@ import tensorflow.compat.v1 as tf
 from albert_zh.base import files
 from albert_zh.data import record_format
 
-_SEQUENCES = ("input_ids", "input_mask", "segment_ids")
-_SCALARS = ("label_ids", "is_real_example")
 # Where a process opens its own open files once more, by their number.
 _OPEN_FILES = "/dev/fd"
 
 
+class Field(NamedTuple):
+    """A feature of a kind of task, beside the encoder's inputs.
+
+    Attributes:
+      name: of the feature.
+      is_sequence: bool; whether it has a value for each token, padded with 0 as they
+        are; else it has one value.
+      dtype: np.int64 or np.float32; integers reach the model as int32.
+    """
+
+    name: str
+    is_sequence: bool = False
+    dtype: type = np.int64
+
+
 class Features(NamedTuple):
-    """Model inputs of one example, unpadded.
+    """Model inputs of one example, or of one window of it, unpadded.
 
     Attributes:
       input_ids: token ids, [CLS] text_a [SEP] or [CLS] text_a [SEP] text_b [SEP].
       segment_ids: 0 up to the first [SEP] and 1 after it, same length.
-      label_id: class index, 0 where there is no label.
-      is_truncated: whether tokens were cut off to fit.
+      targets: dict name -> value or list, of the kind's `target_fields`.
+      is_truncated: whether tokens of the example stand in no window.
+      origin: what the kind needs to decode this window's outputs.
     """
 
     input_ids: List[int]
     segment_ids: List[int]
-    label_id: int
-    is_truncated: bool
+    targets: Dict[str, Any] = {}
+    is_truncated: bool = False
+    origin: Any = None
+
+
+_INPUTS = tuple(
+    Field(name, is_sequence=True) for name in ("input_ids", "input_mask", "segment_ids")
+)
+_IS_REAL = Field("is_real_example")
 
 
 def truncate_pair(tokens_a, tokens_b, max_tokens):
@@ -61,21 +82,20 @@ def truncate_pair(tokens_a, tokens_b, max_tokens):
     return tokens_a[:length_a], tokens_b[:length_b]
 
 
-def build_features(example, tokenizer, max_seq_length, labels):
-    """Turns one `reading.Example` into `Features`.
+def pair_features(tokenizer, text_a, text_b, max_seq_length):
+    """The inputs of a text or of a pair of texts, cut to fit.
 
     Args:
-      example: the texts, and a label of `labels` or None.
       tokenizer: a `tokenization.FullTokenizer`.
+      text_a, text_b: the texts; `text_b` is None for a single text.
       max_seq_length: most tokens, [CLS] and [SEP] included.
-      labels: sequence of the task's labels.
 
     Returns:
-      The `Features`.
+      `Features` without targets.
     """
-    is_pair = example.text_b is not None
-    tokens_a = tokenizer.tokenize(example.text_a)
-    tokens_b = tokenizer.tokenize(example.text_b) if is_pair else []
+    is_pair = text_b is not None
+    tokens_a = tokenizer.tokenize(text_a)
+    tokens_b = tokenizer.tokenize(text_b) if is_pair else []
     max_tokens = max_seq_length - (3 if is_pair else 2)
     kept_a, kept_b = truncate_pair(tokens_a, tokens_b, max_tokens)
     ids_a = tokenizer.convert_tokens_to_ids(kept_a)
@@ -85,9 +105,8 @@ def build_features(example, tokenizer, max_seq_length, labels):
         ids_b = tokenizer.convert_tokens_to_ids(kept_b) + [tokenizer.sep_id]
         input_ids += ids_b
         segment_ids += [1] * len(ids_b)
-    label_id = 0 if example.label is None else labels.index(example.label)
     is_truncated = len(kept_a) + len(kept_b) < len(tokens_a) + len(tokens_b)
-    return Features(input_ids, segment_ids, label_id, is_truncated)
+    return Features(input_ids, segment_ids, is_truncated=is_truncated)
 
 
 def length_order(features):
@@ -100,7 +119,7 @@ def length_order(features):
 
 
 @contextlib.contextmanager
-def temporary_records(directory, name, features, num_padding_examples=0):
+def temporary_records(directory, name, features, fields, num_padding_examples=0):
     """Makes a TFRecord file of features that lives as long as the block.
 
     Where the system can open a file that has no name (Linux, macOS), it has none: the
@@ -111,6 +130,7 @@ def temporary_records(directory, name, features, num_padding_examples=0):
         directory of temporary files.
       name: short name of the features.
       features: iterable of `Features`.
+      fields: tuple of `Field`, the targets that the records hold.
       num_padding_examples: as `write_records` takes it.
 
     Yields:
@@ -125,7 +145,7 @@ def temporary_records(directory, name, features, num_padding_examples=0):
     if files.is_remote(directory) or not os.path.isdir(_OPEN_FILES):
         # A name that is nobody else's: neither the user's nor another process's.
         path = os.path.join(directory, ".{}.{}.tfrecord".format(name, uuid.uuid4().hex))
-        serialized = _serialize_all(features, num_padding_examples)
+        serialized = _serialize_all(features, fields, num_padding_examples)
         record_format.write_records(serialized, path)
         try:
             yield path
@@ -136,51 +156,58 @@ def temporary_records(directory, name, features, num_padding_examples=0):
     with contextlib.ExitStack() as stack:
         with files.writing(os.path.join(directory, name + " records")):
             file = stack.enter_context(tempfile.TemporaryFile(dir=directory))
-            for record in _serialize_all(features, num_padding_examples):
+            for record in _serialize_all(features, fields, num_padding_examples):
                 file.write(record_format.frame(record))
             file.flush()
         yield os.path.join(_OPEN_FILES, str(file.fileno()))
 
 
-def write_records(path, features, num_padding_examples=0):
+def write_records(path, features, fields, num_padding_examples=0):
     """Writes a TFRecord file of features; it appears whole or not at all.
 
     Args:
       path: local or remote file, replaced where it exists.
       features: iterable of `Features`.
+      fields: tuple of `Field`, the targets that the records hold.
       num_padding_examples: examples with `is_real_example` 0 added at the end, to
         fill the last batch where batches must be full.
     """
-    record_format.write_records(_serialize_all(features, num_padding_examples), path)
+    records = _serialize_all(features, fields, num_padding_examples)
+    record_format.write_records(records, path)
 
 
-def _serialize_all(features, num_padding_examples):
+def _serialize_all(features, fields, num_padding_examples):
     """Yields the records, bytes, of features and of padding."""
-    padding = Features([0], [0], label_id=0, is_truncated=False)
+    padding = Features([0], [0])
     for item in features:
-        yield _serialize(item, is_real_example=1)
+        yield _serialize(item, fields, is_real_example=1)
     for _ in range(num_padding_examples):
-        yield _serialize(padding, is_real_example=0)
+        yield _serialize(padding, fields, is_real_example=0)
 
 
-def _serialize(item, is_real_example):
-    return record_format.encode_example(
-        {
-            "input_ids": item.input_ids,
-            "input_mask": [1] * len(item.input_ids),
-            "segment_ids": item.segment_ids,
-            "label_ids": [item.label_id],
-            "is_real_example": [is_real_example],
-        }
-    )
+def _serialize(item, fields, is_real_example):
+    values = {
+        "input_ids": item.input_ids,
+        "input_mask": [1] * len(item.input_ids),
+        "segment_ids": item.segment_ids,
+        _IS_REAL.name: [is_real_example],
+    }
+    for field in fields:
+        # Texts to predict have no targets.
+        default = [0] * len(item.input_ids) if field.is_sequence else 0
+        value = item.targets.get(field.name, default)
+        value = value if field.is_sequence else [value]
+        values[field.name] = np.asarray(value, field.dtype)
+    return record_format.encode_example(values)
 
 
-def training_input_fn(path, num_examples, padded_length=None):
+def training_input_fn(path, num_examples, fields, padded_length=None):
     """Builds the input of one epoch: every example once, in a random order.
 
     Args:
       path: a file `write_records` wrote.
       num_examples: its number of examples; all of them are shuffled together.
+      fields: tuple of `Field`, as the file was written with.
       padded_length: length every sequence is padded to and batches are made full
         for (TPU: a last partial batch is left out); None pads to the longest of
         each batch and keeps the last partial batch.
@@ -195,38 +222,54 @@ def training_input_fn(path, num_examples, padded_length=None):
         dataset = dataset.shuffle(num_examples, seed=seed)
         dataset = dataset.batch(batch_size, drop_remainder=padded_length is not None)
         dataset = dataset.skip(skip)
-        return _decoded(dataset, padded_length)
+        return _decoded(dataset, fields, padded_length)
 
     return input_fn
 
 
-def prediction_input_fn(padded_length=None):
-    """Returns a function (path, batch_size) -> dataset of a file once, in its order."""
+def prediction_input_fn(fields, padded_length=None):
+    """Returns a function (path, batch_size) -> dataset of a file once, in its order.
+
+    The arguments are those of `training_input_fn`.
+    """
 
     def input_fn(path, batch_size):
         dataset = tf.data.TFRecordDataset(path)
         dataset = dataset.batch(batch_size, drop_remainder=padded_length is not None)
-        return _decoded(dataset, padded_length)
+        return _decoded(dataset, fields, padded_length)
 
     return input_fn
 
 
-def _decoded(dataset, padded_length):
-    """Batches of serialized examples -> dicts of int32 [B, T] and [B]."""
-    schema = {
-        name: tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True)
-        for name in _SEQUENCES
-    }
-    schema.update({name: tf.io.FixedLenFeature([], tf.int64) for name in _SCALARS})
+def _decoded(dataset, fields, padded_length):
+    """Batches of serialized examples -> dicts of [B, T] and [B], int32 or float32."""
+    fields = _INPUTS + (_IS_REAL,) + fields
+    schema = {}
+    for field in fields:
+        dtype = tf.as_dtype(field.dtype)
+        if field.is_sequence:
+            schema[field.name] = tf.io.FixedLenSequenceFeature(
+                [], dtype, allow_missing=True
+            )
+        else:
+            schema[field.name] = tf.io.FixedLenFeature([], dtype)
 
     def decode(serialized):
         batch = tf.io.parse_example(serialized, schema)
-        batch = {name: tf.cast(value, tf.int32) for name, value in batch.items()}
+        for name, value in batch.items():
+            if value.dtype == tf.int64:
+                batch[name] = tf.cast(value, tf.int32)
         if padded_length is not None:
-            for name in _SEQUENCES:
-                missing = padded_length - tf.shape(batch[name])[1]
-                batch[name] = tf.pad(batch[name], [[0, 0], [0, missing]])
-                batch[name].set_shape([None, padded_length])
+            for field in fields:
+                if field.is_sequence:
+                    batch[field.name] = _pad(batch[field.name], padded_length)
         return batch
 
     return dataset.map(decode).prefetch(2)
+
+
+def _pad(values, length):
+    """Pads [B, T] with zeros to the static shape [B, length]."""
+    values = tf.pad(values, [[0, 0], [0, length - tf.shape(values)[1]]])
+    values.set_shape([None, length])
+    return values

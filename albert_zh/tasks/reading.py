@@ -8,7 +8,7 @@ import json
 import os
 import re
 import shlex
-from typing import List, NamedTuple, Optional
+from typing import List, NamedTuple, Optional, Tuple
 
 from albert_zh.base.errors import UserError
 from albert_zh.models.settings import is_label
@@ -212,6 +212,42 @@ def read_examples(
             raise _unknown_label(path, *unknown, labels, is_placeholder)
         examples = [example._replace(label=None) for example in examples]
     return ExampleFile(path, examples, has_header, num_ignored)
+
+
+class TableReader(NamedTuple):
+    """Reads the files of a classification task, for `splits.TaskData`.
+
+    Attributes:
+      task: a `registry.Task`.
+      ignored_labels: labels whose rows are left out of training and scoring.
+      columns: `rows.Columns` of all the files.
+    """
+
+    task: Task
+    ignored_labels: Tuple[str, ...] = ()
+    columns: rows.Columns = rows.FOUND_COLUMNS
+
+    def read_examples(self, path, labels, placeholders_allowed=False):
+        """Reads a file to train on, or to score; see the function of this name."""
+        return read_examples(
+            path,
+            self.task,
+            labels,
+            self.ignored_labels,
+            self.columns,
+            placeholders_allowed,
+        )
+
+    def read_texts(self, path, labels):
+        """Checks a file to predict; see the function of this name."""
+        return read_texts(path, self.task, labels, self.columns)
+
+    def no_labels(self, path):
+        """Returns the `UserError` of a file that should have labels, and has none."""
+        return UserError(
+            "{}:1: no label; expected the columns {}, or a header row that names "
+            "them".format(path, ", ".join(self.task.columns))
+        )
 
 
 def _unknown_label(path, line, label, labels, is_everywhere):

@@ -16,21 +16,25 @@ ALL_EXTENSIONS = (".tsv", ".txt", ".csv", ".json", ".jsonl")
 
 
 class Task(NamedTuple):
-    """One classification task.
+    """One task.
 
     Attributes:
       name: the name a model directory remembers.
+      kind: key of `kinds.KINDS`.
       columns: order of `text_a`, `text_b` and `label` in a file without a header;
         a task without `text_b` classifies single texts.
       labels: the label set in the order of the model's classes; None where it is
         found in the training data.
       extensions: of the files `train`, `dev` and `test` in a data folder.
+      metric: the score that decides which epoch is the best.
     """
 
     name: str
     columns: Tuple[str, ...]
     labels: Optional[Tuple[str, ...]] = None
     extensions: Tuple[str, ...] = ALL_EXTENSIONS
+    kind: str = "classification"
+    metric: str = "accuracy"
 
     @property
     def text_columns(self):

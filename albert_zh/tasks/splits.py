@@ -2,12 +2,11 @@
 
 import logging
 import os
-from typing import Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, NamedTuple, Optional
 
 import tensorflow.compat.v1 as tf
 
 from albert_zh.base.errors import UserError
-from albert_zh.tasks import reading, rows
 from albert_zh.tasks.registry import Task
 
 # "predict" is a file that need not be labelled; by default the test file.
@@ -23,15 +22,13 @@ class TaskData(NamedTuple):
       task: a `registry.Task`.
       data_dir: folder with files called train, dev and test, or None.
       named_files: dict of `SPLITS` -> path or None; a path wins over `data_dir`.
-      ignored_labels: labels whose rows are left out of training and scoring.
-      columns: `rows.Columns` of all the files.
+      reader: reads files of the task's form, such as a `reading.TableReader`.
     """
 
     task: Task
     data_dir: Optional[str]
     named_files: Dict[str, Optional[str]]
-    ignored_labels: Tuple[str, ...] = ()
-    columns: rows.Columns = rows.FOUND_COLUMNS
+    reader: Any
 
     def find(self, split):
         """Returns the path of a split's file, None where there is none.
@@ -77,12 +74,9 @@ class TaskData(NamedTuple):
           UserError: no such file, a bad row, or no labels.
         """
         path = self._require(split)
-        data = self._read(path, labels)
+        data = self.reader.read_examples(path, labels)
         if not data.has_labels:
-            raise UserError(
-                "{}:1: no label; expected the columns {}, or a header row that names "
-                "them".format(path, ", ".join(self.task.columns))
-            )
+            raise self.reader.no_labels(path)
         return data
 
     def read_for_scoring(self, labels):
@@ -101,7 +95,9 @@ class TaskData(NamedTuple):
         if self.find("dev") or not test_file:
             splits["dev"] = self.read_labelled("dev", labels)
         if test_file:
-            test_data = self._read(test_file, labels, placeholders_allowed=True)
+            test_data = self.reader.read_examples(
+                test_file, labels, placeholders_allowed=True
+            )
             if test_data.has_labels:
                 splits["test"] = test_data
             else:
@@ -124,17 +120,7 @@ class TaskData(NamedTuple):
         """
         split = "predict" if self.named_files.get("predict") else "test"
         path = self._require(split)
-        return reading.read_texts(path, self.task, labels, self.columns)
-
-    def _read(self, path, labels, placeholders_allowed=False):
-        return reading.read_examples(
-            path,
-            self.task,
-            labels,
-            self.ignored_labels,
-            self.columns,
-            placeholders_allowed,
-        )
+        return self.reader.read_texts(path, labels)
 
     def _require(self, split):
         path = self.find(split)

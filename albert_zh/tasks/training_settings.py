@@ -49,7 +49,7 @@ def describe(training, train_data, dev_data, max_seq_length):
     Files are known by their content, so that a project can be moved.
 
     Args:
-      training: a `classification.Training`.
+      training: a `fine_tuning.Training`.
       train_data: the `reading.ExampleFile` trained on.
       dev_data: the one that the best epoch is chosen with, or None.
       max_seq_length: tokens a sequence is truncated to.

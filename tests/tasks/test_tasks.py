@@ -282,7 +282,9 @@ def test_a_label_of_the_first_row_alone_may_be_a_columns_name(name, is_refused):
 
 def test_data_files_are_found_by_split(tmp_path):
     dev = write(tmp_path, "dev.txt", "a\tb\t0\n")
-    data = TaskData(LCQMC, str(tmp_path), {"train": "elsewhere.tsv"})
+    data = TaskData(
+        LCQMC, str(tmp_path), {"train": "elsewhere.tsv"}, reading.TableReader(LCQMC)
+    )
     assert data.find("dev") == dev
     assert data.find("test") is None
     assert data.find("train") == "elsewhere.tsv"
@@ -292,27 +294,33 @@ def test_two_files_for_a_split_are_an_error(tmp_path):
     write(tmp_path, "dev.txt", "a\tb\t0\n")
     write(tmp_path, "dev.tsv", "a\tb\t0\n")
     with pytest.raises(UserError, match="dev.tsv, dev.txt.*--dev_file"):
-        TaskData(LCQMC, str(tmp_path), {}).find("dev")
+        TaskData(LCQMC, str(tmp_path), {}, reading.TableReader(LCQMC)).find("dev")
 
 
 def test_missing_files_name_the_flags(tmp_path):
     with pytest.raises(UserError, match="--data_dir=.*nowhere: no such folder"):
-        TaskData(LCQMC, str(tmp_path / "nowhere"), {}).find("dev")
+        TaskData(LCQMC, str(tmp_path / "nowhere"), {}, reading.TableReader(LCQMC)).find(
+            "dev"
+        )
     with pytest.raises(UserError, match="no train file: --data_dir=.*train.tsv, train"):
-        TaskData(LCQMC, str(tmp_path), {}).read_labelled("train", None)
+        TaskData(LCQMC, str(tmp_path), {}, reading.TableReader(LCQMC)).read_labelled(
+            "train", None
+        )
     with pytest.raises(UserError, match="no dev file: give --dev_file"):
-        TaskData(LCQMC, None, {}).read_for_scoring(("0", "1"))
+        TaskData(LCQMC, None, {}, reading.TableReader(LCQMC)).read_for_scoring(
+            ("0", "1")
+        )
 
 
 def test_unlabelled_test_files_are_predicted_but_not_scored(tmp_path):
     write(tmp_path, "dev.tsv", "甲\t乙\t0\n")
     test = write(tmp_path, "test.tsv", "丙\t丁\n")
-    data = TaskData(LCQMC, str(tmp_path), {})
+    data = TaskData(LCQMC, str(tmp_path), {}, reading.TableReader(LCQMC))
     assert list(data.read_for_scoring(("0", "1"))) == ["dev"]
     assert data.read_for_prediction().path == test
     with pytest.raises(UserError, match="test.tsv:1: no label"):
         data.read_labelled("test", ("0", "1"))
-    alone = TaskData(LCQMC, None, {"test": test})
+    alone = TaskData(LCQMC, None, {"test": test}, reading.TableReader(LCQMC))
     with pytest.raises(UserError, match="test.tsv: no labels to score"):
         alone.read_for_scoring(("0", "1"))
 
@@ -350,20 +358,19 @@ def test_truncation_cuts_the_longer_text(length_a, length_b, max_tokens):
 
 def test_features_of_a_pair_and_of_a_single_text():
     tokenizer = CharacterTokenizer()
-    pair = features.build_features(
-        Example("AB", "C", "no"), tokenizer, 16, ("yes", "no")
-    )
-    assert pair == features.Features(
-        [1, 65, 66, 2, 67, 2], [0, 0, 0, 0, 1, 1], 1, False
-    )
-    single = features.build_features(Example("ABC", None, None), tokenizer, 4, ("x",))
-    assert single == features.Features([1, 65, 66, 2], [0, 0, 0, 0], 0, True)
+    pair = features.pair_features(tokenizer, "AB", "C", 16)
+    assert pair == features.Features([1, 65, 66, 2, 67, 2], [0, 0, 0, 0, 1, 1])
+    single = features.pair_features(tokenizer, "ABC", None, 4)
+    assert single == features.Features([1, 65, 66, 2], [0] * 4, is_truncated=True)
+
+
+FIELDS = (features.Field("label_ids"),)
 
 
 def make_features(num_examples, seed=0):
     generator = np.random.RandomState(seed)
     return [
-        features.Features([i + 1] * length, [0] * length, i % 2, False)
+        features.Features([i + 1] * length, [0] * length, {"label_ids": i % 2})
         for i, length in enumerate(generator.randint(1, 9, num_examples))
     ]
 
@@ -381,14 +388,14 @@ def read_batches(build_dataset):
 
 
 def read_predicted(path, batch_size, **arguments):
-    input_fn = features.prediction_input_fn(**arguments)
+    input_fn = features.prediction_input_fn(FIELDS, **arguments)
     return read_batches(lambda: input_fn(path, batch_size))
 
 
 def test_batches_are_padded_to_their_longest_sequence(tmp_path):
     items = make_features(7)
     path = str(tmp_path / "x.tfrecord")
-    features.write_records(path, items)
+    features.write_records(path, items, FIELDS)
     batches = read_predicted(path, 3)
     assert [len(batch["label_ids"]) for batch in batches] == [3, 3, 1]
     for start, batch in zip((0, 3, 6), batches):
@@ -401,8 +408,8 @@ def test_batches_are_padded_to_their_longest_sequence(tmp_path):
 
 def test_full_batches_of_static_length_for_tpu(tmp_path):
     path = str(tmp_path / "x.tfrecord")
-    features.write_records(path, make_features(4), num_padding_examples=2)
-    input_fn = features.prediction_input_fn(padded_length=12)
+    features.write_records(path, make_features(4), FIELDS, num_padding_examples=2)
+    input_fn = features.prediction_input_fn(FIELDS, padded_length=12)
     with tf.Graph().as_default():
         shapes = tf.data.get_output_shapes(input_fn(path, 3))
         assert shapes["input_ids"].as_list() == [3, 12]
@@ -414,14 +421,14 @@ def test_full_batches_of_static_length_for_tpu(tmp_path):
 
 
 def epoch_order(path, num_examples, **arguments):
-    input_fn = features.training_input_fn(path, num_examples)
+    input_fn = features.training_input_fn(path, num_examples, FIELDS)
     batches = read_batches(lambda: input_fn(4, **arguments))
     return [batch["input_ids"][:, 0].tolist() for batch in batches]
 
 
 def test_an_epoch_is_a_seeded_permutation_of_all_examples(tmp_path):
     path = str(tmp_path / "x.tfrecord")
-    features.write_records(path, make_features(50))
+    features.write_records(path, make_features(50), FIELDS)
     first = epoch_order(path, 50, seed=1)
     ids = sum(first, [])
     assert sorted(ids) == list(range(1, 51))
@@ -433,21 +440,21 @@ def test_an_epoch_is_a_seeded_permutation_of_all_examples(tmp_path):
 
 def test_skipped_batches_are_those_already_trained_on(tmp_path):
     path = str(tmp_path / "x.tfrecord")
-    features.write_records(path, make_features(50))
+    features.write_records(path, make_features(50), FIELDS)
     whole = epoch_order(path, 50, seed=1)
     assert epoch_order(path, 50, seed=1, skip=5) == whole[5:]
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path):
     path = str(tmp_path / "x.tfrecord")
-    features.write_records(path, make_features(2))
+    features.write_records(path, make_features(2), FIELDS)
 
     def failing():
         yield from make_features(1)
         raise RuntimeError("interrupted")
 
     with pytest.raises(RuntimeError):
-        features.write_records(path, failing())
+        features.write_records(path, failing(), FIELDS)
     batches = read_predicted(path, 8)
     assert len(batches[0]["label_ids"]) == 2
 
@@ -455,7 +462,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
 def test_temporary_records_have_no_name_and_can_be_read_often(tmp_path):
     """No name, no file for a killed process to leave."""
     items = make_features(5)
-    with features.temporary_records(str(tmp_path), "train", items, 1) as path:
+    with features.temporary_records(str(tmp_path), "train", items, FIELDS, 1) as path:
         if os.path.isdir("/dev/fd"):
             assert not list(tmp_path.iterdir())
         for _ in range(2):
@@ -468,7 +475,7 @@ def test_temporary_records_have_no_name_and_can_be_read_often(tmp_path):
 
 def test_remote_temporary_records_have_a_name_until_they_are_read(tmp_path):
     remote = "file://" + str(tmp_path)
-    with features.temporary_records(remote, "train", make_features(5)) as path:
+    with features.temporary_records(remote, "train", make_features(5), FIELDS) as path:
         assert path.startswith(remote + "/.train.")
         batches = read_predicted(path, 8)
         assert len(batches[0]["label_ids"]) == 5
@@ -477,7 +484,7 @@ def test_remote_temporary_records_have_a_name_until_they_are_read(tmp_path):
 
 def test_temporary_records_need_a_place(tmp_path):
     with pytest.raises(UserError, match="cannot write .*none/train records"):
-        with features.temporary_records(str(tmp_path / "none"), "train", []):
+        with features.temporary_records(str(tmp_path / "none"), "train", [], FIELDS):
             pass
 
 
