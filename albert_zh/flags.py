@@ -67,7 +67,7 @@ def add_model_arguments(parser):
     text = "lower-case the text; default: as the model's folder says, else True"
     parser.add_bool("--do_lower_case", None, text)
     parser.add_bool("--normalize_punctuation", None, "map marks the vocabulary lacks")
-    add("--max_seq_length", type=positive_int, help="128 when training")
+    add("--max_seq_length", type=positive_int, help="to train: the recipe's, else 128")
     add("--init_checkpoint", help="pretrained checkpoint to start from")
     parser.add_bool("--allow_missing", False, "start a pooler that it lacks anew")
 

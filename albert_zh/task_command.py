@@ -4,6 +4,7 @@ A command says in a `Command` what its kinds of task do in their own way, adds t
 that only they have, and calls `run`.
 """
 
+import logging
 from typing import Any, Callable, Dict, NamedTuple, Tuple
 
 import optimization
@@ -12,14 +13,17 @@ from albert_zh.base import console
 from albert_zh.base.errors import UserError
 from albert_zh.command_line import non_negative_int, positive_int, positive_number
 from albert_zh.models import directory as model_directory
+from albert_zh.models import settings as model_settings
 from albert_zh.models.settings import MIN_SEQ_LENGTH
-from albert_zh.tasks import fine_tuning, model_files
+from albert_zh.tasks import fine_tuning, model_files, recipes, training_settings
 from albert_zh.tasks.kinds import kind_of
 from albert_zh.tasks.registry import TASKS, get_task
 from albert_zh.tasks.splits import SPLITS, TaskData
 from albert_zh.training import distribution as distributions
 from albert_zh.training import estimator as estimators
 from albert_zh.training import numerics
+
+_LOGGER = logging.getLogger(__name__)
 
 # What must be on for a flag to have an effect; see `flags.check_read`.
 _READERS = {
@@ -83,11 +87,15 @@ def add_training_arguments(parser):
     """Adds the flags of the model, of training and of the device."""
     flags.add_model_arguments(parser)
     add = parser.add_argument
-    add("--train_batch_size", type=positive_int, default=32, help="of a step")
+    or_recipe = ", unless --task_name has a recipe for the model's size"
+    text = "of a step" + or_recipe
+    add("--train_batch_size", type=positive_int, default=32, help=text)
     add("--eval_batch_size", type=positive_int, default=64, help="of a step")
     add("--predict_batch_size", type=positive_int, default=64, help="of a step")
-    add("--learning_rate", type=positive_number, default=5e-5, help="the peak")
-    add("--num_train_epochs", type=positive_number, default=3.0, help="such as 2.5")
+    text = "the peak" + or_recipe
+    add("--learning_rate", type=positive_number, default=5e-5, help=text)
+    text = "such as 2.5" + or_recipe
+    add("--num_train_epochs", type=positive_number, default=3.0, help=text)
     add("--warmup_proportion", type=command_line.share, default=0.1, help="of steps")
     add("--optimizer", choices=optimization.OPTIMIZERS, default="adamw")
     flags.add_dropout_argument(parser)
@@ -121,7 +129,9 @@ def run(args, command):
         fine_tuning.check_inputs(args.output_dir, names, data.paths())
     train_data = data.read_labelled("train", task.labels) if args.do_train else None
     options = command.options(args, task)
-    files, init_checkpoint = _resolve_files(args, task, train_data, options)
+    chosen = _chosen_model(args)
+    recipe = _take_recipe(args, task, chosen) if args.do_train else None
+    files = _resolve_files(args, task, chosen, train_data, options)
     scored = data.read_for_scoring(files.labels) if args.do_eval else {}
     predicted = data.read_for_prediction(files.labels) if args.do_predict else None
     how = numerics.choose(use_tpu=args.use_tpu, **flags.numerics_settings(args))
@@ -135,7 +145,7 @@ def run(args, command):
     )
     if args.do_train:
         dev_data = scored.get("dev") or data.read_dev(files.labels)
-        tuner.train(train_data, dev_data, _training(args, init_checkpoint))
+        tuner.train(train_data, dev_data, _training(args, chosen.checkpoint, recipe))
     if scored:
         for name, scores in tuner.write_scores(scored).items():
             console.show(tuner.kind.report(name, scores))
@@ -187,15 +197,19 @@ def _check_flags(args, command):
         raise UserError(message.format(length, MIN_SEQ_LENGTH))
 
 
-def _resolve_files(args, task, train_data, options):
-    """Returns `TaskFiles`, and the checkpoint that training starts from."""
-    chosen = model_directory.choose(
+def _chosen_model(args):
+    """Returns the `model_directory.ModelDirectory` of what the flags name."""
+    return model_directory.choose(
         args.model_dir if args.do_train else None,
         config_file=args.bert_config_file,
         vocab_file=args.vocab_file,
         spm_model_file=args.spm_model_file,
         checkpoint=args.init_checkpoint,
     )
+
+
+def _resolve_files(args, task, chosen, train_data, options):
+    """Returns the `TaskFiles` of the model to train, or to apply."""
     given = {
         name: getattr(args, name)
         for name in ("do_lower_case", "normalize_punctuation", "max_seq_length")
@@ -204,19 +218,50 @@ def _resolve_files(args, task, train_data, options):
     if options is not None:
         given["options"] = options
     if args.do_train:
-        files = model_files.for_training(chosen, task, train_data, given, args.dropout)
-        return files, chosen.checkpoint
+        return model_files.for_training(chosen, task, train_data, given, args.dropout)
     directories = args.output_dir, args.model_dir
     has_results = args.do_eval or args.do_predict
-    files = model_files.load_trained(*directories, task, chosen, given, has_results)
-    return files, None
+    return model_files.load_trained(*directories, task, chosen, given, has_results)
 
 
-def _training(args, init_checkpoint):
+def _take_recipe(args, task, chosen):
+    """Sets what the user does not give as published for the task and the model's size.
+
+    A training that is resumed keeps the recipe that it began with.
+
+    Returns:
+      Dict as `training_settings.read_recipe` returns it, None without a recipe.
+    """
+    has_begun, recipe = training_settings.read_recipe(args.output_dir)
+    if not has_begun and task.recipes and chosen.config_file:
+        config = model_settings.read_config(chosen.config_file)
+        recipe = recipes.choose(task.name, config)
+    if recipe is None:
+        return None
+    taken = {
+        name: value
+        for name, value in recipe["settings"].items()
+        if name not in args.given
+    }
+    for name, value in taken.items():
+        setattr(args, name, value)
+    _LOGGER.info(
+        "recipe of %s for size %s: %s (%s)%s",
+        task.name,
+        recipe["size"],
+        " ".join("--{}={:g}".format(name, taken[name]) for name in sorted(taken)),
+        recipe["source"],
+        "; flags given win" if len(taken) < len(recipe["settings"]) else "",
+    )
+    return dict(recipe, settings=taken)
+
+
+def _training(args, init_checkpoint, recipe):
     return fine_tuning.Training(
         batch_size=args.train_batch_size,
         num_epochs=args.num_train_epochs,
         init_checkpoint=init_checkpoint,
         allow_missing=args.allow_missing,
+        recipe=recipe,
         **{name: getattr(args, name) for name in _TRAINING.split()},
     )

@@ -8,7 +8,7 @@ import contextlib
 import itertools
 import logging
 import os
-from typing import Any, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -90,6 +90,8 @@ class Training(NamedTuple):
       save_checkpoints_steps: steps between two checkpoints within an epoch.
       allow_missing: whether `init_checkpoint` may lack the pooler.
       seed: of initial weights, dropout and the order of training examples.
+      recipe: dict of the published settings that were taken, as
+        `training_settings.read_recipe` returns it, or None.
     """
 
     batch_size: int
@@ -101,6 +103,7 @@ class Training(NamedTuple):
     save_checkpoints_steps: int = 1000
     allow_missing: bool = False
     seed: int = 12345
+    recipe: Optional[Dict[str, Any]] = None
 
 
 class _Source(NamedTuple):

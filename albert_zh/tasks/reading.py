@@ -1,7 +1,7 @@
 """Examples out of TSV, CSV and JSON-lines files, strictly.
 
-Every row becomes an example or stops the run with `file:line`; only labels the user
-asks to ignore are left out, and they are counted.
+Every row becomes an example or stops the run with `file:line`; only rows with labels
+that the task or the user ignores are left out, and they are counted.
 """
 
 import json
@@ -13,10 +13,7 @@ from typing import List, NamedTuple, Optional, Tuple
 from albert_zh.base.errors import UserError
 from albert_zh.models.settings import is_label
 from albert_zh.tasks import rows
-from albert_zh.tasks.registry import Task, clean_label
-
-# SNLI and OCNLI mark rows whose annotators disagreed with it.
-NO_CONSENSUS = "-"
+from albert_zh.tasks.registry import NO_CONSENSUS, Task, clean_label
 
 # What files to be predicted have where labelled ones have the label.
 _PLACEHOLDERS = ("", "?", "-", "-1", "0", "none", "null", "nan", "unknown", "未知")
@@ -40,7 +37,7 @@ class ExampleFile(NamedTuple):
       path: where it was read.
       examples: in the order of the file.
       has_header: whether its first row names the columns.
-      num_ignored: rows left out because the user ignores their label.
+      num_ignored: rows left out because the task or the user ignores their label.
     """
 
     path: str
@@ -185,7 +182,7 @@ def read_examples(
     """
     found, has_header = rows.open_rows(path, task, columns)
     examples, num_ignored, unknown = [], 0, None
-    ignored_labels = tuple(map(clean_label, ignored_labels))
+    ignored_labels = task.ignored_labels + tuple(map(clean_label, ignored_labels))
     is_labelled = None
     for line, row in found:
         if is_labelled is None:
@@ -198,6 +195,7 @@ def read_examples(
         label = None
         if is_labelled:
             label = _checked_label(path, line, row["label"], labels)
+            label = task.label_aliases.get(label, label)
             if label in ignored_labels:
                 num_ignored += 1
                 continue
@@ -219,7 +217,8 @@ class TableReader(NamedTuple):
 
     Attributes:
       task: a `registry.Task`.
-      ignored_labels: labels whose rows are left out of training and scoring.
+      ignored_labels: labels whose rows are left out of training and scoring, beside
+        the task's own.
       columns: `rows.Columns` of all the files.
     """
 

@@ -5,14 +5,31 @@ to `TASKS`; reading, features, training and scoring follow from the entry.
 """
 
 import unicodedata
-from typing import NamedTuple, Optional, Tuple
+from typing import Dict, NamedTuple, Optional, Tuple
 
 from albert_zh.base import name_lists
 from albert_zh.base.errors import UserError
 from albert_zh.models.settings import is_label
+from albert_zh.tasks import recipes
 
 TABLE_EXTENSIONS = (".tsv", ".txt")
 ALL_EXTENSIONS = (".tsv", ".txt", ".csv", ".json", ".jsonl")
+
+
+# SNLI and OCNLI mark rows whose annotators disagreed with it.
+NO_CONSENSUS = "-"
+
+
+class Submission(NamedTuple):
+    """A file that a judge reads.
+
+    Attributes:
+      file: its name.
+      test_file: name of the file, in the data folder, whose predictions it holds.
+    """
+
+    file: str
+    test_file: str = "test.json"
 
 
 class Task(NamedTuple):
@@ -27,6 +44,15 @@ class Task(NamedTuple):
         found in the training data.
       extensions: of the files `train`, `dev` and `test` in a data folder.
       metric: the score that decides which epoch is the best.
+      file_names: dict split -> other names that its file has in published data folders.
+      ignored_labels: labels whose rows are always left out of training and scoring.
+      label_aliases: dict of another spelling of a label, in published files -> label.
+      row_form: key of `row_forms.ROW_FORMS`, for files of JSON lines whose texts are
+        made of several fields; None where each text is a field.
+      fixed_columns: dict name of a column -> the only value it may have, where a file's
+        header has that column.
+      submissions: what judges read; the first is of the test file.
+      archive: name of its data in `downloads.catalogue`, None where it is not there.
     """
 
     name: str
@@ -35,6 +61,28 @@ class Task(NamedTuple):
     extensions: Tuple[str, ...] = ALL_EXTENSIONS
     kind: str = "classification"
     metric: str = "accuracy"
+    file_names: Dict[str, Tuple[str, ...]] = {}
+    ignored_labels: Tuple[str, ...] = ()
+    label_aliases: Dict[str, str] = {}
+    row_form: Optional[str] = None
+    fixed_columns: Dict[str, str] = {}
+    submissions: Tuple[Submission, ...] = ()
+    archive: Optional[str] = None
+
+    @property
+    def recipes(self):
+        """Dict size of the model -> `recipes.Recipe`; empty without any."""
+        return recipes.RECIPES.get(self.name, {})
+
+    @property
+    def published(self):
+        """Dict size of the model -> `recipes.Published`; empty without any."""
+        return recipes.PUBLISHED.get(self.name, {})
+
+    def names_of(self, split):
+        """Returns the list of the names that a split's file may have in a folder."""
+        names = [split + extension for extension in self.extensions]
+        return names + list(self.file_names.get(split, ()))
 
     @property
     def text_columns(self):
@@ -54,13 +102,99 @@ _LCQMC = Task(
     extensions=TABLE_EXTENSIONS,
 )
 
+_PAIR = ("text_a", "text_b", "label")
+_SINGLE = ("text_a", "label")
+_NLI = ("contradiction", "entailment", "neutral")
+
+# CLUE's tasks of classification, under CLUE's names, and other published ones.
+_CLASSIFICATION = (
+    Task(
+        name="afqmc",
+        columns=_PAIR,
+        labels=("0", "1"),
+        submissions=(Submission("afqmc_predict.json"),),
+        archive="afqmc",
+    ),
+    Task(
+        name="tnews",
+        columns=_SINGLE,
+        # 105 and 111 are not used.
+        labels=tuple(str(n) for n in range(100, 117) if n not in (105, 111)),
+        submissions=(
+            Submission("tnews11_predict.json"),
+            Submission("tnews10_predict.json", "test1.0.json"),
+        ),
+        archive="tnews",
+    ),
+    Task(
+        name="iflytek",
+        columns=_SINGLE,
+        labels=tuple(map(str, range(119))),
+        submissions=(Submission("iflytek_predict.json"),),
+        archive="iflytek",
+    ),
+    Task(
+        name="cmnli",
+        columns=_PAIR,
+        labels=_NLI,
+        ignored_labels=(NO_CONSENSUS,),
+        submissions=(Submission("cmnli_predict.json"),),
+        archive="cmnli",
+    ),
+    Task(
+        name="ocnli",
+        columns=_PAIR,
+        labels=_NLI,
+        file_names={"train": ("train.50k.json",)},
+        ignored_labels=(NO_CONSENSUS,),
+        submissions=(Submission("ocnli_50k_predict.json"),),
+        archive="ocnli",
+    ),
+    Task(
+        name="cluewsc2020",
+        columns=_SINGLE,
+        labels=("false", "true"),
+        row_form="marked_spans",
+        submissions=(
+            Submission("cluewsc11_predict.json"),
+            Submission("cluewsc10_predict.json", "test1.0.json"),
+        ),
+        archive="wsc",
+    ),
+    Task(
+        name="csl",
+        columns=_PAIR,
+        labels=("0", "1"),
+        file_names={"dev": ("val.json",)},
+        row_form="keywords",
+        submissions=(Submission("csl_predict.json"),),
+        archive="csl",
+    ),
+    Task(name="chnsenticorp", columns=_SINGLE, labels=("0", "1")),
+    Task(
+        name="xnli",
+        columns=_PAIR,
+        labels=_NLI,
+        # MultiNLI's translation, the training data, spells it so.
+        label_aliases={"contradictory": "contradiction"},
+        file_names={
+            "train": ("multinli.train.zh.tsv",),
+            "dev": ("xnli.dev.tsv",),
+            "test": ("xnli.test.tsv",),
+        },
+        # The dev and test files published have 15 languages.
+        fixed_columns={"language": "zh"},
+    ),
+)
+
 # `lcqmc_pair` is the name the published ALBERT scripts use.
 TASKS = {
     "lcqmc": _LCQMC,
     "lcqmc_pair": _LCQMC,
-    "pair": Task(name="pair", columns=("text_a", "text_b", "label")),
-    "single": Task(name="single", columns=("text_a", "label")),
+    "pair": Task(name="pair", columns=_PAIR),
+    "single": Task(name="single", columns=_SINGLE),
 }
+TASKS.update((task.name, task) for task in _CLASSIFICATION)
 
 
 def clean_label(text):

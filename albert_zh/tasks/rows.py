@@ -12,6 +12,7 @@ from typing import List, NamedTuple, Optional, Tuple
 
 from albert_zh.base import files
 from albert_zh.base.errors import UserError
+from albert_zh.tasks import row_forms
 from albert_zh.tasks.registry import ALL_EXTENSIONS, clean_label
 
 # Names public Chinese data sets (LCQMC, BQ, ChnSentiCorp, CLUE) give their columns.
@@ -21,7 +22,7 @@ HEADER_NAMES = {
         "premise content review 文本 文本1 句子1 问题1 内容"
     ).split(),
     "text_b": (
-        "text_b text2 sentence2 sentence_b q2 question2 query2 hypothesis title "
+        "text_b text2 sentence2 sentence_b q2 question2 query2 hypothesis hypo title "
         "文本2 句子2 问题2"
     ).split(),
     "label": "label labels gold_label 标签 类别".split(),
@@ -305,9 +306,24 @@ def _table_rows(path, first, table, layout, task):
             if is_header or _names_all(cells, layout, task):
                 problem = "names columns among the rows (of joined files?); remove it"
                 raise row_error(path, line, problem)
+            if layout.has_header:
+                _check_fixed(path, line, names, cells, task)
             row = {column: cells[i] for column, i in layout.positions}
             _check_texts(path, line, row, task)
             yield line, row
+
+
+def _check_fixed(path, line, names, cells, task):
+    """Raises `UserError` where a column has another value than the task allows."""
+    for name, value in task.fixed_columns.items():
+        if name in names and cells[names.index(name)] != value:
+            number = names.index(name) + 1
+            problem = (
+                "{} is {!r}, expected {!r} in all rows; keep those alone, such as {}"
+            )
+            how = "`awk -F'\\t' 'NR==1 || ${}==\"{}\"' FILE`".format(number, value)
+            found = cells[number - 1]
+            raise row_error(path, line, problem.format(name, found, value, how))
 
 
 def _names_all(cells, layout, task):
@@ -334,20 +350,38 @@ def _json_rows(path, lines, task, columns):
         record = _parse_json(path, line, text)
         if not isinstance(record, dict):
             raise row_error(path, line, "expected one JSON object a line")
-        keys = list(record)
-        named = {column: keys[i] for column, i in _name_columns(keys).items()}
-        for column, key in columns._asdict().items():
-            if key is not None and column in task.columns:
-                if key not in record:
-                    problem = "--{}_column={}: no such key among {}".format(
-                        column, key, ", ".join(keys)
-                    )
-                    raise row_error(path, line, problem)
-                named[column] = key
-        _check_text_columns(path, line, named, keys, task)
+        named = _json_columns(path, line, record, columns, task)
         row = {column: record[key] for column, key in named.items()}
+        if _is_of_form(columns, task):
+            try:
+                row.update(row_forms.ROW_FORMS[task.row_form](record))
+            except ValueError as error:
+                raise row_error(path, line, str(error)) from error
         _check_texts(path, line, row, task)
         yield line, row
+
+
+def _is_of_form(columns, task):
+    """Whether texts are made as the task's `row_form` says; flags may name fields."""
+    return task.row_form is not None and not (columns.text_a or columns.text_b)
+
+
+def _json_columns(path, line, record, columns, task):
+    """Returns a dict column -> key of a JSON object, of columns that are one field."""
+    keys = list(record)
+    named = {column: keys[i] for column, i in _name_columns(keys).items()}
+    for column, key in columns._asdict().items():
+        if key is not None and column in task.columns:
+            if key not in record:
+                problem = "--{}_column={}: no such key among {}".format(
+                    column, key, ", ".join(keys)
+                )
+                raise row_error(path, line, problem)
+            named[column] = key
+    if _is_of_form(columns, task):
+        return {column: key for column, key in named.items() if column == "label"}
+    _check_text_columns(path, line, named, keys, task)
+    return named
 
 
 def _parse_json(path, line, text):
@@ -372,7 +406,7 @@ def no_examples(path, num_ignored=0):
     """Returns the `UserError` of a file without a row that is used."""
     if num_ignored:
         return UserError(
-            "{}: --ignore_labels leaves out all {} rows; expected at least one "
-            "other".format(path, num_ignored)
+            "{}: all {} rows carry ignored labels; expected at least one other "
+            "row".format(path, num_ignored)
         )
     return UserError("{}: no examples; expected at least one row".format(path))

@@ -41,7 +41,7 @@ class TaskData(NamedTuple):
             return named_file
         if not tf.io.gfile.isdir(self.data_dir):
             raise UserError("--data_dir={}: no such folder".format(self.data_dir))
-        names = [split + extension for extension in self.task.extensions]
+        names = self.task.names_of(split)
         paths = [os.path.join(self.data_dir, name) for name in names]
         found = [path for path in paths if tf.io.gfile.exists(path)]
         if len(found) > 1:
@@ -125,7 +125,7 @@ class TaskData(NamedTuple):
     def _require(self, split):
         path = self.find(split)
         if path is None:
-            names = [split + extension for extension in self.task.extensions]
+            names = self.task.names_of(split)
             where = "give --{}_file or --data_dir".format(split)
             if self.data_dir:
                 where = "--data_dir={} holds none of {}".format(

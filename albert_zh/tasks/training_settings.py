@@ -24,6 +24,8 @@ _NUM_EPOCHS = "--num_train_epochs"
 _UNREADABLE = "a checkpoint that cannot be read"
 # Earlier versions did not note it.
 _DEV_FILE = "--dev_file"
+# The published settings that were taken; earlier versions had none.
+_RECIPE = "recipe"
 # What `describe` returns.
 _SCHEMA = {
     "type": "object",
@@ -38,9 +40,21 @@ _SCHEMA = {
         "--warmup_proportion": {"type": "number"},
         "--seed": {"type": "integer"},
         _NUM_EPOCHS: {"type": "number"},
+        _RECIPE: {
+            "type": ["object", "null"],
+            "properties": {
+                "size": {"type": "string"},
+                "source": {"type": "string"},
+                "settings": {
+                    "type": "object",
+                    "additionalProperties": {"type": "number", "minimum": 0},
+                },
+            },
+            "required": ["settings", "size", "source"],
+        },
     },
 }
-_SCHEMA["required"] = sorted(set(_SCHEMA["properties"]) - {_DEV_FILE})
+_SCHEMA["required"] = sorted(set(_SCHEMA["properties"]) - {_DEV_FILE, _RECIPE})
 
 
 def describe(training, train_data, dev_data, max_seq_length):
@@ -68,7 +82,24 @@ def describe(training, train_data, dev_data, max_seq_length):
         "--warmup_proportion": training.warmup_proportion,
         "--seed": training.seed,
         _NUM_EPOCHS: training.num_epochs,
+        _RECIPE: training.recipe,
     }
+
+
+def read_recipe(output_dir):
+    """What a training that began in a directory took from a published recipe.
+
+    Returns:
+      (whether one began there, dict with `size`, `source` and `settings`, or None).
+
+    Raises:
+      UserError: the file of its settings is damaged.
+    """
+    path = os.path.join(output_dir, model_files.TRAINING_FILE)
+    has_begun = tf.io.gfile.exists(path) and checkpoints.latest_checkpoint(output_dir)
+    if not has_begun:
+        return False, None
+    return True, json_files.read(path, _SCHEMA, _ADVICE).get(_RECIPE)
 
 
 def _describe_examples(data):
@@ -128,7 +159,7 @@ def check_same_training(output_dir, settings, init_checkpoint):
         )
     saved = json_files.read(path, _SCHEMA, _ADVICE)
     for flag, value in settings.items():
-        if flag == _NUM_EPOCHS or saved.get(flag) == value:
+        if flag in (_NUM_EPOCHS, _RECIPE) or saved.get(flag) == value:
             continue
         if flag == _DEV_FILE and saved.get(flag) is None:
             continue  # no epoch was scored on another one

@@ -5,6 +5,8 @@ import math
 
 import pytest
 
+from albert_zh.tasks import recipes
+
 PAGES = ("docs/pretraining.md", "docs/pretraining_en.md")
 SIZES = ("tiny", "small_google", "base", "large", "xlarge", "xxlarge")
 LENGTH = 512
@@ -48,3 +50,17 @@ def test_micro_batches_follow_the_estimate(repository, page):
             values = LENGTH * hidden * (34 + 5 * heads * LENGTH / hidden)
             sequence = config["num_hidden_layers"] * values * factor
             assert int(stated) == 2 ** int(math.log2(memory / 2 / sequence)), size
+
+
+@pytest.mark.parametrize("page", ("docs/fine_tuning.md", "docs/fine_tuning_en.md"))
+def test_recipes_of_tasks_are_those_taken(repository, page):
+    rows = table(repository, page, "| `--task_name` | tiny")
+    assert [row[0] for row in rows] == ["`{}`".format(t) for t in recipes.RECIPES]
+    for row in rows:
+        for size, stated in zip(recipes.SIZES, row[1:]):
+            recipe = recipes.RECIPES[row[0].strip("`")][size]
+            batch, length, epochs, rate = map(float, stated.split(", "))
+            assert batch == recipe.train_batch_size
+            assert length == recipe.max_seq_length
+            assert epochs == recipe.num_train_epochs
+            assert rate == recipe.learning_rate

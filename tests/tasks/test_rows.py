@@ -242,7 +242,7 @@ def test_placeholders_in_a_test_file_are_no_labels(tmp_path):
             SINGLE, None, {"dev": test}, reading.TableReader(SINGLE)
         ).read_for_scoring(("0", "1"))
     assert data._replace(named_files={"predict": test}).read_for_prediction(("0", "1"))
-    with pytest.raises(UserError, match="--ignore_labels leaves out all 2 rows"):
+    with pytest.raises(UserError, match="all 2 rows carry ignored labels"):
         TaskData(
             SINGLE, None, {"dev": test}, reading.TableReader(SINGLE, ("-1",))
         ).read_labelled("dev", ("0", "1"))
