@@ -8,15 +8,20 @@ TSV, CSV or JSON lines: train, dev, test in `--data_dir`, or named one by one.
 
 from albert_zh import command_line  # isort: split
 
-import numpy as np
-
 from albert_zh import flags, task_command
+from albert_zh.base.errors import UserError
 from albert_zh.tasks import reading, rows
 
 _COLUMN_FLAGS = [name + "_column" for name in rows.Columns._fields]
 
 
 def _reader(args, task):
+    if args.ignore_labels and task.kind != "classification":
+        raise UserError(
+            "--ignore_labels: rows of {} do not have one label each; remove it".format(
+                task.name
+            )
+        )
     columns = rows.Columns(args.text_a_column, args.text_b_column, args.label_column)
     return reading.TableReader(task, args.ignore_labels, columns)
 
@@ -26,14 +31,13 @@ def _from_command_line(args, task):
 
 
 def _show(tuner, example, prediction):
-    """Label and probability of an input."""
-    label = tuner.files.labels[prediction.argmax()]
-    shown = "  |  ".join(filter(None, example))
-    return "{}  {:.4f}  {}".format(label, np.exp(prediction.max()), shown)
+    """The prediction of an input, and its texts."""
+    texts = filter(None, (example.text_a, example.text_b))
+    return "{}  {}".format(tuner.kind.show(prediction), "  |  ".join(texts))
 
 
 _COMMAND = task_command.Command(
-    kinds=("classification",),
+    kinds=("classification", "multi_label", "regression"),
     text_flags=("text_pair", "text"),
     readers={
         "do_train": _COLUMN_FLAGS + ["ignore_labels"],

@@ -30,7 +30,7 @@ _READERS = {
     "do_train": (
         "train_file train_batch_size learning_rate num_train_epochs warmup_proportion "
         "optimizer dropout recompute save_checkpoints_steps allow_missing seed "
-        "data_dir dev_file eval_batch_size"
+        "data_dir dev_file eval_batch_size metric"
     ).split(),
     "do_eval": "data_dir dev_file test_file eval_batch_size".split(),
     "do_predict": "data_dir test_file predict_file predict_batch_size".split(),
@@ -98,6 +98,7 @@ def add_training_arguments(parser):
     add("--num_train_epochs", type=positive_number, default=3.0, help=text)
     add("--warmup_proportion", type=command_line.share, default=0.1, help="of steps")
     add("--optimizer", choices=optimization.OPTIMIZERS, default="adamw")
+    add("--metric", help="score on dev that decides which epoch is the best")
     flags.add_dropout_argument(parser)
     add("--save_checkpoints_steps", type=positive_int, default=1000, help="steps")
     add("--seed", type=non_negative_int, default=12345, help="of weights, input order")
@@ -170,7 +171,16 @@ def _task(args, command):
                 name, ", ".join(names)
             )
         )
-    return task
+    if not args.metric:
+        return task
+    metrics = kind_of(task).metrics or (task.metric,)
+    if args.metric not in metrics:
+        raise UserError(
+            "--metric={}: expected one of {} for {}".format(
+                args.metric, ", ".join(metrics), task.name
+            )
+        )
+    return task._replace(metric=args.metric)
 
 
 def _check_flags(args, command):

@@ -23,26 +23,35 @@ class Classification(kind.Kind):
     has_loss = True
     min_labels = 2
     prediction_files = (PREDICTIONS_FILE,)
+    metrics = ("accuracy", "f1", "macro_f1", "loss")
 
     find_labels = staticmethod(reading.find_labels)
 
     @classmethod
     def head(cls, files):
         """See `kind.Kind`; BERT's published classifiers have the same names."""
-        num_labels = len(files.labels)
+        num_outputs = cls.num_outputs(files)
         return (
-            kind.Variable("output_weights", (num_labels, files.config.hidden_size)),
-            kind.Variable("output_bias", (num_labels,), is_bias=True),
+            kind.Variable("output_weights", (num_outputs, files.config.hidden_size)),
+            kind.Variable("output_bias", (num_outputs,), is_bias=True),
         )
+
+    @classmethod
+    def num_outputs(cls, files):
+        """Returns the number of outputs of the head for a `model_files.TaskFiles`."""
+        return len(files.labels)
 
     def build_features(self, example):
         features = pair_features(
             self.tokenizer, example.text_a, example.text_b, self.files.max_seq_length
         )
-        label_id = 0
-        if example.label is not None:
-            label_id = self.files.labels.index(example.label)
-        return [features._replace(targets={"label_ids": label_id})]
+        if example.label is None:
+            return [features]
+        return [features._replace(targets=self.targets(example.label))]
+
+    def targets(self, label):
+        """Returns the dict of the targets of a label."""
+        return {"label_ids": self.files.labels.index(label)}
 
     def outputs(self, model, is_training):
         weights, bias = kind.create_variables(self.head(self.files))
@@ -69,17 +78,28 @@ class Classification(kind.Kind):
     def write_predictions(self, output_dir, data, predictions):
         """Writes `predictions.tsv`, one line for each line of the data.
 
-        Columns: the predicted label, then the probability of each class. It has a
-        header row exactly if the data has one, so that line numbers match.
+        It has a header row exactly if the data has one, so that line numbers match.
         """
         path = os.path.join(output_dir, PREDICTIONS_FILE)
         with files.whole(path) as target:
             if data.has_header:
-                target.write(format_header(self.files.labels).encode("utf-8"))
+                target.write(self.format_header().encode("utf-8"))
             for _, prediction in predictions:
-                text = format_prediction(self.files.labels, np.exp(prediction))
-                target.write(text.encode("utf-8"))
+                target.write(self.format_row(prediction).encode("utf-8"))
         return path
+
+    def format_header(self):
+        """The line that names the columns of `format_row`."""
+        return format_header(self.files.labels)
+
+    def format_row(self, prediction):
+        """A line of `predictions.tsv`: the label, the probability of each class."""
+        return format_prediction(self.files.labels, np.exp(prediction))
+
+    def show(self, prediction):
+        """A prediction for people, without a line end."""
+        label = self.files.labels[prediction.argmax()]
+        return "{}  {:.4f}".format(label, np.exp(prediction.max()))
 
     def headline(self, scores):
         return "accuracy {:.4f}, loss {:.4f}, F1 {:.4f}".format(

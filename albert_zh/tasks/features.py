@@ -9,7 +9,7 @@ import contextlib
 import os
 import tempfile
 import uuid
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, Dict, List, NamedTuple, Optional
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -27,13 +27,15 @@ class Field(NamedTuple):
     Attributes:
       name: of the feature.
       is_sequence: bool; whether it has a value for each token, padded with 0 as they
-        are; else it has one value.
+        are; else it has one value, or `size` values.
       dtype: np.int64 or np.float32; integers reach the model as int32.
+      size: number of its values, where they are neither one nor one for each token.
     """
 
     name: str
     is_sequence: bool = False
     dtype: type = np.int64
+    size: Optional[int] = None
 
 
 class Features(NamedTuple):
@@ -194,9 +196,10 @@ def _serialize(item, fields, is_real_example):
     }
     for field in fields:
         # Texts to predict have no targets.
-        default = [0] * len(item.input_ids) if field.is_sequence else 0
+        num_values = len(item.input_ids) if field.is_sequence else field.size
+        default = 0 if num_values is None else [0] * num_values
         value = item.targets.get(field.name, default)
-        value = value if field.is_sequence else [value]
+        value = [value] if num_values is None else value
         values[field.name] = np.asarray(value, field.dtype)
     return record_format.encode_example(values)
 
@@ -252,7 +255,8 @@ def _decoded(dataset, fields, padded_length):
                 [], dtype, allow_missing=True
             )
         else:
-            schema[field.name] = tf.io.FixedLenFeature([], dtype)
+            shape = [] if field.size is None else [field.size]
+            schema[field.name] = tf.io.FixedLenFeature(shape, dtype)
 
     def decode(serialized):
         batch = tf.io.parse_example(serialized, schema)

@@ -26,6 +26,9 @@ _LOGGER = logging.getLogger(__name__)
 
 # Dev scores after every epoch: what "best" is chosen from, also after a restart.
 EPOCH_SCORES_FILE = "dev_scores.json"
+# What `kind.Kind.fit_decision` chose, beside the model.
+DECISION_FILE = "decision.json"
+_DECISION_SCHEMA = {"type": "object", "additionalProperties": {"type": "number"}}
 
 _EPOCH_SCORES_ADVICE = (
     "train into another --output_dir, or remove it: best/ is then chosen among the "
@@ -320,7 +323,8 @@ class FineTuner:
                 scores[name] = self._best_scores[1]
                 continue
             with self._feature_file(name, data, batch_size) as source:
-                scores[name] = self._score(name, source, checkpoint)
+                predictions = self._predict_all(name, source, checkpoint)
+                scores[name] = self.kind.score(source.examples, predictions)
         results.write_results(self._output_dir, scores)
         return scores
 
@@ -358,7 +362,7 @@ class FineTuner:
     def _prepare_output_dir(self, training, train_data, dev_data):
         """Prepares the directory for this training; returns the step it is at."""
         settings = training_settings.describe(
-            training, train_data, dev_data, self.files.max_seq_length
+            training, train_data, dev_data, self.files
         )
         latest = checkpoints.latest_checkpoint(self._output_dir)
         saved = model_files.load(self._output_dir)
@@ -534,7 +538,9 @@ class FineTuner:
         if any(entry["step"] == step for entry in history):
             return
         checkpoint = checkpoints.latest_checkpoint(self._output_dir)
-        scores = self._score("dev", source, checkpoint)
+        predictions = self._predict_all("dev", source, checkpoint)
+        self.kind.decision = self.kind.fit_decision(source.examples, predictions)
+        scores = self.kind.score(source.examples, predictions)
         rank = self.kind.rank(scores)
         is_best = all(rank > self.kind.rank(entry) for entry in history)
         _LOGGER.info(
@@ -555,6 +561,9 @@ class FineTuner:
     def _save_best(self, checkpoint):
         """Makes `best/` a complete model directory with this checkpoint alone."""
         model_files.save(self.best_dir, self.files)
+        if self.kind.decision:
+            path = os.path.join(self.best_dir, DECISION_FILE)
+            json_files.write(self.kind.decision, path)
         kept = checkpoints.write_stripped(
             checkpoint, os.path.join(self.best_dir, "model.ckpt")
         )
@@ -569,6 +578,10 @@ class FineTuner:
                 "--output_dir={} holds no fine-tuned model; run with --do_train "
                 "first".format(self._output_dir)
             )
+        path = os.path.join(self.best_dir, DECISION_FILE)
+        if files.exists(path):
+            advice = "remove it, or train again"
+            self.kind.decision = json_files.read(path, _DECISION_SCHEMA, advice)
         return checkpoint
 
     def _predict(self, source, checkpoint, batch_size, shown=None):
@@ -593,11 +606,11 @@ class FineTuner:
             predictions.append(self.kind.decode(example, windows, predicted))
         return predictions
 
-    def _score(self, name, source, checkpoint):
+    def _predict_all(self, name, source, checkpoint):
+        """Returns the list of predictions to score, while it shows progress."""
         batch_size = self._eval_batch_size
         with self._progress(name, len(source.examples), batch_size) as shown:
-            predictions = self._predict(source, checkpoint, batch_size, shown)
-        return self.kind.score(source.examples, predictions)
+            return self._predict(source, checkpoint, batch_size, shown)
 
 
 def model_fn_builder(kind, use_tpu, numerics, training_spec=None):

@@ -44,6 +44,9 @@ class Kind(abc.ABC):
       has_loss: class attribute, whether `score` returns a `loss`, too.
       min_labels: class attribute, int, the fewest labels a model has.
       prediction_files: class attribute, tuple of the names `write_predictions` uses.
+      metrics: class attribute, tuple of the scores that --metric may name; the higher,
+        the better, but for `loss`. () stands for the task's metric alone.
+      decision: dict ready for JSON, of what `fit_decision` chose on dev; {} at first.
     """
 
     target_fields = ()
@@ -51,6 +54,7 @@ class Kind(abc.ABC):
     has_loss = False
     min_labels = 0
     prediction_files = ()
+    metrics = ()
 
     def __init__(self, files):
         """Builds the tokenizer.
@@ -59,6 +63,7 @@ class Kind(abc.ABC):
           UserError: the vocabulary cannot be used.
         """
         self.files = files
+        self.decision = {}
         self.tokenizer = files.build_tokenizer()
 
     @classmethod
@@ -136,6 +141,21 @@ class Kind(abc.ABC):
           A prediction, as the other methods take it.
         """
 
+    def fit_decision(self, examples, predictions):
+        """Chooses on dev how predictions become answers, such as by a threshold.
+
+        The loop sets `decision` to it before it calls `score`, and keeps it beside the
+        model, for `score` and `write_predictions` of later runs.
+
+        Args:
+          examples, predictions: as those of `score`.
+
+        Returns:
+          Dict ready for JSON of numbers; {} where there is nothing to choose.
+        """
+        del examples, predictions
+        return {}
+
     @abc.abstractmethod
     def score(self, examples, predictions):
         """Scores predictions.
@@ -164,7 +184,9 @@ class Kind(abc.ABC):
     @property
     def ranked_by(self):
         """The names of the scores that `rank` compares."""
-        return (self.files.task.metric,) + (("loss",) if self.has_loss else ())
+        metric = self.files.task.metric
+        has_other_loss = self.has_loss and metric != "loss"
+        return (metric,) + (("loss",) if has_other_loss else ())
 
     def rank(self, scores):
         """Sort key of scores, larger is better: the task's metric, then the lower loss.
@@ -172,8 +194,9 @@ class Kind(abc.ABC):
         Args:
           scores: dict that has the numbers of `ranked_by`.
         """
-        metric = scores[self.files.task.metric]
-        return (metric, -scores["loss"]) if self.has_loss else (metric,)
+        return tuple(
+            -scores[name] if name == "loss" else scores[name] for name in self.ranked_by
+        )
 
     @abc.abstractmethod
     def headline(self, scores):

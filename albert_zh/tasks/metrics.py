@@ -187,3 +187,127 @@ def _shorten(label):
 
 def _ratio(numerator, denominator):
     return numerator / np.maximum(denominator, 1)
+
+
+# Candidates for a threshold.
+_THRESHOLDS = np.arange(1, 100) / 100
+
+
+def score_labels(is_true, probabilities, threshold, labels):
+    """Scores of examples that have any number of labels each.
+
+    A ratio whose denominator is 0 is 0; so is F1 of a label that neither occurs nor is
+    predicted.
+
+    Args:
+      is_true: bool [num_examples, len(labels)].
+      probabilities: float of this shape.
+      threshold: the least probability of a label that is predicted.
+      labels: names of the classes.
+
+    Returns:
+      Dict ready for JSON: `labels`, `num_examples`, `threshold`, `micro_f1` (of all
+      decisions together), `macro_f1` (mean over the labels), `micro_precision`,
+      `micro_recall`, `accuracy` (share of examples whose labels are all right), `loss`
+      (mean binary cross-entropy in nats) and `per_class` as that of `score`.
+    """
+    is_true, probabilities = np.asarray(is_true), np.asarray(probabilities, np.float64)
+    hits, num_predicted, num_true = _count_labels(is_true, probabilities, threshold)
+    f1 = _ratio(2 * hits, num_predicted + num_true)
+    precision, recall = _ratio(hits, num_predicted), _ratio(hits, num_true)
+    totals = hits.sum(), num_predicted.sum(), num_true.sum()
+    true_class = np.where(is_true, probabilities, 1 - probabilities)
+    tiny = np.finfo(np.float32).tiny  # a probability of 0 in float32
+    return {
+        "labels": list(labels),
+        "num_examples": len(is_true),
+        "threshold": float(threshold),
+        "micro_f1": float(_ratio(2 * totals[0], totals[1] + totals[2])),
+        "macro_f1": float(np.mean(f1)),
+        "micro_precision": float(_ratio(totals[0], totals[1])),
+        "micro_recall": float(_ratio(totals[0], totals[2])),
+        "accuracy": float(
+            np.mean(((probabilities >= threshold) == is_true).all(axis=1))
+        ),
+        "loss": float(-np.mean(np.log(np.maximum(true_class, tiny)))),
+        "per_class": {
+            label: {
+                "precision": float(precision[i]),
+                "recall": float(recall[i]),
+                "f1": float(f1[i]),
+                "num_examples": int(num_true[i]),
+            }
+            for i, label in enumerate(labels)
+        },
+    }
+
+
+def best_threshold(is_true, probabilities, average="micro"):
+    """The threshold, in hundredths, of the highest F1; of several, the nearest to 0.5.
+
+    Args:
+      is_true, probabilities: as those of `score_labels`.
+      average: "micro" or "macro".
+
+    Returns:
+      float.
+    """
+
+    def f1(threshold):
+        hits, num_predicted, num_true = _count_labels(is_true, probabilities, threshold)
+        if average == "micro":
+            return _ratio(2 * hits.sum(), num_predicted.sum() + num_true.sum())
+        return np.mean(_ratio(2 * hits, num_predicted + num_true))
+
+    return float(max(_THRESHOLDS, key=lambda t: (f1(t), -abs(t - 0.5))))
+
+
+def _count_labels(is_true, probabilities, threshold):
+    """Returns three int [num_labels]: true positives, predicted, true."""
+    is_predicted = probabilities >= threshold
+    return (is_true & is_predicted).sum(0), is_predicted.sum(0), is_true.sum(0)
+
+
+def format_labels_report(name, scores, headline):
+    """The scores of `score_labels` as lines of text, with those of the first labels."""
+    lines = ["{}: {} examples, {}".format(name, scores["num_examples"], headline)]
+    shown = scores["labels"][:_CLASSES_SHOWN]
+    if len(shown) < len(scores["labels"]):
+        text = "  the first {} of {} labels; eval_results.json has all"
+        lines.append(text.format(len(shown), len(scores["labels"])))
+    return "\n".join(lines + _class_rows(scores, shown)) + "\n"
+
+
+def score_numbers(true, predicted):
+    """Scores of predicted numbers.
+
+    Args:
+      true, predicted: float [num_examples].
+
+    Returns:
+      Dict ready for JSON: `num_examples`, `pearson`, `spearman` and `loss`, the mean
+      squared error. A correlation with a constant is 0.
+    """
+    true, predicted = np.asarray(true, np.float64), np.asarray(predicted, np.float64)
+    return {
+        "num_examples": len(true),
+        "pearson": pearson(true, predicted),
+        "spearman": pearson(average_ranks(true), average_ranks(predicted)),
+        "loss": float(np.mean((true - predicted) ** 2)),
+    }
+
+
+def pearson(a, b):
+    """Pearson's correlation of two float [n]; 0 where one is constant."""
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return 0.0
+    a, b = a - np.mean(a), b - np.mean(b)
+    value = np.dot(a, b) / (np.linalg.norm(a) * np.linalg.norm(b))
+    return float(np.clip(value, -1, 1))
+
+
+def average_ranks(values):
+    """Ranks from 1 on, float [n]; equal values share the mean of their ranks."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return ((2 * last - counts + 1) / 2)[places]

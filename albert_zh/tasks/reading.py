@@ -4,30 +4,29 @@ Every row becomes an example or stops the run with `file:line`; only rows with l
 that the task or the user ignores are left out, and they are counted.
 """
 
-import json
 import os
 import re
 import shlex
-from typing import List, NamedTuple, Optional, Tuple
+from typing import Any, List, NamedTuple, Optional, Tuple
 
 from albert_zh.base.errors import UserError
-from albert_zh.models.settings import is_label
 from albert_zh.tasks import rows
+from albert_zh.tasks.label_forms import FORMS
 from albert_zh.tasks.registry import NO_CONSENSUS, Task, clean_label
-
-# What files to be predicted have where labelled ones have the label.
-_PLACEHOLDERS = ("", "?", "-", "-1", "0", "none", "null", "nan", "unknown", "未知")
 
 # Above it, a label set as large as half the rows is taken for a column of texts.
 _MANY_LABELS = 20
 
 
 class Example(NamedTuple):
-    """One text or text pair; `text_b` and `label` are None where there is none."""
+    """One text or text pair; `text_b` and `label` are None where there is none.
+
+    `label` is what `label_forms.FORMS` makes of it: a str, a tuple of str, a float.
+    """
 
     text_a: str
     text_b: Optional[str]
-    label: Optional[str]
+    label: Any
 
 
 class ExampleFile(NamedTuple):
@@ -181,6 +180,7 @@ def read_examples(
       UserError: names `path:line` of the first row that cannot be used.
     """
     found, has_header = rows.open_rows(path, task, columns)
+    form = FORMS[task.kind]
     examples, num_ignored, unknown = [], 0, None
     ignored_labels = task.ignored_labels + tuple(map(clean_label, ignored_labels))
     is_labelled = None
@@ -194,20 +194,25 @@ def read_examples(
             raise rows.row_error(path, line, problem)
         label = None
         if is_labelled:
-            label = _checked_label(path, line, row["label"], labels)
+            try:
+                label = form.parse(row["label"], labels)
+            except ValueError as error:
+                raise rows.row_error(path, line, str(error)) from error
             label = task.label_aliases.get(label, label)
             if label in ignored_labels:
                 num_ignored += 1
                 continue
-            if labels is not None and label not in labels and unknown is None:
-                unknown = line, label
+            name = None if labels is None else form.unknown(label, labels)
+            if name is not None and unknown is None:
+                unknown = line, name, label
         examples.append(_example(row, label))
     if not examples:
         raise rows.no_examples(path, num_ignored)
     if unknown:
-        is_placeholder = all(example.label == unknown[1] for example in examples)
+        line, name, label = unknown
+        is_placeholder = all(example.label == label for example in examples)
         if not (is_placeholder and placeholders_allowed):
-            raise _unknown_label(path, *unknown, labels, is_placeholder)
+            raise _unknown_label(path, line, name, labels, is_placeholder)
         examples = [example._replace(label=None) for example in examples]
     return ExampleFile(path, examples, has_header, num_ignored)
 
@@ -275,20 +280,28 @@ def read_texts(path, task, labels=None, columns=rows.FOUND_COLUMNS):
     found, has_header = rows.open_rows(path, task, columns)
     is_json = path.lower().endswith(rows.JSON_EXTENSIONS)
     has_names = labels is None or has_header or is_json or columns.label is not None
+    form = FORMS[task.kind]
     num_examples, is_label_column, others = 0, has_names, set()
     for _, row in found:
         num_examples += 1
         if not is_label_column and "label" in row:
-            value = _known_label(row["label"], labels)
-            is_label_column = value in labels
-            if value.lower() not in _PLACEHOLDERS and len(others) < 2:
-                others.add(value)
+            is_label_column = _fits(form, row["label"], labels)
+            if not form.is_placeholder(row["label"]) and len(others) < 2:
+                others.add(row["label"])
     if not num_examples:
         raise rows.no_examples(path)
     # One and the same text in all rows is a placeholder.
     if not is_label_column and len(others) >= min(2, num_examples):
         raise _no_label_column(path, task, labels, min(others))
     return TextFile(path, task, columns, has_header, num_examples)
+
+
+def _fits(form, value, labels):
+    """Whether a cell can be a label of a model with these labels."""
+    try:
+        return form.unknown(form.parse(value, labels), labels) is None
+    except ValueError:
+        return False
 
 
 def _no_label_column(path, task, labels, value):
@@ -339,6 +352,26 @@ def find_labels(data):
                 data.path, len(found), num_rows, min(found)
             )
         )
+    return _sorted_labels(found)
+
+
+def find_all_labels(data):
+    """The label set of a training file whose examples have several labels, or none.
+
+    Args, Returns, Raises: as `find_labels`, of which only the number of labels holds.
+    """
+    found = {name for example in data.examples for name in example.label}
+    if len(found) < 2:
+        raise UserError(
+            "{}: {} in its rows; expected two or more different labels".format(
+                data.path,
+                "the only label is {!r}".format(min(found)) if found else "no label",
+            )
+        )
+    return _sorted_labels(found)
+
+
+def _sorted_labels(found):
     if all(_is_integer(label) for label in found):
         # "1" and "01" are two labels of one value: the text decides between them.
         return tuple(sorted(found, key=lambda label: (int(label), label)))
@@ -363,25 +396,3 @@ def _check_first_label(data, num_labels):
 def _is_integer(text):
     # No longer than `int` reads.
     return re.fullmatch(r"[+-]?\d{1,1000}", text) is not None
-
-
-def _known_label(text, labels):
-    """A label without invisible characters; one of `labels` stays as it is."""
-    text = text.strip()
-    return text if labels and text in labels else clean_label(text)
-
-
-def _checked_label(path, line, value, labels):
-    """The label as text; JSON may give it as an integer, or as true or false."""
-    if not isinstance(value, (str, int)):
-        problem = "label is {!r}; expected text or an integer".format(value)
-        raise rows.row_error(path, line, problem)
-    if isinstance(value, bool) and not (labels and str(value) in labels):
-        value = json.dumps(value)
-    label = _known_label(str(value), labels)
-    if not label:
-        raise rows.row_error(path, line, "label is empty")
-    if not is_label(label):
-        problem = "label {!r} holds a control character, such as a line end"
-        raise rows.row_error(path, line, problem.format(label))
-    return label

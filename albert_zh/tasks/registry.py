@@ -196,6 +196,18 @@ TASKS = {
 }
 TASKS.update((task.name, task) for task in _CLASSIFICATION)
 
+# Several classes for each text, and numbers.
+_OTHER_LABELS = (
+    Task(name="multi_label", columns=_SINGLE, kind="multi_label", metric="micro_f1"),
+    Task(name="multi_label_pair", columns=_PAIR, kind="multi_label", metric="micro_f1"),
+    Task(name="regression", columns=_PAIR, kind="regression", metric="pearson"),
+    Task(
+        name="regression_single", columns=_SINGLE, kind="regression", metric="pearson"
+    ),
+    Task(name="stsb", columns=_PAIR, kind="regression", metric="pearson"),
+)
+TASKS.update((task.name, task) for task in _OTHER_LABELS)
+
 
 def clean_label(text):
     """A label as it is compared: without invisible characters and outer white space.
@@ -228,6 +240,12 @@ def get_task(name, labels=None):
         )
     if labels is None:
         return task
+    if task.kind == "regression":
+        raise UserError(
+            "--labels={}: {} predicts numbers; remove it".format(
+                name_lists.join(labels), name
+            )
+        )
     if task.labels:
         raise UserError(
             "--labels={}: the labels of {} are {}; for others take --task_name=pair "

@@ -15,6 +15,7 @@ from albert_zh.base import files, json_files
 from albert_zh.base.errors import UserError
 from albert_zh.models import checkpoints
 from albert_zh.tasks import model_files
+from albert_zh.tasks.registry import get_task
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -24,6 +25,9 @@ _NUM_EPOCHS = "--num_train_epochs"
 _UNREADABLE = "a checkpoint that cannot be read"
 # Earlier versions did not note it.
 _DEV_FILE = "--dev_file"
+# What it is where --metric is not given, as in earlier versions.
+_METRIC = "--metric"
+_OWN_METRIC = "the task's own"
 # The published settings that were taken; earlier versions had none.
 _RECIPE = "recipe"
 # What `describe` returns.
@@ -40,6 +44,7 @@ _SCHEMA = {
         "--warmup_proportion": {"type": "number"},
         "--seed": {"type": "integer"},
         _NUM_EPOCHS: {"type": "number"},
+        _METRIC: {"type": "string"},
         _RECIPE: {
             "type": ["object", "null"],
             "properties": {
@@ -54,10 +59,10 @@ _SCHEMA = {
         },
     },
 }
-_SCHEMA["required"] = sorted(set(_SCHEMA["properties"]) - {_DEV_FILE, _RECIPE})
+_SCHEMA["required"] = sorted(set(_SCHEMA["properties"]) - {_DEV_FILE, _METRIC, _RECIPE})
 
 
-def describe(training, train_data, dev_data, max_seq_length):
+def describe(training, train_data, dev_data, task_files):
     """The settings that decide which weights a training ends with.
 
     Files are known by their content, so that a project can be moved.
@@ -66,7 +71,7 @@ def describe(training, train_data, dev_data, max_seq_length):
       training: a `fine_tuning.Training`.
       train_data: the `reading.ExampleFile` trained on.
       dev_data: the one that the best epoch is chosen with, or None.
-      max_seq_length: tokens a sequence is truncated to.
+      task_files: `model_files.TaskFiles`.
 
     Returns:
       Dict flag -> value, as JSON keeps it.
@@ -75,15 +80,20 @@ def describe(training, train_data, dev_data, max_seq_length):
         "--init_checkpoint": _describe_checkpoint(training.init_checkpoint),
         "--train_file": _describe_examples(train_data),
         _DEV_FILE: dev_data and _describe_examples(dev_data),
-        "--max_seq_length": max_seq_length,
+        "--max_seq_length": task_files.max_seq_length,
         "--train_batch_size": training.batch_size,
         "--learning_rate": training.learning_rate,
         "--optimizer": training.optimizer,
         "--warmup_proportion": training.warmup_proportion,
         "--seed": training.seed,
         _NUM_EPOCHS: training.num_epochs,
+        _METRIC: _describe_metric(task_files.task),
         _RECIPE: training.recipe,
     }
+
+
+def _describe_metric(task):
+    return _OWN_METRIC if task.metric == get_task(task.name).metric else task.metric
 
 
 def read_recipe(output_dir):
@@ -163,6 +173,8 @@ def check_same_training(output_dir, settings, init_checkpoint):
             continue
         if flag == _DEV_FILE and saved.get(flag) is None:
             continue  # no epoch was scored on another one
+        if flag == _METRIC and saved.get(flag, _OWN_METRIC) == value:
+            continue
         if flag == "--init_checkpoint" and saved[flag] is not None:
             if value == _UNREADABLE or saved[flag] == _former_name(init_checkpoint):
                 continue
@@ -171,7 +183,9 @@ def check_same_training(output_dir, settings, init_checkpoint):
             advice += ", or score the finished model without --do_train"
         raise UserError(
             "--output_dir={} holds a training with another {}: it began with {}, "
-            "received {}; {}".format(output_dir, flag, saved[flag], value, advice)
+            "received {}; {}".format(
+                output_dir, flag, saved.get(flag, _OWN_METRIC), value, advice
+            )
         )
     if saved.get(_NUM_EPOCHS) != settings[_NUM_EPOCHS]:
         _LOGGER.info(

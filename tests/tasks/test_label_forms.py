@@ -1,0 +1,88 @@
+"""What stands in a label column: one class, several, or a number."""
+
+import json
+
+import pytest
+
+from albert_zh.base.errors import UserError
+from albert_zh.tasks import get_task, reading
+
+
+def read(tmp_path, name, task, content, labels=None):
+    path = tmp_path / name
+    path.write_bytes(content.encode("utf-8"))
+    return reading.read_examples(str(path), get_task(task), labels)
+
+
+def json_row(label):
+    return json.dumps({"text": "甲", "text2": "乙", "label": label}) + "\n"
+
+
+def test_several_labels_in_a_cell_and_in_json(tmp_path):
+    data = read(tmp_path, "a.tsv", "multi_label", '甲\t体育, 财经\n乙\t\n丙\t"a,b"\n')
+    assert [e.label for e in data.examples] == [("体育", "财经"), (), ("a,b",)]
+    data = read(tmp_path, "b.csv", "multi_label", '甲,"体育,财经"\n乙,财经\n')
+    assert [e.label for e in data.examples] == [("体育", "财经"), ("财经",)]
+    rows = json_row(["体育", 3]) + json_row([]) + json_row("体育,财经")
+    data = read(tmp_path, "c.json", "multi_label", rows)
+    assert [e.label for e in data.examples] == [("体育", "3"), (), ("体育", "财经")]
+    assert reading.find_all_labels(data) == ("3", "体育", "财经")
+
+
+def test_numbers(tmp_path):
+    data = read(tmp_path, "a.tsv", "stsb", "甲\t乙\t3\n丙\t丁\t-0.5\n")
+    assert [e.label for e in data.examples] == [3.0, -0.5]
+    data = read(tmp_path, "b.json", "regression", json_row(2.5) + json_row("4"))
+    assert [e.label for e in data.examples] == [2.5, 4.0]
+
+
+def test_files_to_predict_may_have_labels_or_none(tmp_path):
+    for task, labelled, bare in (
+        ("stsb", "甲\t乙\t3\n", "甲\t乙\n"),
+        ("multi_label", "甲\t体育,财经\n", "甲\n"),
+    ):
+        for content in (labelled, bare):
+            path = tmp_path / "test.tsv"
+            path.write_bytes(content.encode("utf-8"))
+            labels = ("体育", "财经") if task == "multi_label" else ()
+            texts = reading.read_texts(str(path), get_task(task), labels)
+            assert texts.num_examples == 1
+
+
+BAD = [
+    ("multi_label", json_row({"a": 1}), "expected a list of names"),
+    ("multi_label", json_row(None), "expected a list of names"),
+    ("multi_label", json_row(["a", ""]), "label is empty"),
+    ("multi_label", json_row("a,,b"), "label is empty"),
+    ("multi_label", json_row(["a", "a "]), "'a' stands there twice"),
+    ("multi_label", json_row(["a", 1.5]), "1.5; expected text or an integer"),
+    ("multi_label", json_row(["a", "x"]), "unknown label 'x'"),
+    ("regression", json_row("很像"), "'很像'; expected a number"),
+    ("regression", json_row(True), "True; expected a number"),
+    ("regression", json_row(None), "None; expected a number"),
+    ("regression", json_row(float("nan")), "nan; expected a number"),
+    ("regression", json_row("inf"), "'inf'; expected a number"),
+    ("regression", json_row([1]), r"\[1\]; expected a number"),
+]
+
+
+@pytest.mark.parametrize("task,row,message", BAD)
+def test_bad_labels_are_named(tmp_path, task, row, message):
+    labels = ("a", "b") if task == "multi_label" else None
+    good = json_row(["a"] if labels else 1)
+    with pytest.raises(UserError, match="a.json:2: .*" + message) as caught:
+        read(tmp_path, "a.json", task, good + row, labels)
+    assert "\n" not in str(caught.value)
+
+
+def test_labels_of_numbers_are_refused():
+    with pytest.raises(UserError, match="--labels=a,b: stsb predicts numbers"):
+        get_task("stsb", ("a", "b"))
+
+
+def test_real_similarities(real_data):
+    for split, number in (("train", 5231), ("dev", 1458), ("test", 1361)):
+        path = str(real_data / "tasks" / "stsb" / (split + ".txt"))
+        data = reading.read_examples(path, get_task("stsb"))
+        assert data.num_examples == number
+        assert {e.label for e in data.examples} == set(map(float, range(6)))
