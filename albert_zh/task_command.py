@@ -127,6 +127,7 @@ def run(args, command):
     data = TaskData(task, args.data_dir, named, command.reader(args, task))
     if args.output_dir:
         names = kind_of(task).prediction_files
+        names += tuple(submission.file for submission in task.submissions)
         fine_tuning.check_inputs(args.output_dir, names, data.paths())
     train_data = data.read_labelled("train", task.labels) if args.do_train else None
     options = command.options(args, task)
@@ -134,7 +135,7 @@ def run(args, command):
     recipe = _take_recipe(args, task, chosen) if args.do_train else None
     files = _resolve_files(args, task, chosen, train_data, options)
     scored = data.read_for_scoring(files.labels) if args.do_eval else {}
-    predicted = data.read_for_prediction(files.labels) if args.do_predict else None
+    predicted = _read_for_prediction(data, files.labels) if args.do_predict else None
     how = numerics.choose(use_tpu=args.use_tpu, **flags.numerics_settings(args))
     tuner = fine_tuning.FineTuner(
         files,
@@ -151,12 +152,37 @@ def run(args, command):
         for name, scores in tuner.write_scores(scored).items():
             console.show(tuner.kind.report(name, scores))
     if predicted:
-        path = tuner.write_predictions(predicted)
-        console.show("Predictions saved to {}\n".format(path))
+        _write_predictions(tuner, predicted)
     if inputs:
         for example, prediction in tuner.predict(inputs):
             console.show(command.show(tuner, example, prediction) + "\n")
     console.show("Model in {}\n".format(tuner.best_dir))
+
+
+def _read_for_prediction(data, labels):
+    """Checks the files to predict: first the one asked for, then what judges want, too.
+
+    Returns:
+      List of (`reading.TextFile`, name of the file for a judge or None).
+    """
+    asked = data.read_for_prediction(labels)
+    submissions = {path: name for name, path in data.find_submissions().items()}
+    found = [(asked, submissions.pop(asked.path, None))]
+    for path, name in submissions.items():
+        found.append((data.reader.read_texts(path, labels), name))
+    return found
+
+
+def _write_predictions(tuner, predicted):
+    """Writes what `_read_for_prediction` found: predictions, and files for judges."""
+    (asked, submission), *others = predicted
+    path = tuner.write_predictions(asked, submission)
+    for texts, name in others:
+        tuner.write_submission(texts, name)
+    for _, name in predicted:
+        if name:
+            console.show("Submission saved to {}\n".format(tuner.path_of(name)))
+    console.show("Predictions saved to {}\n".format(path))
 
 
 def _task(args, command):

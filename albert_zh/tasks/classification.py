@@ -1,5 +1,7 @@
 """Classification of single texts and of pairs: features, head, scores."""
 
+import contextlib
+import json
 import os
 
 import numpy as np
@@ -7,7 +9,7 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 from albert_zh.base import files
-from albert_zh.tasks import kind, metrics, reading
+from albert_zh.tasks import kind, metrics, reading, rows
 from albert_zh.tasks.features import Field, pair_features
 
 PREDICTIONS_FILE = "predictions.tsv"
@@ -87,6 +89,22 @@ class Classification(kind.Kind):
             for _, prediction in predictions:
                 target.write(self.format_row(prediction).encode("utf-8"))
         return path
+
+    @contextlib.contextmanager
+    def open_submission(self, path, data):
+        """As CLUE's judge reads it: one JSON object a line, of which only label counts.
+
+        `id` is that of the line of the data, else the line's number from 0 on.
+        """
+        ids = rows.read_ids(data.path)
+        with files.whole(path) as target:
+
+            def add(example, prediction):
+                label = self.files.labels[int(np.argmax(prediction))]
+                text = json.dumps({"id": next(ids), "label": label}, ensure_ascii=False)
+                target.write((text + "\n").encode("utf-8"))
+
+            yield add
 
     def format_header(self):
         """The line that names the columns of `format_row`."""

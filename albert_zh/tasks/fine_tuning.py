@@ -328,16 +328,34 @@ class FineTuner:
         results.write_results(self._output_dir, scores)
         return scores
 
-    def write_predictions(self, data):
+    def write_predictions(self, data, submission=None):
         """Writes the kind's file of predictions.
 
         Args:
           data: `reading.TextFile`, of which a part is in memory at a time.
+          submission: name of the file for a judge that is written besides, or None. A
+            kind whose own file that is writes nothing else.
 
         Returns:
           The path written.
         """
-        return self.kind.write_predictions(self._output_dir, data, self.predict(data))
+        predictions = self.predict(data)
+        if submission is None or submission in self.kind.prediction_files:
+            return self.kind.write_predictions(self._output_dir, data, predictions)
+        with self.kind.open_submission(self.path_of(submission), data) as add:
+            return self.kind.write_predictions(
+                self._output_dir, data, _passed_on(predictions, add)
+            )
+
+    def write_submission(self, data, submission):
+        """Writes a file for a judge alone; the arguments are `write_predictions`'."""
+        with self.kind.open_submission(self.path_of(submission), data) as add:
+            for example, prediction in self.predict(data):
+                add(example, prediction)
+
+    def path_of(self, name):
+        """Returns the path of a file of results."""
+        return os.path.join(self._output_dir, name)
 
     def predict(self, data):
         """Applies the best checkpoint.
@@ -580,7 +598,7 @@ class FineTuner:
             )
         path = os.path.join(self.best_dir, DECISION_FILE)
         if files.exists(path):
-            advice = "remove it, or train again"
+            advice = "copy the model again from an intact source, or train again"
             self.kind.decision = json_files.read(path, _DECISION_SCHEMA, advice)
         return checkpoint
 
@@ -611,6 +629,13 @@ class FineTuner:
         batch_size = self._eval_batch_size
         with self._progress(name, len(source.examples), batch_size) as shown:
             return self._predict(source, checkpoint, batch_size, shown)
+
+
+def _passed_on(predictions, add):
+    """Yields (example, prediction), each after it was added to a submission."""
+    for example, prediction in predictions:
+        add(example, prediction)
+        yield example, prediction
 
 
 def model_fn_builder(kind, use_tpu, numerics, training_spec=None):

@@ -6,6 +6,7 @@ result files are the loop's.
 """
 
 import abc
+import contextlib
 from typing import Any, Dict, NamedTuple, Tuple
 
 import tensorflow.compat.v1 as tf
@@ -180,6 +181,19 @@ class Kind(abc.ABC):
         Returns:
           The path to name to the user.
         """
+
+    @contextlib.contextmanager
+    def open_submission(self, path, data):
+        """Opens what a judge reads; it appears whole, when the block ends.
+
+        Args:
+          path: of the file.
+          data: as that of `write_predictions`.
+
+        Yields:
+          A function (example, prediction) that adds one, in the order of the data.
+        """
+        raise NotImplementedError("{} has no judge".format(self.files.task.name))
 
     @property
     def ranked_by(self):

@@ -4,6 +4,7 @@ Files are read line by line. Blank lines at their end are no rows.
 """
 
 import csv
+import itertools
 import json
 import os
 import re
@@ -400,6 +401,22 @@ def _check_texts(path, line, row, task):
             raise row_error(path, line, problem)
         if is_blank(row[column]):
             raise row_error(path, line, "{} is empty".format(column))
+
+
+def read_ids(path):
+    """Yields the `id` of each line of a JSON file, or its number from 0 on, for ever.
+
+    In files of other forms all lines have numbers.
+
+    Args:
+      path: a file that `open_rows` has read.
+    """
+    number = 0
+    if path.lower().endswith(JSON_EXTENSIONS):
+        for number, (line, text) in enumerate(_read_lines(path), start=1):
+            if not is_blank(text):
+                yield _parse_json(path, line, text).get("id", number - 1)
+    yield from itertools.count(number)
 
 
 def no_examples(path, num_ignored=0):

@@ -122,6 +122,29 @@ class TaskData(NamedTuple):
         path = self._require(split)
         return self.reader.read_texts(path, labels)
 
+    def find_submissions(self):
+        """The files that a judge reads of this task, and where their test files are.
+
+        Returns:
+          Dict name of the file -> path of the test file; the file to predict, if one is
+          named, is one of them only under the name of a test file.
+        """
+        named = self.named_files.get("predict")
+        if named:
+            return {
+                submission.file: named
+                for submission in self.task.submissions
+                if submission.test_file == os.path.basename(named)
+            }
+        found = {}
+        for submission in self.task.submissions:
+            path = self.data_dir and os.path.join(self.data_dir, submission.test_file)
+            if submission is self.task.submissions[0]:
+                path = self.find("test")
+            if path and tf.io.gfile.exists(path):
+                found[submission.file] = path
+        return found
+
     def _require(self, split):
         path = self.find(split)
         if path is None:

@@ -8,6 +8,7 @@ import tensorflow.compat.v1 as tf
 
 import run_classifier
 from albert_zh import command_line
+from albert_zh.tasks import get_task, rows, splits
 from tests.small_models import CONFIG
 
 pytestmark = pytest.mark.skipif(
@@ -26,11 +27,16 @@ def folder(tmp_path_factory):
     config = dict(CONFIG.to_dict(), vocab_size=len(tokens))
     (folder / "albert_config.json").write_text(json.dumps(config))
     for split in ("train", "dev", "test"):
-        rows = [
-            {"id": i, "sentence1": a, "sentence2": WORDS[-i - 1], "label": str(i % 2)}
+        content = [
+            {
+                "id": 100 + 3 * i,
+                "sentence1": a,
+                "sentence2": WORDS[-i - 1],
+                "label": str(i % 2),
+            }
             for i, a in enumerate(WORDS)
         ]
-        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        lines = "".join(json.dumps(row) + "\n" for row in content)
         (folder / (split + ".json")).write_text(lines)
     return folder
 
@@ -88,3 +94,49 @@ def test_a_training_of_earlier_versions_is_resumed_without_a_recipe(
         train(folder, tmp_path / "a", "--max_seq_length=8")
     assert "training is complete" in caplog.text
     assert "recipe" not in caplog.text
+
+
+def test_predicting_writes_what_the_judge_reads(folder, tmp_path, capsys):
+    output_dir = tmp_path / "a"
+    train(folder, output_dir, "--num_train_epochs=1", "--do_predict")
+    path = output_dir / "afqmc_predict.json"
+    assert "Submission saved to {}".format(path) in capsys.readouterr().out
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    test = [json.loads(line) for line in (folder / "test.json").open()]
+    assert [row["id"] for row in found] == [row["id"] for row in test]
+    predictions = (output_dir / "predictions.tsv").read_text().splitlines()
+    assert [row["label"] for row in found] == [p.split("\t")[0] for p in predictions]
+    assert all(set(row) == {"id", "label"} for row in found)
+
+
+@pytest.mark.parametrize(
+    "name,expected",
+    [
+        (None, {"tnews11_predict.json": "test.json"}),
+        ("test1.0.json", {"tnews10_predict.json": "test1.0.json"}),
+        ("dev.json", {}),
+    ],
+)
+def test_a_file_is_submitted_under_the_name_of_its_test_file(tmp_path, name, expected):
+    task = get_task("tnews")
+    for file in ("test.json", "dev.json"):
+        (tmp_path / file).write_text("")
+    named = {"predict": name and str(tmp_path / name)}
+    data = splits.TaskData(task, str(tmp_path), named, None)
+    expected = {key: str(tmp_path / file) for key, file in expected.items()}
+    assert data.find_submissions() == expected
+    if name is None:
+        (tmp_path / "test1.0.json").write_text("")
+        assert set(data.find_submissions()) == {
+            "tnews11_predict.json",
+            "tnews10_predict.json",
+        }
+
+
+def test_ids_are_those_of_the_lines_else_their_numbers(tmp_path):
+    path = tmp_path / "test.json"
+    path.write_text('{"id": 7}\n{"idx": 3}\n{"id": "x"}\n\n')
+    ids = rows.read_ids(str(path))
+    assert [next(ids) for _ in range(3)] == [7, 1, "x"]
+    ids = rows.read_ids(str(tmp_path / "test.txt"))
+    assert [next(ids) for _ in range(2)] == [0, 1]
