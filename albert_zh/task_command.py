@@ -5,7 +5,7 @@ that only they have, and calls `run`.
 """
 
 import logging
-from typing import Any, Callable, Dict, NamedTuple, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import optimization
 from albert_zh import command_line, flags
@@ -15,13 +15,19 @@ from albert_zh.command_line import non_negative_int, positive_int, positive_numb
 from albert_zh.models import directory as model_directory
 from albert_zh.models import settings as model_settings
 from albert_zh.models.settings import MIN_SEQ_LENGTH
-from albert_zh.tasks import fine_tuning, model_files, recipes, training_settings
+from albert_zh.tasks import (
+    fine_tuning,
+    model_files,
+    recipes,
+    training_settings,
+    trials,
+)
 from albert_zh.tasks.kinds import kind_of
 from albert_zh.tasks.registry import TASKS, get_task
 from albert_zh.tasks.splits import SPLITS, TaskData
 from albert_zh.training import distribution as distributions
 from albert_zh.training import estimator as estimators
-from albert_zh.training import numerics
+from albert_zh.training import numerics, results
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -30,7 +36,7 @@ _READERS = {
     "do_train": (
         "train_file train_batch_size learning_rate num_train_epochs warmup_proportion "
         "optimizer dropout recompute save_checkpoints_steps allow_missing seed "
-        "data_dir dev_file eval_batch_size metric"
+        "data_dir dev_file eval_batch_size metric num_trials"
     ).split(),
     "do_eval": "data_dir dev_file test_file eval_batch_size".split(),
     "do_predict": "data_dir test_file predict_file predict_batch_size".split(),
@@ -102,6 +108,8 @@ def add_training_arguments(parser):
     flags.add_dropout_argument(parser)
     add("--save_checkpoints_steps", type=positive_int, default=1000, help="steps")
     add("--seed", type=non_negative_int, default=12345, help="of weights, input order")
+    text = "trainings with --seed and the seeds after it; the best is kept as best/"
+    add("--num_trials", type=positive_int, help=text)
     flags.add_device_arguments(parser)
     flags.add_numerics_arguments(parser)
 
@@ -119,6 +127,47 @@ def run(args, command):
     _check_flags(args, command)
     task = _task(args, command)
     inputs = command.from_command_line(args, task)
+    work = _prepare(args, command, task)
+    if args.num_trials:
+        tuner = _run_trials(args, work)
+    else:
+        tuner = work.tuner(args.output_dir)
+        if args.do_train:
+            tuner.train(work.train_data, work.dev_data, work.training)
+        if work.scored:
+            for name, scores in tuner.write_scores(work.scored).items():
+                console.show(tuner.kind.report(name, scores))
+    if work.predicted:
+        _write_predictions(tuner, work.predicted)
+    if inputs:
+        for example, prediction in tuner.predict(inputs):
+            console.show(command.show(tuner, example, prediction) + "\n")
+    console.show("Model in {}\n".format(tuner.best_dir))
+
+
+class _Work(NamedTuple):
+    """What the flags ask for, read and checked.
+
+    Attributes:
+      files: `model_files.TaskFiles`.
+      train_data, dev_data: labelled data to train with, or None.
+      training: `fine_tuning.Training`, or None.
+      scored: dict as `splits.TaskData.read_for_scoring` returns it, {} for none.
+      predicted: list as `_read_for_prediction` returns it, [] for none.
+      tuner: function of an output directory that builds a `fine_tuning.FineTuner`.
+    """
+
+    files: model_files.TaskFiles
+    train_data: Any
+    dev_data: Any
+    training: Optional[fine_tuning.Training]
+    scored: Dict[str, Any]
+    predicted: List[Any]
+    tuner: Callable[..., fine_tuning.FineTuner]
+
+
+def _prepare(args, command, task):
+    """Returns the `_Work` that the flags ask for."""
     estimators.set_up_process()
     device = estimators.create_device(**flags.device_settings(args))
     # Estimator would take this process for one of several workers.
@@ -135,28 +184,55 @@ def run(args, command):
     recipe = _take_recipe(args, task, chosen) if args.do_train else None
     files = _resolve_files(args, task, chosen, train_data, options)
     scored = data.read_for_scoring(files.labels) if args.do_eval else {}
-    predicted = _read_for_prediction(data, files.labels) if args.do_predict else None
-    how = numerics.choose(use_tpu=args.use_tpu, **flags.numerics_settings(args))
-    tuner = fine_tuning.FineTuner(
-        files,
-        args.output_dir,
-        estimators.Runtime(device, how),
-        args.eval_batch_size,
-        args.predict_batch_size,
-        None if args.do_train else args.model_dir,
-    )
+    predicted = _read_for_prediction(data, files.labels) if args.do_predict else []
+    dev_data, training = None, None
     if args.do_train:
         dev_data = scored.get("dev") or data.read_dev(files.labels)
-        tuner.train(train_data, dev_data, _training(args, chosen.checkpoint, recipe))
-    if scored:
-        for name, scores in tuner.write_scores(scored).items():
-            console.show(tuner.kind.report(name, scores))
-    if predicted:
-        _write_predictions(tuner, predicted)
-    if inputs:
-        for example, prediction in tuner.predict(inputs):
-            console.show(command.show(tuner, example, prediction) + "\n")
-    console.show("Model in {}\n".format(tuner.best_dir))
+        training = _training(args, chosen.checkpoint, recipe)
+    how = numerics.choose(use_tpu=args.use_tpu, **flags.numerics_settings(args))
+
+    def tuner(output_dir):
+        return fine_tuning.FineTuner(
+            files,
+            output_dir,
+            estimators.Runtime(device, how),
+            args.eval_batch_size,
+            args.predict_batch_size,
+            None if args.do_train else args.model_dir,
+        )
+
+    return _Work(files, train_data, dev_data, training, scored, predicted, tuner)
+
+
+def _run_trials(args, work):
+    """Trains and scores with one seed after the other; returns the best one's tuner."""
+    if work.dev_data is None:
+        raise UserError(
+            "--num_trials compares trainings by their dev scores: give --dev_file or "
+            "--data_dir with a dev file"
+        )
+    trials.check_directory(args.output_dir)
+    metric, found, all_scores = work.files.task.metric, [], {}
+    for seed in range(args.seed, args.seed + args.num_trials):
+        directory = trials.directory_of(args.output_dir, seed)
+        _LOGGER.info("trial with --seed=%d in %s", seed, directory)
+        tuner = work.tuner(directory)
+        tuner.train(work.train_data, work.dev_data, work.training._replace(seed=seed))
+        scores = {"dev": trials.read_dev_scores(directory)}
+        if work.scored:
+            scores = tuner.write_scores(work.scored)
+        rank = tuner.kind.rank(scores["dev"])
+        by_metric = {split: values[metric] for split, values in scores.items()}
+        found.append(trials.Trial(seed, directory, rank, by_metric))
+        all_scores[seed] = scores
+    summary = trials.save(args.output_dir, metric, found)
+    tuner = work.tuner(args.output_dir)
+    best_scores = all_scores[summary["best_seed"]]
+    results.write_results(args.output_dir, best_scores)
+    for name, scores in best_scores.items():
+        console.show(tuner.kind.report(name, scores))
+    console.show(trials.format_summary(summary))
+    return tuner
 
 
 def _read_for_prediction(data, labels):
@@ -268,7 +344,10 @@ def _take_recipe(args, task, chosen):
     Returns:
       Dict as `training_settings.read_recipe` returns it, None without a recipe.
     """
-    has_begun, recipe = training_settings.read_recipe(args.output_dir)
+    directory = args.output_dir
+    if args.num_trials:
+        directory = trials.directory_of(directory, args.seed)
+    has_begun, recipe = training_settings.read_recipe(directory)
     if not has_begun and task.recipes and chosen.config_file:
         config = model_settings.read_config(chosen.config_file)
         recipe = recipes.choose(task.name, config)

@@ -52,7 +52,14 @@ _SCHEMA = {
                 "source": {"type": "string"},
                 "settings": {
                     "type": "object",
-                    "additionalProperties": {"type": "number", "minimum": 0},
+                    "properties": {
+                        "train_batch_size": {"type": "integer", "minimum": 1},
+                        "max_seq_length": {"type": "integer", "minimum": 1},
+                        "num_train_epochs": {"type": "number", "minimum": 0},
+                        "learning_rate": {"type": "number", "minimum": 0},
+                        "warmup_proportion": {"type": "number", "minimum": 0},
+                    },
+                    "additionalProperties": False,
                 },
             },
             "required": ["settings", "size", "source"],

@@ -17,7 +17,7 @@ from albert_zh.data import input_pipeline, record_format, run
 from albert_zh.downloads import fetch, installation
 from albert_zh.models import checkpoint_state, checkpoints
 from albert_zh.models import settings as model_settings
-from albert_zh.tasks import fine_tuning, metrics, training_settings
+from albert_zh.tasks import fine_tuning, metrics, training_settings, trials
 from albert_zh.training import input_position, optimizer_record
 
 SHA256 = "sha256:" + 64 * "0"
@@ -35,6 +35,11 @@ TRAINING = {
     "--warmup_proportion": 0.1,
     "--seed": 0,
     "--num_train_epochs": 3,
+    "recipe": {
+        "size": "tiny",
+        "source": "https://a",
+        "settings": {"learning_rate": 1e-4, "train_batch_size": 8},
+    },
 }
 LABELS = {
     "task_name": "pair",
@@ -112,6 +117,11 @@ FILES = {
     "dev_scores.json": (
         [{"step": 4, "accuracy": 0.5, "loss": 0.7, "f1": 0.4}],
         read_scores,
+    ),
+    "decision.json": ({"threshold": 0.4}, reader(fine_tuning._DECISION_SCHEMA)),
+    "trials.json": (
+        trials.summarize("accuracy", [trials.Trial(1, "", (0.5,), {"dev": 0.5})]),
+        lambda path: trials.format_summary(trials.read(os.path.dirname(path))),
     ),
     "checksums.json": (
         {"https://a/b.zip": SHA256},

@@ -1,0 +1,90 @@
+"""`--num_trials`: each seed in its own directory, resumable; the best is kept."""
+
+import json
+import logging
+
+import pytest
+import tensorflow.compat.v1 as tf
+
+import run_classifier
+from albert_zh import command_line
+from tests.small_models import CONFIG
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(tf, "estimator"), reason="this TensorFlow has no Estimator"
+)
+
+WORDS = "天地人山水火土木金石日月"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trials")
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + list(WORDS)
+    (folder / "vocab.txt").write_bytes("\n".join(tokens).encode("utf-8"))
+    config = dict(CONFIG.to_dict(), vocab_size=len(tokens), initializer_range=0.5)
+    (folder / "albert_config.json").write_text(json.dumps(config))
+    for split in ("train", "dev", "test"):
+        rows = ["{}\t{}\n".format(a, i % 2) for i, a in enumerate(WORDS)]
+        (folder / (split + ".tsv")).write_bytes("".join(rows).encode("utf-8"))
+    return folder
+
+
+def run(folder, output_dir, *flags):
+    parser = run_classifier.build_parser()
+    common = [
+        "--task_name=single",
+        "--do_train",
+        "--bert_config_file={}".format(folder / "albert_config.json"),
+        "--vocab_file={}".format(folder / "vocab.txt"),
+        "--output_dir={}".format(output_dir),
+        "--max_seq_length=8",
+        "--num_train_epochs=1",
+    ]
+    command_line.run(run_classifier.main, parser, common + list(flags))
+
+
+def read_json(*parts):
+    return json.loads(parts[0].joinpath(*parts[1:]).read_text())
+
+
+def test_seeds_are_trained_one_after_the_other_and_resumed(
+    folder, tmp_path, caplog, capsys
+):
+    flags = ["--data_dir={}".format(folder), "--seed=5", "--do_eval"]
+    run(folder, tmp_path, *flags, "--num_trials=1")
+    first = read_json(tmp_path, "trials.json")
+    assert first["splits"]["dev"]["standard_deviation"] is None
+    with caplog.at_level(logging.INFO):
+        run(folder, tmp_path, *flags, "--num_trials=2", "--do_predict")
+    assert caplog.text.count("training is complete") == 1
+    summary = read_json(tmp_path, "trials.json")
+    assert sorted(summary["splits"]["test"]["by_seed"]) == ["5", "6"]
+    for seed in (5, 6):
+        directory = tmp_path / "seed_{}".format(seed)
+        assert read_json(directory, "training.json")["--seed"] == seed
+        scores = read_json(directory, "eval_results.json")
+        for split in ("dev", "test"):
+            found = summary["splits"][split]["by_seed"][str(seed)]
+            assert found == scores[split]["accuracy"]
+    best = "seed_{}".format(summary["best_seed"])
+    for name in ("eval_results.json", "best/labels.json", "best/checkpoint"):
+        assert (tmp_path / name).read_text() == (tmp_path / best / name).read_text()
+    assert len((tmp_path / "predictions.tsv").read_text().splitlines()) == 12
+    assert "of 2 trials (seed 5: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "flags,message",
+    [
+        (["--train_file={}"], "--num_trials compares trainings by their dev scores"),
+        (["--train_file={}", "--do_train=false", "--do_eval"], "requires --do_train"),
+    ],
+)
+def test_trials_need_training_and_dev(folder, tmp_path, capsys, flags, message):
+    flags = [flag.format(folder / "train.tsv") for flag in flags]
+    with pytest.raises(SystemExit) as caught:
+        run(folder, tmp_path / "out", "--num_trials=2", *flags)
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert message in line

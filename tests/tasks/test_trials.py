@@ -1,0 +1,42 @@
+"""Several seeds: mean, standard deviation, and which is kept."""
+
+import pytest
+
+from albert_zh.base.errors import UserError
+from albert_zh.tasks import trials
+
+
+def trial(seed, dev, loss, **others):
+    return trials.Trial(seed, "", (dev, -loss), dict(others, dev=dev))
+
+
+def test_mean_and_sample_deviation_by_hand():
+    found = [trial(1, 0.5, 1.0, test=0.4), trial(2, 0.7, 1.0, test=0.4)]
+    summary = trials.summarize("accuracy", found + [trial(3, 0.6, 1.0, test=0.7)])
+    # Deviations -0.1, 0.1, 0: 0.02 / 2, of which the root; test: -0.1 -0.1 0.2.
+    assert summary["splits"]["dev"]["mean"] == pytest.approx(0.6)
+    assert summary["splits"]["dev"]["standard_deviation"] == pytest.approx(0.1)
+    assert summary["splits"]["test"]["mean"] == pytest.approx(0.5)
+    deviation = summary["splits"]["test"]["standard_deviation"]
+    assert deviation == pytest.approx(0.03**0.5)
+    assert summary["splits"]["dev"]["by_seed"] == {"1": 0.5, "2": 0.7, "3": 0.6}
+    assert summary["best_seed"] == 2
+    assert "dev: accuracy 0.6000 ± 0.1000 of 3 trials" in trials.format_summary(summary)
+
+
+def test_the_lower_loss_breaks_a_tie_then_the_first_seed():
+    found = [trial(1, 0.5, 2.0), trial(2, 0.5, 1.0), trial(3, 0.5, 1.0)]
+    assert trials.summarize("accuracy", found)["best_seed"] == 2
+
+
+def test_one_trial_has_no_deviation():
+    summary = trials.summarize("accuracy", [trial(1, 0.5, 1.0)])
+    assert summary["splits"]["dev"]["standard_deviation"] is None
+    assert "±" not in trials.format_summary(summary)
+
+
+@pytest.mark.parametrize("name", ["training.json", "best"])
+def test_a_directory_of_another_training_is_left_alone(tmp_path, name):
+    (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match="--num_trials: .*no trial"):
+        trials.check_directory(str(tmp_path))
