@@ -24,6 +24,7 @@ COMMANDS = [
     "launch_workers",
     "plot_training",
     "run_classifier",
+    "run_clue",
     "run_demo",
     "run_pretraining",
 ]

@@ -1,0 +1,274 @@
+"""The CLUE benchmark: where its data are, the table of scores, the submission."""
+
+import json
+import os
+import zipfile
+from typing import NamedTuple
+
+from albert_zh.base import files
+from albert_zh.base.errors import UserError
+from albert_zh.models import directory as model_directory
+from albert_zh.models import settings as model_settings
+from albert_zh.tasks import recipes, rows, trials
+from albert_zh.tasks.reading import TableReader
+from albert_zh.tasks.registry import TASKS
+from albert_zh.tasks.splits import TaskData
+
+SUBMISSION_FILE = "submission.zip"
+TABLE_FILE = "results.md"
+# The command that fine-tunes each kind of task.
+COMMANDS = {
+    "classification": "run_classifier.py",
+    "tagging": "run_ner.py",
+    "span_extraction": "run_squad.py",
+    "multiple_choice": "run_multiple_choice.py",
+    "cloze": "run_multiple_choice.py",
+}
+
+
+class Run(NamedTuple):
+    """The fine-tuning of one task.
+
+    Attributes:
+      task: `registry.Task`.
+      data_dir: folder of its data.
+      output_dir: where its trials, predictions and submissions go.
+    """
+
+    task: object
+    data_dir: str
+    output_dir: str
+
+    @property
+    def data(self):
+        """`splits.TaskData` of the folder."""
+        return TaskData(self.task, self.data_dir, {}, TableReader(self.task))
+
+    def submissions(self):
+        """Returns the dict name of a file for the judge -> path of its test file."""
+        return self.data.find_submissions()
+
+    def is_complete(self, seeds):
+        """Whether all seeds are trained and scored, and the submissions written."""
+        summary = trials.read(self.output_dir)
+        if summary is None or "dev" not in summary["splits"]:
+            return False
+        done = set(summary["splits"]["dev"]["by_seed"])
+        written = [os.path.join(self.output_dir, name) for name in self.submissions()]
+        return done >= set(map(str, seeds)) and all(map(files.exists, written))
+
+
+def tasks():
+    """Returns the list of the tasks of CLUE: those that a judge takes."""
+    found = {task.name: task for task in TASKS.values() if task.submissions}
+    return list(found.values())
+
+
+def choose_tasks(names):
+    """Returns the list of the tasks of these names, all of CLUE for None.
+
+    Raises:
+      UserError: a name is none of them.
+    """
+    known = {task.name: task for task in tasks()}
+    for name in names or ():
+        if name not in known:
+            raise UserError(
+                "--tasks: {!r} is no task of CLUE; expected some of {}".format(
+                    name, ", ".join(known)
+                )
+            )
+    return [known[name] for name in (names or known)]
+
+
+def plan(chosen, data_dir, output_dir):
+    """Finds the data of tasks.
+
+    Args:
+      chosen: list of tasks.
+      data_dir: folder with a folder for each task, of its name or its archive's.
+      output_dir: folder in which each task gets one.
+
+    Returns:
+      List of `Run`, and the list of a line for each task whose data are missing.
+    """
+    found, missing = [], []
+    for task in chosen:
+        folders = [
+            os.path.join(data_dir, name) for name in (task.name, task.archive) if name
+        ]
+        lacks = "none of the folders {}".format(", ".join(dict.fromkeys(folders)))
+        for folder in filter(files.is_directory, folders):
+            run = Run(task, folder, os.path.join(output_dir, task.name))
+            absent = [s for s in ("train", "dev", "test") if not run.data.find(s)]
+            lacks = "{} in {}".format(
+                "; ".join("no " + ", ".join(task.names_of(s)) for s in absent), folder
+            )
+            if not absent:
+                found.append(run)
+                break
+        else:
+            how = "put its files train, dev and test there"
+            if task.archive:
+                how += ", or run `python3 download_model.py {} --output_dir={}`".format(
+                    task.archive, folders[0]
+                )
+            missing.append("{}: {}; {}".format(task.name, lacks, how))
+    return found, missing
+
+
+def size_of(model_dir):
+    """Returns the size, a key of `recipes.SIZES`, of a model in a directory.
+
+    Raises:
+      UserError: it has no config, or one that cannot be used.
+    """
+    config_file = model_directory.find_config(model_directory.resolve(model_dir))
+    if config_file is None:
+        raise UserError("--model_dir={} has no config".format(model_dir))
+    return recipes.find_size(model_settings.read_config(config_file))[0]
+
+
+def format_table(runs, size):
+    """The scores of finished tasks beside the published ones, as a Markdown table.
+
+    Args:
+      runs: list of complete `Run`s.
+      size: of the model.
+
+    Returns:
+      Lines of text.
+    """
+    lines = [
+        "| task | metric | dev | test | published dev, {0} | published test, {0} | "
+        "source |".format(size),
+        "|---|---|---|---|---|---|---|",
+    ]
+    for run in runs:
+        summary = trials.read(run.output_dir)
+        published = run.task.published.get(size) or recipes.Published(None, None, "")
+        cells = [run.task.name, summary["metric"]]
+        cells += [_mean(summary["splits"].get(split)) for split in ("dev", "test")]
+        cells += [_percent(published.dev), _percent(published.test), published.source]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _mean(values):
+    """Mean and standard deviation of a split in percent, as a cell."""
+    if values is None:
+        return "-"
+    deviation = values["standard_deviation"]
+    text = "{:.2f}".format(100 * values["mean"])
+    return text if deviation is None else text + " ± {:.2f}".format(100 * deviation)
+
+
+def _percent(value):
+    return "-" if value is None else "{:.2f}".format(value)
+
+
+def write_submission(runs, output_dir):
+    """Packs what the judge reads into one ZIP file, without folders, and checks it.
+
+    Args:
+      runs: list of complete `Run`s.
+      output_dir: where the file goes.
+
+    Returns:
+      Its path.
+
+    Raises:
+      UserError: a file of it does not fit its test file.
+    """
+    path = os.path.join(output_dir, SUBMISSION_FILE)
+    with files.whole(path) as target:
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+            for run in runs:
+                for name in run.submissions():
+                    # A fixed date: the same predictions make the same bytes.
+                    entry = zipfile.ZipInfo(name)
+                    entry.compress_type = zipfile.ZIP_DEFLATED
+                    content = files.read_bytes(os.path.join(run.output_dir, name))
+                    archive.writestr(entry, content)
+    check_submission(path, runs)
+    return path
+
+
+def check_submission(path, runs):
+    """Checks a submission against the test files.
+
+    Args:
+      path: of the ZIP file.
+      runs: list of `Run`, the tasks it is to hold.
+
+    Raises:
+      UserError: names the file, and the line, of the first fault: a file is missing or
+        too many, or in a folder; it has more or fewer lines than the test file, or in
+        another order; a line is not JSON, or its label none of the task's.
+    """
+    expected = {
+        name: (run, test_file)
+        for run in runs
+        for name, test_file in run.submissions().items()
+    }
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+        if sorted(names) != sorted(expected):
+            raise UserError(
+                "{}: it holds {}, expected {}".format(
+                    path, ", ".join(sorted(names)), ", ".join(sorted(expected))
+                )
+            )
+        for name, (run, test_file) in expected.items():
+            content = archive.read(name)
+            check = _CHECKS.get(run.task.kind, _check_json)
+            check("{}:{}".format(path, name), content, run, test_file)
+
+
+def _check_labels(name, content, run, test_file):
+    """A line for each row of the test file, with its id and one of the labels."""
+    lines = content.decode("utf-8").splitlines()
+    num_rows = run.data.reader.read_texts(test_file, run.task.labels).num_examples
+    if len(lines) != num_rows:
+        raise UserError(
+            "{}: {} lines, but {} has {} rows".format(
+                name, len(lines), test_file, num_rows
+            )
+        )
+    ids = rows.read_ids(test_file)
+    for number, (line, row_id) in enumerate(zip(lines, ids), start=1):
+        row = _parse(name, number, line)
+        if not isinstance(row, dict) or row.get("label") not in run.task.labels:
+            raise UserError(
+                "{}:{}: {!r} has no label of {}".format(
+                    name, number, line, run.task.name
+                )
+            )
+        if row.get("id") != row_id:
+            raise UserError(
+                "{}:{}: id is {!r}, but {} has {!r}".format(
+                    name, number, row.get("id"), test_file, row_id
+                )
+            )
+
+
+def _check_json(name, content, run, test_file):
+    """JSON, in one piece or one value a line: all that is known of other kinds."""
+    del run, test_file
+    text = content.decode("utf-8")
+    try:
+        json.loads(text)
+    except ValueError:
+        for number, line in enumerate(text.splitlines(), start=1):
+            _parse(name, number, line)
+
+
+# Kind of task -> function (name, content, run, path of the test file).
+_CHECKS = {"classification": _check_labels}
+
+
+def _parse(name, number, line):
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise UserError("{}:{}: not JSON ({})".format(name, number, error)) from error

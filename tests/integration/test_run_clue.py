@@ -1,0 +1,68 @@
+"""`run_clue.py` as a user runs it, on one task of a few made-up rows."""
+
+import json
+import zipfile
+
+import pytest
+import tensorflow.compat.v1 as tf
+
+import modeling
+from tests.small_models import CONFIG
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(tf, "estimator"), reason="this TensorFlow has no Estimator"
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    words = "天地人山水火土木"
+    model = tmp_path / "model"
+    model.mkdir()
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + list(words)
+    (model / "vocab.txt").write_bytes("\n".join(tokens).encode("utf-8"))
+    config = dict(CONFIG.to_dict(), vocab_size=len(tokens))
+    (model / "albert_config.json").write_text(json.dumps(config))
+    with tf.Graph().as_default(), tf.Session() as session:
+        encoder = modeling.AlbertConfig.from_dict(config)
+        modeling.AlbertModel(encoder, False, tf.zeros([1, 4], tf.int32))
+        session.run(tf.global_variables_initializer())
+        tf.train.Saver().save(session, str(model / "albert_model.ckpt"))
+    data = tmp_path / "data" / "csl"
+    data.mkdir(parents=True)
+    for split in ("train", "dev", "test"):
+        content = [
+            {"id": 50 - i, "abst": word, "keyword": list(words[:2])}
+            for i, word in enumerate(words)
+        ]
+        if split != "test":
+            for i, row in enumerate(content):
+                row["label"] = str(i % 2)
+        lines = [json.dumps(row) + "\n" for row in content]
+        (data / (split + ".json")).write_text("".join(lines))
+    return tmp_path
+
+
+def test_table_and_submission_and_where_it_stopped(folder, run_command):
+    flags = ["--model_dir=model", "--data_dir=data", "--output_dir=out"]
+    result = run_command("run_clue.py", *flags, cwd=folder)
+    assert result.returncode == 0, result.stderr
+    assert "left out: afqmc: none of the folders" in result.stderr
+    assert "recipe of csl for size tiny" in result.stderr
+    table = (folder / "out" / "results.md").read_text(encoding="utf-8")
+    assert table in result.stdout
+    assert "| csl | accuracy |" in table and "| 74.36 | 74.56 |" in table
+    with zipfile.ZipFile(str(folder / "out" / "submission.zip")) as archive:
+        assert archive.namelist() == ["csl_predict.json"]
+        lines = archive.read("csl_predict.json").splitlines()
+    assert [json.loads(line)["id"] for line in lines] == list(range(50, 42, -1))
+    result = run_command("run_clue.py", *flags, cwd=folder)
+    assert result.returncode == 0, result.stderr
+    assert "csl is complete" in result.stderr
+
+
+def test_what_cannot_run_is_said_at_once(folder, run_command, assert_user_error):
+    flags = ["--model_dir=model", "--data_dir=data", "--output_dir=out"]
+    result = run_command("run_clue.py", *flags, "--tasks=csl,ocnli", cwd=folder)
+    assert_user_error(result, "ocnli: none of the folders data/ocnli", "download_model")
+    assert not (folder / "out").exists()

@@ -1,0 +1,154 @@
+"""CLUE: which data are missing, the table, and the check of a submission."""
+
+import json
+import zipfile
+
+import pytest
+
+from albert_zh.base.errors import UserError
+from albert_zh.tasks import clue, get_task, rows
+
+SIZE = "tiny"
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Finished runs of afqmc and tnews, whose files and results are made up."""
+    pair = {"sentence1": "甲", "sentence2": "乙"}
+    contents = {
+        "afqmc": ([dict(pair, id=i) for i in (5, 3, 9)], "1"),
+        "tnews": ([{"sentence": "甲"}] * 2, "104"),
+    }
+    for name, (content, label) in contents.items():
+        folder, output = tmp_path / "data" / name, tmp_path / "out" / name
+        folder.mkdir(parents=True)
+        output.mkdir(parents=True)
+        for split in ("train", "dev", "test"):
+            lines = [json.dumps(row) + "\n" for row in content]
+            (folder / (split + ".json")).write_text("".join(lines))
+        (run,), missing = clue.plan(
+            [get_task(name)], str(tmp_path / "data"), str(tmp_path / "out")
+        )
+        assert not missing
+        for file, test_file in run.submissions().items():
+            write_submission(output / file, test_file, label, len(content))
+        (output / "trials.json").write_text(
+            json.dumps(
+                {
+                    "metric": "accuracy",
+                    "best_seed": 1,
+                    "splits": {
+                        "dev": {
+                            "by_seed": {"1": 0.5, "2": 0.7},
+                            "mean": 0.6,
+                            "standard_deviation": 0.1414,
+                        }
+                    },
+                }
+            )
+        )
+    tasks = clue.choose_tasks(("afqmc", "tnews"))
+    return clue.plan(tasks, str(tmp_path / "data"), str(tmp_path / "out"))[0]
+
+
+def write_submission(path, test_file, label, number):
+    ids = rows.read_ids(test_file)
+    lines = [json.dumps({"id": next(ids), "label": label}) for _ in range(number)]
+    path.write_text("".join(line + "\n" for line in lines))
+
+
+def test_table_has_the_published_scores_beside(runs):
+    lines = clue.format_table(runs, SIZE).splitlines()
+    assert "published dev, tiny" in lines[0]
+    assert "| afqmc | accuracy | 60.00 ± 14.14 | - | 69.13 | 69.92 |" in lines[2]
+    assert "https://github.com/CLUEbenchmark/CLUE" in lines[2]
+    assert len({line.count("|") for line in lines}) == 1
+
+
+def test_a_run_is_complete_with_all_seeds_and_submissions(runs, tmp_path):
+    assert runs[0].is_complete([1, 2])
+    assert not runs[0].is_complete([1, 2, 3])
+    (tmp_path / "out" / "afqmc" / "afqmc_predict.json").unlink()
+    assert not runs[0].is_complete([1, 2])
+
+
+def test_submission_holds_the_files_without_folders(runs, tmp_path):
+    path = clue.write_submission(runs, str(tmp_path))
+    content = open(path, "rb").read()
+    with zipfile.ZipFile(path) as archive:
+        names = ["afqmc_predict.json", "tnews11_predict.json"]
+        assert sorted(archive.namelist()) == names
+        first = archive.read("afqmc_predict.json").splitlines()[0]
+    assert json.loads(first) == {"id": 5, "label": "1"}
+    clue.write_submission(runs, str(tmp_path))
+    assert open(path, "rb").read() == content
+
+
+GOOD = ['{"id": 5, "label": "1"}', '{"id": 3, "label": "0"}', '{"id": 9, "label": "0"}']
+FAULTS = [
+    (GOOD[:2], "afqmc_predict.json: 2 lines, but .*test.json has 3 rows"),
+    (GOOD + GOOD[:1], "4 lines, but"),
+    (GOOD[:1] + GOOD[:0:-1], "afqmc_predict.json:2: id is 9, but .*has 3"),
+    (GOOD[:2] + ['{"id": 9, "label": "2"}'], ":3: .*has no label of afqmc"),
+    (GOOD[:2] + ['{"id": 9, "label": 0}'], ":3: .*has no label of afqmc"),
+    (GOOD[:2] + ['{"id": 9}'], ":3: .*has no label of afqmc"),
+    (GOOD[:2] + ["[]"], ":3: .*has no label of afqmc"),
+    (GOOD[:2] + ["{"], ":3: not JSON"),
+]
+
+
+@pytest.mark.parametrize("lines,message", FAULTS)
+def test_faults_of_a_submission_are_named(runs, tmp_path, lines, message):
+    path = tmp_path / "submission.zip"
+    with zipfile.ZipFile(str(path), "w") as archive:
+        archive.writestr("afqmc_predict.json", "\n".join(lines) + "\n")
+    with pytest.raises(UserError, match=message):
+        clue.check_submission(str(path), runs[:1])
+
+
+@pytest.mark.parametrize("name", ["out/afqmc_predict.json", "ocnli_predict.json"])
+def test_other_names_are_refused(runs, tmp_path, name):
+    path = tmp_path / "submission.zip"
+    with zipfile.ZipFile(str(path), "w") as archive:
+        archive.writestr(name, "\n".join(GOOD))
+    with pytest.raises(UserError, match="it holds {}, expected".format(name)):
+        clue.check_submission(str(path), runs[:1])
+
+
+def test_missing_data_are_named_with_their_place(tmp_path):
+    folder = tmp_path / "ocnli"
+    folder.mkdir()
+    (folder / "dev.json").write_text("")
+    tasks = clue.choose_tasks(("ocnli", "cluewsc2020"))
+    runs, (ocnli, wsc) = clue.plan(tasks, str(tmp_path), str(tmp_path))
+    assert not runs
+    assert "ocnli: no train.tsv" in ocnli and "train.50k.json" in ocnli
+    assert "no test.tsv" in ocnli and "no dev" not in ocnli
+    place = tmp_path / "cluewsc2020"
+    assert "none of the folders {}".format(place) in wsc
+    assert "download_model.py wsc --output_dir={}".format(place) in wsc
+    assert "\n" not in ocnli + wsc
+
+
+def test_tasks_are_those_with_a_judge():
+    names = {task.name for task in clue.tasks()}
+    assert names >= {"afqmc", "tnews", "iflytek", "cmnli", "ocnli", "csl"}
+    assert not names & {"lcqmc", "xnli", "pair"}
+    with pytest.raises(UserError, match="--tasks: 'lcqmc' is no task of CLUE"):
+        clue.choose_tasks(("lcqmc",))
+
+
+@pytest.mark.parametrize(
+    "name,folder,file,label,number",
+    [
+        ("ocnli", "ocnli", "test.json", "neutral", 3000),
+        ("cmnli", "tasks/cmnli", "test.json", "neutral", 13880),
+        ("afqmc", "tasks/afqmc", "test.txt", "0", 3861),
+    ],
+)
+def test_real_test_files(real_data, tmp_path, name, folder, file, label, number):
+    run = clue.Run(get_task(name), str(real_data / folder), str(tmp_path))
+    ((submission, test_file),) = run.submissions().items()
+    assert test_file == str(real_data / folder / file)
+    write_submission(tmp_path / submission, test_file, label, number)
+    clue.write_submission([run], str(tmp_path))
