@@ -86,6 +86,8 @@ def fine_tune(work, epochs):
         vocab_file=work / "vocab.txt",
         max_seq_length=32,
         num_train_epochs=epochs,
+        train_batch_size=32,
+        learning_rate=5e-5,
     )
 
 
