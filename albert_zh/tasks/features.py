@@ -6,6 +6,7 @@ on TPU, which needs static shapes.
 """
 
 import contextlib
+import itertools
 import os
 import tempfile
 import uuid
@@ -17,6 +18,10 @@ import tensorflow.compat.v1 as tf
 from albert_zh.base import files
 from albert_zh.data import record_format
 
+# Bounds the memory of encoding.
+_ENCODED_AT_ONCE = 1000
+# More mixes lengths more; fewer than about ten repeat the same batches every epoch.
+_MIXED_BATCHES = 16
 # Where a process opens its own open files once more, by their number.
 _OPEN_FILES = "/dev/fd"
 
@@ -82,6 +87,12 @@ def truncate_pair(tokens_a, tokens_b, max_tokens):
     return tokens_a[:length_a], tokens_b[:length_b]
 
 
+def chunked(items, size):
+    """Yields the items of an iterable in lists of `size`; the last may be shorter."""
+    items = iter(items)
+    yield from iter(lambda: list(itertools.islice(items, size)), [])
+
+
 def pair_features(tokenizer, text_a, text_b, max_seq_length):
     """The inputs of a text or of a pair of texts, cut to fit.
 
@@ -112,10 +123,12 @@ def pair_features(tokenizer, text_a, text_b, max_seq_length):
 def length_order(features):
     """Positions of the features from the shortest to the longest, int64 [n].
 
-    Batches of one length need little padding: evaluation reads in this order.
+    Batches of one length need little padding. Among equal lengths the order is random,
+    but always the same: in a file sorted by label, neighbours would share their label.
     """
-    lengths = [len(item.input_ids) for item in features]
-    return np.argsort(lengths, kind="stable")
+    lengths = np.array([len(item.input_ids) for item in features], np.int64)
+    mixed = np.random.RandomState(0).permutation(len(lengths))
+    return mixed[np.argsort(lengths[mixed], kind="stable")]
 
 
 @contextlib.contextmanager
@@ -178,35 +191,42 @@ def write_records(path, features, fields, num_padding_examples=0):
 
 def _serialize_all(features, fields, num_padding_examples):
     """Yields the records, bytes, of features and of padding."""
-    padding = Features([0], [0])
-    for item in features:
-        yield _serialize(item, fields, is_real_example=1)
-    for _ in range(num_padding_examples):
-        yield _serialize(padding, fields, is_real_example=0)
+    # NumPy encodes many of one length at once; they come in the order of length.
+    for length, group in itertools.groupby(features, lambda item: len(item.input_ids)):
+        for items in chunked(group, _ENCODED_AT_ONCE):
+            yield from _serialize(items, length, fields, is_real_example=1)
+    padding = [Features([0], [0])] * num_padding_examples
+    yield from _serialize(padding, 1, fields, is_real_example=0)
 
 
-def _serialize(item, fields, is_real_example):
-    values = {
-        "input_ids": item.input_ids,
-        "input_mask": [1] * len(item.input_ids),
-        "segment_ids": item.segment_ids,
-        _IS_REAL.name: [is_real_example],
+def _serialize(items, length, fields, is_real_example):
+    """Returns the records of a list of `Features` that have `length` tokens each."""
+    batch = {
+        "input_ids": [item.input_ids for item in items],
+        "input_mask": np.ones([len(items), length], np.int64),
+        "segment_ids": [item.segment_ids for item in items],
+        _IS_REAL.name: np.full([len(items), 1], is_real_example),
     }
     for field in fields:
         # Texts to predict have no targets.
-        default = [0] * len(item.input_ids) if field.is_sequence else 0
-        value = item.targets.get(field.name, default)
-        value = value if field.is_sequence else [value]
-        values[field.name] = np.asarray(value, field.dtype)
-    return record_format.encode_example(values)
+        default = [0] * length if field.is_sequence else 0
+        values = [item.targets.get(field.name, default) for item in items]
+        shape = [len(items), length if field.is_sequence else 1]
+        batch[field.name] = np.asarray(values, field.dtype).reshape(shape)
+    arrays = {name: np.asarray(values) for name, values in batch.items()}
+    return record_format.encode_batch(arrays) if items else []
 
 
 def training_input_fn(path, num_examples, fields, padded_length=None):
     """Builds the input of one epoch: every example once, in a random order.
 
+    A batch has examples of similar length, since padding costs as much as tokens do:
+    examples are shuffled among `_MIXED_BATCHES` batches' worth of neighbours, then the
+    batches among all.
+
     Args:
-      path: a file `write_records` wrote.
-      num_examples: its number of examples; all of them are shuffled together.
+      path: a file `write_records` wrote, of features in `length_order`.
+      num_examples: its number of examples.
       fields: tuple of `Field`, as the file was written with.
       padded_length: length every sequence is padded to and batches are made full
         for (TPU: a last partial batch is left out); None pads to the longest of
@@ -219,8 +239,10 @@ def training_input_fn(path, num_examples, fields, padded_length=None):
 
     def input_fn(batch_size, seed, skip=0):
         dataset = tf.data.TFRecordDataset(path)
-        dataset = dataset.shuffle(num_examples, seed=seed)
+        neighbours = _MIXED_BATCHES * tf.cast(batch_size, tf.int64)
+        dataset = dataset.shuffle(neighbours, seed=seed)
         dataset = dataset.batch(batch_size, drop_remainder=padded_length is not None)
+        dataset = dataset.shuffle(num_examples, seed=seed)  # at most one a batch
         dataset = dataset.skip(skip)
         return _decoded(dataset, fields, padded_length)
 

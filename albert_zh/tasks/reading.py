@@ -13,6 +13,7 @@ from typing import List, NamedTuple, Optional, Tuple
 from albert_zh.base.errors import UserError
 from albert_zh.models.settings import is_label
 from albert_zh.tasks import rows
+from albert_zh.tasks.features import chunked
 from albert_zh.tasks.registry import Task, clean_label
 
 # SNLI and OCNLI mark rows whose annotators disagreed with it.
@@ -60,7 +61,7 @@ class ExampleFile(NamedTuple):
 
     def chunks(self, size):
         """Yields the examples in lists of `size`; the last may be shorter."""
-        return _chunks(self.examples, size)
+        return chunked(self.examples, size)
 
 
 class TextFile(NamedTuple):
@@ -88,7 +89,7 @@ class TextFile(NamedTuple):
         """
         num_read = 0
         found, _ = rows.open_rows(self.path, self.task, self.columns)
-        for chunk in _chunks((_example(row) for _, row in found), size):
+        for chunk in chunked((_example(row) for _, row in found), size):
             num_read += len(chunk)
             yield chunk
         if num_read != self.num_examples:
@@ -96,17 +97,6 @@ class TextFile(NamedTuple):
                 "{}: {} rows, {} when it was checked; leave the file as it is while "
                 "it is read".format(self.path, num_read, self.num_examples)
             )
-
-
-def _chunks(items, size):
-    chunk = []
-    for item in items:
-        chunk.append(item)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
 
 
 def _example(row, label=None):

@@ -63,13 +63,25 @@ TASKS = {
 }
 
 
+class _VisibleCharacters(dict):
+    """A table of `str.translate` that removes format characters; fills itself."""
+
+    def __missing__(self, code):
+        is_invisible = unicodedata.category(chr(code)) == "Cf"
+        self[code] = None if is_invisible else code
+        return self[code]
+
+
+_VISIBLE = _VisibleCharacters()
+
+
 def clean_label(text):
     """A label as it is compared: without invisible characters and outer white space.
 
     As in texts, whose tokens have none of them. A zero-width space or a byte order mark
     would else make another class of a name that looks the same.
     """
-    return "".join(c for c in text if unicodedata.category(c) != "Cf").strip()
+    return text.translate(_VISIBLE).strip()
 
 
 def get_task(name, labels=None):

@@ -301,7 +301,9 @@ def _table_rows(path, first, table, layout, task):
                     len(cells), layout.width, header_line
                 )
                 raise row_error(path, line, problem)
-            is_header = layout.has_header and [_name(cell) for cell in cells] == names
+            is_header = layout.has_header and all(
+                _name(cell) == name for cell, name in zip(cells, names)
+            )
             if is_header or _names_all(cells, layout, task):
                 problem = "names columns among the rows (of joined files?); remove it"
                 raise row_error(path, line, problem)

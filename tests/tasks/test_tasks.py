@@ -488,12 +488,38 @@ def test_temporary_records_need_a_place(tmp_path):
             pass
 
 
-def test_length_order_is_a_stable_permutation():
-    items = make_features(20)
+def test_length_order_mixes_equal_lengths():
+    items = make_features(200)
     order = features.length_order(items)
-    keys = [(len(items[i].input_ids), i) for i in order]
-    assert keys == sorted(keys)
-    assert sorted(order) == list(range(20))
+    lengths = [len(items[i].input_ids) for i in order]
+    assert lengths == sorted(lengths)
+    assert sorted(order) == list(range(200))
+    assert order.tolist() == features.length_order(items).tolist()
+    same = order[np.array(lengths) == 4]
+    assert same.tolist() != sorted(same) and len(same) > 5
+
+
+def test_batches_of_training_have_similar_lengths(tmp_path):
+    items = make_features(2000)
+    items = [items[i] for i in features.length_order(items)]
+    path = str(tmp_path / "x.tfrecord")
+    features.write_records(path, items, FIELDS)
+    input_fn = features.training_input_fn(path, len(items), FIELDS)
+    batches = read_batches(lambda: input_fn(4, seed=3))
+    lengths = [batch["input_mask"].sum(axis=1) for batch in batches]
+    # 1 to 8 tokens; in batches at random the deviation is 2.3.
+    assert np.mean([length.std() for length in lengths]) < 0.5
+    # The batches come in no order of length.
+    means = [length.mean() for length in lengths]
+    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.2
+    ids = np.concatenate([batch["input_ids"][:, 0] for batch in batches])
+    assert sorted(ids) == list(range(1, 2001))
+    # Another epoch has other batches.
+    again = read_batches(lambda: input_fn(4, seed=4))
+    sets = [
+        {frozenset(b["input_ids"][:, 0]) for b in part} for part in (batches, again)
+    ]
+    assert len(sets[0] & sets[1]) < 25
 
 
 # Metrics
