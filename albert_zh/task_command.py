@@ -14,7 +14,9 @@ from albert_zh.command_line import non_negative_int, positive_int, positive_numb
 from albert_zh.models import directory as model_directory
 from albert_zh.models.settings import MIN_SEQ_LENGTH
 from albert_zh.tasks import fine_tuning, model_files
+from albert_zh.tasks.kind import Kind
 from albert_zh.tasks.kinds import kind_of
+from albert_zh.tasks.objective import Objective
 from albert_zh.tasks.registry import TASKS, get_task
 from albert_zh.tasks.splits import SPLITS, TaskData
 from albert_zh.training import distribution as distributions
@@ -26,8 +28,9 @@ _READERS = {
     "do_train": (
         "train_file train_batch_size learning_rate num_train_epochs warmup_proportion "
         "optimizer dropout recompute save_checkpoints_steps allow_missing seed "
-        "data_dir dev_file eval_batch_size"
+        "data_dir dev_file eval_batch_size early_stopping adversarial r_drop"
     ).split(),
+    "adversarial=fgm": ("adversarial_epsilon",),
     "do_eval": "data_dir dev_file test_file eval_batch_size".split(),
     "do_predict": "data_dir test_file predict_file predict_batch_size".split(),
     "use_tpu": flags.TPU_FLAGS,
@@ -51,6 +54,8 @@ class Command(NamedTuple):
       options: function (args, task) -> dict of `model_files.TaskFiles.options` that the
         flags give, or None where they say nothing.
       labels: function of args -> tuple of labels that the flags give, or None.
+      objective: function (args, files, train data) -> dict of the fields of
+        `objective.Objective` that the command's own flags give.
     """
 
     kinds: Tuple[str, ...]
@@ -61,6 +66,7 @@ class Command(NamedTuple):
     show: Callable[..., str]
     options: Callable[..., Any] = lambda args, task: None
     labels: Callable[..., Any] = lambda args: None
+    objective: Callable[..., Any] = lambda args, files, train_data: {}
 
     def task_names(self):
         """Returns the sorted names of its tasks."""
@@ -93,8 +99,20 @@ def add_training_arguments(parser):
     flags.add_dropout_argument(parser)
     add("--save_checkpoints_steps", type=positive_int, default=1000, help="steps")
     add("--seed", type=non_negative_int, default=12345, help="of weights, input order")
+    text = "end after so many epochs without a new best on dev"
+    add("--early_stopping", type=positive_int, help=text)
+    _add_objective_arguments(parser)
     flags.add_device_arguments(parser)
     flags.add_numerics_arguments(parser)
+
+
+def _add_objective_arguments(parser):
+    add = parser.add_argument
+    text = "fgm: also minimize the loss with word embeddings moved along their gradient"
+    add("--adversarial", choices=("none", "fgm"), default="none", help=text)
+    add("--adversarial_epsilon", type=positive_number, default=1.0, help="how far")
+    text = "weight of the divergence between two passes with different dropout"
+    add("--r_drop", type=positive_number, help=text)
 
 
 def run(args, command):
@@ -135,7 +153,9 @@ def run(args, command):
     )
     if args.do_train:
         dev_data = scored.get("dev") or data.read_dev(files.labels)
-        tuner.train(train_data, dev_data, _training(args, init_checkpoint))
+        objective = _objective(args, command, files, train_data)
+        training = _training(args, init_checkpoint, objective)
+        tuner.train(train_data, dev_data, training)
     if scored:
         for name, scores in tuner.write_scores(scored).items():
             console.show(tuner.kind.report(name, scores))
@@ -212,11 +232,26 @@ def _resolve_files(args, task, train_data, options):
     return files, None
 
 
-def _training(args, init_checkpoint):
+def _objective(args, command, files, train_data):
+    """The `objective.Objective` that the flags describe."""
+    has_divergence = kind_of(files.task).divergence is not Kind.divergence
+    if args.r_drop and not has_divergence:
+        raise UserError("--r_drop: not for the task {}".format(files.task.name))
+    is_adversarial = args.adversarial == "fgm"
+    return Objective(
+        adversarial_epsilon=args.adversarial_epsilon if is_adversarial else 0.0,
+        r_drop=args.r_drop or 0.0,
+        **command.objective(args, files, train_data),
+    )
+
+
+def _training(args, init_checkpoint, objective):
     return fine_tuning.Training(
         batch_size=args.train_batch_size,
         num_epochs=args.num_train_epochs,
         init_checkpoint=init_checkpoint,
         allow_missing=args.allow_missing,
+        objective=objective,
+        early_stopping=args.early_stopping,
         **{name: getattr(args, name) for name in _TRAINING.split()},
     )

@@ -13,12 +13,18 @@ from typing import Any, List, NamedTuple, Optional
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-import modeling
 from albert_zh.base import files, json_files, progress
 from albert_zh.base.errors import UserError
 from albert_zh.models import checkpoints, model_graph, output_directory
 from albert_zh.models import directory as model_directory
-from albert_zh.tasks import features, kinds, metrics, model_files, training_settings
+from albert_zh.tasks import (
+    features,
+    kinds,
+    metrics,
+    model_files,
+    training_settings,
+)
+from albert_zh.tasks import objective as objectives
 from albert_zh.training import estimator as estimators
 from albert_zh.training import results, sessions
 
@@ -90,6 +96,9 @@ class Training(NamedTuple):
       save_checkpoints_steps: steps between two checkpoints within an epoch.
       allow_missing: whether `init_checkpoint` may lack the pooler.
       seed: of initial weights, dropout and the order of training examples.
+      objective: `objective.Objective`.
+      early_stopping: number of epochs without a new best one after which the training
+        ends; None trains to the end.
     """
 
     batch_size: int
@@ -101,6 +110,8 @@ class Training(NamedTuple):
     save_checkpoints_steps: int = 1000
     allow_missing: bool = False
     seed: int = 12345
+    objective: objectives.Objective = objectives.PLAIN
+    early_stopping: Optional[int] = None
 
 
 class _Source(NamedTuple):
@@ -245,6 +256,7 @@ class FineTuner:
 
     def _train(self, train_data, dev_data, training):
         """`train`, while the directory is locked."""
+        self.kind.objective = training.objective
         windows = self._build_features(train_data.examples)
         plan = EpochPlan(
             sum(map(len, windows)),
@@ -255,6 +267,9 @@ class FineTuner:
         step = self._prepare_output_dir(training, train_data, dev_data)
         history = self._read_history(step)
         is_complete = self._is_complete(plan, step, history if dev_data else None)
+        is_complete = is_complete or self._has_stalled(
+            history, step, training.early_stopping
+        )
         self._report_step(plan, step, training, is_complete)
         if is_complete:
             return
@@ -300,6 +315,12 @@ class FineTuner:
             if dev_source and step == end:
                 self._score_epoch(dev_source, epoch, end, history)
                 trainer.check_stop(step)
+                end_after = training.early_stopping
+                if self._has_stalled(history, step, end_after):
+                    _LOGGER.info(
+                        "no better epoch for %d: ended", training.early_stopping
+                    )
+                    return
 
     def write_scores(self, splits):
         """Scores the best checkpoint; writes `eval_results.json` and `.txt`.
@@ -509,6 +530,12 @@ class FineTuner:
             return self._best_step() == step
         return step > plan.num_steps or any(entry["step"] == step for entry in history)
 
+    def _has_stalled(self, history, step, num_epochs):
+        """Whether a training at `step` had no new best among its last `num_epochs`."""
+        if num_epochs is None or not history or history[-1]["step"] != step:
+            return False
+        return epochs_since_best(map(self.kind.rank, history)) >= num_epochs
+
     def _best_step(self):
         """The step of the model in `best/`; None where there is none, or not whole."""
         try:
@@ -597,6 +624,12 @@ class FineTuner:
         return self.kind.score(source.examples, predictions)
 
 
+def epochs_since_best(ranks):
+    """The number of epochs after the first best one, from the ranks of all epochs."""
+    ranks = list(ranks)
+    return len(ranks) - 1 - ranks.index(max(ranks))
+
+
 def model_fn_builder(kind, use_tpu, numerics, training_spec=None):
     """Builds the Estimator's `model_fn`.
 
@@ -615,24 +648,14 @@ def model_fn_builder(kind, use_tpu, numerics, training_spec=None):
 
     def model_fn(features, labels, mode, params):
         del labels, params  # part of the interface; all is in `features`
-        is_training = mode == tf.estimator.ModeKeys.TRAIN
-        batch_size = modeling.get_shape_list(features["input_ids"])[0]
-        none = tf.zeros([batch_size, 0], tf.int32)
-        model = modeling.AlbertModel(
-            kind.files.config,
-            is_training,
-            features["input_ids"],
-            features["input_mask"],
-            features["segment_ids"],
-            use_one_hot_embeddings=use_tpu,
-            # None: all positions. The first token's output is there in any case.
-            needed_positions=None if kind.reads_sequence else none,
-            **numerics._asdict(),
-        )
-        outputs = kind.outputs(model, is_training)
-        if is_training:
-            return training_spec(tf.reduce_mean(kind.losses(outputs, features)))
-        predictions = kind.predictions(outputs, features)
+        encoder = {"use_tpu": use_tpu, "numerics": numerics}
+        if mode == tf.estimator.ModeKeys.TRAIN:
+            given = kind.objective
+            return training_spec(
+                objectives.training_loss(kind, features, given, **encoder)
+            )
+        model = objectives.run_encoder(kind, features, is_training=False, **encoder)
+        predictions = kind.predictions(kind.outputs(model, False), features)
         predictions["is_real_example"] = features["is_real_example"]
         return tf.estimator.tpu.TPUEstimatorSpec(mode, predictions=predictions)
 

@@ -11,6 +11,7 @@ from typing import Any, Dict, NamedTuple, Tuple
 import tensorflow.compat.v1 as tf
 
 import modeling
+from albert_zh.tasks.objective import PLAIN
 
 # BERT's and ALBERT's scripts drop a tenth of what a head reads, whatever dropout the
 # encoder's config asks for (it asks for none in the published tiny and xxlarge).
@@ -37,6 +38,7 @@ class Kind(abc.ABC):
     Attributes:
       files: `model_files.TaskFiles`.
       tokenizer: `tokenization.FullTokenizer`.
+      objective: `objective.Objective` of the training that its losses are for.
       target_fields: class attribute, tuple of `features.Field`: what the records hold
         beside the encoder's inputs.
       reads_sequence: class attribute, whether the head reads the outputs of all tokens;
@@ -60,6 +62,7 @@ class Kind(abc.ABC):
         """
         self.files = files
         self.tokenizer = files.build_tokenizer()
+        self.objective = PLAIN
 
     @classmethod
     def find_labels(cls, data):
@@ -110,6 +113,21 @@ class Kind(abc.ABC):
         Returns:
           float32 [B].
         """
+
+    def divergence(self, outputs, others, features):
+        """How much two outputs for the same batch differ, for `objective.r_drop`.
+
+        Args:
+          outputs, others: dicts from `outputs`.
+          features: as `losses` takes it.
+
+        Returns:
+          float32 [B]; the mean of both Kullback-Leibler divergences, in nats.
+
+        Raises:
+          NotImplementedError: the kind does not have it.
+        """
+        raise NotImplementedError
 
     @abc.abstractmethod
     def predictions(self, outputs, features):

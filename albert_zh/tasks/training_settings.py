@@ -15,6 +15,7 @@ from albert_zh.base import files, json_files
 from albert_zh.base.errors import UserError
 from albert_zh.models import checkpoints
 from albert_zh.tasks import model_files
+from albert_zh.tasks.objective import Objective
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -68,6 +69,16 @@ def describe(training, train_data, dev_data, max_seq_length):
         "--warmup_proportion": training.warmup_proportion,
         "--seed": training.seed,
         _NUM_EPOCHS: training.num_epochs,
+        **_describe_objective(training.objective),
+    }
+
+
+def _describe_objective(objective):
+    """What is set of an `objective.Objective`; earlier versions knew none of it."""
+    return {
+        "--" + name: list(value) if isinstance(value, tuple) else value
+        for name, value in objective._asdict().items()
+        if value
     }
 
 
@@ -127,7 +138,9 @@ def check_same_training(output_dir, settings, init_checkpoint):
             "--init_checkpoint)".format(output_dir, model_files.TRAINING_FILE)
         )
     saved = json_files.read(path, _SCHEMA, _ADVICE)
-    for flag, value in settings.items():
+    # Of an objective, what is not set is not noted.
+    left = {"--" + name: None for name in Objective._fields}
+    for flag, value in dict(left, **settings).items():
         if flag == _NUM_EPOCHS or saved.get(flag) == value:
             continue
         if flag == _DEV_FILE and saved.get(flag) is None:
@@ -140,7 +153,7 @@ def check_same_training(output_dir, settings, init_checkpoint):
             advice += ", or score the finished model without --do_train"
         raise UserError(
             "--output_dir={} holds a training with another {}: it began with {}, "
-            "received {}; {}".format(output_dir, flag, saved[flag], value, advice)
+            "received {}; {}".format(output_dir, flag, saved.get(flag), value, advice)
         )
     if saved.get(_NUM_EPOCHS) != settings[_NUM_EPOCHS]:
         _LOGGER.info(
