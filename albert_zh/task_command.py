@@ -56,6 +56,7 @@ class Command(NamedTuple):
       labels: function of args -> tuple of labels that the flags give, or None.
       objective: function (args, files, train data) -> dict of the fields of
         `objective.Objective` that the command's own flags give.
+      training: function of args -> dict of further fields of `fine_tuning.Training`.
     """
 
     kinds: Tuple[str, ...]
@@ -67,6 +68,7 @@ class Command(NamedTuple):
     options: Callable[..., Any] = lambda args, task: None
     labels: Callable[..., Any] = lambda args: None
     objective: Callable[..., Any] = lambda args, files, train_data: {}
+    training: Callable[..., Any] = lambda args: {}
 
     def task_names(self):
         """Returns the sorted names of its tasks."""
@@ -154,7 +156,7 @@ def run(args, command):
     if args.do_train:
         dev_data = scored.get("dev") or data.read_dev(files.labels)
         objective = _objective(args, command, files, train_data)
-        training = _training(args, init_checkpoint, objective)
+        training = _training(args, command, init_checkpoint, objective)
         tuner.train(train_data, dev_data, training)
     if scored:
         for name, scores in tuner.write_scores(scored).items():
@@ -245,7 +247,7 @@ def _objective(args, command, files, train_data):
     )
 
 
-def _training(args, init_checkpoint, objective):
+def _training(args, command, init_checkpoint, objective):
     return fine_tuning.Training(
         batch_size=args.train_batch_size,
         num_epochs=args.num_train_epochs,
@@ -254,4 +256,5 @@ def _training(args, init_checkpoint, objective):
         objective=objective,
         early_stopping=args.early_stopping,
         **{name: getattr(args, name) for name in _TRAINING.split()},
+        **command.training(args),
     )

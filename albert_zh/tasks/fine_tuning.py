@@ -8,6 +8,7 @@ import contextlib
 import itertools
 import logging
 import os
+import re
 from typing import Any, List, NamedTuple, Optional
 
 import numpy as np
@@ -99,6 +100,8 @@ class Training(NamedTuple):
       objective: `objective.Objective`.
       early_stopping: number of epochs without a new best one after which the training
         ends; None trains to the end.
+      head_learning_rate: peak of the schedule of the head's variables; None for
+        `learning_rate`.
     """
 
     batch_size: int
@@ -112,6 +115,7 @@ class Training(NamedTuple):
     seed: int = 12345
     objective: objectives.Objective = objectives.PLAIN
     early_stopping: Optional[int] = None
+    head_learning_rate: Optional[float] = None
 
 
 class _Source(NamedTuple):
@@ -431,6 +435,8 @@ class FineTuner:
             _LOGGER.info("%s: %d rows ignored by label", name, data.num_ignored)
         with self._records(name, data.examples, batch_size, windows) as source:
             self._report_truncated(name, source.num_truncated)
+            for note in self.kind.notes(source.examples, source.windows):
+                _LOGGER.warning("%s: %s", name, note)
             yield source
 
     @contextlib.contextmanager
@@ -498,16 +504,22 @@ class FineTuner:
     def _training_spec(self, training, plan):
         """Returns what the model function calls with the mean loss."""
         device, numerics, _ = self._runtime
+        head = [variable.name for variable in self.kind.head(self.files)]
+        multipliers = ()
+        if training.head_learning_rate is not None:
+            names = "^({})$".format("|".join(map(re.escape, head)))
+            factor = training.head_learning_rate / training.learning_rate
+            multipliers = ((names, factor),)
         schedule = estimators.Schedule(
             training.optimizer,
             training.learning_rate,
             plan.num_steps,
             int(plan.num_steps * training.warmup_proportion),
             training.batch_size,
+            rate_multipliers=multipliers,
         )
         init_checkpoint = training.init_checkpoint
         reuses_head = model_files.has_head_of(init_checkpoint, self.files)
-        head = [variable.name for variable in self.kind.head(self.files)]
         start = estimators.Start(
             self._output_dir,
             init_checkpoint,

@@ -45,6 +45,7 @@ class Kind(abc.ABC):
         else it reads the first token's alone, and the last layer computes no other.
       has_loss: class attribute, whether `score` returns a `loss`, too.
       min_labels: class attribute, int, the fewest labels a model has.
+      options_schema: class attribute, dict, JSON schema of `TaskFiles.options`.
       prediction_files: class attribute, tuple of the names `write_predictions` uses.
     """
 
@@ -52,6 +53,7 @@ class Kind(abc.ABC):
     reads_sequence = False
     has_loss = False
     min_labels = 0
+    options_schema: Dict[str, Any] = {"type": "object"}
     prediction_files = ()
 
     def __init__(self, files):
@@ -89,6 +91,19 @@ class Kind(abc.ABC):
         Returns:
           List of `features.Features`, one for each window of the example, at least one.
         """
+
+    def notes(self, examples, windows):
+        """What to tell the user about labelled examples: what no model can learn.
+
+        Args:
+          examples: list of labelled examples.
+          windows: list of lists of `features.Features`, of each example.
+
+        Returns:
+          List of str, one line each.
+        """
+        del examples, windows
+        return []
 
     @abc.abstractmethod
     def outputs(self, model, is_training):

@@ -5,6 +5,7 @@ directory complete: predicting needs nothing else. The directory of a training h
 `training.json` too, and the complete model in `best/` below it.
 """
 
+import json
 import logging
 import os
 import re
@@ -294,6 +295,7 @@ def load(directory):
                 labels_file, len(settings["labels"])
             )
         )
+    _check_options(settings.get("options", {}), task, labels_file)
     vocab_file = os.path.join(directory, model_directory.VOCAB_FILE)
     spm_model_file = os.path.join(directory, model_directory.SPM_FILE)
     return TaskFiles(
@@ -307,6 +309,19 @@ def load(directory):
         settings["max_seq_length"],
         settings.get("options", {}),
     )
+
+
+def _check_options(options, task, labels_file):
+    """Raises `UserError` where a `labels.json` has other options than its kind."""
+    try:
+        json_files.parse(
+            json.dumps(options).encode("utf-8"), kind_of(task).options_schema
+        )
+    except ValueError as error:
+        raise UserError(
+            "{}: damaged (options: {}); copy the model again from an intact source, or "
+            "train into another directory".format(labels_file, error)
+        ) from error
 
 
 def _task_of(settings, labels_file):

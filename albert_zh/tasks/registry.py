@@ -22,7 +22,7 @@ class Task(NamedTuple):
       name: the name a model directory remembers.
       kind: key of `kinds.KINDS`.
       columns: order of `text_a`, `text_b` and `label` in a file without a header;
-        a task without `text_b` classifies single texts.
+        a task without `text_b` classifies single texts; () where files are no tables.
       labels: the label set in the order of the model's classes; None where it is
         found in the training data.
       extensions: of the files `train`, `dev` and `test` in a data folder.
@@ -30,7 +30,7 @@ class Task(NamedTuple):
     """
 
     name: str
-    columns: Tuple[str, ...]
+    columns: Tuple[str, ...] = ()
     labels: Optional[Tuple[str, ...]] = None
     extensions: Tuple[str, ...] = ALL_EXTENSIONS
     kind: str = "classification"
@@ -108,18 +108,28 @@ def get_task(name, labels=None):
         return task
     if task.labels:
         raise UserError(
-            "--labels={}: the labels of {} are {}; for others take --task_name=pair "
-            "or single".format(
-                name_lists.join(labels), name, name_lists.join(task.labels)
+            "--labels={}: the labels of {} are {}; for others take --task_name={}".format(
+                name_lists.join(labels),
+                name,
+                name_lists.join(task.labels),
+                " or ".join(_open_tasks(task.kind)),
             )
         )
     labels = tuple(map(clean_label, labels))
     are_names = all(is_label(label) for label in labels)
-    if len(labels) < 2 or len(set(labels)) < len(labels) or not are_names:
+    fewest, number = (1, "one") if task.kind == "tagging" else (2, "two")
+    if len(labels) < fewest or len(set(labels)) < len(labels) or not are_names:
         raise UserError(
-            "--labels={}: expected two or more different names, separated by "
+            "--labels={}: expected {} or more different names, separated by "
             "commas, a name with a comma in quotation marks".format(
-                name_lists.join(labels)
+                name_lists.join(labels), number
             )
         )
     return task._replace(labels=labels)
+
+
+def _open_tasks(kind):
+    """Returns the names of the tasks of a kind that have no labels of their own."""
+    return sorted(
+        name for name, task in TASKS.items() if task.kind == kind and not task.labels
+    )

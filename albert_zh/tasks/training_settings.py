@@ -25,6 +25,8 @@ _NUM_EPOCHS = "--num_train_epochs"
 _UNREADABLE = "a checkpoint that cannot be read"
 # Earlier versions did not note it.
 _DEV_FILE = "--dev_file"
+# Nor this.
+_HEAD_RATE = "learning rate of the head"
 # What `describe` returns.
 _SCHEMA = {
     "type": "object",
@@ -35,13 +37,14 @@ _SCHEMA = {
         "--max_seq_length": {"type": "integer"},
         "--train_batch_size": {"type": "integer"},
         "--learning_rate": {"type": "number"},
+        _HEAD_RATE: {"type": ["number", "null"]},
         "--optimizer": {"type": "string"},
         "--warmup_proportion": {"type": "number"},
         "--seed": {"type": "integer"},
         _NUM_EPOCHS: {"type": "number"},
     },
 }
-_SCHEMA["required"] = sorted(set(_SCHEMA["properties"]) - {_DEV_FILE})
+_SCHEMA["required"] = sorted(set(_SCHEMA["properties"]) - {_DEV_FILE, _HEAD_RATE})
 
 
 def describe(training, train_data, dev_data, max_seq_length):
@@ -65,6 +68,7 @@ def describe(training, train_data, dev_data, max_seq_length):
         "--max_seq_length": max_seq_length,
         "--train_batch_size": training.batch_size,
         "--learning_rate": training.learning_rate,
+        _HEAD_RATE: training.head_learning_rate,
         "--optimizer": training.optimizer,
         "--warmup_proportion": training.warmup_proportion,
         "--seed": training.seed,
