@@ -102,6 +102,13 @@ class LAMBOptimizer(tf.train.Optimizer):
             self._update_replicas, args=(grads_and_vars, global_step)
         )
 
+    def rate_multiplier(self, variable):
+        """The number that the learning rate of a variable is multiplied by, a float."""
+        for pattern, multiplier in self._rate_multipliers:
+            if _matches([pattern], _base_name(variable)):
+                return multiplier
+        return 1.0
+
     def _update_replicas(self, strategy, grads_and_vars, global_step):
         """Lets every replica update its copies of all variables."""
         with tf.init_scope():
@@ -173,10 +180,7 @@ class LAMBOptimizer(tf.train.Optimizer):
             next_v = self._beta_2 * v + (1.0 - self._beta_2) * tf.square(grad)
             update = self._direction(next_m, next_v, variable)
         rate = tf.cast(self._learning_rate_tensor, variable.dtype.base_dtype)
-        for pattern, multiplier in self._rate_multipliers:
-            if _matches([pattern], _base_name(variable)):
-                rate *= multiplier
-                break
+        rate *= self.rate_multiplier(variable)
         if not _matches(self._exclude_from_layer_adaptation, _base_name(variable)):
             rate *= _trust_ratio(variable, update)
         return tf.group(

@@ -173,7 +173,8 @@ def create_training_operation(
       use_xla: bool, let XLA compile the element-wise work on large variables.
       schedule: one of `SCHEDULES`; see `learning_rate_schedule`.
       rate_multipliers: list of (regular expression, float), as `LAMBOptimizer` takes
-        it; variables that none finds learn at the schedule's rate.
+        it; variables that none finds learn at the schedule's rate. Where it is 0,
+        neither gradients nor moments are computed.
 
     Returns:
       `TrainingOperation`: train_op, which also increments the global step;
@@ -198,6 +199,8 @@ def create_training_operation(
     )
     variables = tf.trainable_variables()
     if gradients is None:
+        # A frozen variable has no part in the norm of the gradients either.
+        variables = [v for v in variables if rule.rate_multiplier(v) != 0]
         gradients = tf.gradients(loss, variables)
     # Dense: the norm of an embedding's `IndexedSlices` would square the rows of a
     # repeated token before they are summed.

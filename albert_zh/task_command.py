@@ -4,6 +4,7 @@ A command says in a `Command` what its kinds of task do in their own way, adds t
 that only they have, and calls `run`.
 """
 
+import argparse
 from typing import Any, Callable, Dict, NamedTuple, Tuple
 
 import optimization
@@ -13,7 +14,7 @@ from albert_zh.base.errors import UserError
 from albert_zh.command_line import non_negative_int, positive_int, positive_number
 from albert_zh.models import directory as model_directory
 from albert_zh.models.settings import MIN_SEQ_LENGTH
-from albert_zh.tasks import fine_tuning, model_files
+from albert_zh.tasks import fine_tuning, learning_rates, model_files
 from albert_zh.tasks.kind import Kind
 from albert_zh.tasks.kinds import kind_of
 from albert_zh.tasks.objective import Objective
@@ -28,7 +29,8 @@ _READERS = {
     "do_train": (
         "train_file train_batch_size learning_rate num_train_epochs warmup_proportion "
         "optimizer dropout recompute save_checkpoints_steps allow_missing seed "
-        "data_dir dev_file eval_batch_size early_stopping adversarial r_drop"
+        "data_dir dev_file eval_batch_size early_stopping adversarial r_drop "
+        "layerwise_decay freeze"
     ).split(),
     "adversarial=fgm": ("adversarial_epsilon",),
     "do_eval": "data_dir dev_file test_file eval_batch_size".split(),
@@ -36,7 +38,10 @@ _READERS = {
     "use_tpu": flags.TPU_FLAGS,
 }
 # Flags that are fields of `fine_tuning.Training`.
-_TRAINING = "learning_rate warmup_proportion optimizer save_checkpoints_steps seed"
+_TRAINING = (
+    "learning_rate warmup_proportion optimizer save_checkpoints_steps seed "
+    "early_stopping layerwise_decay freeze"
+)
 
 
 class Command(NamedTuple):
@@ -104,8 +109,20 @@ def add_training_arguments(parser):
     text = "end after so many epochs without a new best on dev"
     add("--early_stopping", type=positive_int, help=text)
     _add_objective_arguments(parser)
+    text = "the rate of each layer below the head is that of the next times this"
+    add("--layerwise_decay", type=_decay, default=1.0, help=text)
+    text = "train all else only; encoder: the embeddings and all layers"
+    add("--freeze", choices=learning_rates.FREEZE, default="none", help=text)
     flags.add_device_arguments(parser)
     flags.add_numerics_arguments(parser)
+
+
+def _decay(text):
+    """An `argparse` type: a number above 0, up to 1."""
+    value = positive_number(text)
+    if value > 1:
+        raise argparse.ArgumentTypeError("expected at most 1, received " + text)
+    return value
 
 
 def _add_objective_arguments(parser):
@@ -254,7 +271,6 @@ def _training(args, command, init_checkpoint, objective):
         init_checkpoint=init_checkpoint,
         allow_missing=args.allow_missing,
         objective=objective,
-        early_stopping=args.early_stopping,
         **{name: getattr(args, name) for name in _TRAINING.split()},
         **command.training(args),
     )

@@ -8,7 +8,6 @@ import contextlib
 import itertools
 import logging
 import os
-import re
 from typing import Any, List, NamedTuple, Optional
 
 import numpy as np
@@ -21,6 +20,7 @@ from albert_zh.models import directory as model_directory
 from albert_zh.tasks import (
     features,
     kinds,
+    learning_rates,
     metrics,
     model_files,
     training_settings,
@@ -102,6 +102,7 @@ class Training(NamedTuple):
         ends; None trains to the end.
       head_learning_rate: peak of the schedule of the head's variables; None for
         `learning_rate`.
+      layerwise_decay, freeze: as `learning_rates.multipliers` takes them.
     """
 
     batch_size: int
@@ -116,6 +117,8 @@ class Training(NamedTuple):
     objective: objectives.Objective = objectives.PLAIN
     early_stopping: Optional[int] = None
     head_learning_rate: Optional[float] = None
+    layerwise_decay: float = 1.0
+    freeze: str = "none"
 
 
 class _Source(NamedTuple):
@@ -505,11 +508,14 @@ class FineTuner:
         """Returns what the model function calls with the mean loss."""
         device, numerics, _ = self._runtime
         head = [variable.name for variable in self.kind.head(self.files)]
-        multipliers = ()
-        if training.head_learning_rate is not None:
-            names = "^({})$".format("|".join(map(re.escape, head)))
-            factor = training.head_learning_rate / training.learning_rate
-            multipliers = ((names, factor),)
+        head_rate = training.head_learning_rate or training.learning_rate
+        multipliers = learning_rates.multipliers(
+            self.files.config,
+            head,
+            head_rate / training.learning_rate,
+            training.layerwise_decay,
+            training.freeze,
+        )
         schedule = estimators.Schedule(
             training.optimizer,
             training.learning_rate,

@@ -27,6 +27,7 @@ _UNREADABLE = "a checkpoint that cannot be read"
 _DEV_FILE = "--dev_file"
 # Nor this.
 _HEAD_RATE = "learning rate of the head"
+_RATES = ("layerwise_decay", "freeze")
 # What `describe` returns.
 _SCHEMA = {
     "type": "object",
@@ -37,7 +38,7 @@ _SCHEMA = {
         "--max_seq_length": {"type": "integer"},
         "--train_batch_size": {"type": "integer"},
         "--learning_rate": {"type": "number"},
-        _HEAD_RATE: {"type": ["number", "null"]},
+        _HEAD_RATE: {"type": "number"},
         "--optimizer": {"type": "string"},
         "--warmup_proportion": {"type": "number"},
         "--seed": {"type": "integer"},
@@ -68,12 +69,12 @@ def describe(training, train_data, dev_data, max_seq_length):
         "--max_seq_length": max_seq_length,
         "--train_batch_size": training.batch_size,
         "--learning_rate": training.learning_rate,
-        _HEAD_RATE: training.head_learning_rate,
         "--optimizer": training.optimizer,
         "--warmup_proportion": training.warmup_proportion,
         "--seed": training.seed,
         _NUM_EPOCHS: training.num_epochs,
         **_describe_objective(training.objective),
+        **_describe_rates(training),
     }
 
 
@@ -84,6 +85,16 @@ def _describe_objective(objective):
         for name, value in objective._asdict().items()
         if value
     }
+
+
+def _describe_rates(training):
+    """What is set of the learning rates; earlier versions knew none of it."""
+    rates = {
+        _HEAD_RATE: training.head_learning_rate,
+        "--layerwise_decay": training.layerwise_decay,
+        "--freeze": training.freeze,
+    }
+    return {name: v for name, v in rates.items() if v not in (None, 1, "none")}
 
 
 def _describe_examples(data):
@@ -142,8 +153,9 @@ def check_same_training(output_dir, settings, init_checkpoint):
             "--init_checkpoint)".format(output_dir, model_files.TRAINING_FILE)
         )
     saved = json_files.read(path, _SCHEMA, _ADVICE)
-    # Of an objective, what is not set is not noted.
-    left = {"--" + name: None for name in Objective._fields}
+    # Of these, what is not set is not noted.
+    left = {"--" + name: None for name in Objective._fields + _RATES}
+    left[_HEAD_RATE] = None
     for flag, value in dict(left, **settings).items():
         if flag == _NUM_EPOCHS or saved.get(flag) == value:
             continue
