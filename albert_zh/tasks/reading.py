@@ -93,10 +93,15 @@ class TextFile(NamedTuple):
             num_read += len(chunk)
             yield chunk
         if num_read != self.num_examples:
-            raise UserError(
-                "{}: {} rows, {} when it was checked; leave the file as it is while "
-                "it is read".format(self.path, num_read, self.num_examples)
-            )
+            raise changed(self.path, num_read, self.num_examples)
+
+
+def changed(path, num_read, num_expected):
+    """Returns the `UserError` of a file that has another number of examples now."""
+    return UserError(
+        "{}: {} rows, {} when it was checked; leave the file as it is while "
+        "it is read".format(path, num_read, num_expected)
+    )
 
 
 def _example(row, label=None):

@@ -59,10 +59,18 @@ def is_blank(text):
     )
 
 
-def _read_lines(path):
+def read_lines(path, keeps_marks=False):
     """Yields (line number, text without its line end) of a UTF-8 file.
 
     LF and CRLF end a line; in a file without any LF in its first block, CR does.
+
+    Args:
+      path: local or remote file.
+      keeps_marks: whether U+FEFF at the beginning of a line other than the first is a
+        character of the text; else it is a byte order mark of files joined.
+
+    Raises:
+      UserError: no such file, an empty one, or one that is not UTF-8.
     """
     if not files.exists(path) or files.is_directory(path):
         raise UserError("{}: no such file".format(path))
@@ -78,16 +86,16 @@ def _read_lines(path):
             if len(pieces) > 1:
                 for piece in [rest + pieces[0]] + pieces[1:-1]:
                     number += 1
-                    yield number, _line_text(path, number, piece)
+                    yield number, _line_text(path, number, piece, keeps_marks)
                 rest = pieces[-1]
             else:
                 rest += block
             block = source.read(_BLOCK_BYTES)
     if rest:
-        yield number + 1, _line_text(path, number + 1, rest)
+        yield number + 1, _line_text(path, number + 1, rest, keeps_marks)
 
 
-def _line_text(path, number, piece):
+def _line_text(path, number, piece, keeps_marks):
     try:
         text = piece.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -99,7 +107,7 @@ def _line_text(path, number, piece):
     if text.endswith("\r"):
         text = text[:-1]
     # The second of two joined files may begin with one, too.
-    return text.lstrip(_BOM)
+    return text if keeps_marks and number > 1 else text.lstrip(_BOM)
 
 
 # In place of NUL, which Python's CSV reader refuses before 3.11: no character of text.
@@ -167,7 +175,7 @@ def open_rows(path, task, columns):
         )
     if extension in JSON_EXTENSIONS:
         return _json_rows(path, json_lines(path), task, columns), False
-    lines = _read_lines(path)
+    lines = read_lines(path)
     table = _split_csv(path, lines) if extension == ".csv" else _split_tsv(lines)
     table = _without_blank_end(table, lambda cells: all(map(is_blank, cells)))
     first_line, first_cells = next(table, (1, None))
@@ -341,7 +349,7 @@ def json_lines(path):
     Raises:
       UserError: names `path:line` of the first line that is no JSON object.
     """
-    for line, text in _without_blank_end(_read_lines(path), is_blank):
+    for line, text in _without_blank_end(read_lines(path), is_blank):
         record = _parse_json(path, line, text)
         if not isinstance(record, dict):
             raise row_error(path, line, "expected one JSON object a line")
