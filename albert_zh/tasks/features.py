@@ -3,13 +3,16 @@
 Records hold unpadded sequences. The input pipeline pads each batch to its longest
 sequence on CPU and GPU, which `input_mask` makes exact, and to `max_seq_length`
 on TPU, which needs static shapes.
+
+A record may hold several sequences, such as one for each choice of a question: one
+after another, and their lengths in a field that `sequence_lengths` makes.
 """
 
 import contextlib
 import os
 import tempfile
 import uuid
-from typing import Any, Dict, List, NamedTuple
+from typing import Any, Dict, List, NamedTuple, Optional
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -29,18 +32,22 @@ class Field(NamedTuple):
       is_sequence: bool; whether it has a value for each token, padded with 0 as they
         are; else it has one value.
       dtype: np.int64 or np.float32; integers reach the model as int32.
+      most_values: int, the most values it has, where they are not one for each token;
+        None where they are.
     """
 
     name: str
     is_sequence: bool = False
     dtype: type = np.int64
+    most_values: Optional[int] = None
 
 
 class Features(NamedTuple):
     """Model inputs of one example, or of one window of it, unpadded.
 
     Attributes:
-      input_ids: token ids, [CLS] text_a [SEP] or [CLS] text_a [SEP] text_b [SEP].
+      input_ids: token ids, [CLS] text_a [SEP] or [CLS] text_a [SEP] text_b [SEP]; or
+        several such sequences, one after another.
       segment_ids: 0 up to the first [SEP] and 1 after it, same length.
       targets: dict name -> value or list, of the kind's `target_fields`.
       is_truncated: whether tokens of the example stand in no window.
@@ -58,6 +65,23 @@ _INPUTS = tuple(
     Field(name, is_sequence=True) for name in ("input_ids", "input_mask", "segment_ids")
 )
 _IS_REAL = Field("is_real_example")
+
+# Name of the field of `sequence_lengths`.
+SEQUENCE_LENGTHS = "sequence_lengths"
+
+
+def sequence_lengths(most_sequences):
+    """Returns the `Field` of windows that hold several sequences one after another.
+
+    Its value is the list of their lengths. With it a batch of B windows of at most C
+    sequences has [B*C, T] encoder inputs, those of a window in consecutive rows;
+    `sequence_lengths` is [B, C], 0 for absent sequences, whose rows are padding. C is
+    the most of the batch, on TPU the most there may be.
+
+    Args:
+      most_sequences: the most sequences of a window.
+    """
+    return Field(SEQUENCE_LENGTHS, is_sequence=True, most_values=most_sequences)
 
 
 def truncate_pair(tokens_a, tokens_b, max_tokens):
@@ -110,7 +134,7 @@ def pair_features(tokenizer, text_a, text_b, max_seq_length):
 
 
 def length_order(features):
-    """Positions of the features from the shortest to the longest, int64 [n].
+    """Positions of the features from the fewest to the most tokens, int64 [n].
 
     Batches of one length need little padding: evaluation reads in this order.
     """
@@ -195,6 +219,8 @@ def _serialize(item, fields, is_real_example):
     for field in fields:
         # Texts to predict have no targets.
         default = [0] * len(item.input_ids) if field.is_sequence else 0
+        if field.name == SEQUENCE_LENGTHS:
+            default = [len(item.input_ids)]  # of padding: one sequence
         value = item.targets.get(field.name, default)
         value = value if field.is_sequence else [value]
         values[field.name] = np.asarray(value, field.dtype)
@@ -242,30 +268,59 @@ def prediction_input_fn(fields, padded_length=None):
 
 
 def _decoded(dataset, fields, padded_length):
-    """Batches of serialized examples -> dicts of [B, T] and [B], int32 or float32."""
+    """Batches of serialized examples -> dicts of [B, T] and [B], int32 or float32.
+
+    With several sequences a window, the encoder's inputs are [B*C, T].
+    """
+    has_several = any(field.name == SEQUENCE_LENGTHS for field in fields)
     fields = _INPUTS + (_IS_REAL,) + fields
-    schema = {}
-    for field in fields:
-        dtype = tf.as_dtype(field.dtype)
-        if field.is_sequence:
-            schema[field.name] = tf.io.FixedLenSequenceFeature(
-                [], dtype, allow_missing=True
-            )
-        else:
-            schema[field.name] = tf.io.FixedLenFeature([], dtype)
+    schema = {field.name: _parsed_as(field, has_several) for field in fields}
 
     def decode(serialized):
         batch = tf.io.parse_example(serialized, schema)
+        if padded_length is not None:
+            for field in fields:
+                if field.most_values is not None:
+                    batch[field.name] = _pad(batch[field.name], field.most_values)
+        if has_several:
+            for field in _INPUTS:
+                batch[field.name] = _split(batch[field.name], batch[SEQUENCE_LENGTHS])
         for name, value in batch.items():
             if value.dtype == tf.int64:
                 batch[name] = tf.cast(value, tf.int32)
         if padded_length is not None:
             for field in fields:
-                if field.is_sequence:
+                if field.is_sequence and field.most_values is None:
                     batch[field.name] = _pad(batch[field.name], padded_length)
         return batch
 
     return dataset.map(decode).prefetch(2)
+
+
+def _parsed_as(field, has_several):
+    """How `tf.io.parse_example` reads a field."""
+    dtype = tf.as_dtype(field.dtype)
+    if has_several and field in _INPUTS:
+        return tf.io.VarLenFeature(dtype)
+    if field.is_sequence:
+        return tf.io.FixedLenSequenceFeature([], dtype, allow_missing=True)
+    return tf.io.FixedLenFeature([], dtype)
+
+
+def _split(values, lengths):
+    """Makes a row of each sequence of a batch, padded with zeros to the longest.
+
+    Args:
+      values: sparse int64 [B, n], the sequences of a window one after another.
+      lengths: int64 [B, C], of these sequences, 0 for absent ones.
+
+    Returns:
+      int64 [B*C, T].
+    """
+    lengths = tf.reshape(lengths, [-1])
+    rows = tf.RaggedTensor.from_row_lengths(values.values, lengths).to_tensor()
+    rows.set_shape([lengths.shape[0], None])
+    return rows
 
 
 def _pad(values, length):

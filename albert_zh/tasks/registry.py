@@ -5,7 +5,7 @@ to `TASKS`; reading, features, training and scoring follow from the entry.
 """
 
 import unicodedata
-from typing import NamedTuple, Optional, Tuple
+from typing import Mapping, NamedTuple, Optional, Tuple
 
 from albert_zh.base import name_lists
 from albert_zh.base.errors import UserError
@@ -27,6 +27,10 @@ class Task(NamedTuple):
         found in the training data.
       extensions: of the files `train`, `dev` and `test` in a data folder.
       metric: the score that decides which epoch is the best.
+      split_files: dict split -> names of its files in a data folder, for a task whose
+        files have names of their own: tuple of alternatives, of which the first one
+        found counts, each a tuple of files that are read together. A flag takes
+        several files separated by commas, too.
     """
 
     name: str
@@ -35,6 +39,7 @@ class Task(NamedTuple):
     extensions: Tuple[str, ...] = ALL_EXTENSIONS
     kind: str = "classification"
     metric: str = "accuracy"
+    split_files: Mapping[str, Tuple[Tuple[str, ...], ...]] = {}
 
     @property
     def text_columns(self):
