@@ -1,9 +1,12 @@
 """Which class of `kind.Kind` a task is of."""
 
 from albert_zh.tasks.classification import Classification
+from albert_zh.tasks.multiple_choice import Cloze, MultipleChoice
 
 KINDS = {
     "classification": Classification,
+    "multiple_choice": MultipleChoice,
+    "cloze": Cloze,
 }
 
 
