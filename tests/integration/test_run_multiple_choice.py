@@ -1,4 +1,4 @@
-"""`run_multiple_choice.py` end to end: it learns a few questions of each task by heart."""
+"""`run_multiple_choice.py` end to end: it learns a few questions of each task."""
 
 import json
 import re
@@ -29,9 +29,7 @@ CONFIG = {
     "ln_type": "postln",
 }
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[unused1]"]
-IDIOMS = (
-    "画蛇添足 大摇大摆 卷土重来 岂有此理 雪中送炭 草木皆兵 喜上眉梢 争先恐后".split()
-)
+IDIOMS = "画蛇添足 大摇大摆 卷土重来 岂有此理 雪中送炭 草木皆兵".split()
 
 
 def sample():
@@ -160,12 +158,12 @@ def test_it_learns_c3_from_both_files(tmp_path, model_flags):
 
 def test_it_learns_chid(tmp_path, model_flags):
     generator = np.random.RandomState(0)
-    contexts = sorted({question["context"] for question in sample()})
+    contexts = sorted({question["context"] for question in sample()})[:6]
     lines, answers = [], {}
     for number, context in enumerate(contexts):
-        candidates = generator.permutation(IDIOMS)[:6].tolist()
+        candidates = generator.permutation(IDIOMS)[:4].tolist()
         tags = ["#idiom{:06d}#".format(2 * number + i) for i in range(2)]
-        right = generator.permutation(6)[:2].tolist()
+        right = generator.permutation(4)[:2].tolist()
         answers.update(zip(tags, right))
         content = [context[:20] + tags[0] + context[20:], tags[1] + context[-10:]]
         lines.append({"content": content, "candidates": candidates})
@@ -180,7 +178,8 @@ def test_it_learns_chid(tmp_path, model_flags):
         "--do_train",
         "--do_eval",
         "--do_predict",
-        "--num_train_epochs=20",
+        "--train_batch_size=4",
+        "--num_train_epochs=40",
         "--data_dir={}".format(tmp_path),
         "--output_dir={}".format(tmp_path / "out"),
     )
