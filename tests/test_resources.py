@@ -1,5 +1,6 @@
 """The bundled sample data keep the formats and counts `resources/README.md` states."""
 
+import json
 import os
 import re
 
@@ -46,7 +47,10 @@ def overlap(text_a, text_b):
 
 
 @pytest.mark.parametrize(
-    "name", ["sample_corpus.txt"] + ["sample_pairs/%s.txt" % s for s in SPLITS]
+    "name",
+    ["sample_corpus.txt"]
+    + ["sample_pairs/%s.txt" % s for s in SPLITS]
+    + ["sample_choices/%s.jsonl" % s for s in ("train", "dev")],
 )
 def test_files_are_clean_utf8(name):
     content = read_bytes(name)
@@ -119,3 +123,15 @@ def test_labels_follow_shared_characters_but_not_entirely(split):
     assert 0.85 < sum(hits) / len(hits) < 0.99
     # The baseline that the READMEs state.
     assert split != "test" or sum(hits) / len(hits) == pytest.approx(0.94)
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_questions_have_their_answer_among_their_choices(split):
+    text = read_text("sample_choices/%s.jsonl" % split)
+    questions = [json.loads(line) for line in text.splitlines()]
+    pattern = r"sample_choices/%s\.jsonl` \| (\d+) questions" % split
+    assert (len(questions),) == stated_counts(pattern)
+    for question in questions:
+        choices = question["choices"]
+        assert 2 <= len(set(choices)) == len(choices) <= 4
+        assert question["answer"] in choices

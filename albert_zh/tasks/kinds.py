@@ -1,10 +1,13 @@
 """Which class of `kind.Kind` a task is of."""
 
 from albert_zh.tasks.classification import Classification
+from albert_zh.tasks.multiple_choice import Cloze, MultipleChoice
 from albert_zh.tasks.tagging import Tagging
 
 KINDS = {
     "classification": Classification,
+    "cloze": Cloze,
+    "multiple_choice": MultipleChoice,
     "tagging": Tagging,
 }
 

@@ -127,7 +127,7 @@ def from_command_line(task, texts, text_pairs):
         raise UserError("--task_name={} takes {}".format(task.name, right))
     flag = "--text_pair" if task.is_pair else "--text"
     given = [
-        [_decoded(flag, text) for text in row]
+        [decoded(flag, text) for text in row]
         for row in (text_pairs if task.is_pair else texts)
     ]
     if any(rows.is_blank(text) for row in given for text in row):
@@ -136,7 +136,7 @@ def from_command_line(task, texts, text_pairs):
     return ExampleFile("the command line", examples, False, 0) if given else None
 
 
-def _decoded(flag, text):
+def decoded(flag, text):
     """The text of an argument, which Python may have taken for another encoding."""
     try:
         text.encode("utf-8")

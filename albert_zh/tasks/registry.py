@@ -31,6 +31,9 @@ class Task(NamedTuple):
         files have names of their own: tuple of alternatives, of which the first one
         found counts, each a tuple of files that are read together. A flag takes
         several files separated by commas, too.
+      most_choices: the most choices of a question.
+      submission: name of the file of predictions that CLUE's judge takes, None for a
+        task it does not judge.
     """
 
     name: str
@@ -40,6 +43,8 @@ class Task(NamedTuple):
     kind: str = "classification"
     metric: str = "accuracy"
     split_files: Mapping[str, Tuple[Tuple[str, ...], ...]] = {}
+    most_choices: int = 0
+    submission: Optional[str] = None
 
     @property
     def text_columns(self):
@@ -88,12 +93,57 @@ _TAGGING = (
     _tagging("resume_ner", "CONT", "EDU", "LOC", "NAME", "ORG", "PRO", "RACE", "TITLE"),
 )
 
+
+def _c3_files(split):
+    """Dialogues and texts of mixed genre, as CLUE and as C3's authors name them."""
+    names = "d-{}.json", "m-{}.json"
+    own = tuple(name.format(split) for name in names)
+    return own, tuple("c3-" + name for name in own)
+
+
+_C3 = Task(
+    name="c3",
+    columns=(),
+    kind="multiple_choice",
+    extensions=(".json",),
+    split_files={
+        "train": _c3_files("train"),
+        "dev": _c3_files("dev"),
+        "test": (("test1.1.json",),) + _c3_files("test"),
+    },
+    most_choices=4,
+    submission="c311_predict.json",
+)
+_CHID = Task(
+    name="chid",
+    columns=(),
+    kind="cloze",
+    extensions=(".json",),
+    split_files={
+        "train": (("train.json",),),
+        "dev": (("dev.json",),),
+        "test": (("test1.1.json",), ("test.json",)),
+    },
+    most_choices=10,
+    submission="chid11_predict.json",
+)
+
 # `lcqmc_pair` is the name the published ALBERT scripts use.
 TASKS = {
     "lcqmc": _LCQMC,
     "lcqmc_pair": _LCQMC,
     "pair": Task(name="pair", columns=("text_a", "text_b", "label")),
     "single": Task(name="single", columns=("text_a", "label")),
+    "c3": _C3,
+    "chid": _CHID,
+    # Most choices bounds what a TPU computes for each question.
+    "multiple_choice": Task(
+        name="multiple_choice",
+        columns=(),
+        kind="multiple_choice",
+        extensions=(".json", ".jsonl"),
+        most_choices=26,
+    ),
 }
 TASKS.update((task.name, task) for task in _TAGGING)
 
