@@ -24,12 +24,17 @@ _TEXT_MARK = "\0"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
-def _explain_missing_package(kind, error, traceback):
-    """A `sys.excepthook` that shows one line where an import found no package.
+def _explain(kind, error, traceback):
+    """A `sys.excepthook` that shows one line where an import ends a command.
+
+    It found no package, or Ctrl-C came: TensorFlow takes seconds to import.
 
     Raises:
-      SystemExit: with code 2 in that case.
+      SystemExit: with code 2 or 130 in these cases.
     """
+    if issubclass(kind, KeyboardInterrupt):
+        sys.stderr.write("{}: interrupted\n".format(os.path.basename(sys.argv[0])))
+        sys.exit(EXIT_INTERRUPTED)
     if not issubclass(kind, ModuleNotFoundError) or not error.name:
         sys.__excepthook__(kind, error, traceback)
         return
@@ -45,7 +50,7 @@ def _explain_missing_package(kind, error, traceback):
     sys.exit(EXIT_USER_ERROR)
 
 
-sys.excepthook = _explain_missing_package
+sys.excepthook = _explain
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
