@@ -446,8 +446,8 @@ def check_vocabulary(vocab_size, vocab_file, config, exact=False):
             missing = "the lines {} to [unused{}]".format(missing, rows - 1)
         raise UserError(
             "{} has {} entries, the model's embedding table {} rows; give the "
-            "vocabulary the model was trained with (if that is shorter than the "
-            "table: append {})".format(vocab_file, vocab_size, rows, missing)
+            "vocabulary the model was trained with (if that is a text file shorter "
+            "than the table: append {})".format(vocab_file, vocab_size, rows, missing)
         )
 
 
