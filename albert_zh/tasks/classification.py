@@ -11,7 +11,7 @@ from typing import NamedTuple, Optional
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from albert_zh.base import files, json_files, progress
+from albert_zh.base import files, json_files, locks, progress
 from albert_zh.base.errors import UserError
 from albert_zh.models import checkpoints, model_graph, output_directory
 from albert_zh.models import directory as model_directory
@@ -301,17 +301,32 @@ class Classifier:
         Args:
           data: `reading.TextFile`, of which a part is in memory at a time.
 
+        What a killed run has left half-written is removed.
+
         Returns:
           The path written.
+
+        Raises:
+          UserError: it cannot be written, or another process is writing it.
         """
         path = os.path.join(self._output_dir, PREDICTIONS_FILE)
+        lock = os.path.join(self._output_dir, ".{}.lock".format(PREDICTIONS_FILE))
+        message = (
+            "{}: another process writes it (it holds {}); wait for its end or choose "
+            "another --output_dir".format(path, lock)
+        )
+        with locks.hold(lock, message):
+            files.remove_leftovers(path)
+            self._write_predictions(data, path)
+        return path
+
+    def _write_predictions(self, data, path):
         with files.whole(path) as target:
             if data.has_header:
                 target.write(format_header(self.files.labels).encode("utf-8"))
             for probabilities in self.predict(data):
                 text = format_predictions(self.files.labels, probabilities)
                 target.write(text.encode("utf-8"))
-        return path
 
     def predict(self, data):
         """Judges texts with the best checkpoint.
