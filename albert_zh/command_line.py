@@ -7,6 +7,7 @@ then on an interpreter that lacks a package is told so in one line, not by a tra
 import argparse
 import math
 import os
+import re
 import sys
 
 from albert_zh.base import console, name_lists
@@ -18,6 +19,9 @@ EXIT_INTERRUPTED = 130
 _LOCAL_SCHEME = "file://"
 # No argument can hold it.
 _TEXT_MARK = "\0"
+
+# A byte of an argument that is no text in the locale's encoding.
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 # The C++ side of TensorFlow 2.15 logs every start at ERROR level (cuDNN, cuBLAS
 # "factories"); real errors arrive as exceptions. The environment still wins.
@@ -222,6 +226,11 @@ def run(main, parser, argv=None):
         main(args)
     except UserError as error:
         parser.error(" ".join(str(error).split("\n")))
+    except UnicodeEncodeError as error:
+        if not _SURROGATE.search(error.object):
+            raise
+        # Of a path: Python takes any, TensorFlow does not.
+        parser.error("{!r} is not UTF-8; rename it".format(error.object))
     except Stopped as stopped:
         console.show("{}\n".format(stopped))
         parser.exit(stopped.exit_code)

@@ -188,6 +188,18 @@ def test_what_ends_an_import_ends_a_command_in_one_line(
     assert done.stderr.count("\n") == 1 and words in done.stderr
 
 
+def test_a_path_that_tensorflow_does_not_take_is_one_line(capsys):
+    parser = command_line.ArgumentParser("a command")
+    parser.add_argument("--output_dir")
+
+    def main(args):
+        args.output_dir.encode("utf-8")
+
+    with pytest.raises(SystemExit):
+        command_line.run(main, parser, ["--output_dir=/tmp/\udcff"])
+    assert "error: '/tmp/\\udcff' is not UTF-8; rename it" in capsys.readouterr().err
+
+
 def test_other_errors_keep_their_traceback(tmp_path, repository):
     script = tmp_path / "command.py"
     script.write_text("from albert_zh import command_line\nraise KeyError('mine')\n")

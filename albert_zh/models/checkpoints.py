@@ -506,6 +506,8 @@ def _iterate_tensors(checkpoint, flag, is_wanted):
         reader = tf.train.load_checkpoint(checkpoint)
         for name in names:
             yield name, reader.get_tensor(index.tensors[name].name)
+    except UnicodeEncodeError:  # of the path
+        raise
     # For some damage TensorFlow 2 raises plain Python errors.
     except (tf.errors.OpError, IndexError, ValueError, RuntimeError) as error:
         raise _damaged(checkpoint, flag, name) from error
