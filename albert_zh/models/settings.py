@@ -28,7 +28,6 @@ _TASK_SETTINGS = dict(
     task_name={"type": "string", "minLength": 1},
     labels={
         "type": "array",
-        "minItems": 2,
         "uniqueItems": True,
         "items": {"type": "string", "pattern": _LABEL},
     },
@@ -38,12 +37,17 @@ _TASK_SETTINGS = dict(
         "minimum": MIN_SEQ_LENGTH,
         "maximum": _MAX_INTEGER,
     },
+    options={"type": "object"},
 )
 _PARTIAL_LABELS_SCHEMA = {"type": "object", "properties": _TASK_SETTINGS}
 _LABELS_SCHEMA = dict(
     _PARTIAL_LABELS_SCHEMA,
-    required=sorted(_TASK_SETTINGS),
+    required=sorted(set(_TASK_SETTINGS) - {"options"}),
     additionalProperties=False,
+)
+_CLASSIFIER_SCHEMA = dict(
+    _LABELS_SCHEMA,
+    properties=dict(_TASK_SETTINGS, labels=dict(_TASK_SETTINGS["labels"], minItems=2)),
 )
 # Published models have at most 48. Shared layers cost nothing on disk, so that no
 # checkpoint contradicts a number of layers that takes hours to build.
@@ -76,7 +80,7 @@ def read_labels(path):
     """Reads a `labels.json`.
 
     Returns:
-      Dict of its five settings.
+      Dict of its settings; `options` may be absent.
 
     Raises:
       UserError: it cannot be read, or does not have exactly these settings.
@@ -85,7 +89,7 @@ def read_labels(path):
 
 
 def check_labels(settings, source):
-    """Checks that settings from another source fit the schema of `labels.json`.
+    """Checks a classifier's settings from another source, as in its `labels.json`.
 
     Args:
       settings: dict.
@@ -95,7 +99,7 @@ def check_labels(settings, source):
       UserError: they do not; names the first wrong one.
     """
     try:
-        json_files.parse(json.dumps(settings).encode("utf-8"), _LABELS_SCHEMA)
+        json_files.parse(json.dumps(settings).encode("utf-8"), _CLASSIFIER_SCHEMA)
     except (ValueError, TypeError) as error:
         raise UserError(
             "{}: the settings of its classifier cannot be used ({}); correct them "

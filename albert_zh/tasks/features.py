@@ -3,13 +3,17 @@
 Records hold unpadded sequences. The input pipeline pads each batch to its longest
 sequence on CPU and GPU, which `input_mask` makes exact, and to `max_seq_length`
 on TPU, which needs static shapes.
+
+A record may hold several sequences, such as one for each choice of a question: one
+after another, and their lengths in a field that `sequence_lengths` makes.
 """
 
 import contextlib
+import itertools
 import os
 import tempfile
 import uuid
-from typing import List, NamedTuple
+from typing import Any, Dict, List, NamedTuple, Optional
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -17,26 +21,72 @@ import tensorflow.compat.v1 as tf
 from albert_zh.base import files
 from albert_zh.data import record_format
 
-_SEQUENCES = ("input_ids", "input_mask", "segment_ids")
-_SCALARS = ("label_ids", "is_real_example")
+# Bounds the memory of encoding.
+_ENCODED_AT_ONCE = 1000
+# More mixes lengths more; fewer than about ten repeat the same batches every epoch.
+_MIXED_BATCHES = 16
 # Where a process opens its own open files once more, by their number.
 _OPEN_FILES = "/dev/fd"
 
 
-class Features(NamedTuple):
-    """Model inputs of one example, unpadded.
+class Field(NamedTuple):
+    """A feature of a kind of task, beside the encoder's inputs.
 
     Attributes:
-      input_ids: token ids, [CLS] text_a [SEP] or [CLS] text_a [SEP] text_b [SEP].
+      name: of the feature.
+      is_sequence: bool; whether it has a value for each token, padded with 0 as they
+        are; else it has one value.
+      dtype: np.int64 or np.float32; integers reach the model as int32.
+      most_values: int, the most values it has, where they are not one for each token;
+        None where they are.
+    """
+
+    name: str
+    is_sequence: bool = False
+    dtype: type = np.int64
+    most_values: Optional[int] = None
+
+
+class Features(NamedTuple):
+    """Model inputs of one example, or of one window of it, unpadded.
+
+    Attributes:
+      input_ids: token ids, [CLS] text_a [SEP] or [CLS] text_a [SEP] text_b [SEP]; or
+        several such sequences, one after another.
       segment_ids: 0 up to the first [SEP] and 1 after it, same length.
-      label_id: class index, 0 where there is no label.
-      is_truncated: whether tokens were cut off to fit.
+      targets: dict name -> value or list, of the kind's `target_fields`.
+      is_truncated: whether tokens of the example stand in no window.
+      origin: what the kind needs to decode this window's outputs.
     """
 
     input_ids: List[int]
     segment_ids: List[int]
-    label_id: int
-    is_truncated: bool
+    targets: Dict[str, Any] = {}
+    is_truncated: bool = False
+    origin: Any = None
+
+
+_INPUTS = tuple(
+    Field(name, is_sequence=True) for name in ("input_ids", "input_mask", "segment_ids")
+)
+_IS_REAL = Field("is_real_example")
+
+# Name of the field of `sequence_lengths`.
+SEQUENCE_LENGTHS = "sequence_lengths"
+
+
+def sequence_lengths(most_sequences):
+    """Returns the `Field` of windows that hold several sequences one after another.
+
+    Its value is the list of their lengths. With it a batch of B windows of at most C
+    sequences has [B*C, T] encoder inputs, those of a window in consecutive rows;
+    `sequence_lengths` is [B, C], 0 for absent sequences, whose rows are padding. C is
+    the most of the batch, on TPU the most there may be.
+
+    Args:
+      most_sequences: the most sequences of a window.
+    """
+    return Field(SEQUENCE_LENGTHS, is_sequence=True, most_values=most_sequences)
 
 
 def truncate_pair(tokens_a, tokens_b, max_tokens):
@@ -61,21 +111,26 @@ def truncate_pair(tokens_a, tokens_b, max_tokens):
     return tokens_a[:length_a], tokens_b[:length_b]
 
 
-def build_features(example, tokenizer, max_seq_length, labels):
-    """Turns one `reading.Example` into `Features`.
+def chunked(items, size):
+    """Yields the items of an iterable in lists of `size`; the last may be shorter."""
+    items = iter(items)
+    yield from iter(lambda: list(itertools.islice(items, size)), [])
+
+
+def pair_features(tokenizer, text_a, text_b, max_seq_length):
+    """The inputs of a text or of a pair of texts, cut to fit.
 
     Args:
-      example: the texts, and a label of `labels` or None.
       tokenizer: a `tokenization.FullTokenizer`.
+      text_a, text_b: the texts; `text_b` is None for a single text.
       max_seq_length: most tokens, [CLS] and [SEP] included.
-      labels: sequence of the task's labels.
 
     Returns:
-      The `Features`.
+      `Features` without targets.
     """
-    is_pair = example.text_b is not None
-    tokens_a = tokenizer.tokenize(example.text_a)
-    tokens_b = tokenizer.tokenize(example.text_b) if is_pair else []
+    is_pair = text_b is not None
+    tokens_a = tokenizer.tokenize(text_a)
+    tokens_b = tokenizer.tokenize(text_b) if is_pair else []
     max_tokens = max_seq_length - (3 if is_pair else 2)
     kept_a, kept_b = truncate_pair(tokens_a, tokens_b, max_tokens)
     ids_a = tokenizer.convert_tokens_to_ids(kept_a)
@@ -85,22 +140,23 @@ def build_features(example, tokenizer, max_seq_length, labels):
         ids_b = tokenizer.convert_tokens_to_ids(kept_b) + [tokenizer.sep_id]
         input_ids += ids_b
         segment_ids += [1] * len(ids_b)
-    label_id = 0 if example.label is None else labels.index(example.label)
     is_truncated = len(kept_a) + len(kept_b) < len(tokens_a) + len(tokens_b)
-    return Features(input_ids, segment_ids, label_id, is_truncated)
+    return Features(input_ids, segment_ids, is_truncated=is_truncated)
 
 
 def length_order(features):
-    """Positions of the features from the shortest to the longest, int64 [n].
+    """Positions of the features from the fewest to the most tokens, int64 [n].
 
-    Batches of one length need little padding: evaluation reads in this order.
+    Batches of one length need little padding. Among equal lengths the order is random,
+    but always the same: in a file sorted by label, neighbours would share their label.
     """
-    lengths = [len(item.input_ids) for item in features]
-    return np.argsort(lengths, kind="stable")
+    lengths = np.array([len(item.input_ids) for item in features], np.int64)
+    mixed = np.random.RandomState(0).permutation(len(lengths))
+    return mixed[np.argsort(lengths[mixed], kind="stable")]
 
 
 @contextlib.contextmanager
-def temporary_records(directory, name, features, num_padding_examples=0):
+def temporary_records(directory, name, features, fields, num_padding_examples=0):
     """Makes a TFRecord file of features that lives as long as the block.
 
     Where the system can open a file that has no name (Linux, macOS), it has none: the
@@ -111,6 +167,7 @@ def temporary_records(directory, name, features, num_padding_examples=0):
         directory of temporary files.
       name: short name of the features.
       features: iterable of `Features`.
+      fields: tuple of `Field`, the targets that the records hold.
       num_padding_examples: as `write_records` takes it.
 
     Yields:
@@ -125,7 +182,7 @@ def temporary_records(directory, name, features, num_padding_examples=0):
     if files.is_remote(directory) or not os.path.isdir(_OPEN_FILES):
         # A name that is nobody else's: neither the user's nor another process's.
         path = os.path.join(directory, ".{}.{}.tfrecord".format(name, uuid.uuid4().hex))
-        serialized = _serialize_all(features, num_padding_examples)
+        serialized = _serialize_all(features, fields, num_padding_examples)
         record_format.write_records(serialized, path)
         try:
             yield path
@@ -136,51 +193,72 @@ def temporary_records(directory, name, features, num_padding_examples=0):
     with contextlib.ExitStack() as stack:
         with files.writing(os.path.join(directory, name + " records")):
             file = stack.enter_context(tempfile.TemporaryFile(dir=directory))
-            for record in _serialize_all(features, num_padding_examples):
+            for record in _serialize_all(features, fields, num_padding_examples):
                 file.write(record_format.frame(record))
             file.flush()
         yield os.path.join(_OPEN_FILES, str(file.fileno()))
 
 
-def write_records(path, features, num_padding_examples=0):
+def write_records(path, features, fields, num_padding_examples=0):
     """Writes a TFRecord file of features; it appears whole or not at all.
 
     Args:
       path: local or remote file, replaced where it exists.
       features: iterable of `Features`.
+      fields: tuple of `Field`, the targets that the records hold.
       num_padding_examples: examples with `is_real_example` 0 added at the end, to
         fill the last batch where batches must be full.
     """
-    record_format.write_records(_serialize_all(features, num_padding_examples), path)
+    records = _serialize_all(features, fields, num_padding_examples)
+    record_format.write_records(records, path)
 
 
-def _serialize_all(features, num_padding_examples):
+def _serialize_all(features, fields, num_padding_examples):
     """Yields the records, bytes, of features and of padding."""
-    padding = Features([0], [0], label_id=0, is_truncated=False)
-    for item in features:
-        yield _serialize(item, is_real_example=1)
-    for _ in range(num_padding_examples):
-        yield _serialize(padding, is_real_example=0)
+    padding = [Features([0], [0])] * num_padding_examples
+    for is_real, items in ((1, features), (0, padding)):
+        rows = (_numbers(item, fields) for item in items)
+        # NumPy encodes rows of the same lengths together; they come in that order.
+        for _, group in itertools.groupby(rows, lambda row: [len(n) for n in row]):
+            for some in chunked(group, _ENCODED_AT_ONCE):
+                yield from _serialize(some, fields, is_real)
 
 
-def _serialize(item, is_real_example):
-    return record_format.encode_example(
-        {
-            "input_ids": item.input_ids,
-            "input_mask": [1] * len(item.input_ids),
-            "segment_ids": item.segment_ids,
-            "label_ids": [item.label_id],
-            "is_real_example": [is_real_example],
-        }
-    )
+def _numbers(item, fields):
+    """The list of the lists of numbers of a `Features`: inputs, then `fields`."""
+    length = len(item.input_ids)
+    numbers = [item.input_ids, [1] * length, item.segment_ids]
+    for field in fields:
+        # Texts to predict have no targets.
+        default = [0] * length if field.is_sequence else 0
+        if field.name == SEQUENCE_LENGTHS:
+            default = [length]  # of padding: one sequence
+        value = item.targets.get(field.name, default)
+        numbers.append(value if field.is_sequence else [value])
+    return numbers
 
 
-def training_input_fn(path, num_examples, padded_length=None):
+def _serialize(rows, fields, is_real_example):
+    """Returns the records of rows from `_numbers` that have the same lengths."""
+    columns = {
+        field.name: np.array(numbers, field.dtype)
+        for field, numbers in zip(_INPUTS + fields, zip(*rows))
+    }
+    columns[_IS_REAL.name] = np.full([len(rows), 1], is_real_example)
+    return record_format.encode_batch(columns)
+
+
+def training_input_fn(path, num_examples, fields, padded_length=None):
     """Builds the input of one epoch: every example once, in a random order.
 
+    A batch has examples of similar length, since padding costs as much as tokens do:
+    examples are shuffled among `_MIXED_BATCHES` batches' worth of neighbours, then the
+    batches among all.
+
     Args:
-      path: a file `write_records` wrote.
-      num_examples: its number of examples; all of them are shuffled together.
+      path: a file `write_records` wrote, of features in `length_order`.
+      num_examples: its number of examples.
+      fields: tuple of `Field`, as the file was written with.
       padded_length: length every sequence is padded to and batches are made full
         for (TPU: a last partial batch is left out); None pads to the longest of
         each batch and keeps the last partial batch.
@@ -192,41 +270,88 @@ def training_input_fn(path, num_examples, padded_length=None):
 
     def input_fn(batch_size, seed, skip=0):
         dataset = tf.data.TFRecordDataset(path)
-        dataset = dataset.shuffle(num_examples, seed=seed)
+        neighbours = _MIXED_BATCHES * tf.cast(batch_size, tf.int64)
+        dataset = dataset.shuffle(neighbours, seed=seed)
         dataset = dataset.batch(batch_size, drop_remainder=padded_length is not None)
+        dataset = dataset.shuffle(num_examples, seed=seed)  # at most one a batch
         dataset = dataset.skip(skip)
-        return _decoded(dataset, padded_length)
+        return _decoded(dataset, fields, padded_length)
 
     return input_fn
 
 
-def prediction_input_fn(padded_length=None):
-    """Returns a function (path, batch_size) -> dataset of a file once, in its order."""
+def prediction_input_fn(fields, padded_length=None):
+    """Returns a function (path, batch_size) -> dataset of a file once, in its order.
+
+    The arguments are those of `training_input_fn`.
+    """
 
     def input_fn(path, batch_size):
         dataset = tf.data.TFRecordDataset(path)
         dataset = dataset.batch(batch_size, drop_remainder=padded_length is not None)
-        return _decoded(dataset, padded_length)
+        return _decoded(dataset, fields, padded_length)
 
     return input_fn
 
 
-def _decoded(dataset, padded_length):
-    """Batches of serialized examples -> dicts of int32 [B, T] and [B]."""
-    schema = {
-        name: tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True)
-        for name in _SEQUENCES
-    }
-    schema.update({name: tf.io.FixedLenFeature([], tf.int64) for name in _SCALARS})
+def _decoded(dataset, fields, padded_length):
+    """Batches of serialized examples -> dicts of [B, T] and [B], int32 or float32.
+
+    With several sequences a window, the encoder's inputs are [B*C, T].
+    """
+    has_several = any(field.name == SEQUENCE_LENGTHS for field in fields)
+    fields = _INPUTS + (_IS_REAL,) + fields
+    schema = {field.name: _parsed_as(field, has_several) for field in fields}
 
     def decode(serialized):
         batch = tf.io.parse_example(serialized, schema)
-        batch = {name: tf.cast(value, tf.int32) for name, value in batch.items()}
         if padded_length is not None:
-            for name in _SEQUENCES:
-                missing = padded_length - tf.shape(batch[name])[1]
-                batch[name] = tf.pad(batch[name], [[0, 0], [0, missing]])
-                batch[name].set_shape([None, padded_length])
+            for field in fields:
+                if field.most_values is not None:
+                    batch[field.name] = _pad(batch[field.name], field.most_values)
+        if has_several:
+            for field in _INPUTS:
+                batch[field.name] = _split(batch[field.name], batch[SEQUENCE_LENGTHS])
+        for name, value in batch.items():
+            if value.dtype == tf.int64:
+                batch[name] = tf.cast(value, tf.int32)
+        if padded_length is not None:
+            for field in fields:
+                if field.is_sequence and field.most_values is None:
+                    batch[field.name] = _pad(batch[field.name], padded_length)
         return batch
 
     return dataset.map(decode).prefetch(2)
+
+
+def _parsed_as(field, has_several):
+    """How `tf.io.parse_example` reads a field."""
+    dtype = tf.as_dtype(field.dtype)
+    if has_several and field in _INPUTS:
+        return tf.io.VarLenFeature(dtype)
+    if field.is_sequence:
+        return tf.io.FixedLenSequenceFeature([], dtype, allow_missing=True)
+    return tf.io.FixedLenFeature([], dtype)
+
+
+def _split(values, lengths):
+    """Makes a row of each sequence of a batch, padded with zeros to the longest.
+
+    Args:
+      values: sparse int64 [B, n], the sequences of a window one after another.
+      lengths: int64 [B, C], of these sequences, 0 for absent ones.
+
+    Returns:
+      int64 [B*C, T].
+    """
+    lengths = tf.reshape(lengths, [-1])
+    rows = tf.RaggedTensor.from_row_lengths(values.values, lengths).to_tensor()
+    rows.set_shape([lengths.shape[0], None])
+    return rows
+
+
+def _pad(values, length):
+    """Pads [B, T] with zeros to the static shape [B, length]."""
+    values = tf.pad(values, [[0, 0], [0, length - tf.shape(values)[1]]])
+    values.set_shape([None, length])
+    return values

@@ -5,11 +5,12 @@ directory complete: predicting needs nothing else. The directory of a training h
 `training.json` too, and the complete model in `best/` below it.
 """
 
+import json
 import logging
 import os
 import re
 import shlex
-from typing import NamedTuple, Optional, Tuple
+from typing import Any, Dict, NamedTuple, Optional, Tuple
 
 import tensorflow.compat.v1 as tf
 
@@ -20,8 +21,9 @@ from albert_zh.base.errors import UserError, as_user_error
 from albert_zh.models import architecture, checkpoints, output_directory
 from albert_zh.models import directory as model_directory
 from albert_zh.models import settings as model_settings
-from albert_zh.tasks import reading
-from albert_zh.tasks.registry import TASKS, Task, get_task
+from albert_zh.tasks.kind import describe_head
+from albert_zh.tasks.kinds import kind_of
+from albert_zh.tasks.registry import Task, get_task
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -29,18 +31,21 @@ TRAINING_FILE = "training.json"
 DEFAULT_MAX_SEQ_LENGTH = 128
 
 
-class ClassifierFiles(NamedTuple):
-    """Everything about a classifier but its weights.
+class TaskFiles(NamedTuple):
+    """Everything about a fine-tuned model but its weights.
 
     Attributes:
       config: the encoder's `modeling.AlbertConfig`.
       task: the `registry.Task`.
-      labels: names of the classes, in the order of the model's outputs.
+      labels: names of the classes, in the order of the model's outputs; () for a task
+        that has none.
       vocab_file: WordPiece vocabulary, or the one beside a SentencePiece model.
       spm_model_file: SentencePiece model, None for WordPiece.
       do_lower_case: whether the tokenizer lower-cases.
       normalize_punctuation: whether it maps punctuation the vocabulary lacks.
-      max_seq_length: tokens a sequence is truncated to.
+      max_seq_length: tokens of a window.
+      options: dict of further settings that only its kind of task has, which the model
+        cannot be used without.
     """
 
     config: modeling.AlbertConfig
@@ -51,6 +56,7 @@ class ClassifierFiles(NamedTuple):
     do_lower_case: bool
     normalize_punctuation: bool
     max_seq_length: int
+    options: Dict[str, Any] = {}
 
     def build_tokenizer(self):
         """Builds the tokenizer.
@@ -72,7 +78,7 @@ def check_best(directory, given, is_new):
 
     Args:
       directory: path of `best/`.
-      given: the `ClassifierFiles` of the training.
+      given: the `TaskFiles` of the training.
       is_new: bool; whether the training begins now, and so has no best model yet.
 
     Raises:
@@ -121,7 +127,7 @@ def check_not_foreign(directory, given):
 
 
 def save(directory, given):
-    """Writes `ClassifierFiles` into a directory, creating it.
+    """Writes `TaskFiles` into a directory, creating it.
 
     Raises:
       UserError: as `check_not_foreign`, or it cannot be written to.
@@ -145,29 +151,32 @@ def save(directory, given):
 
 
 def task_settings(files):
-    """Returns what `labels.json` holds of `ClassifierFiles`, a dict."""
-    return {
+    """Returns what `labels.json` holds of `TaskFiles`, a dict."""
+    settings = {
         "task_name": files.task.name,
         "labels": list(files.labels),
         "do_lower_case": files.do_lower_case,
         "normalize_punctuation": files.normalize_punctuation,
         "max_seq_length": files.max_seq_length,
     }
+    if files.options:
+        settings["options"] = files.options
+    return settings
 
 
 def for_training(chosen, task, train_data, given, dropout=None):
-    """Decides what a classifier that is to be trained is made of.
+    """Decides what a model that is to be trained is made of.
 
     Args:
       chosen: `model_directory.ModelDirectory` of the model to start from.
       task: the `registry.Task`.
       train_data: the `reading.ExampleFile` whose labels count where the task has none.
-      given: dict field of `ClassifierFiles` -> value, for what the user gives. What is
+      given: dict field of `TaskFiles` -> value, for what the user gives. What is
         not given is taken from the model to start from, which may be fine-tuned.
       dropout: as `model_settings.load_config` takes it.
 
     Returns:
-      `ClassifierFiles`.
+      `TaskFiles`.
 
     Raises:
       UserError: a file is missing or damaged, or the model's sizes do not suffice.
@@ -179,10 +188,10 @@ def for_training(chosen, task, train_data, given, dropout=None):
     _check_own_vocabulary(chosen)
     length = given.get("max_seq_length", DEFAULT_MAX_SEQ_LENGTH)
     saved = load(chosen.directory) if chosen.directory else None
-    return ClassifierFiles(
+    return TaskFiles(
         config=model_settings.load_config(chosen.config_file, length, dropout),
         task=task,
-        labels=task.labels or reading.find_labels(train_data),
+        labels=task.labels or kind_of(task).find_labels(train_data),
         vocab_file=chosen.vocab_file,
         spm_model_file=chosen.spm_model_file,
         do_lower_case=model_directory.choose_do_lower_case(
@@ -192,29 +201,44 @@ def for_training(chosen, task, train_data, given, dropout=None):
             "normalize_punctuation", bool(saved and saved.normalize_punctuation)
         ),
         max_seq_length=length,
+        options=given.get("options", {}),
     )
 
 
-def has_head_of(checkpoint, labels):
-    """Whether the head of a checkpoint may be for these labels, in this order.
+def has_head_of(checkpoint, given):
+    """Whether the head of a checkpoint may be that of a model to train.
 
-    The `labels.json` beside it tells. A head of another number of classes is never
-    restored.
+    The `labels.json` beside it tells: its labels must be the same, in the same order,
+    and its kind of task, too. A head of another shape is never restored.
+
+    Args:
+      checkpoint: path prefix, or None.
+      given: `TaskFiles` of the model to train.
     """
     path = os.path.join(os.path.dirname(checkpoint or ""), model_directory.LABELS_FILE)
     if not checkpoint or not files.exists(path):
         return True
     try:
-        held = model_settings.read_labels(path)["labels"]
+        settings = model_settings.read_labels(path)
+        task = get_task(settings["task_name"])
     except UserError:  # another program's
         return True
-    if held == list(labels):
+    held = settings["labels"]
+    if task.kind != given.task.kind:
+        _LOGGER.info(
+            "%s is a model for %s: its head starts anew for %s",
+            checkpoint,
+            task.name,
+            given.task.name,
+        )
+        return False
+    if held == list(given.labels):
         return True
     _LOGGER.info(
         "%s is a classifier for the labels %s: its head starts anew for %s",
         checkpoint,
         name_lists.join(held),
-        name_lists.join(labels),
+        name_lists.join(given.labels),
     )
     return False
 
@@ -250,7 +274,7 @@ def load(directory):
     """Reads what `save` wrote.
 
     Returns:
-      `ClassifierFiles`, or None where the directory holds none.
+      `TaskFiles`, or None where the directory holds none.
 
     Raises:
       UserError: a file is damaged, or does not go with the others.
@@ -263,18 +287,41 @@ def load(directory):
         os.path.join(directory, model_directory.CONFIG_FILE)
     )
     model_settings.check_fit(labels_file, settings, config)
+    task = _task_of(settings, labels_file)
+    if len(settings["labels"]) < kind_of(task).min_labels:
+        raise UserError(
+            "{}: damaged (labels: {} are too few); copy the model again from an intact "
+            "source, or train into another directory".format(
+                labels_file, len(settings["labels"])
+            )
+        )
+    _check_options(settings.get("options", {}), task, labels_file)
     vocab_file = os.path.join(directory, model_directory.VOCAB_FILE)
     spm_model_file = os.path.join(directory, model_directory.SPM_FILE)
-    return ClassifierFiles(
+    return TaskFiles(
         config,
-        _task_of(settings, labels_file),
+        task,
         tuple(settings["labels"]),
         vocab_file if files.exists(vocab_file) else None,
         spm_model_file if files.exists(spm_model_file) else None,
         settings["do_lower_case"],
         settings["normalize_punctuation"],
         settings["max_seq_length"],
+        settings.get("options", {}),
     )
+
+
+def _check_options(options, task, labels_file):
+    """Raises `UserError` where a `labels.json` has other options than its kind."""
+    try:
+        json_files.parse(
+            json.dumps(options).encode("utf-8"), kind_of(task).options_schema
+        )
+    except ValueError as error:
+        raise UserError(
+            "{}: damaged (options: {}); copy the model again from an intact source, or "
+            "train into another directory".format(labels_file, error)
+        ) from error
 
 
 def _task_of(settings, labels_file):
@@ -288,11 +335,12 @@ def _task_of(settings, labels_file):
         ) from error
 
 
-def find_task_name(directories):
+def find_task_name(directories, names):
     """Returns the task of the first fine-tuned model among directories.
 
     Args:
       directories: paths of models or of their trainings, or None.
+      names: list of the tasks that the command takes, for the message.
 
     Raises:
       UserError: none of them holds a fine-tuned model.
@@ -304,7 +352,7 @@ def find_task_name(directories):
                 return model_settings.read_labels(path)["task_name"]
     raise UserError(
         "--task_name is missing, and no directory given holds a fine-tuned model, "
-        "which would tell it; give one of {}".format(", ".join(sorted(TASKS)))
+        "which would tell it; give one of {}".format(", ".join(names))
     )
 
 
@@ -355,11 +403,11 @@ def load_trained(output_dir, model_dir, task, chosen, given, has_results=True):
       task: the `registry.Task` asked for.
       chosen: `model_directory.ModelDirectory` of the config and the vocabulary that
         the user gives again.
-      given: dict field of `ClassifierFiles` -> value, for other settings given again.
+      given: dict field of `TaskFiles` -> value, for other settings given again.
       has_results: whether files will be written; else nothing is written here, too.
 
     Returns:
-      `ClassifierFiles`.
+      `TaskFiles`.
 
     Raises:
       UserError: no model there, a damaged one, or one that differs from what is
@@ -405,7 +453,7 @@ def load_trained(output_dir, model_dir, task, chosen, given, has_results=True):
 
 
 def _given_again(task, chosen, given):
-    """Returns the dict of fields of `ClassifierFiles` that a user gives again."""
+    """Returns the dict of fields of `TaskFiles` that a user gives again."""
     if chosen.checkpoint:
         _LOGGER.info("without --do_train --init_checkpoint is not read")
     chosen = _prefer_spm(chosen)
@@ -466,19 +514,22 @@ def _check_trained(checkpoint, files, flag):
     source = "{}: {}".format(flag, checkpoint)
     step = variables[checkpoints.STEP].dtype
     checkpoints.check_type(source, checkpoints.STEP, step, tf.int64)
-    weights = variables.get("output_weights")
-    shape = weights and list(weights.shape)
-    expected = [len(files.labels), files.config.hidden_size]
-    if shape != expected:
-        raise UserError(
-            "{}: {} has {}, expected output_weights {} for the labels {}".format(
-                flag,
-                checkpoint,
-                "output_weights {}".format(shape) if shape else "no output_weights",
-                expected,
-                name_lists.join(files.labels),
+    for name, expected in describe_head(kind_of(files.task).head(files)).items():
+        found = variables.get(name)
+        shape = found and list(found.shape)
+        if shape != expected:
+            raise UserError(
+                "{}: {} has {}, expected {} {}{}".format(
+                    flag,
+                    checkpoint,
+                    "{} {}".format(name, shape) if shape else "no " + name,
+                    name,
+                    expected,
+                    " for the labels " + name_lists.join(files.labels)
+                    if files.labels
+                    else "",
+                )
             )
-        )
     checkpoints.check_readable(checkpoint, flag)
     checkpoints.read_step(checkpoint, flag)
 
@@ -488,8 +539,8 @@ def check_same_model(directory, saved, given, flag="--output_dir"):
 
     Args:
       directory: for the message.
-      saved: the `ClassifierFiles` it holds.
-      given: the `ClassifierFiles` asked for now; only the sequence length and the
+      saved: the `TaskFiles` it holds.
+      given: the `TaskFiles` asked for now; only the sequence length and the
         config, which `output_directory.check_same_config` checks, may differ.
       flag: the flag that named the directory.
 
@@ -499,6 +550,7 @@ def check_same_model(directory, saved, given, flag="--output_dir"):
     for what, old, new in (
         ("task", saved.task.name, given.task.name),
         ("labels", name_lists.join(saved.labels), name_lists.join(given.labels)),
+        ("options", saved.options, given.options),
         ("do_lower_case", saved.do_lower_case, given.do_lower_case),
         (
             "normalize_punctuation",

@@ -8,11 +8,12 @@ import json
 import os
 import re
 import shlex
-from typing import List, NamedTuple, Optional
+from typing import List, NamedTuple, Optional, Tuple
 
 from albert_zh.base.errors import UserError
 from albert_zh.models.settings import is_label
 from albert_zh.tasks import rows
+from albert_zh.tasks.features import chunked
 from albert_zh.tasks.registry import Task, clean_label
 
 # SNLI and OCNLI mark rows whose annotators disagreed with it.
@@ -60,7 +61,7 @@ class ExampleFile(NamedTuple):
 
     def chunks(self, size):
         """Yields the examples in lists of `size`; the last may be shorter."""
-        return _chunks(self.examples, size)
+        return chunked(self.examples, size)
 
 
 class TextFile(NamedTuple):
@@ -88,7 +89,7 @@ class TextFile(NamedTuple):
         """
         num_read = 0
         found, _ = rows.open_rows(self.path, self.task, self.columns)
-        for chunk in _chunks((_example(row) for _, row in found), size):
+        for chunk in chunked((_example(row) for _, row in found), size):
             num_read += len(chunk)
             yield chunk
         if num_read != self.num_examples:
@@ -96,17 +97,6 @@ class TextFile(NamedTuple):
                 "{}: {} rows, {} when it was checked; leave the file as it is while "
                 "it is read".format(self.path, num_read, self.num_examples)
             )
-
-
-def _chunks(items, size):
-    chunk = []
-    for item in items:
-        chunk.append(item)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
 
 
 def _example(row, label=None):
@@ -212,6 +202,42 @@ def read_examples(
             raise _unknown_label(path, *unknown, labels, is_placeholder)
         examples = [example._replace(label=None) for example in examples]
     return ExampleFile(path, examples, has_header, num_ignored)
+
+
+class TableReader(NamedTuple):
+    """Reads the files of a classification task, for `splits.TaskData`.
+
+    Attributes:
+      task: a `registry.Task`.
+      ignored_labels: labels whose rows are left out of training and scoring.
+      columns: `rows.Columns` of all the files.
+    """
+
+    task: Task
+    ignored_labels: Tuple[str, ...] = ()
+    columns: rows.Columns = rows.FOUND_COLUMNS
+
+    def read_examples(self, path, labels, placeholders_allowed=False):
+        """Reads a file to train on, or to score; see the function of this name."""
+        return read_examples(
+            path,
+            self.task,
+            labels,
+            self.ignored_labels,
+            self.columns,
+            placeholders_allowed,
+        )
+
+    def read_texts(self, path, labels):
+        """Checks a file to predict; see the function of this name."""
+        return read_texts(path, self.task, labels, self.columns)
+
+    def no_labels(self, path):
+        """Returns the `UserError` of a file that should have labels, and has none."""
+        return UserError(
+            "{}:1: no label; expected the columns {}, or a header row that names "
+            "them".format(path, ", ".join(self.task.columns))
+        )
 
 
 def _unknown_label(path, line, label, labels, is_everywhere):

@@ -5,7 +5,7 @@ to `TASKS`; reading, features, training and scoring follow from the entry.
 """
 
 import unicodedata
-from typing import NamedTuple, Optional, Tuple
+from typing import Mapping, NamedTuple, Optional, Tuple
 
 from albert_zh.base import name_lists
 from albert_zh.base.errors import UserError
@@ -16,21 +16,30 @@ ALL_EXTENSIONS = (".tsv", ".txt", ".csv", ".json", ".jsonl")
 
 
 class Task(NamedTuple):
-    """One classification task.
+    """One task.
 
     Attributes:
       name: the name a model directory remembers.
+      kind: key of `kinds.KINDS`.
       columns: order of `text_a`, `text_b` and `label` in a file without a header;
-        a task without `text_b` classifies single texts.
+        a task without `text_b` classifies single texts; () where files are no tables.
       labels: the label set in the order of the model's classes; None where it is
         found in the training data.
       extensions: of the files `train`, `dev` and `test` in a data folder.
+      metric: the score that decides which epoch is the best.
+      split_files: dict split -> names of its files in a data folder, for a task whose
+        files have names of their own: tuple of alternatives, of which the first one
+        found counts, each a tuple of files that are read together. A flag takes
+        several files separated by commas, too.
     """
 
     name: str
-    columns: Tuple[str, ...]
+    columns: Tuple[str, ...] = ()
     labels: Optional[Tuple[str, ...]] = None
     extensions: Tuple[str, ...] = ALL_EXTENSIONS
+    kind: str = "classification"
+    metric: str = "accuracy"
+    split_files: Mapping[str, Tuple[Tuple[str, ...], ...]] = {}
 
     @property
     def text_columns(self):
@@ -59,13 +68,25 @@ TASKS = {
 }
 
 
+class _VisibleCharacters(dict):
+    """A table of `str.translate` that removes format characters; fills itself."""
+
+    def __missing__(self, code):
+        is_invisible = unicodedata.category(chr(code)) == "Cf"
+        self[code] = None if is_invisible else code
+        return self[code]
+
+
+_VISIBLE = _VisibleCharacters()
+
+
 def clean_label(text):
     """A label as it is compared: without invisible characters and outer white space.
 
     As in texts, whose tokens have none of them. A zero-width space or a byte order mark
     would else make another class of a name that looks the same.
     """
-    return "".join(c for c in text if unicodedata.category(c) != "Cf").strip()
+    return text.translate(_VISIBLE).strip()
 
 
 def get_task(name, labels=None):
@@ -92,18 +113,28 @@ def get_task(name, labels=None):
         return task
     if task.labels:
         raise UserError(
-            "--labels={}: the labels of {} are {}; for others take --task_name=pair "
-            "or single".format(
-                name_lists.join(labels), name, name_lists.join(task.labels)
+            "--labels={}: the labels of {} are {}; for others: --task_name={}".format(
+                name_lists.join(labels),
+                name,
+                name_lists.join(task.labels),
+                " or ".join(_open_tasks(task.kind)),
             )
         )
     labels = tuple(map(clean_label, labels))
     are_names = all(is_label(label) for label in labels)
-    if len(labels) < 2 or len(set(labels)) < len(labels) or not are_names:
+    fewest, number = (1, "one") if task.kind == "tagging" else (2, "two")
+    if len(labels) < fewest or len(set(labels)) < len(labels) or not are_names:
         raise UserError(
-            "--labels={}: expected two or more different names, separated by "
+            "--labels={}: expected {} or more different names, separated by "
             "commas, a name with a comma in quotation marks".format(
-                name_lists.join(labels)
+                name_lists.join(labels), number
             )
         )
     return task._replace(labels=labels)
+
+
+def _open_tasks(kind):
+    """Returns the names of the tasks of a kind that have no labels of their own."""
+    return sorted(
+        name for name, task in TASKS.items() if task.kind == kind and not task.labels
+    )

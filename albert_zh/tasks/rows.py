@@ -165,10 +165,9 @@ def open_rows(path, task, columns):
                 path, extension, " ".join(ALL_EXTENSIONS)
             )
         )
-    lines = _read_lines(path)
     if extension in JSON_EXTENSIONS:
-        lines = _without_blank_end(lines, is_blank)
-        return _json_rows(path, lines, task, columns), False
+        return _json_rows(path, json_lines(path), task, columns), False
+    lines = _read_lines(path)
     table = _split_csv(path, lines) if extension == ".csv" else _split_tsv(lines)
     table = _without_blank_end(table, lambda cells: all(map(is_blank, cells)))
     first_line, first_cells = next(table, (1, None))
@@ -303,7 +302,9 @@ def _table_rows(path, first, table, layout, task):
                     len(cells), layout.width, header_line
                 )
                 raise row_error(path, line, problem)
-            is_header = layout.has_header and [_name(cell) for cell in cells] == names
+            is_header = layout.has_header and all(
+                _name(cell) == name for cell, name in zip(cells, names)
+            )
             if is_header or _names_all(cells, layout, task):
                 problem = "names columns among the rows (of joined files?); remove it"
                 raise row_error(path, line, problem)
@@ -330,12 +331,28 @@ def _check_text_columns(path, line, named, names, task):
             raise row_error(path, line, problem)
 
 
-def _json_rows(path, lines, task, columns):
-    """Yields (line, dict column -> value) of a file of one JSON object a line."""
-    for line, text in lines:
+def json_lines(path):
+    """Reads a file of one JSON object a line.
+
+    Args:
+      path: local or remote file, UTF-8. Blank lines at its end are left out.
+
+    Yields:
+      (line, dict).
+
+    Raises:
+      UserError: names `path:line` of the first line that is no JSON object.
+    """
+    for line, text in _without_blank_end(_read_lines(path), is_blank):
         record = _parse_json(path, line, text)
         if not isinstance(record, dict):
             raise row_error(path, line, "expected one JSON object a line")
+        yield line, record
+
+
+def _json_rows(path, lines, task, columns):
+    """Yields (line, dict column -> value) of the objects of `json_lines`."""
+    for line, record in lines:
         keys = list(record)
         named = {column: keys[i] for column, i in _name_columns(keys).items()}
         for column, key in columns._asdict().items():

@@ -2,12 +2,11 @@
 
 import logging
 import os
-from typing import Dict, NamedTuple, Optional, Tuple
+from typing import Any, Dict, NamedTuple, Optional
 
 import tensorflow.compat.v1 as tf
 
 from albert_zh.base.errors import UserError
-from albert_zh.tasks import reading, rows
 from albert_zh.tasks.registry import Task
 
 # "predict" is a file that need not be labelled; by default the test file.
@@ -23,27 +22,30 @@ class TaskData(NamedTuple):
       task: a `registry.Task`.
       data_dir: folder with files called train, dev and test, or None.
       named_files: dict of `SPLITS` -> path or None; a path wins over `data_dir`.
-      ignored_labels: labels whose rows are left out of training and scoring.
-      columns: `rows.Columns` of all the files.
+      reader: reads files of the task's form, such as a `reading.TableReader`.
     """
 
     task: Task
     data_dir: Optional[str]
     named_files: Dict[str, Optional[str]]
-    ignored_labels: Tuple[str, ...] = ()
-    columns: rows.Columns = rows.FOUND_COLUMNS
+    reader: Any
 
     def find(self, split):
         """Returns the path of a split's file, None where there is none.
 
+        Of files that are read together, it has all paths, separated by commas.
+
         Raises:
-          UserError: no such folder, or several files for the split.
+          UserError: no such folder, several files for the split, or some of those
+            that are read together.
         """
         named_file = self.named_files.get(split)
         if named_file or not self.data_dir:
             return named_file
         if not tf.io.gfile.isdir(self.data_dir):
             raise UserError("--data_dir={}: no such folder".format(self.data_dir))
+        if self.task.split_files:
+            return self._find_together(split)
         names = [split + extension for extension in self.task.extensions]
         paths = [os.path.join(self.data_dir, name) for name in names]
         found = [path for path in paths if tf.io.gfile.exists(path)]
@@ -55,9 +57,32 @@ class TaskData(NamedTuple):
             )
         return found[0] if found else None
 
+    def _find_together(self, split):
+        """Returns the paths of the first of the task's alternatives that is there."""
+        for names in self.task.split_files.get(split, ()):
+            paths = [os.path.join(self.data_dir, name) for name in names]
+            found = [path for path in paths if tf.io.gfile.exists(path)]
+            if found == paths:
+                return ",".join(paths)
+            if found:
+                missing = set(paths).difference(found)
+                raise UserError(
+                    "--data_dir={}: {} is missing; to do without it, give "
+                    "--{}_file={}".format(
+                        self.data_dir,
+                        ", ".join(sorted(map(os.path.basename, missing))),
+                        split,
+                        ",".join(found),
+                    )
+                )
+        return None
+
     def paths(self):
         """Returns the list of the files there are."""
-        return [path for path in map(self.find, SPLITS) if path]
+        found = [path for path in map(self.find, SPLITS) if path]
+        if self.task.split_files:
+            found = [path for paths in found for path in paths.split(",")]
+        return found
 
     def read_dev(self, labels):
         """Reads the dev file as `read_labelled` does; returns None without one."""
@@ -77,12 +102,9 @@ class TaskData(NamedTuple):
           UserError: no such file, a bad row, or no labels.
         """
         path = self._require(split)
-        data = self._read(path, labels)
+        data = self.reader.read_examples(path, labels)
         if not data.has_labels:
-            raise UserError(
-                "{}:1: no label; expected the columns {}, or a header row that names "
-                "them".format(path, ", ".join(self.task.columns))
-            )
+            raise self.reader.no_labels(path)
         return data
 
     def read_for_scoring(self, labels):
@@ -101,7 +123,9 @@ class TaskData(NamedTuple):
         if self.find("dev") or not test_file:
             splits["dev"] = self.read_labelled("dev", labels)
         if test_file:
-            test_data = self._read(test_file, labels, placeholders_allowed=True)
+            test_data = self.reader.read_examples(
+                test_file, labels, placeholders_allowed=True
+            )
             if test_data.has_labels:
                 splits["test"] = test_data
             else:
@@ -124,22 +148,15 @@ class TaskData(NamedTuple):
         """
         split = "predict" if self.named_files.get("predict") else "test"
         path = self._require(split)
-        return reading.read_texts(path, self.task, labels, self.columns)
-
-    def _read(self, path, labels, placeholders_allowed=False):
-        return reading.read_examples(
-            path,
-            self.task,
-            labels,
-            self.ignored_labels,
-            self.columns,
-            placeholders_allowed,
-        )
+        return self.reader.read_texts(path, labels)
 
     def _require(self, split):
         path = self.find(split)
         if path is None:
             names = [split + extension for extension in self.task.extensions]
+            if self.task.split_files:
+                alternatives = self.task.split_files.get(split, ())
+                names = [" with ".join(files) for files in alternatives]
             where = "give --{}_file or --data_dir".format(split)
             if self.data_dir:
                 where = "--data_dir={} holds none of {}".format(

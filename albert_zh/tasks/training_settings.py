@@ -15,6 +15,7 @@ from albert_zh.base import files, json_files
 from albert_zh.base.errors import UserError
 from albert_zh.models import checkpoints
 from albert_zh.tasks import model_files
+from albert_zh.tasks.objective import Objective
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -24,6 +25,8 @@ _NUM_EPOCHS = "--num_train_epochs"
 _UNREADABLE = "a checkpoint that cannot be read"
 # Earlier versions did not note it.
 _DEV_FILE = "--dev_file"
+# Nor this.
+_HEAD_RATE = "learning rate of the head"
 # What `describe` returns.
 _SCHEMA = {
     "type": "object",
@@ -34,13 +37,14 @@ _SCHEMA = {
         "--max_seq_length": {"type": "integer"},
         "--train_batch_size": {"type": "integer"},
         "--learning_rate": {"type": "number"},
+        _HEAD_RATE: {"type": ["number", "null"]},
         "--optimizer": {"type": "string"},
         "--warmup_proportion": {"type": "number"},
         "--seed": {"type": "integer"},
         _NUM_EPOCHS: {"type": "number"},
     },
 }
-_SCHEMA["required"] = sorted(set(_SCHEMA["properties"]) - {_DEV_FILE})
+_SCHEMA["required"] = sorted(set(_SCHEMA["properties"]) - {_DEV_FILE, _HEAD_RATE})
 
 
 def describe(training, train_data, dev_data, max_seq_length):
@@ -49,7 +53,7 @@ def describe(training, train_data, dev_data, max_seq_length):
     Files are known by their content, so that a project can be moved.
 
     Args:
-      training: a `classification.Training`.
+      training: a `fine_tuning.Training`.
       train_data: the `reading.ExampleFile` trained on.
       dev_data: the one that the best epoch is chosen with, or None.
       max_seq_length: tokens a sequence is truncated to.
@@ -64,10 +68,21 @@ def describe(training, train_data, dev_data, max_seq_length):
         "--max_seq_length": max_seq_length,
         "--train_batch_size": training.batch_size,
         "--learning_rate": training.learning_rate,
+        _HEAD_RATE: training.head_learning_rate,
         "--optimizer": training.optimizer,
         "--warmup_proportion": training.warmup_proportion,
         "--seed": training.seed,
         _NUM_EPOCHS: training.num_epochs,
+        **_describe_objective(training.objective),
+    }
+
+
+def _describe_objective(objective):
+    """What is set of an `objective.Objective`; earlier versions knew none of it."""
+    return {
+        "--" + name: list(value) if isinstance(value, tuple) else value
+        for name, value in objective._asdict().items()
+        if value
     }
 
 
@@ -127,7 +142,9 @@ def check_same_training(output_dir, settings, init_checkpoint):
             "--init_checkpoint)".format(output_dir, model_files.TRAINING_FILE)
         )
     saved = json_files.read(path, _SCHEMA, _ADVICE)
-    for flag, value in settings.items():
+    # Of an objective, what is not set is not noted.
+    left = {"--" + name: None for name in Objective._fields}
+    for flag, value in dict(left, **settings).items():
         if flag == _NUM_EPOCHS or saved.get(flag) == value:
             continue
         if flag == _DEV_FILE and saved.get(flag) is None:
@@ -140,7 +157,7 @@ def check_same_training(output_dir, settings, init_checkpoint):
             advice += ", or score the finished model without --do_train"
         raise UserError(
             "--output_dir={} holds a training with another {}: it began with {}, "
-            "received {}; {}".format(output_dir, flag, saved[flag], value, advice)
+            "received {}; {}".format(output_dir, flag, saved.get(flag), value, advice)
         )
     if saved.get(_NUM_EPOCHS) != settings[_NUM_EPOCHS]:
         _LOGGER.info(

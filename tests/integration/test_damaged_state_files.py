@@ -17,7 +17,7 @@ from albert_zh.data import input_pipeline, record_format, run
 from albert_zh.downloads import fetch, installation
 from albert_zh.models import checkpoint_state, checkpoints
 from albert_zh.models import settings as model_settings
-from albert_zh.tasks import classification, metrics, training_settings
+from albert_zh.tasks import fine_tuning, metrics, training_settings
 from albert_zh.training import input_position, optimizer_record
 
 SHA256 = "sha256:" + 64 * "0"
@@ -70,12 +70,11 @@ POSITION = {
 
 def read_scores(path):
     """As fine-tuning reads its history, and uses it."""
-    history = json_files.read(
-        path, classification._EPOCH_SCORES_SCHEMA, classification._EPOCH_SCORES_ADVICE
-    )
+    names = ("accuracy", "loss")
+    schema = fine_tuning.epoch_scores_schema(names)
+    history = json_files.read(path, schema, fine_tuning._EPOCH_SCORES_ADVICE)
     for entry in history:
-        classification._rank(metrics.summary(entry))
-        "{:.4f}".format(entry["loss"])
+        [metrics.summary(entry)[name] for name in names]
 
 
 def resume(path):

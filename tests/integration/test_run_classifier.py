@@ -610,9 +610,9 @@ def test_one_process_predicts_into_a_directory(trained, data_dir, tmp_path, caps
     left.write_text("of a killed run")
     flags = ["--do_predict", "--predict_file", data_dir / "test.tsv"]
     flags += ["--output_dir", tmp_path, "--model_dir", trained]
-    lock = str(tmp_path / ".predictions.tsv.lock")
+    lock = str(tmp_path / ".predictions.lock")
     with locks.hold(lock, ""):
-        assert "predictions.tsv: another process writes" in refused(capsys, *flags)
+        assert "another process writes predictions there" in refused(capsys, *flags)
     assert left.exists()
     run(*flags)
     assert (tmp_path / "predictions.tsv").exists()

@@ -1,6 +1,4 @@
-"""Classification head, loss, epochs and the form of predictions."""
-
-import math
+"""Classification head, loss and the form of predictions."""
 
 import numpy as np
 import pytest
@@ -9,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import modeling
-from albert_zh.base.errors import UserError
-from albert_zh.tasks import classification, classification_model
+from albert_zh.tasks import classification, fine_tuning, get_task, kind, model_files
 from tests.small_models import CONFIG
 
 pytestmark = pytest.mark.skipif(
@@ -18,39 +15,48 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@given(
-    num_examples=st.integers(1, 500),
-    batch_size=st.integers(1, 64),
-    num_epochs=st.floats(0.1, 4.0),
-)
-def test_epochs_cover_the_steps_without_gap(num_examples, batch_size, num_epochs):
-    plan = classification.EpochPlan(num_examples, batch_size, num_epochs, False)
-    per_epoch = math.ceil(num_examples / batch_size)
-    assert plan.epochs[0][0] == 0
-    assert plan.epochs[-1][1] == plan.num_steps >= 1
-    assert abs(plan.num_steps - per_epoch * num_epochs) < 1
-    for (_, end), (next_first, _) in zip(plan.epochs, plan.epochs[1:]):
-        assert end == next_first
-    assert all(end - first == per_epoch for first, end in plan.epochs[:-1])
-    assert 0 < plan.epochs[-1][1] - plan.epochs[-1][0] <= per_epoch
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "字"]
 
 
-def test_whole_epochs_are_whole():
-    plan = classification.EpochPlan(200, 16, 3.0, full_batches_only=False)
-    assert plan.epochs == [(0, 13), (13, 26), (26, 39)]
+class Encoder:
+    """Stands in for `modeling.AlbertModel`."""
+
+    def __init__(self, pooled):
+        self._pooled = tf.convert_to_tensor(pooled)
+
+    def get_pooled_output(self):
+        return self._pooled
 
 
-def test_a_tpu_takes_full_batches_only():
-    plan = classification.EpochPlan(200, 16, 2.0, full_batches_only=True)
-    assert plan.epochs == [(0, 12), (12, 24)]
-    with pytest.raises(UserError, match="--train_batch_size=256.*200"):
-        classification.EpochPlan(200, 256, 2.0, full_batches_only=True)
+@pytest.fixture
+def build_kind(tmp_path):
+    """Function of a config and of the number of labels that builds the kind."""
+    path = tmp_path / "vocab.txt"
+    path.write_text("\n".join(VOCABULARY) + "\n", encoding="utf-8")
+
+    def build(config, num_labels):
+        labels = tuple(map(str, range(num_labels)))
+        return classification.Classification(
+            model_files.TaskFiles(
+                modeling.AlbertConfig.from_dict(config),
+                get_task("single"),
+                labels,
+                str(path),
+                None,
+                True,
+                False,
+                8,
+            )
+        )
+
+    return build
 
 
-def test_head_is_a_linear_layer_with_the_published_names():
+def test_head_is_a_linear_layer_with_the_published_names(build_kind):
     pooled = np.random.RandomState(0).normal(size=(5, 16)).astype(np.float32)
+    classifier = build_kind(dict(CONFIG.to_dict(), hidden_size=16), 3)
     with tf.Graph().as_default(), tf.Session() as session:
-        logits = classification_model.logits_of(tf.constant(pooled), 3, False)
+        logits = classifier.outputs(Encoder(pooled), False)["logits"]
         weights, bias = tf.trainable_variables()
         assert [v.op.name for v in (weights, bias)] == ["output_weights", "output_bias"]
         session.run(tf.global_variables_initializer())
@@ -60,15 +66,18 @@ def test_head_is_a_linear_layer_with_the_published_names():
     np.testing.assert_allclose(actual, pooled @ matrix.T + offset, atol=1e-6)
 
 
-def test_training_drops_a_tenth_of_the_pooled_output():
+def test_training_drops_a_tenth_of_the_pooled_output(build_kind):
+    size = 100
+    config = dict(CONFIG.to_dict(), hidden_size=size, num_attention_heads=10)
+    classifier = build_kind(config, 2)
     with tf.Graph().as_default(), tf.Session() as session:
         tf.set_random_seed(1)
-        pooled = tf.ones([200, 100])
-        logits = classification_model.logits_of(pooled, 2, is_training=True)
+        encoder = Encoder(tf.ones([200, size]))
+        logits = classifier.outputs(encoder, is_training=True)["logits"]
         weights = tf.trainable_variables()[0]
         session.run(tf.global_variables_initializer())
         # With weights of 1 / 100 a logit is the share kept, scaled by 1 / 0.9.
-        session.run(weights.assign(tf.fill([2, 100], 0.01)))
+        session.run(weights.assign(tf.fill([2, size], 0.01)))
         kept = session.run(logits) * 0.9
     # 20,000 draws: the standard error of the share is 0.0021.
     assert kept.mean() == pytest.approx(0.9, abs=0.01)
@@ -84,29 +93,32 @@ FEATURES = {
 }
 
 
-def run_model_fn(mode, features=FEATURES):
-    """Log-probabilities or the mean loss of a model without dropout, seed fixed."""
+@pytest.fixture
+def run_model_fn(build_kind):
+    """Function: log-probabilities or the mean loss without dropout, seed fixed."""
     config = CONFIG.to_dict()
     config.update(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    model_fn = classification_model.model_fn_builder(
-        modeling.AlbertConfig.from_dict(config),
-        3,
-        False,
-        modeling.FLOAT32,
-        training_spec=lambda x: x,
-    )
-    with tf.Graph().as_default(), tf.Session() as session:
-        tf.set_random_seed(1)
-        tensors = {name: tf.constant(value) for name, value in features.items()}
-        result = model_fn(tensors, None, mode, {})
-        session.run(tf.global_variables_initializer())
-        if mode == tf.estimator.ModeKeys.TRAIN:
-            return session.run(result)
-        return session.run(result.predictions)["log_probabilities"]
+
+    def run(mode, features=FEATURES):
+        model_fn = fine_tuning.model_fn_builder(
+            build_kind(config, 3), False, modeling.FLOAT32, training_spec=lambda x: x
+        )
+        with tf.Graph().as_default(), tf.Session() as session:
+            tf.set_random_seed(1)
+            tensors = {name: tf.constant(value) for name, value in features.items()}
+            result = model_fn(tensors, None, mode, {})
+            session.run(tf.global_variables_initializer())
+            if mode == tf.estimator.ModeKeys.TRAIN:
+                return session.run(result)
+            return session.run(result.predictions)["log_probabilities"]
+
+    return run
 
 
-def test_training_minimizes_the_mean_cross_entropy_of_its_predictions(monkeypatch):
-    monkeypatch.setattr(classification_model, "CLASSIFIER_DROPOUT", 0.0)
+def test_training_minimizes_the_mean_cross_entropy_of_its_predictions(
+    monkeypatch, run_model_fn
+):
+    monkeypatch.setattr(kind, "HEAD_DROPOUT", 0.0)
     loss = run_model_fn(tf.estimator.ModeKeys.TRAIN)
     log_probabilities = run_model_fn(tf.estimator.ModeKeys.PREDICT)
     np.testing.assert_allclose(np.exp(log_probabilities).sum(axis=1), 1.0, atol=1e-6)
@@ -114,7 +126,7 @@ def test_training_minimizes_the_mean_cross_entropy_of_its_predictions(monkeypatc
     np.testing.assert_allclose(loss, expected, atol=1e-6)
 
 
-def test_padding_does_not_change_a_prediction():
+def test_padding_does_not_change_a_prediction(run_model_fn):
     padded = dict(FEATURES)
     for name in ("input_ids", "input_mask", "segment_ids"):
         padded[name] = [row + [0, 0] for row in FEATURES[name]]
@@ -124,13 +136,11 @@ def test_padding_does_not_change_a_prediction():
     )
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=5))
-def test_predictions_are_one_line_an_example(shares):
-    probabilities = np.array([[share, 1 - share] for share in shares])
-    text = classification.format_predictions(("否", "是"), probabilities)
-    lines = text.splitlines()
-    assert len(lines) == len(shares)
-    for line, row in zip(lines, probabilities):
-        label, *values = line.split("\t")
-        assert label == ("否", "是")[row.argmax()]
-        np.testing.assert_allclose(np.array(values, float), row, atol=1e-6)
+@given(st.floats(0, 1))
+def test_a_prediction_is_one_line(share):
+    probabilities = np.array([share, 1 - share])
+    line = classification.format_prediction(("否", "是"), probabilities)
+    assert line.endswith("\n") and line.count("\n") == 1
+    label, *values = line.rstrip("\n").split("\t")
+    assert label == ("否", "是")[probabilities.argmax()]
+    np.testing.assert_allclose(np.array(values, float), probabilities, atol=1e-6)

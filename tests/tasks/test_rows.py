@@ -242,13 +242,17 @@ def test_placeholders_in_a_test_file_are_no_labels(tmp_path):
     """CLUE's test files have -1 for every label."""
     write(tmp_path, "dev.tsv", "甲\t1\n")
     test = write(tmp_path, "test.tsv", "甲\t-1\n乙\t-1\n")
-    data = TaskData(SINGLE, str(tmp_path), {})
+    data = TaskData(SINGLE, str(tmp_path), {}, reading.TableReader(SINGLE))
     assert list(data.read_for_scoring(("0", "1"))) == ["dev"]
     with pytest.raises(UserError, match="unknown label '-1'.*as --predict_file"):
-        TaskData(SINGLE, None, {"dev": test}).read_for_scoring(("0", "1"))
+        TaskData(
+            SINGLE, None, {"dev": test}, reading.TableReader(SINGLE)
+        ).read_for_scoring(("0", "1"))
     assert data._replace(named_files={"predict": test}).read_for_prediction(("0", "1"))
     with pytest.raises(UserError, match="--ignore_labels leaves out all 2 rows"):
-        TaskData(SINGLE, None, {"dev": test}, ("-1",)).read_labelled("dev", ("0", "1"))
+        TaskData(
+            SINGLE, None, {"dev": test}, reading.TableReader(SINGLE, ("-1",))
+        ).read_labelled("dev", ("0", "1"))
 
 
 def test_advice_to_ignore_a_label_can_be_followed(tmp_path):

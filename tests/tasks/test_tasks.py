@@ -282,7 +282,9 @@ def test_a_label_of_the_first_row_alone_may_be_a_columns_name(name, is_refused):
 
 def test_data_files_are_found_by_split(tmp_path):
     dev = write(tmp_path, "dev.txt", "a\tb\t0\n")
-    data = TaskData(LCQMC, str(tmp_path), {"train": "elsewhere.tsv"})
+    data = TaskData(
+        LCQMC, str(tmp_path), {"train": "elsewhere.tsv"}, reading.TableReader(LCQMC)
+    )
     assert data.find("dev") == dev
     assert data.find("test") is None
     assert data.find("train") == "elsewhere.tsv"
@@ -292,27 +294,58 @@ def test_two_files_for_a_split_are_an_error(tmp_path):
     write(tmp_path, "dev.txt", "a\tb\t0\n")
     write(tmp_path, "dev.tsv", "a\tb\t0\n")
     with pytest.raises(UserError, match="dev.tsv, dev.txt.*--dev_file"):
-        TaskData(LCQMC, str(tmp_path), {}).find("dev")
+        TaskData(LCQMC, str(tmp_path), {}, reading.TableReader(LCQMC)).find("dev")
+
+
+SPLIT_FILES = {
+    "train": (("d-train.tsv", "m-train.tsv"), ("x-train.tsv",)),
+    "test": (("test1.1.tsv",), ("test1.0.tsv",)),
+}
+
+
+def test_files_with_names_of_their_own_are_found_and_read_together(tmp_path):
+    task = LCQMC._replace(split_files=SPLIT_FILES)
+    data = TaskData(task, str(tmp_path), {"dev": "a.tsv,b.tsv"}, None)
+    assert data.find("train") is None
+    with pytest.raises(UserError, match="none of d-train.tsv with m-train.tsv, x-tra"):
+        data.read_labelled("train", None)
+    old = write(tmp_path, "test1.0.tsv", "")
+    new = write(tmp_path, "test1.1.tsv", "")
+    assert data.find("test") == new
+    os.remove(new)
+    assert data.find("test") == old
+    dialogues = write(tmp_path, "d-train.tsv", "")
+    with pytest.raises(UserError, match="m-train.tsv is missing.*--train_file=.*/d-tr"):
+        data.find("train")
+    mixed = write(tmp_path, "m-train.tsv", "")
+    assert data.find("train") == dialogues + "," + mixed
+    assert data.paths() == [dialogues, mixed, "a.tsv", "b.tsv", old]
 
 
 def test_missing_files_name_the_flags(tmp_path):
     with pytest.raises(UserError, match="--data_dir=.*nowhere: no such folder"):
-        TaskData(LCQMC, str(tmp_path / "nowhere"), {}).find("dev")
+        TaskData(LCQMC, str(tmp_path / "nowhere"), {}, reading.TableReader(LCQMC)).find(
+            "dev"
+        )
     with pytest.raises(UserError, match="no train file: --data_dir=.*train.tsv, train"):
-        TaskData(LCQMC, str(tmp_path), {}).read_labelled("train", None)
+        TaskData(LCQMC, str(tmp_path), {}, reading.TableReader(LCQMC)).read_labelled(
+            "train", None
+        )
     with pytest.raises(UserError, match="no dev file: give --dev_file"):
-        TaskData(LCQMC, None, {}).read_for_scoring(("0", "1"))
+        TaskData(LCQMC, None, {}, reading.TableReader(LCQMC)).read_for_scoring(
+            ("0", "1")
+        )
 
 
 def test_unlabelled_test_files_are_predicted_but_not_scored(tmp_path):
     write(tmp_path, "dev.tsv", "甲\t乙\t0\n")
     test = write(tmp_path, "test.tsv", "丙\t丁\n")
-    data = TaskData(LCQMC, str(tmp_path), {})
+    data = TaskData(LCQMC, str(tmp_path), {}, reading.TableReader(LCQMC))
     assert list(data.read_for_scoring(("0", "1"))) == ["dev"]
     assert data.read_for_prediction().path == test
     with pytest.raises(UserError, match="test.tsv:1: no label"):
         data.read_labelled("test", ("0", "1"))
-    alone = TaskData(LCQMC, None, {"test": test})
+    alone = TaskData(LCQMC, None, {"test": test}, reading.TableReader(LCQMC))
     with pytest.raises(UserError, match="test.tsv: no labels to score"):
         alone.read_for_scoring(("0", "1"))
 
@@ -350,20 +383,19 @@ def test_truncation_cuts_the_longer_text(length_a, length_b, max_tokens):
 
 def test_features_of_a_pair_and_of_a_single_text():
     tokenizer = CharacterTokenizer()
-    pair = features.build_features(
-        Example("AB", "C", "no"), tokenizer, 16, ("yes", "no")
-    )
-    assert pair == features.Features(
-        [1, 65, 66, 2, 67, 2], [0, 0, 0, 0, 1, 1], 1, False
-    )
-    single = features.build_features(Example("ABC", None, None), tokenizer, 4, ("x",))
-    assert single == features.Features([1, 65, 66, 2], [0, 0, 0, 0], 0, True)
+    pair = features.pair_features(tokenizer, "AB", "C", 16)
+    assert pair == features.Features([1, 65, 66, 2, 67, 2], [0, 0, 0, 0, 1, 1])
+    single = features.pair_features(tokenizer, "ABC", None, 4)
+    assert single == features.Features([1, 65, 66, 2], [0] * 4, is_truncated=True)
+
+
+FIELDS = (features.Field("label_ids"),)
 
 
 def make_features(num_examples, seed=0):
     generator = np.random.RandomState(seed)
     return [
-        features.Features([i + 1] * length, [0] * length, i % 2, False)
+        features.Features([i + 1] * length, [0] * length, {"label_ids": i % 2})
         for i, length in enumerate(generator.randint(1, 9, num_examples))
     ]
 
@@ -381,14 +413,14 @@ def read_batches(build_dataset):
 
 
 def read_predicted(path, batch_size, **arguments):
-    input_fn = features.prediction_input_fn(**arguments)
+    input_fn = features.prediction_input_fn(FIELDS, **arguments)
     return read_batches(lambda: input_fn(path, batch_size))
 
 
 def test_batches_are_padded_to_their_longest_sequence(tmp_path):
     items = make_features(7)
     path = str(tmp_path / "x.tfrecord")
-    features.write_records(path, items)
+    features.write_records(path, items, FIELDS)
     batches = read_predicted(path, 3)
     assert [len(batch["label_ids"]) for batch in batches] == [3, 3, 1]
     for start, batch in zip((0, 3, 6), batches):
@@ -401,8 +433,8 @@ def test_batches_are_padded_to_their_longest_sequence(tmp_path):
 
 def test_full_batches_of_static_length_for_tpu(tmp_path):
     path = str(tmp_path / "x.tfrecord")
-    features.write_records(path, make_features(4), num_padding_examples=2)
-    input_fn = features.prediction_input_fn(padded_length=12)
+    features.write_records(path, make_features(4), FIELDS, num_padding_examples=2)
+    input_fn = features.prediction_input_fn(FIELDS, padded_length=12)
     with tf.Graph().as_default():
         shapes = tf.data.get_output_shapes(input_fn(path, 3))
         assert shapes["input_ids"].as_list() == [3, 12]
@@ -413,15 +445,72 @@ def test_full_batches_of_static_length_for_tpu(tmp_path):
     )
 
 
+SEVERAL = FIELDS + (features.sequence_lengths(4),)
+
+
+def make_groups(num_examples, seed=0):
+    """Features of one to four sequences, and the list of the sequences of each."""
+    generator = np.random.RandomState(seed)
+    items, groups = [], []
+    for _ in range(num_examples):
+        lengths = generator.randint(1, 9, generator.randint(1, 5)).tolist()
+        rows = [generator.randint(1, 9, length).tolist() for length in lengths]
+        groups.append(rows)
+        targets = {"label_ids": 0, "sequence_lengths": lengths}
+        ids = np.concatenate(rows).astype(np.int32)
+        items.append(features.Features(ids, ids % 2, targets))
+    return items, groups
+
+
+@pytest.mark.parametrize("padded_length", [None, 12])
+def test_sequences_of_a_window_are_consecutive_rows(tmp_path, padded_length):
+    items, groups = make_groups(10)
+    path = str(tmp_path / "x.tfrecord")
+    features.write_records(path, items, SEVERAL, num_padding_examples=2)
+    input_fn = features.prediction_input_fn(SEVERAL, padded_length)
+    batches = read_batches(lambda: input_fn(path, 3))
+    assert len(batches) == 4
+    for start, batch in zip(range(0, 12, 3), batches):
+        held = (groups + [[[0]]] * 2)[start : start + 3]
+        num_rows = 4 if padded_length else max(map(len, held))
+        longest = max(len(row) for rows in held for row in rows)
+        assert batch["input_ids"].shape == (3 * num_rows, padded_length or longest)
+        assert batch["sequence_lengths"].shape == (3, num_rows)
+        for i, rows in enumerate(held):
+            padded = rows + [[]] * (num_rows - len(rows))
+            assert batch["sequence_lengths"][i].tolist() == list(map(len, padded))
+            for row, position in zip(padded, range(i * num_rows, 99)):
+                mask = batch["input_mask"][position]
+                assert mask.tolist() == [1] * len(row) + [0] * (len(mask) - len(row))
+                ids = batch["input_ids"][position]
+                assert ids[: len(row)].tolist() == row and not ids[len(row) :].any()
+                segments = batch["segment_ids"][position]
+                assert (segments == ids % 2).all()
+
+
+def test_sequences_of_a_window_have_static_shapes_on_tpu(tmp_path):
+    path = str(tmp_path / "x.tfrecord")
+    features.write_records(path, make_groups(6)[0], SEVERAL)
+    for build in (
+        lambda: features.prediction_input_fn(SEVERAL, 12)(path, 3),
+        lambda: features.training_input_fn(path, 6, SEVERAL, 12)(3, 1),
+    ):
+        with tf.Graph().as_default():
+            shapes = tf.data.get_output_shapes(build())
+            assert shapes["input_ids"].as_list() == [12, 12]
+            assert shapes["sequence_lengths"].as_list() == [3, 4]
+            assert shapes["label_ids"].as_list() == [3]
+
+
 def epoch_order(path, num_examples, **arguments):
-    input_fn = features.training_input_fn(path, num_examples)
+    input_fn = features.training_input_fn(path, num_examples, FIELDS)
     batches = read_batches(lambda: input_fn(4, **arguments))
     return [batch["input_ids"][:, 0].tolist() for batch in batches]
 
 
 def test_an_epoch_is_a_seeded_permutation_of_all_examples(tmp_path):
     path = str(tmp_path / "x.tfrecord")
-    features.write_records(path, make_features(50))
+    features.write_records(path, make_features(50), FIELDS)
     first = epoch_order(path, 50, seed=1)
     ids = sum(first, [])
     assert sorted(ids) == list(range(1, 51))
@@ -433,21 +522,21 @@ def test_an_epoch_is_a_seeded_permutation_of_all_examples(tmp_path):
 
 def test_skipped_batches_are_those_already_trained_on(tmp_path):
     path = str(tmp_path / "x.tfrecord")
-    features.write_records(path, make_features(50))
+    features.write_records(path, make_features(50), FIELDS)
     whole = epoch_order(path, 50, seed=1)
     assert epoch_order(path, 50, seed=1, skip=5) == whole[5:]
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path):
     path = str(tmp_path / "x.tfrecord")
-    features.write_records(path, make_features(2))
+    features.write_records(path, make_features(2), FIELDS)
 
     def failing():
         yield from make_features(1)
         raise RuntimeError("interrupted")
 
     with pytest.raises(RuntimeError):
-        features.write_records(path, failing())
+        features.write_records(path, failing(), FIELDS)
     batches = read_predicted(path, 8)
     assert len(batches[0]["label_ids"]) == 2
 
@@ -455,7 +544,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
 def test_temporary_records_have_no_name_and_can_be_read_often(tmp_path):
     """No name, no file for a killed process to leave."""
     items = make_features(5)
-    with features.temporary_records(str(tmp_path), "train", items, 1) as path:
+    with features.temporary_records(str(tmp_path), "train", items, FIELDS, 1) as path:
         if os.path.isdir("/dev/fd"):
             assert not list(tmp_path.iterdir())
         for _ in range(2):
@@ -468,7 +557,7 @@ def test_temporary_records_have_no_name_and_can_be_read_often(tmp_path):
 
 def test_remote_temporary_records_have_a_name_until_they_are_read(tmp_path):
     remote = "file://" + str(tmp_path)
-    with features.temporary_records(remote, "train", make_features(5)) as path:
+    with features.temporary_records(remote, "train", make_features(5), FIELDS) as path:
         assert path.startswith(remote + "/.train.")
         batches = read_predicted(path, 8)
         assert len(batches[0]["label_ids"]) == 5
@@ -477,16 +566,42 @@ def test_remote_temporary_records_have_a_name_until_they_are_read(tmp_path):
 
 def test_temporary_records_need_a_place(tmp_path):
     with pytest.raises(UserError, match="cannot write .*none/train records"):
-        with features.temporary_records(str(tmp_path / "none"), "train", []):
+        with features.temporary_records(str(tmp_path / "none"), "train", [], FIELDS):
             pass
 
 
-def test_length_order_is_a_stable_permutation():
-    items = make_features(20)
+def test_length_order_mixes_equal_lengths():
+    items = make_features(200)
     order = features.length_order(items)
-    keys = [(len(items[i].input_ids), i) for i in order]
-    assert keys == sorted(keys)
-    assert sorted(order) == list(range(20))
+    lengths = [len(items[i].input_ids) for i in order]
+    assert lengths == sorted(lengths)
+    assert sorted(order) == list(range(200))
+    assert order.tolist() == features.length_order(items).tolist()
+    same = order[np.array(lengths) == 4]
+    assert same.tolist() != sorted(same) and len(same) > 5
+
+
+def test_batches_of_training_have_similar_lengths(tmp_path):
+    items = make_features(2000)
+    items = [items[i] for i in features.length_order(items)]
+    path = str(tmp_path / "x.tfrecord")
+    features.write_records(path, items, FIELDS)
+    input_fn = features.training_input_fn(path, len(items), FIELDS)
+    batches = read_batches(lambda: input_fn(4, seed=3))
+    lengths = [batch["input_mask"].sum(axis=1) for batch in batches]
+    # 1 to 8 tokens; in batches at random the deviation is 2.3.
+    assert np.mean([length.std() for length in lengths]) < 0.5
+    # The batches come in no order of length.
+    means = [length.mean() for length in lengths]
+    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.2
+    ids = np.concatenate([batch["input_ids"][:, 0] for batch in batches])
+    assert sorted(ids) == list(range(1, 2001))
+    # Another epoch has other batches.
+    again = read_batches(lambda: input_fn(4, seed=4))
+    sets = [
+        {frozenset(b["input_ids"][:, 0]) for b in part} for part in (batches, again)
+    ]
+    assert len(sets[0] & sets[1]) < 25
 
 
 # Metrics

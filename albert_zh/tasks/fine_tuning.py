@@ -1,0 +1,706 @@
+"""The one loop that fine-tunes, scores and applies models of every kind of task.
+
+`FineTuner._score_epoch` scores dev after every epoch and keeps the best model, by
+`kind.Kind.rank`. What kinds of task do differently is in `kind.Kind`.
+"""
+
+import contextlib
+import itertools
+import logging
+import os
+import re
+from typing import Any, List, NamedTuple, Optional
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from albert_zh.base import files, json_files, locks, progress
+from albert_zh.base.errors import UserError
+from albert_zh.models import checkpoints, model_graph, output_directory
+from albert_zh.models import directory as model_directory
+from albert_zh.tasks import (
+    features,
+    kinds,
+    metrics,
+    model_files,
+    training_settings,
+)
+from albert_zh.tasks import objective as objectives
+from albert_zh.training import estimator as estimators
+from albert_zh.training import results, sessions
+
+_LOGGER = logging.getLogger(__name__)
+
+# Dev scores after every epoch: what "best" is chosen from, also after a restart.
+EPOCH_SCORES_FILE = "dev_scores.json"
+# Held by the process that writes predictions into an --output_dir.
+_PREDICTIONS_LOCK = ".predictions.lock"
+
+_EPOCH_SCORES_ADVICE = (
+    "train into another --output_dir, or remove it: best/ is then chosen among the "
+    "epochs scored from now on"
+)
+
+# Every epoch is scored, and its scores are kept.
+_MAX_EPOCHS = 10000
+
+# Bounds the memory of predictions, at some KB an example. Batches are of examples of
+# like length among so many.
+_EXAMPLES_AT_A_TIME = 10000
+
+# A restart needs the newest checkpoint only; one more survives a damaged one.
+_CHECKPOINTS_KEPT = 2
+
+
+def epoch_scores_schema(names):
+    """The JSON schema of `EPOCH_SCORES_FILE`: the fields that are read.
+
+    The other scores in it are for people.
+
+    Args:
+      names: tuple of str, the scores that `rank` compares.
+    """
+    # Shares of what is right, and correlations; a loss has no bounds.
+    share = {"type": "number", "minimum": -1, "maximum": 1}
+    properties = {"step": {"type": "integer", "minimum": 0}}
+    for name in names:
+        properties[name] = {"type": "number"} if name == "loss" else share
+    required = sorted(properties)
+    items = {"type": "object", "properties": properties, "required": required}
+    return {"type": "array", "items": items}
+
+
+def check_inputs(output_dir, prediction_files, inputs):
+    """Makes sure that a run in `output_dir` overwrites none of its data files.
+
+    Args:
+      output_dir: directory of the results.
+      prediction_files: as `kind.Kind` has them.
+      inputs: list of paths.
+
+    Raises:
+      UserError: names the file.
+    """
+    names = results.FILES + prediction_files + (EPOCH_SCORES_FILE,)
+    written = [os.path.join(output_dir, name) for name in names]
+    files.require_separate(output_dir, written, inputs)
+
+
+class Training(NamedTuple):
+    """How to fine-tune.
+
+    Attributes:
+      batch_size: examples per step, over all devices.
+      learning_rate: peak of the schedule.
+      num_epochs: passes over the training set, may be fractional.
+      warmup_proportion: share of the steps with linear warm-up.
+      optimizer: one of `optimization.OPTIMIZERS`.
+      init_checkpoint: pretrained checkpoint to start from, None for random weights.
+      save_checkpoints_steps: steps between two checkpoints within an epoch.
+      allow_missing: whether `init_checkpoint` may lack the pooler.
+      seed: of initial weights, dropout and the order of training examples.
+      objective: `objective.Objective`.
+      early_stopping: number of epochs without a new best one after which the training
+        ends; None trains to the end.
+      head_learning_rate: peak of the schedule of the head's variables; None for
+        `learning_rate`.
+    """
+
+    batch_size: int
+    learning_rate: float
+    num_epochs: float
+    warmup_proportion: float
+    optimizer: str = "adamw"
+    init_checkpoint: Optional[str] = None
+    save_checkpoints_steps: int = 1000
+    allow_missing: bool = False
+    seed: int = 12345
+    objective: objectives.Objective = objectives.PLAIN
+    early_stopping: Optional[int] = None
+    head_learning_rate: Optional[float] = None
+
+
+class _Source(NamedTuple):
+    """Features of some examples, and the temporary file of their records.
+
+    Attributes:
+      path: of the file.
+      examples: list of them.
+      windows: list of lists, the features of each example.
+      order: int64 [N], which of all the windows, one after another, each record holds.
+    """
+
+    path: str
+    examples: List[Any]
+    windows: List[List[features.Features]]
+    order: np.ndarray
+
+    @property
+    def num_truncated(self):
+        """The number of examples of which tokens were cut off."""
+        return sum(any(w.is_truncated for w in windows) for windows in self.windows)
+
+
+class EpochPlan:
+    """Which steps make up which epoch.
+
+    Attributes:
+      num_steps: of the whole training.
+      epochs: list of (first step, step after the last) of each epoch.
+    """
+
+    def __init__(self, num_examples, batch_size, num_epochs, full_batches_only):
+        """Divides the steps.
+
+        Args:
+          num_examples: size of the training set.
+          batch_size: examples per step.
+          num_epochs: may be fractional; the last epoch is then cut short.
+          full_batches_only: whether a last partial batch is left out (TPU).
+
+        Raises:
+          UserError: no full batch where only full ones are taken, or too many epochs.
+        """
+        if num_epochs > _MAX_EPOCHS:
+            raise UserError(
+                "--num_train_epochs={:g}: expected at most {:,}".format(
+                    num_epochs, _MAX_EPOCHS
+                )
+            )
+        if full_batches_only and num_examples < batch_size:
+            raise UserError(
+                "--train_batch_size={} is more than the {} training examples; a TPU "
+                "takes full batches only".format(batch_size, num_examples)
+            )
+        per_epoch = (
+            num_examples // batch_size
+            if full_batches_only
+            else -(-num_examples // batch_size)
+        )
+        self.num_steps = max(1, int(round(per_epoch * num_epochs)))
+        self.epochs = [
+            (first, min(first + per_epoch, self.num_steps))
+            for first in range(0, self.num_steps, per_epoch)
+        ]
+
+
+class FineTuner:
+    """A model with the directory it is trained in and predicts from.
+
+    Attributes:
+      kind: the `kind.Kind` of its task.
+      files: `model_files.TaskFiles`.
+      best_dir: directory of the model that evaluation and prediction use.
+    """
+
+    def __init__(
+        self,
+        task_files,
+        output_dir,
+        runtime=estimators.DEFAULT_RUNTIME,
+        eval_batch_size=64,
+        predict_batch_size=64,
+        model_dir=None,
+    ):
+        """Builds the tokenizer; writes nothing.
+
+        Args:
+          task_files: `model_files.TaskFiles`.
+          output_dir: holds the training state, the results and `best/`, a model
+            directory with the best checkpoint. To predict, a model directory can be
+            given itself; None where no results are written.
+          runtime: `estimators.Runtime`; its distribution is not used.
+          eval_batch_size: windows per step when scoring.
+          predict_batch_size: windows per step when predicting.
+          model_dir: directory of the fine-tuned model to evaluate or predict with;
+            None stands for `output_dir`, where `train` keeps its own.
+
+        Raises:
+          UserError: the vocabulary cannot be used, or not with this config.
+        """
+        self.files = task_files
+        self.kind = kinds.kind_of(task_files.task)(task_files)
+        self.best_dir = model_files.best_directory(model_dir or output_dir)
+        self._output_dir = output_dir
+        self._runtime = runtime
+        self._eval_batch_size = eval_batch_size
+        self._predict_batch_size = predict_batch_size
+        self._padded_length = None
+        if runtime.device.use_tpu:  # which needs static shapes
+            self._padded_length = self.files.max_seq_length
+        self._predictor = sessions.Predictor(
+            self._model_fn(),
+            features.prediction_input_fn(self.kind.target_fields, self._padded_length),
+            output_dir,
+            runtime.device,
+        )
+        self._best_scores = None  # (dev data, its scores) of the best epoch so far
+        model_directory.check_vocabulary(
+            self.kind.tokenizer.vocab_size,
+            self.files.spm_model_file or self.files.vocab_file,
+            self.files.config,
+            exact=True,
+        )
+
+    def train(self, train_data, dev_data, training):
+        """Trains, scoring dev after every epoch; then `best/` holds the best model.
+
+        Best is the highest metric of the task; the lower loss breaks ties. A killed run
+        resumes after its last checkpoint, with the examples left in that epoch.
+
+        Args:
+          train_data: labelled `reading.ExampleFile`.
+          dev_data: the same; None keeps the last checkpoint as the best.
+          training: a `Training`.
+
+        Raises:
+          UserError: the directory holds another model or training, another process
+            trains there, the pretrained checkpoint does not fit, or the loss is NaN.
+        """
+        with output_directory.hold(self._output_dir):
+            self._train(train_data, dev_data, training)
+
+    def _train(self, train_data, dev_data, training):
+        """`train`, while the directory is locked."""
+        self.kind.objective = training.objective
+        windows = self._build_features(train_data.examples)
+        plan = EpochPlan(
+            sum(map(len, windows)),
+            training.batch_size,
+            training.num_epochs,
+            full_batches_only=self._runtime.device.use_tpu,
+        )
+        step = self._prepare_output_dir(training, train_data, dev_data)
+        history = self._read_history(step)
+        is_complete = self._is_complete(plan, step, history if dev_data else None)
+        is_complete = is_complete or self._has_stalled(
+            history, step, training.early_stopping
+        )
+        self._report_step(plan, step, training, is_complete)
+        if is_complete:
+            return
+        with contextlib.ExitStack() as stack:
+            source = stack.enter_context(
+                self._feature_file("train", train_data, windows=windows)
+            )
+            dev_source = None
+            if dev_data:
+                dev_source = stack.enter_context(
+                    self._feature_file("dev", dev_data, self._eval_batch_size)
+                )
+            job = self._training_job(source, training, plan, step)
+            trainer = stack.enter_context(
+                sessions.open_trainer(job, self._runtime.device)
+            )
+            self._train_epochs(plan, step, training, trainer, dev_source, history)
+        if not dev_data:
+            _LOGGER.warning("no dev file: the last checkpoint is kept as the best")
+            self._save_best(checkpoints.latest_checkpoint(self._output_dir))
+
+    def _report_step(self, plan, step, training, is_complete):
+        unread = "; --init_checkpoint is not read again"
+        unread = unread if training.init_checkpoint else ""
+        if is_complete:
+            _LOGGER.info(
+                "training is complete: %s is at step %d of %d%s",
+                self._output_dir,
+                step,
+                plan.num_steps,
+                unread,
+            )
+        elif step:
+            _LOGGER.info("resuming after step %d of %d%s", step, plan.num_steps, unread)
+
+    def _train_epochs(self, plan, step, training, trainer, dev_source, history):
+        """Trains and scores what is left of the plan after `step` steps."""
+        for epoch, (first, end) in enumerate(plan.epochs):
+            if step < end:
+                skip = max(step - first, 0)
+                trainer.train(_epoch_seed(training.seed, epoch), skip, end)
+                step = end
+            if dev_source and step == end:
+                self._score_epoch(dev_source, epoch, end, history)
+                trainer.check_stop(step)
+                end_after = training.early_stopping
+                if self._has_stalled(history, step, end_after):
+                    _LOGGER.info(
+                        "no better epoch for %d: ended", training.early_stopping
+                    )
+                    return
+
+    def write_scores(self, splits):
+        """Scores the best checkpoint; writes `eval_results.json` and `.txt`.
+
+        Args:
+          splits: dict name ("dev", "test") -> labelled `reading.ExampleFile`.
+
+        Returns:
+          Dict name -> the dict of `kind.Kind.score`.
+        """
+        checkpoint, batch_size = self._best_checkpoint(), self._eval_batch_size
+        scores = {}
+        for name, data in splits.items():
+            if self._best_scores and self._best_scores[0] is data.examples:
+                scores[name] = self._best_scores[1]
+                continue
+            with self._feature_file(name, data, batch_size) as source:
+                scores[name] = self._score(name, source, checkpoint)
+        results.write_results(self._output_dir, scores)
+        return scores
+
+    def write_predictions(self, data):
+        """Writes the kind's file of predictions.
+
+        What a killed run has left half-written is removed.
+
+        Args:
+          data: `reading.TextFile`, of which a part is in memory at a time.
+
+        Returns:
+          The path written.
+
+        Raises:
+          UserError: it cannot be written, or another process is writing it.
+        """
+        lock = os.path.join(self._output_dir, _PREDICTIONS_LOCK)
+        message = (
+            "--output_dir={}: another process writes predictions there (it holds {}); "
+            "wait for its end or choose another --output_dir"
+        )
+        with locks.hold(lock, message.format(self._output_dir, lock)):
+            for name in self.kind.prediction_files:
+                files.remove_leftovers(os.path.join(self._output_dir, name))
+            predictions = self.predict(data)
+            return self.kind.write_predictions(self._output_dir, data, predictions)
+
+    def predict(self, data):
+        """Applies the best checkpoint.
+
+        Args:
+          data: `reading.TextFile` or `reading.ExampleFile`, whose labels are not read.
+
+        Yields:
+          (example, prediction) in the order of `data`, as `kind.Kind.decode` gives it.
+        """
+        checkpoint, batch_size = self._best_checkpoint(), self._predict_batch_size
+        _LOGGER.info("predict: %d examples of %s", data.num_examples, data.path)
+        num_truncated = 0
+        with self._progress("predict", data.num_examples, batch_size) as shown:
+            for examples in data.chunks(_EXAMPLES_AT_A_TIME):
+                with self._records("predict", examples, batch_size) as source:
+                    decoded = self._predict(source, checkpoint, batch_size, shown)
+                    yield from zip(examples, decoded)
+                num_truncated += source.num_truncated
+        self._report_truncated("predict", num_truncated)
+
+    def _prepare_output_dir(self, training, train_data, dev_data):
+        """Prepares the directory for this training; returns the step it is at."""
+        settings = training_settings.describe(
+            training, train_data, dev_data, self.files.max_seq_length
+        )
+        latest = checkpoints.latest_checkpoint(self._output_dir)
+        saved = model_files.load(self._output_dir)
+        if saved is not None:
+            model_files.check_same_model(self._output_dir, saved, self.files)
+        elif latest is not None:
+            raise UserError(
+                "--output_dir={} holds a different model: {} is no fine-tuned "
+                "checkpoint; choose another directory (and name the checkpoint with "
+                "--init_checkpoint to start from it)".format(self._output_dir, latest)
+            )
+        step = 0
+        if latest is not None:
+            training_settings.check_same_training(
+                self._output_dir, settings, training.init_checkpoint
+            )
+            step = checkpoints.resume_step(latest, self._output_dir)
+        elif training.init_checkpoint:
+            self._check_init_checkpoint(training)
+        model_files.check_not_foreign(self._output_dir, self.files)
+        model_files.check_best(self.best_dir, self.files, is_new=saved is None)
+        output_directory.prepare(self._output_dir, self.files.config)
+        model_files.save(self._output_dir, self.files)
+        training_settings.save(self._output_dir, settings, is_new=latest is None)
+        return step
+
+    def _check_init_checkpoint(self, training):
+        """Raises `UserError` where it does not fit, before anything is written."""
+        model_graph.check_init_checkpoint(
+            training.init_checkpoint,
+            self.files.config,
+            lambda model: self.kind.outputs(model, False),
+            training.allow_missing,
+        )
+
+    def _build_features(self, examples):
+        """Returns the list of lists of the features of each example."""
+        return [self.kind.build_features(example) for example in examples]
+
+    @contextlib.contextmanager
+    def _feature_file(self, name, data, batch_size=None, windows=None):
+        """Writes the features of `data` to a file that lives as long as the block.
+
+        Args:
+          name: of the file and in the log.
+          data: `reading.ExampleFile`.
+          batch_size: of the predictions made from it, None for training.
+          windows: what `_build_features` returns for them, if it is known.
+        """
+        _LOGGER.info("%s: %d examples of %s", name, data.num_examples, data.path)
+        if data.num_ignored:
+            _LOGGER.info("%s: %d rows ignored by label", name, data.num_ignored)
+        with self._records(name, data.examples, batch_size, windows) as source:
+            self._report_truncated(name, source.num_truncated)
+            for note in self.kind.notes(source.examples, source.windows):
+                _LOGGER.warning("%s: %s", name, note)
+            yield source
+
+    @contextlib.contextmanager
+    def _records(self, name, examples, batch_size=None, windows=None):
+        """`_feature_file` of a list of examples, which says nothing."""
+        windows = windows or self._build_features(examples)
+        items = [window for group in windows for window in group]
+        order = features.length_order(items)
+        fills_batches = self._runtime.device.use_tpu and batch_size is not None
+        # A model that only predicts may be in a directory that cannot be written to. A
+        # TPU reads where it writes.
+        is_written_to = batch_size is None or self._runtime.device.use_tpu
+        with features.temporary_records(
+            self._output_dir if is_written_to else None,
+            name,
+            [items[i] for i in order],
+            self.kind.target_fields,
+            num_padding_examples=-len(items) % batch_size if fills_batches else 0,
+        ) as path:
+            yield _Source(path, examples, windows, order)
+
+    def _report_truncated(self, name, number):
+        if number:
+            length = self.files.max_seq_length
+            _LOGGER.info("%s: %d of them truncated to %d tokens", name, number, length)
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _progress(name, num_examples, batch_size):
+        """Shows progress while the block runs; yields it, None for a single batch."""
+        if num_examples <= batch_size:
+            yield None
+            return
+        with progress.ExampleProgress(num_examples, name) as shown:
+            yield shown
+
+    def _model_fn(self, training_spec=None):
+        """Returns the model function; `training_spec` as its builder takes it."""
+        return model_fn_builder(
+            self.kind,
+            self._runtime.device.use_tpu,
+            self._runtime.numerics,
+            training_spec,
+        )
+
+    def _training_job(self, source, training, plan, step):
+        """The `sessions.Job` of a training that begins, or resumes, after `step`."""
+        epoch = sum(end <= step for _, end in plan.epochs)
+        return sessions.Job(
+            self._model_fn(self._training_spec(training, plan)),
+            features.training_input_fn(
+                source.path,
+                len(source.order),
+                self.kind.target_fields,
+                self._padded_length,
+            ),
+            source.path,
+            self._output_dir,
+            training.batch_size,
+            plan.num_steps,
+            _epoch_seed(training.seed, epoch),
+            estimators.Saving(training.save_checkpoints_steps, _CHECKPOINTS_KEPT),
+        )
+
+    def _training_spec(self, training, plan):
+        """Returns what the model function calls with the mean loss."""
+        device, numerics, _ = self._runtime
+        head = [variable.name for variable in self.kind.head(self.files)]
+        multipliers = ()
+        if training.head_learning_rate is not None:
+            names = "^({})$".format("|".join(map(re.escape, head)))
+            factor = training.head_learning_rate / training.learning_rate
+            multipliers = ((names, factor),)
+        schedule = estimators.Schedule(
+            training.optimizer,
+            training.learning_rate,
+            plan.num_steps,
+            int(plan.num_steps * training.warmup_proportion),
+            training.batch_size,
+            rate_multipliers=multipliers,
+        )
+        init_checkpoint = training.init_checkpoint
+        reuses_head = model_files.has_head_of(init_checkpoint, self.files)
+        start = estimators.Start(
+            self._output_dir,
+            init_checkpoint,
+            training.allow_missing,
+            anew=() if reuses_head else head,
+        )
+
+        def training_spec(loss):
+            return estimators.training_spec(
+                loss, {}, schedule, start, device.use_tpu, use_xla=numerics.use_xla
+            )
+
+        return training_spec
+
+    def _is_complete(self, plan, step, history):
+        """Whether all is trained and scored; `history` is None without a dev file."""
+        if step < plan.num_steps:
+            return False
+        if history is None:
+            return self._best_step() == step
+        return step > plan.num_steps or any(entry["step"] == step for entry in history)
+
+    def _has_stalled(self, history, step, num_epochs):
+        """Whether a training at `step` had no new best among its last `num_epochs`."""
+        if num_epochs is None or not history or history[-1]["step"] != step:
+            return False
+        return epochs_since_best(map(self.kind.rank, history)) >= num_epochs
+
+    def _best_step(self):
+        """The step of the model in `best/`; None where there is none, or not whole."""
+        try:
+            best = checkpoints.latest_checkpoint(self.best_dir)
+            return best and checkpoints.resume_step(best, self.best_dir)
+        except UserError:
+            return None
+
+    def _read_history(self, step):
+        """Dev scores of the epochs up to `step`; later ones are a deleted run's."""
+        path = os.path.join(self._output_dir, EPOCH_SCORES_FILE)
+        if not tf.io.gfile.exists(path):
+            return []
+        schema = epoch_scores_schema(self.kind.ranked_by)
+        history = json_files.read(path, schema, _EPOCH_SCORES_ADVICE)
+        return [metrics.summary(entry) for entry in history if entry["step"] <= step]
+
+    def _score_epoch(self, source, epoch, step, history):
+        """Scores dev after an epoch, unless `history` has it; keeps the best model."""
+        if any(entry["step"] == step for entry in history):
+            return
+        checkpoint = checkpoints.latest_checkpoint(self._output_dir)
+        scores = self._score("dev", source, checkpoint)
+        rank = self.kind.rank(scores)
+        is_best = all(rank > self.kind.rank(entry) for entry in history)
+        _LOGGER.info(
+            "epoch %d, step %d: dev %s%s",
+            epoch + 1,
+            step,
+            self.kind.headline(scores),
+            ", the best so far" if is_best else "",
+        )
+        if is_best:
+            self._save_best(checkpoint)
+            results.write_results(self.best_dir, {"dev": scores})
+            self._best_scores = source.examples, scores
+        # Last: a run killed before this line scores the epoch again.
+        history.append(dict(metrics.summary(scores), step=step, epoch=epoch + 1))
+        json_files.write(history, os.path.join(self._output_dir, EPOCH_SCORES_FILE))
+
+    def _save_best(self, checkpoint):
+        """Makes `best/` a complete model directory with this checkpoint alone."""
+        model_files.save(self.best_dir, self.files)
+        kept = checkpoints.write_stripped(
+            checkpoint, os.path.join(self.best_dir, "model.ckpt")
+        )
+        for name in checkpoints.run_files(self.best_dir):
+            if not name.startswith(os.path.basename(kept) + "."):
+                files.remove(os.path.join(self.best_dir, name))
+
+    def _best_checkpoint(self):
+        checkpoint = model_directory.find_checkpoint(self.best_dir)
+        if checkpoint is None:
+            raise UserError(
+                "--output_dir={} holds no fine-tuned model; run with --do_train "
+                "first".format(self._output_dir)
+            )
+        return checkpoint
+
+    def _predict(self, source, checkpoint, batch_size, shown=None):
+        """Returns the list of predictions of the examples of a source, in order."""
+        rows = [None] * len(source.order)
+        done = 0
+        for batch in self._predictor.predict(source.path, checkpoint, batch_size):
+            is_real = batch.pop("is_real_example")
+            _check_finite(batch, checkpoint)
+            num_real = int(is_real.sum())  # padding is at the end
+            for i, place in enumerate(source.order[done : done + num_real]):
+                rows[place] = {name: values[i] for name, values in batch.items()}
+            done += num_real
+            if shown:
+                # Windows of an example may be batches apart: an estimate.
+                share = len(source.examples) / len(source.order)
+                shown.update(int(done * share) - int((done - num_real) * share))
+        rows = iter(rows)
+        predictions = []
+        for example, windows in zip(source.examples, source.windows):
+            predicted = list(itertools.islice(rows, len(windows)))
+            predictions.append(self.kind.decode(example, windows, predicted))
+        return predictions
+
+    def _score(self, name, source, checkpoint):
+        batch_size = self._eval_batch_size
+        with self._progress(name, len(source.examples), batch_size) as shown:
+            predictions = self._predict(source, checkpoint, batch_size, shown)
+        return self.kind.score(source.examples, predictions)
+
+
+def epochs_since_best(ranks):
+    """The number of epochs after the first best one, from the ranks of all epochs."""
+    ranks = list(ranks)
+    return len(ranks) - 1 - ranks.index(max(ranks))
+
+
+def model_fn_builder(kind, use_tpu, numerics, training_spec=None):
+    """Builds the Estimator's `model_fn`.
+
+    Args:
+      kind: `kind.Kind`.
+      use_tpu: whether the graph is for TPU.
+      numerics: `modeling.Numerics`.
+      training_spec: function of the mean loss that returns the `TPUEstimatorSpec`
+        of a training step; None for a model that only predicts.
+
+    Returns:
+      `model_fn(features, labels, mode, params)` for `features` as
+      `features.training_input_fn` yields them. It predicts what `kind.predictions`
+      returns and `is_real_example` int32 [B].
+    """
+
+    def model_fn(features, labels, mode, params):
+        del labels, params  # part of the interface; all is in `features`
+        encoder = {"use_tpu": use_tpu, "numerics": numerics}
+        if mode == tf.estimator.ModeKeys.TRAIN:
+            given = kind.objective
+            return training_spec(
+                objectives.training_loss(kind, features, given, **encoder)
+            )
+        model = objectives.run_encoder(kind, features, is_training=False, **encoder)
+        predictions = kind.predictions(kind.outputs(model, False), features)
+        predictions["is_real_example"] = features["is_real_example"]
+        return tf.estimator.tpu.TPUEstimatorSpec(mode, predictions=predictions)
+
+    return model_fn
+
+
+def _check_finite(batch, checkpoint):
+    """Raises `UserError` where a model predicts NaN."""
+    for values in batch.values():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise UserError(
+                "{} predicts NaN: its weights are damaged or its training diverged; "
+                "take an earlier checkpoint, or train again with a lower "
+                "--learning_rate into another --output_dir".format(checkpoint)
+            )
+
+
+def _epoch_seed(seed, epoch):
+    """The seed of an epoch's order; also of dropout, in a process that begins there."""
+    return np.random.RandomState([seed, epoch]).randint(2**31 - 1)

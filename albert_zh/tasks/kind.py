@@ -1,0 +1,253 @@
+"""What a kind of task is to the one fine-tuning loop of `fine_tuning`.
+
+A kind turns examples into features, adds its head to the encoder, turns the head's
+outputs into predictions, and scores them. Epochs, checkpoints, resuming, batches and
+result files are the loop's.
+"""
+
+import abc
+from typing import Any, Dict, NamedTuple, Tuple
+
+import tensorflow.compat.v1 as tf
+
+import modeling
+from albert_zh.tasks.objective import PLAIN
+
+# BERT's and ALBERT's scripts drop a tenth of what a head reads, whatever dropout the
+# encoder's config asks for (it asks for none in the published tiny and xxlarge).
+HEAD_DROPOUT = 0.1
+
+
+class Variable(NamedTuple):
+    """A variable of a head.
+
+    Attributes:
+      name: its name in checkpoints.
+      shape: tuple of int.
+      is_bias: bool; a bias starts at 0, another one as the encoder's matrices.
+    """
+
+    name: str
+    shape: Tuple[int, ...]
+    is_bias: bool = False
+
+
+class Kind(abc.ABC):
+    """One kind of task, with the files of the model to train or to apply.
+
+    Attributes:
+      files: `model_files.TaskFiles`.
+      tokenizer: `tokenization.FullTokenizer`.
+      objective: `objective.Objective` of the training that its losses are for.
+      target_fields: class attribute, tuple of `features.Field`: what the records hold
+        beside the encoder's inputs.
+      reads_sequence: class attribute, whether the head reads the outputs of all tokens;
+        else it reads the first token's alone, and the last layer computes no other.
+      has_loss: class attribute, whether `score` returns a `loss`, too.
+      min_labels: class attribute, int, the fewest labels a model has.
+      options_schema: class attribute, dict, JSON schema of `TaskFiles.options`.
+      prediction_files: class attribute, tuple of the names `write_predictions` uses.
+    """
+
+    target_fields = ()
+    reads_sequence = False
+    has_loss = False
+    min_labels = 0
+    options_schema: Dict[str, Any] = {"type": "object"}
+    prediction_files = ()
+
+    def __init__(self, files):
+        """Builds the tokenizer.
+
+        Raises:
+          UserError: the vocabulary cannot be used.
+        """
+        self.files = files
+        self.tokenizer = files.build_tokenizer()
+        self.objective = PLAIN
+
+    @classmethod
+    def find_labels(cls, data):
+        """Returns the tuple of labels of a training file; () for a kind without any.
+
+        Args:
+          data: labelled `reading.ExampleFile`.
+
+        Raises:
+          UserError: the file has none that can be used.
+        """
+        del data
+        return ()
+
+    @classmethod
+    @abc.abstractmethod
+    def head(cls, files):
+        """Returns the tuple of the head's `Variable`s for a `model_files.TaskFiles`."""
+
+    @abc.abstractmethod
+    def build_features(self, example):
+        """Turns an example into model inputs.
+
+        Returns:
+          List of `features.Features`, one for each window of the example, at least one.
+        """
+
+    def notes(self, examples, windows):
+        """What to tell the user about labelled examples: what no model can learn.
+
+        Args:
+          examples: list of labelled examples.
+          windows: list of lists of `features.Features`, of each example.
+
+        Returns:
+          List of str, one line each.
+        """
+        del examples, windows
+        return []
+
+    @abc.abstractmethod
+    def outputs(self, model, is_training):
+        """Adds the head, which creates the variables of `head`.
+
+        Args:
+          model: `modeling.AlbertModel` of a batch of windows.
+          is_training: bool, whether dropout applies.
+
+        Returns:
+          Dict name -> float32 tensor; what `losses` and `predictions` read.
+        """
+
+    @abc.abstractmethod
+    def losses(self, outputs, features):
+        """The losses to minimize the mean of.
+
+        Args:
+          outputs: dict from `outputs`.
+          features: dict name -> tensor, of `features.Features` and `target_fields`.
+
+        Returns:
+          float32 [B].
+        """
+
+    def divergence(self, outputs, others, features):
+        """How much two outputs for the same batch differ, for `objective.r_drop`.
+
+        Args:
+          outputs, others: dicts from `outputs`.
+          features: as `losses` takes it.
+
+        Returns:
+          float32 [B]; the mean of both Kullback-Leibler divergences, in nats.
+
+        Raises:
+          NotImplementedError: the kind does not have it.
+        """
+        raise NotImplementedError
+
+    @abc.abstractmethod
+    def predictions(self, outputs, features):
+        """What a session fetches to predict.
+
+        Args:
+          outputs, features: as those of `losses`; without the targets.
+
+        Returns:
+          Dict name -> tensor [B, ...].
+        """
+
+    @abc.abstractmethod
+    def decode(self, example, windows, predicted):
+        """Turns what the model predicts for an example's windows into a prediction.
+
+        Args:
+          example: the example.
+          windows: list of its `features.Features`.
+          predicted: list of dicts name -> array, a row of `predictions` for each
+            window. In a row with a value for each token, padding follows the window.
+
+        Returns:
+          A prediction, as the other methods take it.
+        """
+
+    @abc.abstractmethod
+    def score(self, examples, predictions):
+        """Scores predictions.
+
+        Args:
+          examples: list of labelled examples.
+          predictions: list of what `decode` returned for each.
+
+        Returns:
+          Dict ready for JSON. It has the metric that `files.task.metric` names.
+        """
+
+    @abc.abstractmethod
+    def write_predictions(self, output_dir, data, predictions):
+        """Writes predictions for people and for judges.
+
+        Args:
+          output_dir: str, an existing directory.
+          data: what was predicted, such as a `reading.TextFile`.
+          predictions: iterable of (example, prediction), in the order of the data.
+
+        Returns:
+          The path to name to the user.
+        """
+
+    @property
+    def ranked_by(self):
+        """The names of the scores that `rank` compares."""
+        return (self.files.task.metric,) + (("loss",) if self.has_loss else ())
+
+    def rank(self, scores):
+        """Sort key of scores, larger is better: the task's metric, then the lower loss.
+
+        Args:
+          scores: dict that has the numbers of `ranked_by`.
+        """
+        metric = scores[self.files.task.metric]
+        return (metric, -scores["loss"]) if self.has_loss else (metric,)
+
+    @abc.abstractmethod
+    def headline(self, scores):
+        """The most telling scores as one short text."""
+
+    def report(self, name, scores):
+        """The scores of one split as lines of text.
+
+        Args:
+          name: of the split.
+          scores: dict from `score`.
+        """
+        return "{}: {} examples, {}\n".format(
+            name, scores["num_examples"], self.headline(scores)
+        )
+
+
+def create_variables(variables):
+    """Creates the variables of a head.
+
+    Args:
+      variables: tuple of `Variable`.
+
+    Returns:
+      List of float32 tensors.
+    """
+    return [
+        tf.get_variable(
+            name,
+            shape,
+            initializer=tf.zeros_initializer()
+            if is_bias
+            else modeling.create_initializer(),
+        )
+        for name, shape, is_bias in variables
+    ]
+
+
+def describe_head(variables):
+    """Returns the dict name -> shape (list) of a head's variables."""
+    shapes: Dict[str, Any] = {}
+    for variable in variables:
+        shapes[variable.name] = list(variable.shape)
+    return shapes
