@@ -4,6 +4,9 @@ import json
 import os
 import re
 
+import numpy as np
+import tensorflow.compat.v1 as tf
+
 from albert_zh.base import files, json_files
 from albert_zh.base.errors import UserError
 from albert_zh.interop.model import DEFAULT_OPTIONS, Model
@@ -24,7 +27,7 @@ def read(directory, options=DEFAULT_OPTIONS, is_trusted=False):
       is_trusted: unused; pickles of PyTorch need it.
 
     Returns:
-      `Model`.
+      `Model`, its weights float32 whatever the checkpoint's type.
 
     Raises:
       UserError: a file is missing, damaged or does not fit the others.
@@ -38,8 +41,11 @@ def read(directory, options=DEFAULT_OPTIONS, is_trusted=False):
             )
         )
     config = model_settings.read_config(found.config_file)
-    scope = architecture.check(found.checkpoint, config, "--input", scope=None).scope
+    scope = architecture.check(
+        found.checkpoint, config, "--input", scope=None, takes_any_float=True
+    ).scope
     tensors = checkpoints.read_tensors(found.checkpoint, "--input", options.keep_slots)
+    tensors = {name: _as_float32(value) for name, value in tensors.items()}
     lower_case = model_directory.read_do_lower_case(found.directory)
     return Model(
         config,
@@ -49,6 +55,13 @@ def read(directory, options=DEFAULT_OPTIONS, is_trusted=False):
         do_lower_case=_LOWER_CASE if lower_case is None else lower_case,
         classifier=_read_classifier(found.directory, config),
     )
+
+
+def _as_float32(value):
+    if not tf.as_dtype(value.dtype).is_floating:
+        return value
+    with np.errstate(over="ignore"):  # infinity is refused later
+        return value.astype(np.float32)
 
 
 def _in_scope(tensors, scope):

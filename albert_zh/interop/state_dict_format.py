@@ -208,7 +208,9 @@ def read(layouts, directory, options=DEFAULT_OPTIONS, is_trusted=False):
     if dialect == "google":
         _drop_identity(tensors, config, directory)
     unused += _drop_other_classifier(tensors, settings, layout)
-    vocabulary, sentencepiece, do_lower_case = tokenizer_files.read(directory)
+    vocabulary, sentencepiece, do_lower_case = tokenizer_files.read(
+        directory, config.vocab_size
+    )
     return Model(
         config,
         tensors,

@@ -506,6 +506,10 @@ def _iterate_tensors(checkpoint, flag, is_wanted):
         reader = tf.train.load_checkpoint(checkpoint)
         for name in names:
             yield name, reader.get_tensor(index.tensors[name].name)
+    except UnicodeEncodeError as error:
+        raise UserError(
+            "{}: {!r} is not UTF-8; rename it".format(flag, checkpoint)
+        ) from error
     # For some damage TensorFlow 2 raises plain Python errors.
     except (tf.errors.OpError, IndexError, ValueError, RuntimeError) as error:
         raise _damaged(checkpoint, flag, name) from error

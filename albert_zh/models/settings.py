@@ -105,6 +105,12 @@ def check_labels(settings, source):
             "{}: the settings of its classifier cannot be used ({}); correct them "
             "there".format(source, printable(error))
         ) from error
+    for label in settings["labels"]:
+        if not is_label(label):
+            raise UserError(
+                "{}: the label {} holds a control character, such as a line end; "
+                "correct it there".format(source, printable(label))
+            )
 
 
 def check_fit(path, settings, config):

@@ -13,7 +13,7 @@ from typing import Any, List, NamedTuple, Optional
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from albert_zh.base import files, json_files, progress
+from albert_zh.base import files, json_files, locks, progress
 from albert_zh.base.errors import UserError
 from albert_zh.models import checkpoints, model_graph, output_directory
 from albert_zh.models import directory as model_directory
@@ -33,6 +33,8 @@ _LOGGER = logging.getLogger(__name__)
 
 # Dev scores after every epoch: what "best" is chosen from, also after a restart.
 EPOCH_SCORES_FILE = "dev_scores.json"
+# Held by the process that writes predictions into an --output_dir.
+_PREDICTIONS_LOCK = ".predictions.lock"
 
 _EPOCH_SCORES_ADVICE = (
     "train into another --output_dir, or remove it: best/ is then chosen among the "
@@ -352,13 +354,27 @@ class FineTuner:
     def write_predictions(self, data):
         """Writes the kind's file of predictions.
 
+        What a killed run has left half-written is removed.
+
         Args:
           data: `reading.TextFile`, of which a part is in memory at a time.
 
         Returns:
           The path written.
+
+        Raises:
+          UserError: it cannot be written, or another process is writing it.
         """
-        return self.kind.write_predictions(self._output_dir, data, self.predict(data))
+        lock = os.path.join(self._output_dir, _PREDICTIONS_LOCK)
+        message = (
+            "--output_dir={}: another process writes predictions there (it holds {}); "
+            "wait for its end or choose another --output_dir"
+        )
+        with locks.hold(lock, message.format(self._output_dir, lock)):
+            for name in self.kind.prediction_files:
+                files.remove_leftovers(os.path.join(self._output_dir, name))
+            predictions = self.predict(data)
+            return self.kind.write_predictions(self._output_dir, data, predictions)
 
     def predict(self, data):
         """Applies the best checkpoint.

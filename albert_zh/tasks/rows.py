@@ -249,10 +249,12 @@ def _default_positions(path, line, width, task):
     for columns in (task.columns, task.text_columns):
         if width == len(columns):
             return {column: i for i, column in enumerate(columns)}
-    problem = "{} columns, expected {} ({})"
-    raise row_error(
-        path, line, problem.format(width, len(task.columns), ", ".join(task.columns))
+    problem = "{} columns, expected {} ({})".format(
+        width, len(task.columns), ", ".join(task.columns)
     )
+    if width == 1:
+        problem += ", separated by commas in .csv, by tabs in .tsv and .txt"
+    raise row_error(path, line, problem)
 
 
 def _check_no_header(path, line, cells, task):

@@ -11,6 +11,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import convert_checkpoint
+import inspect_checkpoint
 import modeling
 from albert_zh import command_line
 from albert_zh.base import locks
@@ -22,7 +23,7 @@ from albert_zh.interop import (
     weights_files,
 )
 from albert_zh.interop.model import Options
-from albert_zh.models import checkpoints
+from albert_zh.models import checkpoints, model_graph
 from albert_zh.models import directory as model_directory
 from benchmarks import head_to_head
 
@@ -335,6 +336,41 @@ def test_bfloat16_weights_are_read_as_they_are(tmp_path):
     np.testing.assert_array_equal(table, expected.numpy())
 
 
+@pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16, tf.float64])
+def test_checkpoints_of_another_float_follow_their_hint(write, dtype):
+    source = write(GOOGLE)
+    values = {
+        name: value.astype(dtype.as_numpy_dtype)
+        for name, value in weights(source).items()
+    }
+    prefix = checkpoints.write_tensors(values, os.path.join(source, "model.ckpt"))
+    config = modeling.AlbertConfig(**GOOGLE)
+    words = "{}, expected float32; .*--from=google --to=google ".format(dtype.name)
+    with pytest.raises(UserError, match=words):
+        model_graph.check_init_checkpoint(prefix, config, lambda model: None)
+    assert (
+        "expected float32"
+        in dict(inspect_checkpoint.report(prefix, checkpoints.read_shapes(prefix)))[
+            "config beside it"
+        ]
+    )
+    copy = convert("google", "google", source)
+    for name, value in weights(copy).items():
+        assert value.dtype == np.float32
+        np.testing.assert_array_equal(value, values[name].astype(np.float32))
+    prefix = model_directory.find(copy).checkpoint
+    model_graph.check_init_checkpoint(prefix, config, lambda model: None)
+
+
+def test_float64_beyond_float32_is_refused(write):
+    source = write(GOOGLE)
+    values = {name: value.astype(np.float64) for name, value in weights(source).items()}
+    values["bert/pooler/dense/bias"][0] = 1e300
+    checkpoints.write_tensors(values, os.path.join(source, "model.ckpt"))
+    with pytest.raises(UserError, match="bert/pooler/dense/bias holds NaN or infin"):
+        convert("google", "google", source)
+
+
 # --- What is refused ---------------------------------------------------------
 
 
@@ -539,6 +575,27 @@ def test_added_tokens_are_named_and_get_their_ids(write_hugging_face, caplog, na
     lines = pathlib.Path(back, "vocab.txt").read_text("utf-8").splitlines()
     assert lines == tokens + ["新冠", "[e1]"]
     assert "2 added tokens, ids 30 to 31: 新冠, [e1]" in caplog.text
+
+
+def test_a_table_larger_than_the_vocabulary(write_hugging_face, caplog):
+    """As `resize_token_embeddings(pad_to_multiple_of=...)` leaves it."""
+    there = write_hugging_face(30)
+    tokens = (there / "vocab.txt").read_text("utf-8").splitlines()[:28]
+    (there / "vocab.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
+    words = r"append the lines \[unused28\] to \[unused29\]"
+    with pytest.raises(UserError, match=words):
+        convert("huggingface", "google", str(there), "refused")
+    full = tokens + ["[unused28]", "[unused29]"]
+    (there / "vocab.txt").write_text("\n".join(full) + "\n", encoding="utf-8")
+    followed = convert("huggingface", "google", str(there), "followed")
+    # A tokenizer.json has no line to append.
+    (there / "vocab.txt").unlink()
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    content = {"model": {"type": "WordPiece", "vocab": vocabulary}}
+    (there / "tokenizer.json").write_text(json.dumps(content))
+    padded = convert("huggingface", "google", str(there), "padded")
+    assert "the other rows are named [unused28] to [unused29]" in caplog.text
+    assert_same_model(followed, padded)
 
 
 def test_gap_before_an_added_token_is_refused(write_hugging_face):
