@@ -44,6 +44,10 @@ class Kind(abc.ABC):
       has_loss: class attribute, whether `score` returns a `loss`, too.
       min_labels: class attribute, int, the fewest labels a model has.
       prediction_files: class attribute, tuple of the names `write_predictions` uses.
+      options: class attribute, dict name -> JSON Schema of what `TaskFiles.options` may
+        hold.
+      usage_options: class attribute, tuple of those options that may be others where a
+        model is used than where it was trained.
     """
 
     target_fields = ()
@@ -51,6 +55,8 @@ class Kind(abc.ABC):
     has_loss = False
     min_labels = 0
     prediction_files = ()
+    options = {}
+    usage_options = ()
 
     def __init__(self, files):
         """Builds the tokenizer.
