@@ -62,10 +62,23 @@ class Kind(abc.ABC):
         """Builds the tokenizer.
 
         Raises:
-          UserError: the vocabulary cannot be used.
+          UserError: the vocabulary or the options cannot be used.
         """
+        self.check_options(files)
         self.files = files
         self.tokenizer = files.build_tokenizer()
+
+    @classmethod
+    def check_options(cls, files):
+        """Checks the options of a model against its other settings.
+
+        Args:
+          files: `model_files.TaskFiles`.
+
+        Raises:
+          UserError: they cannot go together.
+        """
+        del files
 
     @classmethod
     def find_labels(cls, data):

@@ -1,9 +1,11 @@
 """Which class of `kind.Kind` a task is of."""
 
 from albert_zh.tasks.classification import Classification
+from albert_zh.tasks.span_extraction import SpanExtraction
 
 KINDS = {
     "classification": Classification,
+    "span_extraction": SpanExtraction,
 }
 
 

@@ -446,6 +446,7 @@ def load_trained(output_dir, model_dir, task, chosen, given, has_results=True):
     )
     output_directory.check_same_config(directory, held_config_file, config, flag)
     _check_trained(checkpoint, trained, flag)
+    kind_of(task).check_options(trained)
     if has_results:
         output_directory.prepare(output_dir, trained.config)
     return trained

@@ -22,7 +22,7 @@ class Task(NamedTuple):
       name: the name a model directory remembers.
       kind: key of `kinds.KINDS`.
       columns: order of `text_a`, `text_b` and `label` in a file without a header;
-        a task without `text_b` classifies single texts.
+        a task without `text_b` classifies single texts. () where files are no tables.
       labels: the label set in the order of the model's classes; None where it is
         found in the training data.
       extensions: of the files `train`, `dev` and `test` in a data folder.
@@ -54,12 +54,25 @@ _LCQMC = Task(
     extensions=TABLE_EXTENSIONS,
 )
 
+
+def _question_task(name):
+    """A task whose answers are cut from a text, ranked by exact match as CMRC 2018."""
+    return Task(
+        name,
+        columns=(),
+        extensions=(".json",),
+        kind="span_extraction",
+        metric="exact_match",
+    )
+
+
 # `lcqmc_pair` is the name the published ALBERT scripts use.
 TASKS = {
     "lcqmc": _LCQMC,
     "lcqmc_pair": _LCQMC,
     "pair": Task(name="pair", columns=("text_a", "text_b", "label")),
     "single": Task(name="single", columns=("text_a", "label")),
+    **{name: _question_task(name) for name in ("cmrc2018", "drcd", "squad")},
 }
 
 
