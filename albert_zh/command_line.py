@@ -184,6 +184,14 @@ def positive_number(text):
     return value
 
 
+def finite_number(text):
+    """An `argparse` type: a finite number."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError("expected a finite number, received " + text)
+    return value
+
+
 def non_negative_number(text):
     """An `argparse` type: a finite number, 0 or above."""
     value = float(text)

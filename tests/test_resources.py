@@ -50,7 +50,8 @@ def overlap(text_a, text_b):
     "name",
     ["sample_corpus.txt"]
     + ["sample_pairs/%s.txt" % s for s in SPLITS]
-    + ["sample_choices/%s.jsonl" % s for s in ("train", "dev")],
+    + ["sample_choices/%s.jsonl" % s for s in ("train", "dev")]
+    + ["sample_squad/%s.json" % s for s in ("train", "dev")],
 )
 def test_files_are_clean_utf8(name):
     content = read_bytes(name)
@@ -135,3 +136,20 @@ def test_questions_have_their_answer_among_their_choices(split):
         choices = question["choices"]
         assert 2 <= len(set(choices)) == len(choices) <= 4
         assert question["answer"] in choices
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_answers_stand_where_the_questions_say(split):
+    name = "sample_squad/%s.json" % split
+    paragraphs = [
+        paragraph
+        for entry in json.loads(read_text(name))["data"]
+        for paragraph in entry["paragraphs"]
+    ]
+    questions = [(p["context"], q) for p in paragraphs for q in p["qas"]]
+    pattern = re.escape(name) + r"` \| (\d+) texts, (\d+) questions"
+    assert (len(paragraphs), len(questions)) == stated_counts(pattern)
+    assert len({question["id"] for _, question in questions}) == len(questions)
+    for context, question in questions:
+        (answer,) = question["answers"]
+        assert context[answer["answer_start"] :].startswith(answer["text"])

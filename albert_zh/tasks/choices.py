@@ -90,12 +90,14 @@ class ChoiceReader(NamedTuple):
 
     task: Task
 
-    def read_examples(self, path, labels=None, placeholders_allowed=False):
+    def read_examples(
+        self, path, labels=None, placeholders_allowed=False, is_training=False
+    ):
         """Reads a file, or several separated by commas for a task that has several.
 
         Args:
           path: local or remote, UTF-8.
-          labels, placeholders_allowed: not used.
+          labels, placeholders_allowed, is_training: not used.
 
         Returns:
           A `reading.ExampleFile` of `Question`s or `Cloze`s.
@@ -153,7 +155,7 @@ def from_command_line(task, texts):
         return None
     examples = []
     for number, given in enumerate(texts):
-        given = [reading.decoded("--text", text) for text in given]
+        given = [reading.command_line_text("--text", text) for text in given]
         context = _text("--text", "CONTEXT", given[0])
         question = _text("--text", "QUESTION", given[1])
         choices = _choices("--text", "CHOICES", list(name_lists.split(given[2])), task)

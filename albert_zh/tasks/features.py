@@ -13,7 +13,7 @@ import itertools
 import os
 import tempfile
 import uuid
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -56,6 +56,8 @@ class Features(NamedTuple):
       segment_ids: 0 up to the first [SEP] and 1 after it, same length.
       targets: dict name -> value or list, of the kind's `target_fields`.
       is_truncated: whether tokens of the example stand in no window.
+      notes: what to tell the user of the example, each a predicate such as "have a
+        question of over 64 tokens"; the examples of each note are counted.
       origin: what the kind needs to decode this window's outputs.
     """
 
@@ -63,6 +65,7 @@ class Features(NamedTuple):
     segment_ids: List[int]
     targets: Dict[str, Any] = {}
     is_truncated: bool = False
+    notes: Tuple[str, ...] = ()
     origin: Any = None
 
 

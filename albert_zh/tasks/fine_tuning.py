@@ -4,6 +4,7 @@
 `kind.Kind.rank`. What kinds of task do differently is in `kind.Kind`.
 """
 
+import collections
 import contextlib
 import itertools
 import logging
@@ -138,10 +139,16 @@ class _Source(NamedTuple):
     windows: List[List[features.Features]]
     order: np.ndarray
 
-    @property
-    def num_truncated(self):
-        """The number of examples of which tokens were cut off."""
-        return sum(any(w.is_truncated for w in windows) for windows in self.windows)
+    def count_notes(self, max_seq_length):
+        """Returns the `Counter` of what is to be told of the examples."""
+        truncated = "truncated to {} tokens".format(max_seq_length)
+        counts = collections.Counter()
+        for windows in self.windows:
+            notes = {note for window in windows for note in window.notes}
+            if any(window.is_truncated for window in windows):
+                notes.add(truncated)
+            counts.update(notes)
+        return counts
 
 
 class EpochPlan:
@@ -387,14 +394,14 @@ class FineTuner:
         """
         checkpoint, batch_size = self._best_checkpoint(), self._predict_batch_size
         _LOGGER.info("predict: %d examples of %s", data.num_examples, data.path)
-        num_truncated = 0
+        notes = collections.Counter()
         with self._progress("predict", data.num_examples, batch_size) as shown:
             for examples in data.chunks(_EXAMPLES_AT_A_TIME):
                 with self._records("predict", examples, batch_size) as source:
                     decoded = self._predict(source, checkpoint, batch_size, shown)
                     yield from zip(examples, decoded)
-                num_truncated += source.num_truncated
-        self._report_truncated("predict", num_truncated)
+                notes += source.count_notes(self.files.max_seq_length)
+        _report_notes("predict", notes)
 
     def _prepare_output_dir(self, training, train_data, dev_data):
         """Prepares the directory for this training; returns the step it is at."""
@@ -453,7 +460,7 @@ class FineTuner:
         if data.num_ignored:
             _LOGGER.info("%s: %d rows ignored by label", name, data.num_ignored)
         with self._records(name, data.examples, batch_size, windows) as source:
-            self._report_truncated(name, source.num_truncated)
+            _report_notes(name, source.count_notes(self.files.max_seq_length))
             for note in self.kind.notes(source.examples, source.windows):
                 _LOGGER.warning("%s: %s", name, note)
             yield source
@@ -476,11 +483,6 @@ class FineTuner:
             num_padding_examples=-len(items) % batch_size if fills_batches else 0,
         ) as path:
             yield _Source(path, examples, windows, order)
-
-    def _report_truncated(self, name, number):
-        if number:
-            length = self.files.max_seq_length
-            _LOGGER.info("%s: %d of them truncated to %d tokens", name, number, length)
 
     @staticmethod
     @contextlib.contextmanager
@@ -705,6 +707,11 @@ def _check_finite(batch, checkpoint):
                 "take an earlier checkpoint, or train again with a lower "
                 "--learning_rate into another --output_dir".format(checkpoint)
             )
+
+
+def _report_notes(name, counts):
+    for note, number in sorted(counts.items()):
+        _LOGGER.info("%s: %d of them %s", name, number, note)
 
 
 def _epoch_seed(seed, epoch):

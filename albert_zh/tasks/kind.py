@@ -45,26 +45,45 @@ class Kind(abc.ABC):
         else it reads the first token's alone, and the last layer computes no other.
       has_loss: class attribute, whether `score` returns a `loss`, too.
       min_labels: class attribute, int, the fewest labels a model has.
-      options_schema: class attribute, dict, JSON schema of `TaskFiles.options`.
       prediction_files: class attribute, tuple of the names `write_predictions` uses.
+      options: class attribute, dict name -> JSON Schema of what `TaskFiles.options` may
+        hold, and nothing else.
+      needed_options: class attribute, tuple of those that cannot be missing.
+      usage_options: class attribute, tuple of those options that may be others where a
+        model is used than where it was trained.
     """
 
     target_fields = ()
     reads_sequence = False
     has_loss = False
     min_labels = 0
-    options_schema: Dict[str, Any] = {"type": "object"}
     prediction_files = ()
+    options = {}
+    needed_options = ()
+    usage_options = ()
 
     def __init__(self, files):
         """Builds the tokenizer.
 
         Raises:
-          UserError: the vocabulary cannot be used.
+          UserError: the vocabulary or the options cannot be used.
         """
+        self.check_options(files)
         self.files = files
         self.tokenizer = files.build_tokenizer()
         self.objective = PLAIN
+
+    @classmethod
+    def check_options(cls, files):
+        """Checks the options of a model against its other settings.
+
+        Args:
+          files: `model_files.TaskFiles`.
+
+        Raises:
+          UserError: they cannot go together.
+        """
+        del files
 
     @classmethod
     def find_labels(cls, data):

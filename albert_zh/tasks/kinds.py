@@ -2,12 +2,14 @@
 
 from albert_zh.tasks.classification import Classification
 from albert_zh.tasks.multiple_choice import Cloze, MultipleChoice
+from albert_zh.tasks.span_extraction import SpanExtraction
 from albert_zh.tasks.tagging import Tagging
 
 KINDS = {
     "classification": Classification,
     "cloze": Cloze,
     "multiple_choice": MultipleChoice,
+    "span_extraction": SpanExtraction,
     "tagging": Tagging,
 }
 

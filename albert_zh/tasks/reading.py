@@ -127,26 +127,33 @@ def from_command_line(task, texts, text_pairs):
         raise UserError("--task_name={} takes {}".format(task.name, right))
     flag = "--text_pair" if task.is_pair else "--text"
     given = [
-        [decoded(flag, text) for text in row]
+        [command_line_text(flag, text) for text in row]
         for row in (text_pairs if task.is_pair else texts)
     ]
-    if any(rows.is_blank(text) for row in given for text in row):
-        raise UserError("{}: a text is empty; give one to judge".format(flag))
     examples = [Example(*(row + [None] * (3 - len(row)))) for row in given]
     return ExampleFile("the command line", examples, False, 0) if given else None
 
 
-def decoded(flag, text):
-    """The text of an argument, which Python may have taken for another encoding."""
+def command_line_text(flag, text):
+    """The text of an argument, which Python may have taken for another encoding.
+
+    Args:
+      flag: the flag that gives it, for messages.
+      text: str, as the command line was parsed.
+
+    Raises:
+      UserError: it is empty, or not UTF-8.
+    """
     try:
         text.encode("utf-8")
-        return text
     except UnicodeEncodeError:  # bytes that the locale's encoding does not have
-        pass
-    try:
-        return os.fsencode(text).decode("utf-8")
-    except UnicodeError as error:
-        raise UserError("{}: {!r} is not UTF-8".format(flag, text)) from error
+        try:
+            text = os.fsencode(text).decode("utf-8")
+        except UnicodeError as error:
+            raise UserError("{}: {!r} is not UTF-8".format(flag, text)) from error
+    if rows.is_blank(text):
+        raise UserError("{}: a text is empty; give one to judge".format(flag))
+    return text
 
 
 def read_examples(
@@ -222,8 +229,11 @@ class TableReader(NamedTuple):
     ignored_labels: Tuple[str, ...] = ()
     columns: rows.Columns = rows.FOUND_COLUMNS
 
-    def read_examples(self, path, labels, placeholders_allowed=False):
+    def read_examples(
+        self, path, labels, placeholders_allowed=False, is_training=False
+    ):
         """Reads a file to train on, or to score; see the function of this name."""
+        del is_training  # such a file is read as one to score
         return read_examples(
             path,
             self.task,

@@ -128,6 +128,18 @@ _CHID = Task(
     submission="chid11_predict.json",
 )
 
+
+def _question_task(name):
+    """A task whose answers are cut from a text, ranked by exact match as CMRC 2018."""
+    return Task(
+        name,
+        columns=(),
+        extensions=(".json",),
+        kind="span_extraction",
+        metric="exact_match",
+    )
+
+
 # `lcqmc_pair` is the name the published ALBERT scripts use.
 TASKS = {
     "lcqmc": _LCQMC,
@@ -144,6 +156,7 @@ TASKS = {
         extensions=(".json", ".jsonl"),
         most_choices=26,
     ),
+    **{name: _question_task(name) for name in ("cmrc2018", "drcd", "squad")},
 }
 TASKS.update((task.name, task) for task in _TAGGING)
 

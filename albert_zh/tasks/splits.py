@@ -102,7 +102,7 @@ class TaskData(NamedTuple):
           UserError: no such file, a bad row, or no labels.
         """
         path = self._require(split)
-        data = self.reader.read_examples(path, labels)
+        data = self.reader.read_examples(path, labels, is_training=split == "train")
         if not data.has_labels:
             raise self.reader.no_labels(path)
         return data

@@ -104,7 +104,9 @@ class TagReader(NamedTuple):
 
     task: Task
 
-    def read_examples(self, path, labels, placeholders_allowed=False):
+    def read_examples(
+        self, path, labels, placeholders_allowed=False, is_training=False
+    ):
         """Reads a file to train on, or to score.
 
         Args:

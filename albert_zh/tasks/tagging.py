@@ -35,12 +35,8 @@ class Tagging(kind.Kind):
     reads_sequence = True
     min_labels = 1
     prediction_files = (PREDICTIONS_FILE,)
-    options_schema = {
-        "type": "object",
-        "properties": {"decoder": {"enum": sorted(tag_decoders.DECODERS)}},
-        "required": ["decoder"],
-        "additionalProperties": False,
-    }
+    options = {"decoder": {"enum": sorted(tag_decoders.DECODERS)}}
+    needed_options = ("decoder",)
 
     find_labels = staticmethod(tagged_texts.find_types)
 
