@@ -1,9 +1,11 @@
 """Which class of `kind.Kind` a task is of."""
 
 from albert_zh.tasks.classification import Classification
+from albert_zh.tasks.tagging import Tagging
 
 KINDS = {
     "classification": Classification,
+    "tagging": Tagging,
 }
 
 

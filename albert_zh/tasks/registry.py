@@ -59,6 +59,35 @@ _LCQMC = Task(
     extensions=TABLE_EXTENSIONS,
 )
 
+# Files of tags are often called .bmes, .bio, or .char.bmes.
+_TAG_EXTENSIONS = (
+    *(".json", ".jsonl", ".txt", ".tsv", ".bio", ".bioes", ".bmes"),
+    *(".char.bio", ".char.bioes", ".char.bmes"),
+)
+
+
+def _tagging(name, *types):
+    """Returns a task of entities in texts, whose types are found without any given."""
+    return Task(
+        name=name,
+        kind="tagging",
+        labels=types or None,
+        extensions=_TAG_EXTENSIONS,
+        metric="f1",
+    )
+
+
+_TAGGING = (
+    _tagging("ner"),
+    _tagging(
+        "cluener",
+        *("address", "book", "company", "game", "government", "movie", "name"),
+        *("organization", "position", "scene"),
+    ),
+    _tagging("msra_ner", "LOC", "ORG", "PER"),
+    _tagging("resume_ner", "CONT", "EDU", "LOC", "NAME", "ORG", "PRO", "RACE", "TITLE"),
+)
+
 # `lcqmc_pair` is the name the published ALBERT scripts use.
 TASKS = {
     "lcqmc": _LCQMC,
@@ -66,6 +95,7 @@ TASKS = {
     "pair": Task(name="pair", columns=("text_a", "text_b", "label")),
     "single": Task(name="single", columns=("text_a", "label")),
 }
+TASKS.update((task.name, task) for task in _TAGGING)
 
 
 class _VisibleCharacters(dict):
