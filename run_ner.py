@@ -10,17 +10,19 @@ train, dev, test in `--data_dir`, or named one by one.
 from albert_zh import command_line  # isort: split
 
 from albert_zh import flags, task_command
+from albert_zh.base.console import printable
 from albert_zh.command_line import positive_number
 from albert_zh.tasks import tag_decoders, tagged_texts, tagging
 
 
 def _show(tuner, example, prediction):
-    """An input, then each of its entities: start, end, type, text."""
+    """An input, then a line for each of its entities: start, end, type, text."""
     del tuner
-    lines = [example.text]
+    lines = [printable(example.text)]
     for entity in prediction:
         row = "  {:>5} {:>5}  {}  {}"
-        lines.append(row.format(entity.start, entity.end, entity.type, entity.text))
+        text = printable(entity.text)
+        lines.append(row.format(entity.start, entity.end, entity.type, text))
     return "\n".join(lines)
 
 

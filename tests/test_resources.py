@@ -51,7 +51,8 @@ def overlap(text_a, text_b):
     ["sample_corpus.txt"]
     + ["sample_pairs/%s.txt" % s for s in SPLITS]
     + ["sample_choices/%s.jsonl" % s for s in ("train", "dev")]
-    + ["sample_squad/%s.json" % s for s in ("train", "dev")],
+    + ["sample_squad/%s.json" % s for s in ("train", "dev")]
+    + ["sample_ner/%s.json" % split for split in SPLITS],
 )
 def test_files_are_clean_utf8(name):
     content = read_bytes(name)
@@ -153,3 +154,19 @@ def test_answers_stand_where_the_questions_say(split):
     for context, question in questions:
         (answer,) = question["answers"]
         assert context[answer["answer_start"] :].startswith(answer["text"])
+
+
+def test_entities_stand_where_the_files_say_and_counts_are_those_of_the_readme():
+    texts, types = [], set()
+    for split in SPLITS:
+        lines = read_text("sample_ner/%s.json" % split).splitlines()
+        pattern = r"sample_ner/%s\.json` \| (\d+) texts" % split
+        assert (len(lines),) == stated_counts(pattern)
+        for record in map(json.loads, lines):
+            texts.append(record["text"])
+            types.update(record["label"])
+            for entities in record["label"].values():
+                for entity, places in entities.items():
+                    for start, last in places:
+                        assert record["text"][start : last + 1] == entity
+    assert len(set(texts)) == len(texts) == 40 and len(types) == 10

@@ -103,8 +103,8 @@ class SoftmaxDecoder(Decoder):
     def variables(self, hidden_size):
         num_tags = 2 * len(self._types) + 1
         return (
-            Variable("cls/ner/output_weights", (num_tags, hidden_size)),
-            Variable("cls/ner/output_bias", (num_tags,), is_bias=True),
+            Variable("ner/output_weights", (num_tags, hidden_size)),
+            Variable("ner/output_bias", (num_tags,), is_bias=True),
         )
 
     def targets(self, spans, windows):
@@ -158,7 +158,7 @@ class CrfDecoder(SoftmaxDecoder):
 
     def variables(self, hidden_size):
         num_tags = 2 * len(self._types) + 1
-        transitions = Variable("cls/ner/transitions", (num_tags, num_tags))
+        transitions = Variable("ner/transitions", (num_tags, num_tags))
         return super().variables(hidden_size) + (transitions,)
 
     def outputs(self, sequence, values):
@@ -193,18 +193,18 @@ class SpanDecoder(Decoder):
     Memory grows with the square of T.
     """
 
-    # The spans of a window as numbers, 0 for padding: see `_code`.
-    fields = (Field("span_codes", is_sequence=True),)
+    # The spans of a window as numbers: see `_code`.
+    fields = (Field("span_codes", is_sequence=True, most_values=512),)
 
     _SIZE = 64  # d, as published
 
     def variables(self, hidden_size):
         size, types = 2 * self._SIZE, 2 * len(self._types)
         return (
-            Variable("cls/ner/span_weights", (size, hidden_size)),
-            Variable("cls/ner/span_bias", (size,), is_bias=True),
-            Variable("cls/ner/span_type_weights", (types, size)),
-            Variable("cls/ner/span_type_bias", (types,), is_bias=True),
+            Variable("ner/span_weights", (size, hidden_size)),
+            Variable("ner/span_bias", (size,), is_bias=True),
+            Variable("ner/span_type_weights", (types, size)),
+            Variable("ner/span_type_bias", (types,), is_bias=True),
         )
 
     def targets(self, spans, windows):
@@ -215,7 +215,7 @@ class SpanDecoder(Decoder):
                 for span in spans
                 if window.begin <= span.start and span.end <= window.end
             ]
-            codes.append({"span_codes": sorted(inside)})
+            codes.append({"span_codes": sorted(inside) or [_NO_SPAN]})
         return codes
 
     def _code(self, span, window):
@@ -250,7 +250,7 @@ class SpanDecoder(Decoder):
         places = [digits // base**2, digits // base % base, digits % base]
         batch = tf.tile(tf.range(shape[0])[:, None], [1, tf.shape(codes)[1]])
         indices = tf.stack([batch] + places, axis=2)
-        return tf.scatter_nd(indices, tf.cast(codes > 0, tf.int32), shape) > 0
+        return tf.scatter_nd(indices, tf.cast(codes > _NO_SPAN, tf.int32), shape) > 0
 
     def predictions(self, outputs, lengths):
         scores = outputs["scores"]
@@ -280,6 +280,8 @@ class SpanDecoder(Decoder):
     def perfect(self, targets):
         spans, base = [], self._max_seq_length
         for code in targets["span_codes"]:
+            if code == _NO_SPAN:
+                continue
             number, places = divmod(code - 1, base**2)
             spans.append((number,) + divmod(places, base))
         return {
@@ -288,6 +290,8 @@ class SpanDecoder(Decoder):
         }
 
 
+# What pads lists of span codes.
+_NO_SPAN = 0
 # The score of what is no run of tokens: exp(_NEVER) is 0 in float32.
 _NEVER = -1e9
 

@@ -12,6 +12,7 @@ from typing import Any, List, NamedTuple, Optional, Tuple
 from albert_zh.base.errors import UserError
 from albert_zh.models.settings import is_label
 from albert_zh.tasks import reading, rows, tag_schemes
+from albert_zh.tasks.features import chunked
 from albert_zh.tasks.registry import Task
 from albert_zh.tasks.tag_schemes import Span
 
@@ -64,7 +65,7 @@ class TaggedFile(NamedTuple):
 
     def chunks(self, size):
         """Yields the texts in lists of `size`; the last may be shorter."""
-        return reading.in_chunks(self.examples, size)
+        return chunked(self.examples, size)
 
 
 class UntaggedFile(NamedTuple):
@@ -88,7 +89,7 @@ class UntaggedFile(NamedTuple):
         """
         num_read = 0
         texts = (text._replace(entities=None) for _, text in _texts(self.path, []))
-        for chunk in reading.in_chunks(texts, size):
+        for chunk in chunked(texts, size):
             num_read += len(chunk)
             yield chunk
         if num_read != self.num_examples:
@@ -113,6 +114,7 @@ class TagReader(NamedTuple):
           path: local or remote file, UTF-8; JSON lines exactly if it ends in .json or
             .jsonl.
           labels: the types allowed, None for any.
+          is_training: not used.
           placeholders_allowed: whether a file without any entity is read as one
             whose entities are not known.
 
@@ -349,12 +351,8 @@ def _joined(tokens, spans):
 
 def _json_texts(path):
     """Yields (line, lines of the entities, `TaggedText`) of a file of JSON lines."""
-    lines = rows.without_blank_end(rows.read_lines(path), rows.is_blank)
     has_id = None
-    for line, content in lines:
-        record = rows.parse_json(path, line, content)
-        if not isinstance(record, dict):
-            raise rows.row_error(path, line, "expected one JSON object a line")
+    for line, record in rows.json_lines(path):
         text = _json_text(path, line, record)
         entities = None
         if record.get("label") is not None:

@@ -196,7 +196,7 @@ def test_types_on_the_command_line_may_be_one():
     assert get_task("ner", ("PER",)).labels == ("PER",)
     with pytest.raises(UserError, match="one or more"):
         get_task("ner", ("PER", "PER"))
-    with pytest.raises(UserError, match="take --task_name=ner"):
+    with pytest.raises(UserError, match="--task_name=ner"):
         get_task("msra_ner", ("PER",))
 
 

@@ -224,7 +224,7 @@ def test_softmax_loss_and_tags(taggers):
     losses, predicted, held = run_head(
         taggers["softmax"], sequence, mask, {"tag_ids": tag_ids}
     )
-    logits = sequence @ held["cls/ner/output_weights"].T + held["cls/ner/output_bias"]
+    logits = sequence @ held["ner/output_weights"].T + held["ner/output_bias"]
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
     for i, length in enumerate((4, 2, 0)):
         steps = range(1, length + 1)
@@ -239,9 +239,9 @@ def test_crf_has_transitions(taggers):
     sequence, mask = draw_batch()
     tag_ids = [[0, 1, 2, 0, 3, 0], [0, 4, 0, 0, 0, 0], [0] * 6]
     losses, _, held = run_head(taggers["crf"], sequence, mask, {"tag_ids": tag_ids})
-    logits = sequence @ held["cls/ner/output_weights"].T + held["cls/ner/output_bias"]
+    logits = sequence @ held["ner/output_weights"].T + held["ner/output_bias"]
     # Two tokens: all 25 pairs.
-    pairs = logits[1, 1][:, None] + logits[1, 2][None] + held["cls/ner/transitions"]
+    pairs = logits[1, 1][:, None] + logits[1, 2][None] + held["ner/transitions"]
     expected = np.log(np.exp(pairs).sum()) - pairs[4, 0]
     assert losses[1] == pytest.approx(expected, abs=1e-4)
     assert losses[2] == 0
@@ -251,7 +251,7 @@ def span_oracle(tagger, vectors, held):
     """s(type, i, j) of the published formula for sequence outputs [n, H]."""
     size = 64
     turned = []
-    both = vectors @ held["cls/ner/span_weights"].T + held["cls/ner/span_bias"]
+    both = vectors @ held["ner/span_weights"].T + held["ner/span_bias"]
     rates = 10000.0 ** (-np.arange(0, size, 2) / size)
     for part in (both[:, :size], both[:, size:]):
         rows = []
@@ -262,8 +262,8 @@ def span_oracle(tagger, vectors, held):
             rows.append(np.concatenate([numbers.real, numbers.imag]))
         turned.append(np.array(rows))
     scores = turned[0] @ turned[1].T / np.sqrt(size)
-    by_type = both @ held["cls/ner/span_type_weights"].T
-    by_type += held["cls/ner/span_type_bias"]
+    by_type = both @ held["ner/span_type_weights"].T
+    by_type += held["ner/span_type_bias"]
     starts, ends = by_type[:, : len(TYPES)] / 2, by_type[:, len(TYPES) :] / 2
     return scores[None] + starts.T[:, :, None] + ends.T[:, None, :]
 
