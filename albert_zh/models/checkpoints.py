@@ -31,7 +31,7 @@ _DATA_FILE = re.compile(r"^(?P<prefix>.+)\.data-\d{5}-of-(?P<shards>\d{5})$")
 _ENCODER = re.compile(r"^(bert|albert)/(embeddings|encoder)/")
 # Further variables of pretraining, which some published checkpoints lack. All others
 # belong to a task and start untrained.
-_PRETRAINED = re.compile(r"^((bert|albert)/pooler|cls)/")
+_PRETRAINED = re.compile(r"^((bert|albert)/pooler|cls/(predictions|seq_relationship))/")
 
 
 class RestoreReport(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import modeling
 from albert_zh.base.errors import UserError
+from albert_zh.models import checkpoints, model_graph
 from albert_zh.tasks import fine_tuning, get_task, model_files, span_extraction
 from albert_zh.tasks.span_extraction import Settings
 from albert_zh.tasks.squad_files import Question, QuestionFile
@@ -449,3 +450,14 @@ def test_predictions_are_written_in_the_order_of_the_questions(build_kind, tmp_p
     assert nbest["乙"][0]["text"] == "Ａ" and nbest["乙"][0]["start"] == 1
     assert {"probability", "start_logit", "end_logit"} <= set(nbest["乙"][0])
     assert sum(a["probability"] for a in nbest["甲"]) == pytest.approx(1)
+
+
+def test_a_pretrained_checkpoint_needs_no_head_of_the_task(build_kind, tmp_path):
+    kind = build_kind(8)
+    variables = model_graph.trainable_variables(CONFIG, lambda model: None)
+    tensors = {v.op.name: np.zeros(v.shape.as_list(), np.float32) for v in variables}
+    path = str(tmp_path / "model.ckpt")
+    path = checkpoints.write_tensors(dict(tensors, global_step=np.int64(1)), path)
+    model_graph.check_init_checkpoint(
+        path, CONFIG, lambda model: kind.outputs(model, False)
+    )
