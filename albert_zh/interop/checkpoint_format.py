@@ -53,7 +53,7 @@ def read(directory, options=DEFAULT_OPTIONS, is_trusted=False):
         vocabulary=_read(found.vocab_file),
         sentencepiece=_read(found.spm_model_file),
         do_lower_case=_LOWER_CASE if lower_case is None else lower_case,
-        classifier=_read_classifier(found.directory, config),
+        task=_read_task(found.directory, config),
     )
 
 
@@ -79,8 +79,8 @@ def _read(path):
     return files.read_bytes(path) if path else None
 
 
-def _read_classifier(directory, config):
-    """Returns the settings of a fine-tuned classifier, or None."""
+def _read_task(directory, config):
+    """Returns the settings of a fine-tuned model, or None."""
     path = os.path.join(directory, model_directory.LABELS_FILE)
     if not files.exists(path):
         return None
@@ -115,8 +115,8 @@ def write(model, directory, options=DEFAULT_OPTIONS):
             json.dumps({"do_lower_case": model.do_lower_case}) + "\n",
             os.path.join(directory, model_directory.TOKENIZER_FILE),
         )
-    if "task_name" in (model.classifier or {}):
+    if "task_name" in (model.task or {}):
         json_files.write(
-            model.classifier, os.path.join(directory, model_directory.LABELS_FILE)
+            model.task, os.path.join(directory, model_directory.LABELS_FILE)
         )
     checkpoints.write_tensors(model.tensors, os.path.join(directory, "model.ckpt"))

@@ -22,6 +22,8 @@ _HEADS = (
     ("masked_lm", "cls/predictions/output_bias"),
     ("sentence_order", "cls/seq_relationship/output_weights"),
     ("classifier", "output_weights"),
+    ("tagger", "cls/ner/output_weights"),
+    ("span", "cls/squad/output_weights"),
 )
 _WORD_EMBEDDINGS = "/embeddings/word_embeddings"
 # Names of a model's variables; {} is the encoder's scope.
@@ -41,7 +43,8 @@ class Architecture(NamedTuple):
       num_hidden_layers: int; None if sharing hides it.
       num_hidden_groups: int, 1 outside the google dialect.
       inner_group_num: int, 1 outside the google dialect.
-      heads: those of "masked_lm", "sentence_order" and "classifier" that it has.
+      heads: those of "masked_lm", "sentence_order", "classifier" (also of choices),
+        "tagger" and "span" that it has.
       has_pooler: bool.
       encoder_parameters: int, scalars of encoder and pooler.
       parameters: int, scalars of the whole model, including heads.

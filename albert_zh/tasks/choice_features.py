@@ -112,7 +112,7 @@ def _build(tokenizer, sequences, answer, is_truncated):
         segments += [0] * (len(first) + 2) + [1] * (len(second) + 1)
         lengths.append(len(tokens))
     targets = {"label_ids": answer or 0, features.SEQUENCE_LENGTHS: lengths}
-    # ChID has 370 million tokens: as lists they would not fit into memory.
+    # Arrays: ChID's hundreds of millions of tokens would not fit into memory as lists.
     return features.Features(
         np.array(ids, np.int32), np.array(segments, np.uint8), targets, is_truncated
     )

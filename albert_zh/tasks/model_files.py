@@ -495,7 +495,7 @@ def _refuse_without_task(flag, directory, task):
         return
     layout = architecture.infer(shapes, checkpoint).dialect
     labels = ""
-    if not get_task(task.name).labels:
+    if kind_of(task).min_labels and not get_task(task.name).labels:
         names = task.labels or ["NAME"] * shapes["output_weights"][0]
         labels = " --labels=" + shlex.quote(name_lists.join(names))
     raise UserError(

@@ -94,7 +94,10 @@ def assert_same_model(directory, other):
 # --- What comes back ---------------------------------------------------------
 
 
-@pytest.mark.parametrize("heads", [(), HEADS, ("masked_lm",), ("classifier",)])
+FINE_TUNED = [("classifier",), ("multiple_choice",), ("tagger",), ("span",)]
+
+
+@pytest.mark.parametrize("heads", [(), HEADS, ("masked_lm",)] + FINE_TUNED)
 @pytest.mark.parametrize("settings,dialect", [(GOOGLE, "google"), (SMALL, "bert")])
 def test_round_trip_through_hugging_face_changes_no_bit(
     write, settings, dialect, heads
@@ -120,6 +123,87 @@ def test_fine_tuned_model_keeps_its_task(write):
     assert config["architectures"] == ["AlbertForSequenceClassification"]
     back = convert("huggingface", "google", there, "back")
     assert json.loads(pathlib.Path(back, "labels.json").read_text("utf-8")) == LABELS
+
+
+CLASSES = {
+    "multiple_choice": ("ForMultipleChoice", dict(LABELS, task_name="c3", labels=[])),
+    "tagger": (
+        "ForTokenClassification",
+        dict(LABELS, task_name="ner", labels=["X"], options={"decoder": "softmax"}),
+    ),
+    "span": ("ForQuestionAnswering", dict(LABELS, task_name="squad", labels=[])),
+}
+
+
+@pytest.mark.parametrize("head", sorted(CLASSES))
+@pytest.mark.parametrize("settings,dialect", [(GOOGLE, "google"), (SMALL, "bert")])
+def test_every_head_keeps_its_task(write, settings, dialect, head):
+    suffix, labels = CLASSES[head]
+    source = write(settings, (head,), labels=labels)
+    there = convert(dialect, "huggingface", source, "there")
+    config = json.loads(pathlib.Path(there, "config.json").read_text("utf-8"))
+    assert config["architectures"][0].endswith(suffix)
+    tags = config.get("id2label")
+    assert tags == ({"0": "O", "1": "B-X", "2": "I-X"} if head == "tagger" else None)
+    back = convert("huggingface", dialect, there, "back")
+    assert_same_model(source, back)
+    assert json.loads(pathlib.Path(back, "labels.json").read_text("utf-8")) == labels
+
+
+def test_a_head_from_elsewhere_gets_its_task(write):
+    """And the pooler that transformers' taggers lack, of zeros: nothing reads it."""
+    source = write(GOOGLE, ("tagger",), labels=CLASSES["tagger"][1])
+    there = convert("google", "huggingface", source, "there")
+    path = there + "/model.safetensors"
+    safetensors = pytest.importorskip("safetensors.numpy")
+    state = safetensors.load_file(path)
+    state = {name: value for name, value in state.items() if "pooler" not in name}
+    safetensors.save_file(state, path)
+    tags = {"0": "O", "1": "B-人", "2": "I-人"}
+    edit_json(there + "/config.json", id2label=tags, task_specific_params=None)
+    task = {"task_name": "ner", "normalize_punctuation": False}
+    back = convert("huggingface", "google", there, task=task, kind="tagging")
+    found = json.loads(pathlib.Path(back, "labels.json").read_text("utf-8"))
+    assert found["labels"] == ["人"] and found["options"] == {"decoder": "softmax"}
+    assert not weights(back)["bert/pooler/dense/kernel"].any()
+    edit_json(there + "/config.json", id2label={"0": "B-X", "1": "I-X", "2": "O"})
+    with pytest.raises(UserError, match="tags of id2label are B-X, I-X, O; expected O"):
+        convert("huggingface", "google", there, "never")
+
+
+@pytest.mark.parametrize(
+    "head, options, words",
+    [
+        ("span", {"kind": "classification"}, "head of the model is a span; give --ta"),
+        ("span", {"labels": ["a", "b"]}, "--labels: a span has none"),
+        ("multiple_choice", {"kind": "tagging"}, "give --task_name=multiple_choice"),
+        ("tagger", {"labels": ["X", "Y"]}, "--labels=X,Y: the tagger has 3 classes"),
+    ],
+)
+def test_tasks_that_do_not_fit_the_head(write, head, options, words):
+    source = write(GOOGLE, (head,))
+    task = {"task_name": "x", "normalize_punctuation": False}
+    if "labels" in options:
+        task["labels"] = options["labels"]
+    with pytest.raises(UserError, match=words):
+        convert("google", "google", source, task=task, kind=options.get("kind"))
+
+
+def test_a_crf_is_copied_but_has_no_counterpart_elsewhere(write):
+    source = write(GOOGLE, ("tagger",))
+    prefix = model_directory.find(source).checkpoint
+    tensors = dict(checkpoints.read_tensors(prefix))
+    tensors["cls/ner/transitions"] = np.ones([3, 3], np.float32)
+    checkpoints.write_tensors(tensors, os.path.join(source, "model.ckpt"))
+    assert_same_model(source, convert("google", "google", source, "copy"))
+    with pytest.raises(UserError, match="head, which has cls/ner/transitions; train"):
+        convert("google", "huggingface", source, "never")
+
+
+def test_a_model_of_two_heads_is_refused(write):
+    source = write(GOOGLE, ("tagger", "span"))
+    with pytest.raises(UserError, match="has the heads tagger, span; expected one"):
+        convert("google", "huggingface", source)
 
 
 def edit_json(path, **changes):
@@ -178,7 +262,8 @@ def test_casing_survives(write):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"architectures": ["AlbertForTokenClassification"]},
+        {"architectures": ["AlbertForMultipleChoice"]},
+        {"architectures": ["AlbertForSomethingElse"]},
         {"problem_type": "multi_label_classification"},
     ],
 )
