@@ -291,7 +291,7 @@ def test_questions_of_the_command_line():
     assert choices.from_command_line(task, []) is None
     for text, message in (
         (["天", "问", "雨"], "--text: CHOICES has 1; expected 2 to 4"),
-        (["", "问", "雨,晴"], "--text: CONTEXT is empty"),
+        (["", "问", "雨,晴"], "--text: a text is empty"),
         (["天", "问", "雨,"], "--text: CHOICES is empty"),
         (["天", "问", "雨,雨"], "--text: CHOICES has '雨' twice"),
     ):

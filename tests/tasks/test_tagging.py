@@ -347,7 +347,7 @@ def test_predictions_have_the_form_of_the_input(taggers, tmp_path):
 def test_labels_file_with_other_options_is_damaged(tmp_path, options):
     files = build_files(tmp_path, "crf")._replace(options=options)
     model_files.save(str(tmp_path / "model"), files)
-    with pytest.raises(UserError, match="labels.json: damaged .options: "):
+    with pytest.raises(UserError, match="labels.json: damaged .options"):
         model_files.load(str(tmp_path / "model"))
 
 
