@@ -36,7 +36,7 @@ def build_parser():
     )
     parser.add_bool("--allow_missing", False, "convert a model without a pooler, too")
     parser.add_bool("--drop_masked_lm", False, "leave out the MLM head")
-    add("--task_name", help="task of a classifier, see run_classifier.py")
+    add("--task_name", help="task of a fine-tuned model, such as pair or ner")
     text = "its labels, as a line of CSV; default: the input's"
     add("--labels", type=command_line.names, help=text)
     add(
@@ -54,12 +54,14 @@ def main(args):
             raise UserError("--{} requires --task_name".format(flag))
     if not args.output:
         raise UserError("--output is empty; expected a directory's name")
+    task = get_task(args.task_name, args.labels) if args.task_name else None
     options = Options(
         keep_slots=args.keep_slots,
         dtype=args.dtype,
         allow_missing=args.allow_missing,
         drop_masked_lm=args.drop_masked_lm,
-        task=_task_settings(args) if args.task_name else None,
+        task=_task_settings(task, args.max_seq_length) if task else None,
+        kind=task.kind if task else None,
     )
     model = conversion.convert(
         args.source_format, args.target_format, args.input, args.output, options
@@ -74,11 +76,10 @@ def main(args):
     )
 
 
-def _task_settings(args):
-    task = get_task(args.task_name, args.labels)
+def _task_settings(task, max_seq_length):
     settings = {"task_name": task.name, "normalize_punctuation": False}
-    if args.max_seq_length:
-        settings["max_seq_length"] = args.max_seq_length
+    if max_seq_length:
+        settings["max_seq_length"] = max_seq_length
     if task.labels:
         settings["labels"] = list(task.labels)
     return settings

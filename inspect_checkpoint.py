@@ -97,7 +97,7 @@ def report(checkpoint, shapes):
         ("other variables", _others(found.others)),
     ]
     rows += _file_rows(checkpoint, checkpoints.STEP in shapes)
-    return rows + _config_rows(checkpoint, found, shapes)
+    return rows + _config_rows(checkpoint, found)
 
 
 def _others(names):
@@ -136,11 +136,11 @@ def _file_rows(checkpoint, has_step):
     return [("global step", step), ("size on disk", size)]
 
 
-def _config_rows(checkpoint, found, shapes):
+def _config_rows(checkpoint, found):
     """Returns rows on whether the config beside it and this repository's fit."""
     try:
         beside = model_directory.find_config(os.path.dirname(checkpoint) or ".")
-        fit = _fit(found, beside, shapes) if beside else "none"
+        fit = _fit(found, beside, checkpoint) if beside else "none"
     except UserError as error:
         fit = str(error)
     fitting = []
@@ -151,8 +151,8 @@ def _config_rows(checkpoint, found, shapes):
     return [("config beside it", fit), ("fits of albert_config/", _join(fitting))]
 
 
-def _fit(found, config_file, shapes):
-    """Describes in one line how a config fits an `Architecture` and its variables."""
+def _fit(found, config_file, checkpoint):
+    """Describes in one line how a config fits a checkpoint and its `Architecture`."""
     try:
         config = model_settings.read_config(config_file)
     except UserError as error:
@@ -164,8 +164,11 @@ def _fit(found, config_file, shapes):
     if found.scope != architecture.SCOPE:
         problems.append(architecture.scope_problem(found))
     elif not problems:
-        missing = model_graph.missing_variables(config, shapes)
+        variables = checkpoints.read_variables(checkpoint, "PATH")
+        missing = model_graph.missing_variables(config, variables)
         problems = ["lacks " + _others(missing)] if missing else []
+        problem = architecture.type_problem(variables, found)
+        problems += [problem] if problem else []
     return "{} {}".format(
         os.path.basename(config_file),
         "does not fit: " + "; ".join(problems) if problems else "fits",

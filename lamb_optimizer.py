@@ -43,6 +43,7 @@ class LAMBOptimizer(tf.train.Optimizer):
         use_xla=False,
         use_locking=False,
         name="LAMBOptimizer",
+        rate_multipliers=(),
     ):
         """Creates the optimizer.
 
@@ -60,6 +61,8 @@ class LAMBOptimizer(tf.train.Optimizer):
           use_xla: bool, let XLA compile the element-wise work on large variables.
           use_locking: bool, as in every `tf.train.Optimizer`.
           name: name of the operations.
+          rate_multipliers: list of (regular expression, float); a variable learns at
+            the rate times the number of the first expression that finds its name.
         """
         super().__init__(use_locking, name)
         self._learning_rate = learning_rate
@@ -75,6 +78,7 @@ class LAMBOptimizer(tf.train.Optimizer):
         )
         self._bias_correction = bias_correction
         self._use_xla = use_xla
+        self._rate_multipliers = rate_multipliers
         self._learning_rate_tensor = None
 
     def apply_aggregated_gradients(self, grads_and_vars, global_step=None):
@@ -97,6 +101,13 @@ class LAMBOptimizer(tf.train.Optimizer):
         return tf.distribute.get_replica_context().merge_call(
             self._update_replicas, args=(grads_and_vars, global_step)
         )
+
+    def rate_multiplier(self, variable):
+        """The number that the learning rate of a variable is multiplied by, a float."""
+        for pattern, multiplier in self._rate_multipliers:
+            if _matches([pattern], _base_name(variable)):
+                return multiplier
+        return 1.0
 
     def _update_replicas(self, strategy, grads_and_vars, global_step):
         """Lets every replica update its copies of all variables."""
@@ -169,6 +180,7 @@ class LAMBOptimizer(tf.train.Optimizer):
             next_v = self._beta_2 * v + (1.0 - self._beta_2) * tf.square(grad)
             update = self._direction(next_m, next_v, variable)
         rate = tf.cast(self._learning_rate_tensor, variable.dtype.base_dtype)
+        rate *= self.rate_multiplier(variable)
         if not _matches(self._exclude_from_layer_adaptation, _base_name(variable)):
             rate *= _trust_ratio(variable, update)
         return tf.group(

@@ -49,6 +49,7 @@ class AdamWeightDecayOptimizer(LAMBOptimizer):
         use_xla=False,
         use_locking=False,
         name="AdamWeightDecayOptimizer",
+        rate_multipliers=(),
     ):
         """Creates the optimizer; the arguments are `LAMBOptimizer`'s."""
         super().__init__(
@@ -63,6 +64,7 @@ class AdamWeightDecayOptimizer(LAMBOptimizer):
             use_xla=use_xla,
             use_locking=use_locking,
             name=name,
+            rate_multipliers=rate_multipliers,
         )
 
 
@@ -148,6 +150,7 @@ def create_training_operation(
     gradients=None,
     use_xla=False,
     schedule="linear",
+    rate_multipliers=(),
 ):
     """Builds the operation of one training step, for all trainable variables.
 
@@ -169,6 +172,9 @@ def create_training_operation(
         computed the gradients of `loss` already; None derives them here.
       use_xla: bool, let XLA compile the element-wise work on large variables.
       schedule: one of `SCHEDULES`; see `learning_rate_schedule`.
+      rate_multipliers: list of (regular expression, float), as `LAMBOptimizer` takes
+        it; variables that none finds learn at the schedule's rate. Where it is 0,
+        neither gradients nor moments are computed.
 
     Returns:
       `TrainingOperation`: train_op, which also increments the global step;
@@ -189,9 +195,12 @@ def create_training_operation(
         exclude_from_weight_decay=EXCLUDED_FROM_WEIGHT_DECAY,
         bias_correction=bias_correction,
         use_xla=use_xla,
+        rate_multipliers=rate_multipliers,
     )
     variables = tf.trainable_variables()
     if gradients is None:
+        # A frozen variable has no part in the norm of the gradients either.
+        variables = [v for v in variables if rule.rate_multiplier(v) != 0]
         gradients = tf.gradients(loss, variables)
     # Dense: the norm of an embedding's `IndexedSlices` would square the rows of a
     # repeated token before they are summed.

@@ -9,8 +9,10 @@ TSV, CSV or JSON lines: train, dev, test in `--data_dir`, or named one by one.
 from albert_zh import command_line  # isort: split
 
 from albert_zh import flags, task_command
+from albert_zh.base import name_lists
 from albert_zh.base.errors import UserError
 from albert_zh.tasks import reading, rows
+from albert_zh.tasks.classification import balanced_weights
 
 _COLUMN_FLAGS = [name + "_column" for name in rows.Columns._fields]
 
@@ -30,6 +32,26 @@ def _from_command_line(args, task):
     return reading.from_command_line(task, args.text, args.text_pair)
 
 
+def _class_weights(text):
+    """ "balanced", or a tuple of non-negative numbers."""
+    if text == "balanced":
+        return text
+    return tuple(map(command_line.non_negative_number, text.split(",")))
+
+
+def _objective(args, files, train_data):
+    weights = args.class_weights or ()
+    if weights == "balanced":
+        weights = balanced_weights(train_data.examples, files.labels)
+    if weights and len(weights) != len(files.labels):
+        raise UserError(
+            "--class_weights: {} numbers for the labels {}".format(
+                len(weights), name_lists.join(files.labels)
+            )
+        )
+    return {"label_smoothing": args.label_smoothing, "class_weights": weights}
+
+
 def _show(tuner, example, prediction):
     """The prediction of an input, and its texts."""
     texts = filter(None, (example.text_a, example.text_b))
@@ -40,7 +62,8 @@ _COMMAND = task_command.Command(
     kinds=("classification", "multi_label", "regression"),
     text_flags=("text_pair", "text"),
     readers={
-        "do_train": _COLUMN_FLAGS + ["ignore_labels"],
+        "do_train": _COLUMN_FLAGS
+        + ["ignore_labels", "label_smoothing", "class_weights"],
         "do_eval": _COLUMN_FLAGS + ["ignore_labels"],
         "do_predict": _COLUMN_FLAGS,
     },
@@ -48,6 +71,7 @@ _COMMAND = task_command.Command(
     from_command_line=_from_command_line,
     show=_show,
     labels=lambda args: args.labels,
+    objective=_objective,
 )
 
 
@@ -70,6 +94,10 @@ def _add_data_arguments(parser):
         add("--{}_column".format(column), help=text)
     add("--labels", type=names, help="class names as a line of CSV; default: found")
     add("--ignore_labels", type=names, default=(), help="leave these rows out")
+    text = "of a label's probability, spread over all classes in training"
+    add("--label_smoothing", type=command_line.share, default=0.0, help=text)
+    text = "factors of the classes' losses, in the order of the labels, or balanced"
+    add("--class_weights", type=_class_weights, help=text)
 
 
 def main(args):

@@ -7,6 +7,7 @@ then on an interpreter that lacks a package is told so in one line, not by a tra
 import argparse
 import math
 import os
+import re
 import sys
 
 from albert_zh.base import console, name_lists
@@ -19,17 +20,25 @@ _LOCAL_SCHEME = "file://"
 # No argument can hold it.
 _TEXT_MARK = "\0"
 
+# A byte of an argument that is no text in the locale's encoding.
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
 # The C++ side of TensorFlow 2.15 logs every start at ERROR level (cuDNN, cuBLAS
 # "factories"); real errors arrive as exceptions. The environment still wins.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
-def _explain_missing_package(kind, error, traceback):
-    """A `sys.excepthook` that shows one line where an import found no package.
+def _explain(kind, error, traceback):
+    """A `sys.excepthook` that shows one line where an import ends a command.
+
+    It found no package, or Ctrl-C came: TensorFlow takes seconds to import.
 
     Raises:
-      SystemExit: with code 2 in that case.
+      SystemExit: with code 2 or 130 in these cases.
     """
+    if issubclass(kind, KeyboardInterrupt):
+        sys.stderr.write("{}: interrupted\n".format(os.path.basename(sys.argv[0])))
+        sys.exit(EXIT_INTERRUPTED)
     if not issubclass(kind, ModuleNotFoundError) or not error.name:
         sys.__excepthook__(kind, error, traceback)
         return
@@ -45,7 +54,7 @@ def _explain_missing_package(kind, error, traceback):
     sys.exit(EXIT_USER_ERROR)
 
 
-sys.excepthook = _explain_missing_package
+sys.excepthook = _explain
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -175,6 +184,14 @@ def positive_number(text):
     return value
 
 
+def finite_number(text):
+    """An `argparse` type: a finite number."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError("expected a finite number, received " + text)
+    return value
+
+
 def non_negative_number(text):
     """An `argparse` type: a finite number, 0 or above."""
     value = float(text)
@@ -217,6 +234,11 @@ def run(main, parser, argv=None):
         main(args)
     except UserError as error:
         parser.error(" ".join(str(error).split("\n")))
+    except UnicodeEncodeError as error:
+        if not _SURROGATE.search(error.object):
+            raise
+        # Of a path: Python takes any, TensorFlow does not.
+        parser.error("{!r} is not UTF-8; rename it".format(error.object))
     except Stopped as stopped:
         console.show("{}\n".format(stopped))
         parser.exit(stopped.exit_code)

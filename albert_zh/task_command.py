@@ -4,6 +4,7 @@ A command says in a `Command` what its kinds of task do in their own way, adds t
 that only they have, and calls `run`.
 """
 
+import argparse
 import logging
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
@@ -17,12 +18,15 @@ from albert_zh.models import settings as model_settings
 from albert_zh.models.settings import MIN_SEQ_LENGTH
 from albert_zh.tasks import (
     fine_tuning,
+    learning_rates,
     model_files,
     recipes,
     training_settings,
     trials,
 )
+from albert_zh.tasks.kind import Kind
 from albert_zh.tasks.kinds import kind_of
+from albert_zh.tasks.objective import Objective
 from albert_zh.tasks.registry import TASKS, get_task
 from albert_zh.tasks.splits import SPLITS, TaskData
 from albert_zh.training import distribution as distributions
@@ -36,14 +40,19 @@ _READERS = {
     "do_train": (
         "train_file train_batch_size learning_rate num_train_epochs warmup_proportion "
         "optimizer dropout recompute save_checkpoints_steps allow_missing seed "
-        "data_dir dev_file eval_batch_size metric num_trials"
+        "data_dir dev_file eval_batch_size early_stopping adversarial r_drop "
+        "layerwise_decay freeze metric num_trials"
     ).split(),
+    "adversarial=fgm": ("adversarial_epsilon",),
     "do_eval": "data_dir dev_file test_file eval_batch_size".split(),
     "do_predict": "data_dir test_file predict_file predict_batch_size".split(),
     "use_tpu": flags.TPU_FLAGS,
 }
 # Flags that are fields of `fine_tuning.Training`.
-_TRAINING = "learning_rate warmup_proportion optimizer save_checkpoints_steps seed"
+_TRAINING = (
+    "learning_rate warmup_proportion optimizer save_checkpoints_steps seed "
+    "early_stopping layerwise_decay freeze"
+)
 
 
 class Command(NamedTuple):
@@ -61,6 +70,9 @@ class Command(NamedTuple):
       options: function (args, task) -> dict of `model_files.TaskFiles.options` that the
         flags give, or None where they say nothing.
       labels: function of args -> tuple of labels that the flags give, or None.
+      objective: function (args, files, train data) -> dict of the fields of
+        `objective.Objective` that the command's own flags give.
+      training: function of args -> dict of further fields of `fine_tuning.Training`.
     """
 
     kinds: Tuple[str, ...]
@@ -71,6 +83,8 @@ class Command(NamedTuple):
     show: Callable[..., str]
     options: Callable[..., Any] = lambda args, task: None
     labels: Callable[..., Any] = lambda args: None
+    objective: Callable[..., Any] = lambda args, files, train_data: {}
+    training: Callable[..., Any] = lambda args: {}
 
     def task_names(self):
         """Returns the sorted names of its tasks."""
@@ -108,10 +122,34 @@ def add_training_arguments(parser):
     flags.add_dropout_argument(parser)
     add("--save_checkpoints_steps", type=positive_int, default=1000, help="steps")
     add("--seed", type=non_negative_int, default=12345, help="of weights, input order")
+    text = "end after so many epochs without a new best on dev"
+    add("--early_stopping", type=positive_int, help=text)
+    _add_objective_arguments(parser)
+    text = "the rate of each layer below the head is that of the next times this"
+    add("--layerwise_decay", type=_decay, default=1.0, help=text)
+    text = "train all else only; encoder: the embeddings and all layers"
+    add("--freeze", choices=learning_rates.FREEZE, default="none", help=text)
     text = "trainings with --seed and the seeds after it; the best is kept as best/"
     add("--num_trials", type=positive_int, help=text)
     flags.add_device_arguments(parser)
     flags.add_numerics_arguments(parser)
+
+
+def _decay(text):
+    """An `argparse` type: a number above 0, up to 1."""
+    value = positive_number(text)
+    if value > 1:
+        raise argparse.ArgumentTypeError("expected at most 1, received " + text)
+    return value
+
+
+def _add_objective_arguments(parser):
+    add = parser.add_argument
+    text = "fgm: also minimize the loss with word embeddings moved along their gradient"
+    add("--adversarial", choices=("none", "fgm"), default="none", help=text)
+    add("--adversarial_epsilon", type=positive_number, default=1.0, help="how far")
+    text = "weight of the divergence between two passes with different dropout"
+    add("--r_drop", type=positive_number, help=text)
 
 
 def run(args, command):
@@ -188,7 +226,9 @@ def _prepare(args, command, task):
     dev_data, training = None, None
     if args.do_train:
         dev_data = scored.get("dev") or data.read_dev(files.labels)
-        training = _training(args, chosen.checkpoint, recipe)
+        training = _training(args, command, chosen.checkpoint, recipe)
+        objective = _objective(args, command, files, train_data)
+        training = training._replace(objective=objective)
     how = numerics.choose(use_tpu=args.use_tpu, **flags.numerics_settings(args))
 
     def tuner(output_dir):
@@ -371,7 +411,20 @@ def _take_recipe(args, task, chosen):
     return dict(recipe, settings=taken)
 
 
-def _training(args, init_checkpoint, recipe):
+def _objective(args, command, files, train_data):
+    """The `objective.Objective` that the flags describe."""
+    has_divergence = kind_of(files.task).divergence is not Kind.divergence
+    if args.r_drop and not has_divergence:
+        raise UserError("--r_drop: not for the task {}".format(files.task.name))
+    is_adversarial = args.adversarial == "fgm"
+    return Objective(
+        adversarial_epsilon=args.adversarial_epsilon if is_adversarial else 0.0,
+        r_drop=args.r_drop or 0.0,
+        **command.objective(args, files, train_data),
+    )
+
+
+def _training(args, command, init_checkpoint, recipe):
     return fine_tuning.Training(
         batch_size=args.train_batch_size,
         num_epochs=args.num_train_epochs,
@@ -379,4 +432,5 @@ def _training(args, init_checkpoint, recipe):
         allow_missing=args.allow_missing,
         recipe=recipe,
         **{name: getattr(args, name) for name in _TRAINING.split()},
+        **command.training(args),
     )

@@ -68,7 +68,8 @@ def build_outputs(config, inputs, heads, num_labels=3):
     """Builds the graph of all outputs; returns {name: tensor}.
 
     sequence float32 [B, S, H], pooled [B, H], and per head: masked_lm [B, S, V],
-    sentence_order [B, 2], classifier [B, num_labels].
+    sentence_order [B, 2], classifier [B, num_labels], multiple_choice [B, 1] (of a
+    question with B choices), tagger [B, S, num_labels], span [B, S, 2].
     """
     batch, length = inputs.input_ids.shape
     model = modeling.AlbertModel(config, False, *map(tf.constant, inputs))
@@ -87,12 +88,16 @@ def build_outputs(config, inputs, heads, num_labels=3):
         outputs["sentence_order"] = modeling.get_sentence_order_output(
             config, model, labels
         )[2]
-    if "classifier" in heads:
-        weights = tf.get_variable("output_weights", [num_labels, config.hidden_size])
-        bias = tf.get_variable("output_bias", [num_labels])
-        outputs["classifier"] = (
-            tf.matmul(outputs["pooled"], weights, transpose_b=True) + bias
-        )
+    for head, scope, source, rows in (
+        ("classifier", "output_", "pooled", num_labels),
+        ("multiple_choice", "output_", "pooled", 1),
+        ("tagger", "cls/ner/output_", "sequence", num_labels),
+        ("span", "cls/squad/output_", "sequence", 2),
+    ):
+        if head in heads:
+            weights = tf.get_variable(scope + "weights", [rows, config.hidden_size])
+            bias = tf.get_variable(scope + "bias", [rows])
+            outputs[head] = tf.tensordot(outputs[source], weights, [[-1], [1]]) + bias
     return outputs
 
 
@@ -147,6 +152,9 @@ def run_transformers(directory, inputs, heads):
     model, info = model_class.from_pretrained(
         directory, output_loading_info=True, attn_implementation="eager"
     )
+    if {"tagger", "span"}.intersection(heads):  # their classes have no pooler
+        unexpected = info["unexpected_keys"]
+        info["unexpected_keys"] = [key for key in unexpected if ".pooler." not in key]
     problems = {key: names for key, names in info.items() if names}
     if problems:
         raise ValueError("{}: {}".format(directory, problems))
@@ -160,6 +168,11 @@ def run_transformers(directory, inputs, heads):
             "sequence": encoded.last_hidden_state,
             "pooled": encoded.pooler_output,
         }
+        if encoded.pooler_output is None:  # of classes that do not read it
+            del outputs["pooled"]
+        if "multiple_choice" in heads:  # [1, B, S]: the choices of one question
+            arguments = {name: value[None] for name, value in arguments.items()}
+            ids = ids[None]
         if heads:
             result = model(ids, **arguments)
         if "masked_lm" in heads:
@@ -168,9 +181,23 @@ def run_transformers(directory, inputs, heads):
             outputs["sentence_order"] = getattr(
                 result, "sop_logits", getattr(result, "seq_relationship_logits", None)
             )
-        if "classifier" in heads:
-            outputs["classifier"] = result.logits
+        for head in ("classifier", "tagger"):
+            if head in heads:
+                outputs[head] = result.logits
+        if "multiple_choice" in heads:
+            outputs["multiple_choice"] = result.logits.T
+        if "span" in heads:
+            logits = [result.start_logits, result.end_logits]
+            outputs["span"] = torch.stack(logits, dim=-1)
     return {name: value.numpy() for name, value in outputs.items()}
+
+
+_CLASS_SUFFIXES = {
+    ("classifier",): "ForSequenceClassification",
+    ("multiple_choice",): "ForMultipleChoice",
+    ("tagger",): "ForTokenClassification",
+    ("span",): "ForQuestionAnswering",
+}
 
 
 def write_transformers_model(directory, kind, heads, sizes, safe=True, seed=0):
@@ -180,13 +207,7 @@ def write_transformers_model(directory, kind, heads, sizes, safe=True, seed=0):
 
     torch.manual_seed(seed)
     config_class = getattr(transformers, kind + "Config")
-    suffix = (
-        "ForSequenceClassification"
-        if "classifier" in heads
-        else "ForPreTraining"
-        if heads
-        else "Model"
-    )
+    suffix = _CLASS_SUFFIXES.get(heads, "ForPreTraining" if heads else "Model")
     config = config_class(initializer_range=0.06, **sizes)
     model = getattr(transformers, kind + suffix)(config)
     with torch.no_grad():
@@ -310,6 +331,9 @@ class Case(NamedTuple):
     activation: str = "gelu"
 
 
+_MORE_HEADS = ("multiple_choice", "tagger", "span")
+_TO = ("google", "huggingface")
+
 CASES = (
     Case("google -> huggingface", "google", "huggingface", GOOGLE),
     Case("google, 2 groups of 2 -> huggingface", "google", "huggingface", GROUPS),
@@ -329,6 +353,14 @@ CASES = (
         GOOGLE,
         ("classifier",),
         "gelu_exact",
+    ),
+    *(
+        Case("google, {} -> huggingface".format(head), *_TO, GOOGLE, (head,))
+        for head in _MORE_HEADS
+    ),
+    *(
+        Case("huggingface, {} -> google".format(head), *_TO[::-1], GOOGLE, (head,))
+        for head in _MORE_HEADS
     ),
     Case("bert -> huggingface", "bert", "huggingface", TINY),
     Case("huggingface -> bert", "huggingface", "bert", TINY, HEADS, "gelu_exact"),
@@ -367,11 +399,11 @@ def compare(case, work):
 
 
 def largest_differences(outputs, others, inputs):
-    """Returns {output: largest absolute difference over the real tokens}."""
+    """Returns {output of both: largest absolute difference over the real tokens}."""
     real = inputs.input_mask.astype(bool)
     differences = {}
-    for name, value in outputs.items():
-        difference = np.abs(value - others[name])
+    for name in outputs.keys() & others.keys():
+        difference = np.abs(outputs[name] - others[name])
         if difference.ndim == 3:  # padding means nothing
             difference = difference[real]
         differences[name] = float(difference.max())
@@ -383,7 +415,7 @@ def _write_source(case, source, work):
         sizes = dict(case.settings)
         sizes["hidden_act"] = "gelu" if case.activation == "gelu_exact" else "gelu_new"
         kind = "Bert" if case.target == "bert" else "Albert"
-        if "classifier" in case.heads:
+        if {"classifier", "tagger"}.intersection(case.heads):
             sizes["num_labels"] = 3
         write_transformers_model(source, kind, case.heads, sizes)
         return
@@ -400,6 +432,7 @@ def _write_source(case, source, work):
 def print_table(rows):
     """Prints (name, `Result` or None where the peer is missing) as Markdown."""
     names = ("sequence", "pooled", "masked_lm", "sentence_order", "classifier")
+    names += _MORE_HEADS
     lines = [
         "| pair | tensors | parameters | " + " | ".join(names) + " |",
         "|---" * (3 + len(names)) + "|",

@@ -166,19 +166,39 @@ def test_integers_fit_32_bits(value):
                 kind(str(value))
 
 
-def test_a_missing_package_ends_a_command_in_one_line(tmp_path, repository):
+@pytest.mark.parametrize(
+    "statement, exit_code, words",
+    [
+        ("import missing_package.inner", 2, "has no missing_package;"),
+        # As Ctrl-C does while a command imports TensorFlow.
+        ("raise KeyboardInterrupt", 130, "command.py: interrupted"),
+    ],
+)
+def test_what_ends_an_import_ends_a_command_in_one_line(
+    tmp_path, repository, statement, exit_code, words
+):
     script = tmp_path / "command.py"
-    script.write_text(
-        "from albert_zh import command_line\nimport missing_package.inner\n"
-    )
+    script.write_text("from albert_zh import command_line\n" + statement)
     done = subprocess.run(
         [sys.executable, str(script)],
         env=dict(os.environ, PYTHONPATH=str(repository)),
         capture_output=True,
         encoding="utf-8",
     )
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1 and "has no missing_package;" in done.stderr
+    assert done.returncode == exit_code
+    assert done.stderr.count("\n") == 1 and words in done.stderr
+
+
+def test_a_path_that_tensorflow_does_not_take_is_one_line(capsys):
+    parser = command_line.ArgumentParser("a command")
+    parser.add_argument("--output_dir")
+
+    def main(args):
+        args.output_dir.encode("utf-8")
+
+    with pytest.raises(SystemExit):
+        command_line.run(main, parser, ["--output_dir=/tmp/\udcff"])
+    assert "error: '/tmp/\\udcff' is not UTF-8; rename it" in capsys.readouterr().err
 
 
 def test_other_errors_keep_their_traceback(tmp_path, repository):

@@ -314,3 +314,24 @@ def test_xla_computes_the_same_steps(bias_correction):
             results.append(session.run(tf.global_variables()))
     for plain, compiled in zip(*results):
         np.testing.assert_allclose(compiled, plain, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", optimization.OPTIMIZERS)
+def test_rate_multipliers_scale_the_steps_of_the_variables_they_find(optimizer):
+    def one_step(multipliers):
+        with tf.Graph().as_default(), tf.Session() as session:
+            names = ("encoder/kernel", "head/kernel", "head/bias")
+            start = tf.constant_initializer([1.0, 2.0])
+            variables = [tf.get_variable(n, [2], initializer=start) for n in names]
+            loss = tf.add_n([tf.reduce_sum(v**2) for v in variables])
+            operation = optimization.create_training_operation(
+                loss, 0.1, 10, 0, False, optimizer, rate_multipliers=multipliers
+            )
+            session.run(tf.global_variables_initializer())
+            session.run(operation.train_op)
+            return np.array(session.run(variables)) - [1.0, 2.0]
+
+    # The first pattern that finds a name counts.
+    changed = one_step([("^head/bias$", 5.0), ("^head/", 2.0)])
+    expected = one_step(()) * np.array([[1.0], [2.0], [5.0]])
+    np.testing.assert_allclose(changed, expected, rtol=1e-5)

@@ -1,5 +1,6 @@
 """The bundled sample data keep the formats and counts `resources/README.md` states."""
 
+import json
 import os
 import re
 
@@ -46,7 +47,12 @@ def overlap(text_a, text_b):
 
 
 @pytest.mark.parametrize(
-    "name", ["sample_corpus.txt"] + ["sample_pairs/%s.txt" % s for s in SPLITS]
+    "name",
+    ["sample_corpus.txt"]
+    + ["sample_pairs/%s.txt" % s for s in SPLITS]
+    + ["sample_choices/%s.jsonl" % s for s in ("train", "dev")]
+    + ["sample_squad/%s.json" % s for s in ("train", "dev")]
+    + ["sample_ner/%s.json" % split for split in SPLITS],
 )
 def test_files_are_clean_utf8(name):
     content = read_bytes(name)
@@ -119,3 +125,48 @@ def test_labels_follow_shared_characters_but_not_entirely(split):
     assert 0.85 < sum(hits) / len(hits) < 0.99
     # The baseline that the READMEs state.
     assert split != "test" or sum(hits) / len(hits) == pytest.approx(0.94)
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_questions_have_their_answer_among_their_choices(split):
+    text = read_text("sample_choices/%s.jsonl" % split)
+    questions = [json.loads(line) for line in text.splitlines()]
+    pattern = r"sample_choices/%s\.jsonl` \| (\d+) questions" % split
+    assert (len(questions),) == stated_counts(pattern)
+    for question in questions:
+        choices = question["choices"]
+        assert 2 <= len(set(choices)) == len(choices) <= 4
+        assert question["answer"] in choices
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_answers_stand_where_the_questions_say(split):
+    name = "sample_squad/%s.json" % split
+    paragraphs = [
+        paragraph
+        for entry in json.loads(read_text(name))["data"]
+        for paragraph in entry["paragraphs"]
+    ]
+    questions = [(p["context"], q) for p in paragraphs for q in p["qas"]]
+    pattern = re.escape(name) + r"` \| (\d+) texts, (\d+) questions"
+    assert (len(paragraphs), len(questions)) == stated_counts(pattern)
+    assert len({question["id"] for _, question in questions}) == len(questions)
+    for context, question in questions:
+        (answer,) = question["answers"]
+        assert context[answer["answer_start"] :].startswith(answer["text"])
+
+
+def test_entities_stand_where_the_files_say_and_counts_are_those_of_the_readme():
+    texts, types = [], set()
+    for split in SPLITS:
+        lines = read_text("sample_ner/%s.json" % split).splitlines()
+        pattern = r"sample_ner/%s\.json` \| (\d+) texts" % split
+        assert (len(lines),) == stated_counts(pattern)
+        for record in map(json.loads, lines):
+            texts.append(record["text"])
+            types.update(record["label"])
+            for entities in record["label"].values():
+                for entity, places in entities.items():
+                    for start, last in places:
+                        assert record["text"][start : last + 1] == entity
+    assert len(set(texts)) == len(texts) == 40 and len(types) == 10

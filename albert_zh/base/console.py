@@ -81,9 +81,16 @@ def set_up():
         sys.stderr = open(os.devnull, "w")
     # Escape characters that the terminal cannot show; do not raise.
     sys.stdout.reconfigure(errors="backslashreplace")
-    handler = logging.StreamHandler()
+    handler = _Handler()
     handler.setFormatter(_Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+class _Handler(logging.StreamHandler):
+    def handleError(self, record):
+        """Drops a line that cannot be written, as on a full disk: work goes on."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 class _Formatter(logging.Formatter):

@@ -70,8 +70,20 @@ def glob_characters(path):
 
 
 def exists(path):
-    """Whether there is a file or directory."""
-    return _gfile().exists(path) if is_remote(path) else os.path.exists(path)
+    """Whether there is a file or directory.
+
+    Raises:
+      UserError: this cannot be told, as its directory may not be searched.
+    """
+    if is_remote(path):
+        return _gfile().exists(path)
+    try:
+        os.stat(path)
+    except PermissionError as error:
+        raise _cannot_read(path, error) from error
+    except (OSError, ValueError):  # no path at all, such as one with NUL
+        return False
+    return True
 
 
 def lexists(path):
@@ -125,8 +137,13 @@ def stamp(path):
 
 
 def list_directory(path):
-    """Returns the sorted names of the entries of a directory."""
-    names = _gfile().listdir(path) if is_remote(path) else os.listdir(path)
+    """Returns the sorted names of the entries of a directory.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    with reading(path):
+        names = _gfile().listdir(path) if is_remote(path) else os.listdir(path)
     return sorted(name.rstrip("/") for name in names)
 
 
@@ -620,9 +637,14 @@ def reading(path):
     try:
         yield
     except _errors(path) as error:
-        raise UserError(
-            "cannot read {}: {}; expected a readable file".format(path, _reason(error))
-        ) from error
+        raise _cannot_read(path, error) from error
+
+
+def _cannot_read(path, error):
+    what = "directory" if os.path.isdir(path) else "file"
+    return UserError(
+        "cannot read {}: {}; expected a readable {}".format(path, _reason(error), what)
+    )
 
 
 @contextlib.contextmanager

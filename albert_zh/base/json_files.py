@@ -87,10 +87,23 @@ def parse(content, schema):
         raise ValueError("it holds half a surrogate pair") from error
     except UnicodeDecodeError as error:
         raise ValueError("byte {} is not UTF-8".format(error.start)) from error
+    check(value, schema)
+    return value
+
+
+def check(value, schema):
+    """Checks a value that JSON can hold.
+
+    Args:
+      value: the value.
+      schema: dict, JSON Schema draft 7.
+
+    Raises:
+      ValueError: it does not match the schema; says where.
+    """
     error = jsonschema.exceptions.best_match(_Validator(schema).iter_errors(value))
     if error is not None:
         raise ValueError(_describe(error))
-    return value
 
 
 def _refuse_constant(name):

@@ -4,6 +4,9 @@ import json
 import os
 import re
 
+import numpy as np
+import tensorflow.compat.v1 as tf
+
 from albert_zh.base import files, json_files
 from albert_zh.base.errors import UserError
 from albert_zh.interop.model import DEFAULT_OPTIONS, Model
@@ -24,7 +27,7 @@ def read(directory, options=DEFAULT_OPTIONS, is_trusted=False):
       is_trusted: unused; pickles of PyTorch need it.
 
     Returns:
-      `Model`.
+      `Model`, its weights float32 whatever the checkpoint's type.
 
     Raises:
       UserError: a file is missing, damaged or does not fit the others.
@@ -38,8 +41,11 @@ def read(directory, options=DEFAULT_OPTIONS, is_trusted=False):
             )
         )
     config = model_settings.read_config(found.config_file)
-    scope = architecture.check(found.checkpoint, config, "--input", scope=None).scope
+    scope = architecture.check(
+        found.checkpoint, config, "--input", scope=None, takes_any_float=True
+    ).scope
     tensors = checkpoints.read_tensors(found.checkpoint, "--input", options.keep_slots)
+    tensors = {name: _as_float32(value) for name, value in tensors.items()}
     lower_case = model_directory.read_do_lower_case(found.directory)
     return Model(
         config,
@@ -47,8 +53,15 @@ def read(directory, options=DEFAULT_OPTIONS, is_trusted=False):
         vocabulary=_read(found.vocab_file),
         sentencepiece=_read(found.spm_model_file),
         do_lower_case=_LOWER_CASE if lower_case is None else lower_case,
-        classifier=_read_classifier(found.directory, config),
+        task=_read_task(found.directory, config),
     )
+
+
+def _as_float32(value):
+    if not tf.as_dtype(value.dtype).is_floating:
+        return value
+    with np.errstate(over="ignore"):  # infinity is refused later
+        return value.astype(np.float32)
 
 
 def _in_scope(tensors, scope):
@@ -66,8 +79,8 @@ def _read(path):
     return files.read_bytes(path) if path else None
 
 
-def _read_classifier(directory, config):
-    """Returns the settings of a fine-tuned classifier, or None."""
+def _read_task(directory, config):
+    """Returns the settings of a fine-tuned model, or None."""
     path = os.path.join(directory, model_directory.LABELS_FILE)
     if not files.exists(path):
         return None
@@ -102,8 +115,8 @@ def write(model, directory, options=DEFAULT_OPTIONS):
             json.dumps({"do_lower_case": model.do_lower_case}) + "\n",
             os.path.join(directory, model_directory.TOKENIZER_FILE),
         )
-    if "task_name" in (model.classifier or {}):
+    if "task_name" in (model.task or {}):
         json_files.write(
-            model.classifier, os.path.join(directory, model_directory.LABELS_FILE)
+            model.task, os.path.join(directory, model_directory.LABELS_FILE)
         )
     checkpoints.write_tensors(model.tensors, os.path.join(directory, "model.ckpt"))

@@ -10,14 +10,14 @@ import tokenization
 from albert_zh.base import files, locks
 from albert_zh.base.console import printable
 from albert_zh.base.errors import UserError, as_user_error
-from albert_zh.interop import checkpoint_format, model, state_dict_format
+from albert_zh.interop import checkpoint_format, heads, model, state_dict_format
 from albert_zh.models import checkpoints
 from albert_zh.models import directory as model_directory
 from albert_zh.models import settings as model_settings
 
 _LOGGER = logging.getLogger(__name__)
 
-# Sequence length of a classifier without one: run_classifier.py's default.
+# Sequence length of a model without one: the default of the fine-tuning commands.
 _SEQUENCE_LENGTH = 128
 
 
@@ -123,11 +123,15 @@ def _convert(source_format, target_format, source, target, options):
     if options.drop_masked_lm:
         content = model.without_masked_lm(content)
     content = model.without_unknown(content)
+    if writer.is_tensorflow:
+        content = model.with_pooler(content)
+    else:
+        _check_decoder(content, source)
     for name in content.unused:
         _LOGGER.warning("not converted: %s", printable(name))
     for name in model.check(content, source, options.allow_missing):
         _LOGGER.warning("%s is missing; the output lacks it, too", name)
-    content = _with_task(content, options.task)
+    content = _with_task(content, options.task, options.kind)
     if writer.is_tensorflow:
         _check_task(content, source)
     _check_vocabulary(content, source)
@@ -176,25 +180,47 @@ def _check_dialect(dialect, source_format, target_format, source):
         )
 
 
-def _with_task(content, task):
-    """Adds the user's settings of a classifier to those of the source."""
+def _check_decoder(content, source):
+    """Refuses a tagger that is more than a layer, for which PyTorch has no class."""
+    names = [name for name in content.weights if name.startswith(heads.TAGGER_SCOPE)]
+    others = set(names) - set(heads.HEADS["tagger"].variables)
+    if others:
+        raise UserError(
+            "{}: no exact conversion exists of its head, which has {}; train with "
+            "--decoder=softmax for one".format(source, ", ".join(sorted(others)))
+        )
+
+
+def _with_task(content, task, kind):
+    """Adds the user's settings of a fine-tuned model to those of the source."""
     if task is None:
         return content
-    if "classifier" not in content.heads:
-        raise UserError("--task_name: the model has no classification head")
-    classes = len(content.tensors["output_bias"])
+    head = content.fine_tuned_head
+    if head is None:
+        raise UserError("--task_name: the model has no head of a fine-tuned model")
+    if kind is not None and kind not in heads.HEADS[head].kinds:
+        raise UserError(
+            "--task_name={}: the head of the model is a {}; give {}".format(
+                task["task_name"], head, heads.HEADS[head].example
+            )
+        )
+    classes = content.num_rows
     positions = content.config.max_position_embeddings
     settings = {
-        "labels": [str(index) for index in range(classes)],
+        "labels": heads.default_labels(head, classes),
         "do_lower_case": content.do_lower_case,
         "max_seq_length": min(_SEQUENCE_LENGTH, positions),
     }
-    settings.update(content.classifier or {})
+    if head == "tagger":
+        settings["options"] = {"decoder": "softmax"}
+    settings.update(content.task or {})
     settings.update(task)
-    if len(settings["labels"]) != classes:
+    if head in ("multiple_choice", "span") and settings["labels"]:
+        raise UserError("--labels: a {} has none".format(head))
+    if heads.num_rows(head, settings["labels"]) != classes:
         raise UserError(
-            "--labels={}: the classifier has {} classes".format(
-                ",".join(settings["labels"]), classes
+            "--labels={}: the {} has {} classes".format(
+                ",".join(settings["labels"]), head, classes
             )
         )
     if settings["max_seq_length"] > positions:
@@ -203,37 +229,44 @@ def _with_task(content, task):
                 settings["max_seq_length"], positions
             )
         )
-    return content._replace(classifier=settings)
+    return content._replace(task=settings)
 
 
 def _check_task(content, source):
     """Checks that a TensorFlow directory can keep the labels: only with a task."""
-    if "classifier" not in content.heads:
+    head = content.fine_tuned_head
+    if head is None:
         return
-    if "task_name" in (content.classifier or {}):
+    if "task_name" in (content.task or {}):
         _check_settings(content, source)
         return
-    labels = (content.classifier or {}).get("labels", [])
+    example = heads.HEADS[head].example
+    labels = (content.task or {}).get("labels", [])
     if any(not re.fullmatch(r"LABEL_\d+", label) for label in labels):
         raise UserError(
-            "{}: its labels, {}, can only be kept with a task: give --task_name=pair "
-            "(two texts) or --task_name=single".format(source, ",".join(labels))
+            "{}: its labels, {}, can only be kept with a task: give {}".format(
+                source, ",".join(labels), example
+            )
         )
     _LOGGER.warning(
-        "the classifier has no task: run_classifier.py can train from it, but to "
-        "predict, convert it with --task_name=pair or single"
+        "the %s has no task: it can be trained further, but to predict, convert it "
+        "with %s",
+        head,
+        example,
     )
 
 
 def _check_settings(content, source):
-    """Raises `UserError` if a classifier's settings do not fit `labels.json`."""
-    model_settings.check_labels(content.classifier, source)
-    model_settings.check_fit(source, content.classifier, content.config)
-    labels, classes = content.classifier["labels"], len(content.tensors["output_bias"])
-    if len(labels) != classes:
+    """Raises `UserError` if a model's settings do not fit `labels.json`."""
+    head, task = content.fine_tuned_head, content.task
+    fewest = {"classifier": 2, "tagger": 1}.get(head, 0)
+    model_settings.check_labels(task, source, fewest)
+    model_settings.check_fit(source, task, content.config)
+    labels, classes = task["labels"], content.num_rows
+    if heads.num_rows(head, labels) != classes:
         raise UserError(
-            "{}: it has {} labels, its classifier has {} classes; correct the labels "
-            "there".format(source, len(labels), classes)
+            "{}: it has {} labels, its {} has {} classes; correct the labels "
+            "there".format(source, len(labels), head, classes)
         )
 
 

@@ -6,9 +6,9 @@ import numpy as np
 
 import modeling
 from albert_zh.base.errors import UserError
+from albert_zh.interop import heads
 from albert_zh.models import architecture, checkpoints, model_graph
 
-_CLASSIFIER = ("output_weights", "output_bias")
 # Some checkpoints lack the pooler, because not every head uses it.
 _POOLER = "bert/pooler/"
 _MASKED_LM = "cls/predictions/"
@@ -24,7 +24,7 @@ class Model(NamedTuple):
       vocabulary: bytes of the WordPiece vocabulary file, or None.
       sentencepiece: bytes of the SentencePiece model, or None.
       do_lower_case: bool, whether the tokenizer lower-cases.
-      classifier: dict of the `labels.json` of a fine-tuned model, or None.
+      task: dict of the `labels.json` of a fine-tuned model, or None.
     """
 
     config: modeling.AlbertConfig
@@ -33,12 +33,24 @@ class Model(NamedTuple):
     vocabulary: Optional[bytes] = None
     sentencepiece: Optional[bytes] = None
     do_lower_case: bool = True
-    classifier: Optional[Dict[str, Any]] = None
+    task: Optional[Dict[str, Any]] = None
 
     @property
     def heads(self):
-        """Tuple of its heads: of "masked_lm", "sentence_order", "classifier"."""
-        return architecture.find_heads(self.tensors)
+        """Tuple of its heads: "masked_lm", "sentence_order", keys of `heads.HEADS`."""
+        found = architecture.find_heads(self.tensors)
+        names = {"classifier": self.fine_tuned_head}
+        return tuple(names.get(name, name) for name in found)
+
+    @property
+    def fine_tuned_head(self):
+        """Key of `heads.HEADS`, None for a model that is not fine-tuned."""
+        return heads.find(self.tensors, "the model")
+
+    @property
+    def num_rows(self):
+        """Number of rows of the weights of its fine-tuned head."""
+        return len(self.tensors[heads.HEADS[self.fine_tuned_head].variables[0]])
 
     @property
     def weights(self):
@@ -62,8 +74,9 @@ class Options(NamedTuple):
       dtype: "float32" or "float16", of the weights in a PyTorch file.
       allow_missing: bool; convert a model without a pooler, too.
       drop_masked_lm: bool; leave out the masked language model's head.
-      task: dict for the `labels.json` of a classifier from another framework
+      task: dict for the `labels.json` of a fine-tuned model from another framework
         ("task_name", "labels", "max_seq_length", ...), or None.
+      kind: the kind of that task, or None.
     """
 
     keep_slots: bool = False
@@ -71,6 +84,7 @@ class Options(NamedTuple):
     allow_missing: bool = False
     drop_masked_lm: bool = False
     task: Optional[Dict[str, Any]] = None
+    kind: Optional[str] = None
 
 
 DEFAULT_OPTIONS = Options()
@@ -88,14 +102,33 @@ def without_masked_lm(model):
 
 def without_unknown(model):
     """Moves tensors that the graph of the config lacks to `unused`."""
-    known = set(_variable_shapes(model)) | set(_CLASSIFIER)
-    unknown = set(model.weights) - known
+    known = set(_variable_shapes(model))
+    for head in heads.HEADS.values():
+        known.update(head.variables)
+    unknown = {
+        name
+        for name in set(model.weights) - known
+        if not name.startswith(heads.TAGGER_SCOPE)
+    }
     tensors = {
         name: value for name, value in model.tensors.items() if name not in unknown
     }
     return model._replace(
         tensors=tensors, unused=tuple(sorted(unknown | set(model.unused)))
     )
+
+
+def with_pooler(model):
+    """Returns the model with a pooler of zeros, where its head reads none."""
+    head = model.fine_tuned_head
+    if head is None or heads.HEADS[head].reads_pooler:
+        return model
+    size = model.config.hidden_size
+    pooler = {
+        _POOLER + "dense/kernel": np.zeros([size, size], np.float32),
+        _POOLER + "dense/bias": np.zeros([size], np.float32),
+    }
+    return model._replace(tensors={**pooler, **model.tensors})
 
 
 def check(model, source, allow_missing=False):
@@ -116,8 +149,9 @@ def check(model, source, allow_missing=False):
     weights = model.weights
     missing = sorted(set(expected) - set(weights))
     for name in missing:
-        # A classifier needs the pooler.
-        may_miss = name.startswith(_POOLER) and "classifier" not in model.heads
+        head = heads.HEADS.get(model.fine_tuned_head)
+        needs_pooler = head is not None and head.reads_pooler
+        may_miss = name.startswith(_POOLER) and not needs_pooler
         if may_miss and allow_missing:
             continue
         hint = "; --allow_missing converts the rest" if may_miss else ""
@@ -129,31 +163,33 @@ def check(model, source, allow_missing=False):
                     source, name, list(weights[name].shape), expected[name]
                 )
             )
-    _check_classifier(model, source)
+    _check_head(model, source)
     return missing
 
 
-def _check_classifier(model, source):
-    if "classifier" not in model.heads:
+def _check_head(model, source):
+    head = heads.find(model.tensors, source)
+    if head is None:
         return
-    weights, bias = (model.tensors.get(name) for name in _CLASSIFIER)
+    weights, bias = (model.tensors.get(name) for name in heads.HEADS[head].variables)
     if weights.shape[1:] != (model.config.hidden_size,) or (
         bias is None or bias.shape != weights.shape[:1]
     ):
         raise UserError(
-            "{}: the classifier has weights {} and bias {}, expected [classes, {}] "
+            "{}: the {} has weights {} and bias {}, expected [classes, {}] "
             "and [classes]".format(
                 source,
+                head,
                 list(weights.shape),
                 None if bias is None else list(bias.shape),
                 model.config.hidden_size,
             )
         )
-    labels = (model.classifier or {}).get("labels")
-    if labels and len(labels) != weights.shape[0]:
+    labels = (model.task or {}).get("labels")
+    if labels is not None and heads.num_rows(head, labels) != len(weights):
         raise UserError(
-            "{}: {} labels for a classifier of {} classes".format(
-                source, len(labels), weights.shape[0]
+            "{}: {} labels for a {} of {} classes".format(
+                source, len(labels), head, len(weights)
             )
         )
 

@@ -79,10 +79,17 @@ def _look_up(rules, name):
     return None
 
 
+# Of one model at most one. A classifier.weight is read as the first one's.
+_FINE_TUNED_HEADS = (
+    ("", "classifier", "head"),
+    ("cls/ner/", "classifier", "head"),
+    ("cls/squad/", "qa_outputs", "head"),
+)
+
 _GROUP = "bert/encoder/transformer/group_{}/inner_group_{}/"
 _ALBERT_LAYER = "albert.encoder.albert_layer_groups.{}.albert_layers.{}."
 
-# transformers 4, AlbertForPreTraining and AlbertForSequenceClassification
+# transformers 4, AlbertForPreTraining and the classes of `heads`
 HUGGING_FACE_ALBERT = NameTable(
     "albert.",
     (
@@ -132,8 +139,8 @@ HUGGING_FACE_ALBERT = NameTable(
         ("cls/predictions/transform/LayerNorm", "predictions.LayerNorm", "layer_norm"),
         ("cls/predictions/output_bias", "predictions.bias", "vector"),
         ("cls/seq_relationship/", "sop_classifier.classifier", "head"),
-        ("", "classifier", "head"),
-    ),
+    )
+    + _FINE_TUNED_HEADS,
     tied=(
         Tied("predictions.decoder.weight", "albert.embeddings.word_embeddings.weight"),
         Tied("predictions.decoder.bias", "predictions.bias"),
@@ -158,8 +165,7 @@ def _bert_heads():
         ),
         ("cls/predictions/output_bias", "cls.predictions.bias", "vector"),
         ("cls/seq_relationship/", "cls.seq_relationship", "head"),
-        ("", "classifier", "head"),
-    )
+    ) + _FINE_TUNED_HEADS
 
 
 def _bert_embeddings():
@@ -195,7 +201,7 @@ _BERT_TIED = (
     Tied("cls.predictions.decoder.weight", "bert.embeddings.word_embeddings.weight"),
 )
 
-# transformers 4, BertForPreTraining and BertForSequenceClassification
+# transformers 4, BertForPreTraining and the classes of `heads`
 HUGGING_FACE_BERT = NameTable(
     "bert.",
     _bert_embeddings()

@@ -14,12 +14,15 @@ import modeling
 from albert_zh.base import files, json_files
 from albert_zh.base.console import printable
 from albert_zh.base.errors import UserError, as_user_error
-from albert_zh.interop import names, tokenizer_files, weights_files
+from albert_zh.interop import heads, names, tokenizer_files, weights_files
 from albert_zh.interop.model import DEFAULT_OPTIONS, Model
 
 _CONFIG = "config.json"
 # Key in the config.json of a fine-tuned model for the content of `labels.json`.
 _TASK = "albert_zh"
+
+# What transformers calls a class without a name.
+_NO_NAME = re.compile(r"LABEL_\d+")
 
 # Keys that mean the same on both sides.
 _SHARED_KEYS = (
@@ -67,6 +70,7 @@ _CONFIG_SCHEMA = {
                         "max_seq_length": {"type": "integer", "minimum": 1},
                         "do_lower_case": {"type": "boolean"},
                         "normalize_punctuation": {"type": "boolean"},
+                        "options": {"type": "object"},
                     },
                 }
             },
@@ -207,8 +211,10 @@ def read(layouts, directory, options=DEFAULT_OPTIONS, is_trusted=False):
     )
     if dialect == "google":
         _drop_identity(tensors, config, directory)
-    unused += _drop_other_classifier(tensors, settings, layout)
-    vocabulary, sentencepiece, do_lower_case = tokenizer_files.read(directory)
+    unused += _sort_head(tensors, settings, layout)
+    vocabulary, sentencepiece, do_lower_case = tokenizer_files.read(
+        directory, config.vocab_size
+    )
     return Model(
         config,
         tensors,
@@ -216,36 +222,49 @@ def read(layouts, directory, options=DEFAULT_OPTIONS, is_trusted=False):
         vocabulary,
         sentencepiece,
         do_lower_case,
-        _read_task(settings, directory) if "output_weights" in tensors else None,
+        _read_task(settings, directory, heads.find(tensors, directory)),
     )
 
 
-def _drop_other_classifier(tensors, settings, layout):
-    """Drops a head that is not for single-label classification of texts.
+def _sort_head(tensors, settings, layout):
+    """Names the variables of a `classifier` by what it is for; drops unknown ones.
 
-    Heads for tokens, for several labels and for regression have the same names and
-    shapes.
+    Heads for texts, for choices, for tokens, for several labels and for regression have
+    the same names in PyTorch.
 
     Returns:
       Tuple of the names of the dropped parameters.
     """
-    classes = settings.get("architectures") or ["ForSequenceClassification"]
-    is_right = (
-        classes[0].endswith("ForSequenceClassification")
-        and settings.get("problem_type") in (None, "single_label_classification")
-        and ("output_bias" not in tensors or tensors["output_bias"].size > 1)
-    )
+    given = [name for name in heads.HEADS["classifier"].variables if name in tensors]
+    architectures = settings.get("architectures") or ["ForSequenceClassification"]
+    suffix = architectures[0]
+    if suffix.endswith(heads.HEADS["tagger"].class_suffix):
+        for name in given:
+            tensors[heads.TAGGER_SCOPE + name] = tensors.pop(name)
+        return ()
+    has_one_row = "output_bias" in tensors and tensors["output_bias"].size == 1
+    if suffix.endswith(heads.HEADS["multiple_choice"].class_suffix):
+        is_right = has_one_row
+    else:
+        is_right = (
+            suffix.endswith(heads.HEADS["classifier"].class_suffix)
+            and settings.get("problem_type") in (None, "single_label_classification")
+            and not has_one_row
+        )
     if is_right:
         return ()
-    dropped = [name for name in ("output_weights", "output_bias") if name in tensors]
-    for name in dropped:
+    for name in given:
         del tensors[name]
-    return tuple(layout.table.to_pytorch(name)[0] for name in dropped)
+    return tuple(layout.table.to_pytorch(name)[0] for name in given)
 
 
-def _read_task(settings, directory):
-    """Returns a classifier's settings from a config.json, as in `labels.json`."""
+def _read_task(settings, directory, head):
+    """Returns a head's settings from a config.json, as in `labels.json`, or None."""
+    if head is None:
+        return None
     task = dict((settings.get("task_specific_params") or {}).get(_TASK) or {})
+    if head in ("multiple_choice", "span"):
+        return task or None
     names_by_id = settings.get("id2label")
     if names_by_id:
         # Hugging Face shows these, and a later training may have changed them.
@@ -257,7 +276,17 @@ def _read_task(settings, directory):
                     os.path.join(directory, _CONFIG)
                 )
             ) from error
-        task["labels"] = [str(names_by_id[key]) for key in keys]
+        found = [str(names_by_id[key]) for key in keys]
+        task["labels"] = heads.labels_of(head, found)
+        if task["labels"] is None and all(_NO_NAME.fullmatch(name) for name in found):
+            del task["labels"]
+        elif task["labels"] is None:
+            raise UserError(
+                "{}: the tags of id2label are {}; expected O, B-X, I-X, B-Y, I-Y, ... "
+                "in this order".format(
+                    os.path.join(directory, _CONFIG), ", ".join(found)
+                )
+            )
     return task or None
 
 
@@ -435,31 +464,39 @@ def _config_json(model, layout, dtype):
     activations = dict(_ACTIVATIONS)
     settings.update(
         model_type=layout.model_type,
-        architectures=[layout.architecture + _class_suffix(model.heads)],
+        architectures=[layout.architecture + _class_suffix(model)],
         hidden_act=activations[config.hidden_act or "linear"][0],
         layer_norm_eps=modeling.FIXED_KEYS["layer_norm_eps"][0],
         pad_token_id=0,
         torch_dtype=dtype,
     )
-    if "classifier" in model.heads:
-        classes = range(len(model.tensors["output_bias"]))
-        task = model.classifier or {}
-        labels = task.get("labels") or ["LABEL_{}".format(index) for index in classes]
-        settings.update(
-            id2label={str(index): label for index, label in enumerate(labels)},
-            label2id={label: index for index, label in enumerate(labels)},
-        )
-        if "task_name" in task:
-            settings["task_specific_params"] = {_TASK: task}
+    if model.fine_tuned_head is not None:
+        settings.update(_task_json(model))
     return settings
 
 
-def _class_suffix(heads):
-    """Returns the name of Hugging Face's class for these heads, without its prefix."""
-    if "classifier" in heads:
-        return "ForSequenceClassification"
-    if "masked_lm" in heads:
-        return "ForPreTraining" if "sentence_order" in heads else "ForMaskedLM"
+def _task_json(model):
+    """Returns the dict of what `config.json` holds of a fine-tuned model's task."""
+    head, task, settings = model.fine_tuned_head, model.task or {}, {}
+    classes = ["LABEL_{}".format(index) for index in range(model.num_rows)]
+    if task.get("labels"):
+        classes = heads.class_names(head, task["labels"])
+    if head in ("classifier", "tagger"):
+        settings.update(
+            id2label={str(index): label for index, label in enumerate(classes)},
+            label2id={label: index for index, label in enumerate(classes)},
+        )
+    if "task_name" in task:
+        settings["task_specific_params"] = {_TASK: task}
+    return settings
+
+
+def _class_suffix(model):
+    """Returns the name of Hugging Face's class for a model, without its prefix."""
+    if model.fine_tuned_head is not None:
+        return heads.HEADS[model.fine_tuned_head].class_suffix
+    if "masked_lm" in model.heads:
+        return "ForPreTraining" if "sentence_order" in model.heads else "ForMaskedLM"
     return "Model"
 
 

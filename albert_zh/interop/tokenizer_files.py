@@ -84,8 +84,13 @@ _TOKENIZER_DEFAULTS = {
 }
 
 
-def read(directory):
+def read(directory, num_rows=0):
     """Reads a directory's tokenizer.
+
+    Args:
+      directory: path.
+      num_rows: int, number of rows of the embedding table. A shorter vocabulary of a
+        tokenizer.json, which cannot have been cut, gets names for the others.
 
     Returns:
       (vocabulary, sentencepiece, do_lower_case): bytes of a vocab.txt, with the tokens
@@ -111,6 +116,7 @@ def read(directory):
     tokenizer = {}
     if sentencepiece is None:
         tokenizer = read_json(_TOKENIZER, _TOKENIZER_SCHEMA)
+    is_whole = vocabulary is None
     if vocabulary is None:
         vocabulary = _vocabulary_of(tokenizer.get("model") or {}, path_of(_TOKENIZER))
     if vocabulary is not None and sentencepiece is None:
@@ -118,6 +124,8 @@ def read(directory):
             read_json(_ADDED_TOKENS, _ADDED_SCHEMA), tokenizer, settings
         )
         vocabulary = _append(added, vocabulary, directory)
+        if is_whole:
+            vocabulary = _padded(vocabulary, num_rows, directory)
     _warn_of_settings(settings, path_of(_TOKENIZER_CONFIG))
     lower_case = settings.get("do_lower_case")
     if lower_case is None:
@@ -232,6 +240,26 @@ def _append(added, vocabulary, directory):
         printable(", ".join(tokens))[:_SHOWN_CHARACTERS],
     )
     return vocabulary + "".join(token + "\n" for token in tokens).encode("utf-8")
+
+
+def _padded(vocabulary, num_rows, directory):
+    """Returns the bytes of a `vocab.txt` with a name for every row of the table.
+
+    Tables are often enlarged to a multiple of 64.
+    """
+    size = vocabulary.count(b"\n")
+    names = ["[unused{}]".format(row) for row in range(size, num_rows)]
+    if names:
+        _LOGGER.warning(
+            "%s: the vocabulary has %d entries, the embedding table %d rows; the other "
+            "rows are named %s to %s",
+            directory,
+            size,
+            num_rows,
+            names[0],
+            names[-1],
+        )
+    return vocabulary + "".join(name + "\n" for name in names).encode("ascii")
 
 
 def write(model, directory):

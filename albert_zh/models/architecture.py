@@ -8,6 +8,8 @@ dropout, or, if all layers are shared, the number of layers.
 import re
 from typing import NamedTuple, Optional, Tuple
 
+import tensorflow.compat.v1 as tf
+
 from albert_zh.base.errors import UserError
 from albert_zh.models import checkpoints
 
@@ -20,6 +22,8 @@ _HEADS = (
     ("masked_lm", "cls/predictions/output_bias"),
     ("sentence_order", "cls/seq_relationship/output_weights"),
     ("classifier", "output_weights"),
+    ("tagger", "cls/ner/output_weights"),
+    ("span", "cls/squad/output_weights"),
 )
 _WORD_EMBEDDINGS = "/embeddings/word_embeddings"
 # Names of a model's variables; {} is the encoder's scope.
@@ -39,7 +43,8 @@ class Architecture(NamedTuple):
       num_hidden_layers: int; None if sharing hides it.
       num_hidden_groups: int, 1 outside the google dialect.
       inner_group_num: int, 1 outside the google dialect.
-      heads: those of "masked_lm", "sentence_order" and "classifier" that it has.
+      heads: those of "masked_lm", "sentence_order", "classifier" (also of choices),
+        "tagger" and "span" that it has.
       has_pooler: bool.
       encoder_parameters: int, scalars of encoder and pooler.
       parameters: int, scalars of the whole model, including heads.
@@ -209,11 +214,32 @@ def _google_layers(names):
     return _Layers("all", None, num_attentions, num_inner)
 
 
-def _check_types(variables, scope, source):
-    """Raises `UserError` if a variable of the model is not float32."""
-    model, _, _ = _sort_out(variables, scope)
+def type_problem(variables, found, takes_any_float=False):
+    """Says which variable of the model is not float32, and what to do.
+
+    Args:
+      variables: dict variable name -> `bundles.Tensor`.
+      found: the `Architecture` inferred from their shapes.
+      takes_any_float: bool; whether float16, bfloat16 and float64 are right, too.
+
+    Returns:
+      One line, or None if there is no such variable.
+    """
+    model, _, _ = _sort_out(variables, found.scope)
     for name, held in sorted(model.items()):
-        checkpoints.check_type(source, name, held.dtype)
+        if held.dtype == tf.float32 or (takes_any_float and held.dtype.is_floating):
+            continue
+        advice = "give a checkpoint saved as float32"
+        if held.dtype.is_floating:
+            advice = "{} makes a copy as float32".format(_copying(found))
+        return "{} is {}, expected float32; {}".format(name, held.dtype.name, advice)
+    return None
+
+
+def _copying(found):
+    """The command that makes a clean copy of a checkpoint."""
+    command = "convert_checkpoint.py --from={0} --to={0}".format(found.dialect)
+    return "`python3 {} --input=DIRECTORY --output=NEW_DIRECTORY`".format(command)
 
 
 def differences(architecture, config):
@@ -255,13 +281,14 @@ def _visible_layers(config):
 def scope_problem(found):
     """Says what to do about an `Architecture` whose scope is not `SCOPE`."""
     return (
-        "its encoder is in the variable scope {0}, expected {1}; `python3 "
-        "convert_checkpoint.py --from={2} --to={2}` writes it with the usual "
-        "names".format(found.scope, SCOPE, found.dialect)
+        "its encoder is in the variable scope {}, expected {}; {} writes it with the "
+        "usual names".format(found.scope, SCOPE, _copying(found))
     )
 
 
-def check(checkpoint, config, flag="--init_checkpoint", scope=SCOPE):
+def check(
+    checkpoint, config, flag="--init_checkpoint", scope=SCOPE, takes_any_float=False
+):
     """Checks that a checkpoint fits a config.
 
     Args:
@@ -269,6 +296,7 @@ def check(checkpoint, config, flag="--init_checkpoint", scope=SCOPE):
       config: `modeling.AlbertConfig`.
       flag: the flag that named the checkpoint, for messages.
       scope: variable scope that the encoder must have; None for any.
+      takes_any_float: bool; whether variables may be of another type than float32.
 
     Returns:
       The checkpoint's `Architecture`.
@@ -279,7 +307,9 @@ def check(checkpoint, config, flag="--init_checkpoint", scope=SCOPE):
     source = "{}: {}".format(flag, checkpoint)
     variables = checkpoints.read_variables(checkpoint, flag)
     found = infer({name: held.shape for name, held in variables.items()}, source)
-    _check_types(variables, found.scope, source)
+    problem = type_problem(variables, found, takes_any_float)
+    if problem:
+        raise UserError("{}: {}".format(source, problem))
     if scope not in (None, found.scope):
         raise UserError("{}: {}".format(source, scope_problem(found)))
     problems = [

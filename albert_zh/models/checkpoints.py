@@ -31,7 +31,7 @@ _DATA_FILE = re.compile(r"^(?P<prefix>.+)\.data-\d{5}-of-(?P<shards>\d{5})$")
 _ENCODER = re.compile(r"^(bert|albert)/(embeddings|encoder)/")
 # Further variables of pretraining, which some published checkpoints lack. All others
 # belong to a task and start untrained.
-_PRETRAINED = re.compile(r"^((bert|albert)/pooler|cls)/")
+_PRETRAINED = re.compile(r"^((bert|albert)/pooler|cls/(predictions|seq_relationship))/")
 
 
 class RestoreReport(
@@ -506,6 +506,10 @@ def _iterate_tensors(checkpoint, flag, is_wanted):
         reader = tf.train.load_checkpoint(checkpoint)
         for name in names:
             yield name, reader.get_tensor(index.tensors[name].name)
+    except UnicodeEncodeError as error:
+        raise UserError(
+            "{}: {!r} is not UTF-8; rename it".format(flag, checkpoint)
+        ) from error
     # For some damage TensorFlow 2 raises plain Python errors.
     except (tf.errors.OpError, IndexError, ValueError, RuntimeError) as error:
         raise _damaged(checkpoint, flag, name) from error

@@ -115,14 +115,14 @@ def choose(directory, **flags):
 
     Raises:
       UserError: as `find`, for the files searched for; or a file that a flag names
-        does not exist (`checkpoints.read_shapes` checks checkpoints).
+        does not exist or is a pipe (`checkpoints.read_shapes` checks checkpoints).
     """
     for field in ("config_file", "vocab_file", "spm_model_file"):
         _check_exists(field, flags.get(field))
     if flags.get("checkpoint"):
         flags["checkpoint"] = checkpoints.without_ending(flags["checkpoint"])
     if directory is None:
-        return ModelDirectory(None, **flags)
+        return _without_pipes(ModelDirectory(None, **flags))
     directory = resolve(directory, has_flags=True)
     found = dict(flags)
     absent = {field for field, path in flags.items() if not path}
@@ -139,7 +139,15 @@ def choose(directory, **flags):
             _LOGGER.info("--model_dir: %s is its %s", path, _KINDS[field])
         elif path:
             _LOGGER.info("%s: %s, not --model_dir's", _FLAGS[field], path)
-    return ModelDirectory(directory, **found)
+    return _without_pipes(ModelDirectory(directory, **found))
+
+
+def _without_pipes(found):
+    """Returns a `ModelDirectory`; raises `UserError` if reading a file could block."""
+    for path in (found.config_file, found.vocab_file, found.spm_model_file):
+        if path:
+            files.require_regular(path)
+    return found
 
 
 def _check_exists(field, path):
@@ -433,12 +441,13 @@ def check_vocabulary(vocab_size, vocab_file, config, exact=False):
             "vocabulary of the model".format(vocab_file, vocab_size, rows)
         )
     if exact and vocab_size < rows:
+        missing = "[unused{}]".format(vocab_size)
+        if rows - vocab_size > 1:
+            missing = "the lines {} to [unused{}]".format(missing, rows - 1)
         raise UserError(
             "{} has {} entries, the model's embedding table {} rows; give the "
-            "vocabulary the model was trained with (if the table was enlarged on "
-            "purpose: append {} lines such as [unused{}])".format(
-                vocab_file, vocab_size, rows, rows - vocab_size, vocab_size
-            )
+            "vocabulary the model was trained with (if that is a text file shorter "
+            "than the table: append {})".format(vocab_file, vocab_size, rows, missing)
         )
 
 

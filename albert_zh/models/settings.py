@@ -45,10 +45,6 @@ _LABELS_SCHEMA = dict(
     required=sorted(set(_TASK_SETTINGS) - {"options"}),
     additionalProperties=False,
 )
-_CLASSIFIER_SCHEMA = dict(
-    _LABELS_SCHEMA,
-    properties=dict(_TASK_SETTINGS, labels=dict(_TASK_SETTINGS["labels"], minItems=2)),
-)
 # Published models have at most 48. Shared layers cost nothing on disk, so that no
 # checkpoint contradicts a number of layers that takes hours to build.
 _MAX_LAYERS = 1000
@@ -88,23 +84,32 @@ def read_labels(path):
     return json_files.read(path, _LABELS_SCHEMA, _ADVICE)
 
 
-def check_labels(settings, source):
-    """Checks a classifier's settings from another source, as in its `labels.json`.
+def check_labels(settings, source, min_labels=2):
+    """Checks a model's settings from another source, as in its `labels.json`.
 
     Args:
       settings: dict.
       source: where they are from, for the message.
+      min_labels: int, the fewest labels it may have.
 
     Raises:
       UserError: they do not; names the first wrong one.
     """
+    labels = dict(_TASK_SETTINGS["labels"], minItems=min_labels)
+    schema = dict(_LABELS_SCHEMA, properties=dict(_TASK_SETTINGS, labels=labels))
     try:
-        json_files.parse(json.dumps(settings).encode("utf-8"), _CLASSIFIER_SCHEMA)
+        json_files.parse(json.dumps(settings).encode("utf-8"), schema)
     except (ValueError, TypeError) as error:
         raise UserError(
-            "{}: the settings of its classifier cannot be used ({}); correct them "
+            "{}: the settings of its task cannot be used ({}); correct them "
             "there".format(source, printable(error))
         ) from error
+    for label in settings["labels"]:
+        if not is_label(label):
+            raise UserError(
+                "{}: the label {} holds a control character, such as a line end; "
+                "correct it there".format(source, printable(label))
+            )
 
 
 def check_fit(path, settings, config):

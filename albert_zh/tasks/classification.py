@@ -1,5 +1,6 @@
 """Classification of single texts and of pairs: features, head, scores."""
 
+import collections
 import contextlib
 import json
 import os
@@ -63,9 +64,21 @@ class Classification(kind.Kind):
         return {"logits": tf.matmul(pooled, weights, transpose_b=True) + bias}
 
     def losses(self, outputs, features):
-        return tf.nn.sparse_softmax_cross_entropy_with_logits(
-            labels=features["label_ids"], logits=outputs["logits"]
-        )
+        log_probabilities = tf.nn.log_softmax(outputs["logits"])
+        num_labels, smoothing = len(self.files.labels), self.objective.label_smoothing
+        targets = tf.one_hot(features["label_ids"], num_labels)
+        targets = (1 - smoothing) * targets + smoothing / num_labels
+        losses = -tf.reduce_sum(targets * log_probabilities, axis=-1)
+        if self.objective.class_weights:
+            weights = tf.constant(self.objective.class_weights, tf.float32)
+            losses *= tf.gather(weights, features["label_ids"])
+        return losses
+
+    def divergence(self, outputs, others, features):
+        p, q = (tf.nn.log_softmax(each["logits"]) for each in (outputs, others))
+        # KL(p || q) + KL(q || p)
+        both = tf.reduce_sum((tf.exp(p) - tf.exp(q)) * (p - q), axis=-1)
+        return both / 2
 
     def predictions(self, outputs, features):
         return {"log_probabilities": tf.nn.log_softmax(outputs["logits"])}
@@ -126,6 +139,24 @@ class Classification(kind.Kind):
 
     def report(self, name, scores):
         return metrics.format_report(name, scores)
+
+
+def balanced_weights(examples, labels):
+    """Weights under which all classes count alike: N / (number of classes * N_class).
+
+    Args:
+      examples: list of labelled `reading.Example`.
+      labels: names of the classes.
+
+    Returns:
+      Tuple of float, whose mean over the examples is 1 if every class occurs; 0 for a
+      class without examples.
+    """
+    counts = collections.Counter(example.label for example in examples)
+    return tuple(
+        len(examples) / (len(labels) * counts[label]) if counts[label] else 0.0
+        for label in labels
+    )
 
 
 def format_header(labels):

@@ -10,12 +10,25 @@ from albert_zh.base.errors import UserError
 from albert_zh.models import directory as model_directory
 from albert_zh.models import settings as model_settings
 from albert_zh.tasks import recipes, rows, trials
+from albert_zh.tasks.choices import ChoiceReader
 from albert_zh.tasks.reading import TableReader
 from albert_zh.tasks.registry import TASKS
 from albert_zh.tasks.splits import TaskData
+from albert_zh.tasks.squad_files import SquadReader
+from albert_zh.tasks.tagged_texts import TagReader
 
+# Bounds what is read at a time.
+_EXAMPLES_AT_A_TIME = 10000
 SUBMISSION_FILE = "submission.zip"
 TABLE_FILE = "results.md"
+# What reads the files of each kind of task.
+_READERS = {
+    "classification": TableReader,
+    "tagging": TagReader,
+    "span_extraction": lambda task: SquadReader(),
+    "multiple_choice": ChoiceReader,
+    "cloze": ChoiceReader,
+}
 # The command that fine-tunes each kind of task.
 COMMANDS = {
     "classification": "run_classifier.py",
@@ -42,7 +55,8 @@ class Run(NamedTuple):
     @property
     def data(self):
         """`splits.TaskData` of the folder."""
-        return TaskData(self.task, self.data_dir, {}, TableReader(self.task))
+        reader = _READERS[self.task.kind](self.task)
+        return TaskData(self.task, self.data_dir, {}, reader)
 
     def submissions(self):
         """Returns the dict name of a file for the judge -> path of its test file."""
@@ -221,7 +235,7 @@ def check_submission(path, runs):
             )
         for name, (run, test_file) in expected.items():
             content = archive.read(name)
-            check = _CHECKS.get(run.task.kind, _check_json)
+            check = _CHECKS[run.task.kind]
             check("{}:{}".format(path, name), content, run, test_file)
 
 
@@ -252,19 +266,104 @@ def _check_labels(name, content, run, test_file):
             )
 
 
-def _check_json(name, content, run, test_file):
-    """JSON, in one piece or one value a line: all that is known of other kinds."""
-    del run, test_file
-    text = content.decode("utf-8")
-    try:
-        json.loads(text)
-    except ValueError:
-        for number, line in enumerate(text.splitlines(), start=1):
-            _parse(name, number, line)
+def _examples(run, test_file):
+    """Yields the examples of a test file."""
+    data = run.data.reader.read_texts(test_file, run.task.labels)
+    for some in data.chunks(_EXAMPLES_AT_A_TIME):
+        yield from some
+
+
+def _check_entities(name, content, run, test_file):
+    """A line for each text, with its id and spans of the text under its types."""
+    texts = list(_examples(run, test_file))
+    records = _lines_with_ids(name, content, [text.id for text in texts], test_file)
+    for number, (text, record) in enumerate(zip(texts, records), start=1):
+        try:
+            entities = [
+                (kind, entity, text.text[start : end + 1])
+                for kind, found in record["label"].items()
+                for entity, spans in found.items()
+                for start, end in spans
+            ]
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            problem = (
+                "{}:{}: label is {!r}; expected {{type: {{entity: [[start, end]]}}}}"
+            )
+            raise UserError(
+                problem.format(name, number, record.get("label"))
+            ) from error
+        for kind, entity, held in entities:
+            if kind not in run.task.labels or held != entity:
+                problem = "{}:{}: {!r} of type {!r} does not stand there"
+                raise UserError(problem.format(name, number, entity, kind))
+
+
+def _check_choices(name, content, run, test_file):
+    """A line for each question, with its id and the index of a choice."""
+    questions = list(_examples(run, test_file))
+    wanted = [question.identifier for question in questions]
+    records = _lines_with_ids(name, content, wanted, test_file)
+    for number, (question, record) in enumerate(zip(questions, records), start=1):
+        _check_index("{}:{}".format(name, number), record.get("label"), question)
+
+
+def _check_blanks(name, content, run, test_file):
+    """One object with the index of a candidate for each blank."""
+    lines = {
+        blank.tag: line for line in _examples(run, test_file) for blank in line.blanks
+    }
+    found = _object_with_keys(name, content, lines, test_file)
+    for tag, index in found.items():
+        _check_index("{}: {}".format(name, tag), index, lines[tag])
+
+
+def _check_answers(name, content, run, test_file):
+    """One object with a text for each question, which its context has."""
+    questions = {question.id: question for question in _examples(run, test_file)}
+    found = _object_with_keys(name, content, questions, test_file)
+    for identifier, text in found.items():
+        if not isinstance(text, str) or text not in questions[identifier].context:
+            problem = "{}: {}: {!r} is no piece of the text"
+            raise UserError(problem.format(name, identifier, text))
+
+
+def _check_index(place, index, example):
+    if type(index) is not int or not 0 <= index < len(example.choices):
+        problem = "{}: {!r} is no index of {} choices"
+        raise UserError(problem.format(place, index, len(example.choices)))
+
+
+def _lines_with_ids(name, content, wanted, test_file):
+    """The objects of a file of JSON lines that has these ids, in this order."""
+    lines = content.decode("utf-8").splitlines()
+    records = [_parse(name, number, line) for number, line in enumerate(lines, 1)]
+    are_objects = all(isinstance(record, dict) for record in records)
+    if not are_objects or [record.get("id") for record in records] != wanted:
+        problem = "{}: its ids are not those of {}, in that order"
+        raise UserError(problem.format(name, test_file))
+    return records
+
+
+def _object_with_keys(name, content, wanted, test_file):
+    """The object of a JSON file that has exactly these keys."""
+    found = _parse(name, 1, content.decode("utf-8"))
+    if not isinstance(found, dict):
+        raise UserError("{}: expected one JSON object".format(name))
+    differing = set(found) ^ set(wanted)
+    if differing:
+        problem = "{}: it and {} do not have the same questions, for instance {}"
+        raise UserError(problem.format(name, test_file, min(differing)))
+    return found
 
 
 # Kind of task -> function (name, content, run, path of the test file).
-_CHECKS = {"classification": _check_labels}
+_CHECKS = {
+    "classification": _check_labels,
+    "tagging": _check_entities,
+    "span_extraction": _check_answers,
+    "multiple_choice": _check_choices,
+    "cloze": _check_blanks,
+}
 
 
 def _parse(name, number, line):

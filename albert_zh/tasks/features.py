@@ -3,13 +3,17 @@
 Records hold unpadded sequences. The input pipeline pads each batch to its longest
 sequence on CPU and GPU, which `input_mask` makes exact, and to `max_seq_length`
 on TPU, which needs static shapes.
+
+A record may hold several sequences, such as one for each choice of a question: one
+after another, and their lengths in a field that `sequence_lengths` makes.
 """
 
 import contextlib
+import itertools
 import os
 import tempfile
 import uuid
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -17,6 +21,10 @@ import tensorflow.compat.v1 as tf
 from albert_zh.base import files
 from albert_zh.data import record_format
 
+# Bounds the memory of encoding.
+_ENCODED_AT_ONCE = 1000
+# More mixes lengths more; fewer than about ten repeat the same batches every epoch.
+_MIXED_BATCHES = 16
 # Where a process opens its own open files once more, by their number.
 _OPEN_FILES = "/dev/fd"
 
@@ -30,22 +38,28 @@ class Field(NamedTuple):
         are; else it has one value, or `size` values.
       dtype: np.int64 or np.float32; integers reach the model as int32.
       size: number of its values, where they are neither one nor one for each token.
+      most_values: int, the most values it has, where they are not one for each token;
+        None where they are.
     """
 
     name: str
     is_sequence: bool = False
     dtype: type = np.int64
     size: Optional[int] = None
+    most_values: Optional[int] = None
 
 
 class Features(NamedTuple):
     """Model inputs of one example, or of one window of it, unpadded.
 
     Attributes:
-      input_ids: token ids, [CLS] text_a [SEP] or [CLS] text_a [SEP] text_b [SEP].
+      input_ids: token ids, [CLS] text_a [SEP] or [CLS] text_a [SEP] text_b [SEP]; or
+        several such sequences, one after another.
       segment_ids: 0 up to the first [SEP] and 1 after it, same length.
       targets: dict name -> value or list, of the kind's `target_fields`.
       is_truncated: whether tokens of the example stand in no window.
+      notes: what to tell the user of the example, each a predicate such as "have a
+        question of over 64 tokens"; the examples of each note are counted.
       origin: what the kind needs to decode this window's outputs.
     """
 
@@ -53,6 +67,7 @@ class Features(NamedTuple):
     segment_ids: List[int]
     targets: Dict[str, Any] = {}
     is_truncated: bool = False
+    notes: Tuple[str, ...] = ()
     origin: Any = None
 
 
@@ -60,6 +75,23 @@ _INPUTS = tuple(
     Field(name, is_sequence=True) for name in ("input_ids", "input_mask", "segment_ids")
 )
 _IS_REAL = Field("is_real_example")
+
+# Name of the field of `sequence_lengths`.
+SEQUENCE_LENGTHS = "sequence_lengths"
+
+
+def sequence_lengths(most_sequences):
+    """Returns the `Field` of windows that hold several sequences one after another.
+
+    Its value is the list of their lengths. With it a batch of B windows of at most C
+    sequences has [B*C, T] encoder inputs, those of a window in consecutive rows;
+    `sequence_lengths` is [B, C], 0 for absent sequences, whose rows are padding. C is
+    the most of the batch, on TPU the most there may be.
+
+    Args:
+      most_sequences: the most sequences of a window.
+    """
+    return Field(SEQUENCE_LENGTHS, is_sequence=True, most_values=most_sequences)
 
 
 def truncate_pair(tokens_a, tokens_b, max_tokens):
@@ -82,6 +114,12 @@ def truncate_pair(tokens_a, tokens_b, max_tokens):
         else:
             length_b -= 1
     return tokens_a[:length_a], tokens_b[:length_b]
+
+
+def chunked(items, size):
+    """Yields the items of an iterable in lists of `size`; the last may be shorter."""
+    items = iter(items)
+    yield from iter(lambda: list(itertools.islice(items, size)), [])
 
 
 def pair_features(tokenizer, text_a, text_b, max_seq_length):
@@ -112,12 +150,14 @@ def pair_features(tokenizer, text_a, text_b, max_seq_length):
 
 
 def length_order(features):
-    """Positions of the features from the shortest to the longest, int64 [n].
+    """Positions of the features from the fewest to the most tokens, int64 [n].
 
-    Batches of one length need little padding: evaluation reads in this order.
+    Batches of one length need little padding. Among equal lengths the order is random,
+    but always the same: in a file sorted by label, neighbours would share their label.
     """
-    lengths = [len(item.input_ids) for item in features]
-    return np.argsort(lengths, kind="stable")
+    lengths = np.array([len(item.input_ids) for item in features], np.int64)
+    mixed = np.random.RandomState(0).permutation(len(lengths))
+    return mixed[np.argsort(lengths[mixed], kind="stable")]
 
 
 @contextlib.contextmanager
@@ -180,36 +220,50 @@ def write_records(path, features, fields, num_padding_examples=0):
 
 def _serialize_all(features, fields, num_padding_examples):
     """Yields the records, bytes, of features and of padding."""
-    padding = Features([0], [0])
-    for item in features:
-        yield _serialize(item, fields, is_real_example=1)
-    for _ in range(num_padding_examples):
-        yield _serialize(padding, fields, is_real_example=0)
+    padding = [Features([0], [0])] * num_padding_examples
+    for is_real, items in ((1, features), (0, padding)):
+        rows = (_numbers(item, fields) for item in items)
+        # NumPy encodes rows of the same lengths together; they come in that order.
+        for _, group in itertools.groupby(rows, lambda row: [len(n) for n in row]):
+            for some in chunked(group, _ENCODED_AT_ONCE):
+                yield from _serialize(some, fields, is_real)
 
 
-def _serialize(item, fields, is_real_example):
-    values = {
-        "input_ids": item.input_ids,
-        "input_mask": [1] * len(item.input_ids),
-        "segment_ids": item.segment_ids,
-        _IS_REAL.name: [is_real_example],
-    }
+def _numbers(item, fields):
+    """The list of the lists of numbers of a `Features`: inputs, then `fields`."""
+    length = len(item.input_ids)
+    numbers = [item.input_ids, [1] * length, item.segment_ids]
     for field in fields:
         # Texts to predict have no targets.
-        num_values = len(item.input_ids) if field.is_sequence else field.size
-        default = 0 if num_values is None else [0] * num_values
+        default = [0] * (length if field.is_sequence else field.size or 1)
+        if field.name == SEQUENCE_LENGTHS:
+            default = [length]  # of padding: one sequence
         value = item.targets.get(field.name, default)
-        value = [value] if num_values is None else value
-        values[field.name] = np.asarray(value, field.dtype)
-    return record_format.encode_example(values)
+        has_one = np.ndim(value) == 0
+        numbers.append([value] if has_one else value)
+    return numbers
+
+
+def _serialize(rows, fields, is_real_example):
+    """Returns the records of rows from `_numbers` that have the same lengths."""
+    columns = {
+        field.name: np.array(numbers, field.dtype)
+        for field, numbers in zip(_INPUTS + fields, zip(*rows))
+    }
+    columns[_IS_REAL.name] = np.full([len(rows), 1], is_real_example)
+    return record_format.encode_batch(columns)
 
 
 def training_input_fn(path, num_examples, fields, padded_length=None):
     """Builds the input of one epoch: every example once, in a random order.
 
+    A batch has examples of similar length, since padding costs as much as tokens do:
+    examples are shuffled among `_MIXED_BATCHES` batches' worth of neighbours, then the
+    batches among all.
+
     Args:
-      path: a file `write_records` wrote.
-      num_examples: its number of examples; all of them are shuffled together.
+      path: a file `write_records` wrote, of features in `length_order`.
+      num_examples: its number of examples.
       fields: tuple of `Field`, as the file was written with.
       padded_length: length every sequence is padded to and batches are made full
         for (TPU: a last partial batch is left out); None pads to the longest of
@@ -222,8 +276,10 @@ def training_input_fn(path, num_examples, fields, padded_length=None):
 
     def input_fn(batch_size, seed, skip=0):
         dataset = tf.data.TFRecordDataset(path)
-        dataset = dataset.shuffle(num_examples, seed=seed)
+        neighbours = _MIXED_BATCHES * tf.cast(batch_size, tf.int64)
+        dataset = dataset.shuffle(neighbours, seed=seed)
         dataset = dataset.batch(batch_size, drop_remainder=padded_length is not None)
+        dataset = dataset.shuffle(num_examples, seed=seed)  # at most one a batch
         dataset = dataset.skip(skip)
         return _decoded(dataset, fields, padded_length)
 
@@ -245,31 +301,60 @@ def prediction_input_fn(fields, padded_length=None):
 
 
 def _decoded(dataset, fields, padded_length):
-    """Batches of serialized examples -> dicts of [B, T] and [B], int32 or float32."""
+    """Batches of serialized examples -> dicts of [B, T] and [B], int32 or float32.
+
+    With several sequences a window, the encoder's inputs are [B*C, T].
+    """
+    has_several = any(field.name == SEQUENCE_LENGTHS for field in fields)
     fields = _INPUTS + (_IS_REAL,) + fields
-    schema = {}
-    for field in fields:
-        dtype = tf.as_dtype(field.dtype)
-        if field.is_sequence:
-            schema[field.name] = tf.io.FixedLenSequenceFeature(
-                [], dtype, allow_missing=True
-            )
-        else:
-            shape = [] if field.size is None else [field.size]
-            schema[field.name] = tf.io.FixedLenFeature(shape, dtype)
+    schema = {field.name: _parsed_as(field, has_several) for field in fields}
 
     def decode(serialized):
         batch = tf.io.parse_example(serialized, schema)
+        if padded_length is not None:
+            for field in fields:
+                if field.most_values is not None:
+                    batch[field.name] = _pad(batch[field.name], field.most_values)
+        if has_several:
+            for field in _INPUTS:
+                batch[field.name] = _split(batch[field.name], batch[SEQUENCE_LENGTHS])
         for name, value in batch.items():
             if value.dtype == tf.int64:
                 batch[name] = tf.cast(value, tf.int32)
         if padded_length is not None:
             for field in fields:
-                if field.is_sequence:
+                if field.is_sequence and field.most_values is None:
                     batch[field.name] = _pad(batch[field.name], padded_length)
         return batch
 
     return dataset.map(decode).prefetch(2)
+
+
+def _parsed_as(field, has_several):
+    """How `tf.io.parse_example` reads a field."""
+    dtype = tf.as_dtype(field.dtype)
+    if has_several and field in _INPUTS:
+        return tf.io.VarLenFeature(dtype)
+    if field.is_sequence:
+        return tf.io.FixedLenSequenceFeature([], dtype, allow_missing=True)
+    shape = [] if field.size is None else [field.size]
+    return tf.io.FixedLenFeature(shape, dtype)
+
+
+def _split(values, lengths):
+    """Makes a row of each sequence of a batch, padded with zeros to the longest.
+
+    Args:
+      values: sparse int64 [B, n], the sequences of a window one after another.
+      lengths: int64 [B, C], of these sequences, 0 for absent ones.
+
+    Returns:
+      int64 [B*C, T].
+    """
+    lengths = tf.reshape(lengths, [-1])
+    rows = tf.RaggedTensor.from_row_lengths(values.values, lengths).to_tensor()
+    rows.set_shape([lengths.shape[0], None])
+    return rows
 
 
 def _pad(values, length):

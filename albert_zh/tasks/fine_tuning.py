@@ -4,6 +4,7 @@
 `kind.Kind.rank`. What kinds of task do differently is in `kind.Kind`.
 """
 
+import collections
 import contextlib
 import itertools
 import logging
@@ -13,12 +14,19 @@ from typing import Any, Dict, List, NamedTuple, Optional
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-import modeling
-from albert_zh.base import files, json_files, progress
+from albert_zh.base import files, json_files, locks, progress
 from albert_zh.base.errors import UserError
 from albert_zh.models import checkpoints, model_graph, output_directory
 from albert_zh.models import directory as model_directory
-from albert_zh.tasks import features, kinds, metrics, model_files, training_settings
+from albert_zh.tasks import (
+    features,
+    kinds,
+    learning_rates,
+    metrics,
+    model_files,
+    training_settings,
+)
+from albert_zh.tasks import objective as objectives
 from albert_zh.training import estimator as estimators
 from albert_zh.training import results, sessions
 
@@ -29,6 +37,8 @@ EPOCH_SCORES_FILE = "dev_scores.json"
 # What `kind.Kind.fit_decision` chose, beside the model.
 DECISION_FILE = "decision.json"
 _DECISION_SCHEMA = {"type": "object", "additionalProperties": {"type": "number"}}
+# Held by the process that writes predictions into an --output_dir.
+_PREDICTIONS_LOCK = ".predictions.lock"
 
 _EPOCH_SCORES_ADVICE = (
     "train into another --output_dir, or remove it: best/ is then chosen among the "
@@ -93,6 +103,12 @@ class Training(NamedTuple):
       save_checkpoints_steps: steps between two checkpoints within an epoch.
       allow_missing: whether `init_checkpoint` may lack the pooler.
       seed: of initial weights, dropout and the order of training examples.
+      objective: `objective.Objective`.
+      early_stopping: number of epochs without a new best one after which the training
+        ends; None trains to the end.
+      head_learning_rate: peak of the schedule of the head's variables; None for
+        `learning_rate`.
+      layerwise_decay, freeze: as `learning_rates.multipliers` takes them.
       recipe: dict of the published settings that were taken, as
         `training_settings.read_recipe` returns it, or None.
     """
@@ -106,6 +122,11 @@ class Training(NamedTuple):
     save_checkpoints_steps: int = 1000
     allow_missing: bool = False
     seed: int = 12345
+    objective: objectives.Objective = objectives.PLAIN
+    early_stopping: Optional[int] = None
+    head_learning_rate: Optional[float] = None
+    layerwise_decay: float = 1.0
+    freeze: str = "none"
     recipe: Optional[Dict[str, Any]] = None
 
 
@@ -124,10 +145,16 @@ class _Source(NamedTuple):
     windows: List[List[features.Features]]
     order: np.ndarray
 
-    @property
-    def num_truncated(self):
-        """The number of examples of which tokens were cut off."""
-        return sum(any(w.is_truncated for w in windows) for windows in self.windows)
+    def count_notes(self, max_seq_length):
+        """Returns the `Counter` of what is to be told of the examples."""
+        truncated = "truncated to {} tokens".format(max_seq_length)
+        counts = collections.Counter()
+        for windows in self.windows:
+            notes = {note for window in windows for note in window.notes}
+            if any(window.is_truncated for window in windows):
+                notes.add(truncated)
+            counts.update(notes)
+        return counts
 
 
 class EpochPlan:
@@ -251,6 +278,7 @@ class FineTuner:
 
     def _train(self, train_data, dev_data, training):
         """`train`, while the directory is locked."""
+        self.kind.objective = training.objective
         windows = self._build_features(train_data.examples)
         plan = EpochPlan(
             sum(map(len, windows)),
@@ -261,6 +289,9 @@ class FineTuner:
         step = self._prepare_output_dir(training, train_data, dev_data)
         history = self._read_history(step)
         is_complete = self._is_complete(plan, step, history if dev_data else None)
+        is_complete = is_complete or self._has_stalled(
+            history, step, training.early_stopping
+        )
         self._report_step(plan, step, training, is_complete)
         if is_complete:
             return
@@ -306,6 +337,12 @@ class FineTuner:
             if dev_source and step == end:
                 self._score_epoch(dev_source, epoch, end, history)
                 trainer.check_stop(step)
+                end_after = training.early_stopping
+                if self._has_stalled(history, step, end_after):
+                    _LOGGER.info(
+                        "no better epoch for %d: ended", training.early_stopping
+                    )
+                    return
 
     def write_scores(self, splits):
         """Scores the best checkpoint; writes `eval_results.json` and `.txt`.
@@ -331,6 +368,8 @@ class FineTuner:
     def write_predictions(self, data, submission=None):
         """Writes the kind's file of predictions.
 
+        What a killed run has left half-written is removed.
+
         Args:
           data: `reading.TextFile`, of which a part is in memory at a time.
           submission: name of the file for a judge that is written besides, or None. A
@@ -338,20 +377,38 @@ class FineTuner:
 
         Returns:
           The path written.
+
+        Raises:
+          UserError: it cannot be written, or another process is writing it.
         """
-        predictions = self.predict(data)
-        if submission is None or submission in self.kind.prediction_files:
-            return self.kind.write_predictions(self._output_dir, data, predictions)
-        with self.kind.open_submission(self.path_of(submission), data) as add:
-            return self.kind.write_predictions(
-                self._output_dir, data, _passed_on(predictions, add)
-            )
+        with self._writing_predictions():
+            predictions = self.predict(data)
+            if submission is None or submission in self.kind.prediction_files:
+                return self.kind.write_predictions(self._output_dir, data, predictions)
+            with self.kind.open_submission(self.path_of(submission), data) as add:
+                return self.kind.write_predictions(
+                    self._output_dir, data, _passed_on(predictions, add)
+                )
 
     def write_submission(self, data, submission):
         """Writes a file for a judge alone; the arguments are `write_predictions`'."""
-        with self.kind.open_submission(self.path_of(submission), data) as add:
-            for example, prediction in self.predict(data):
-                add(example, prediction)
+        with self._writing_predictions():
+            with self.kind.open_submission(self.path_of(submission), data) as add:
+                for example, prediction in self.predict(data):
+                    add(example, prediction)
+
+    @contextlib.contextmanager
+    def _writing_predictions(self):
+        """Keeps other processes from writing predictions while the block runs."""
+        lock = os.path.join(self._output_dir, _PREDICTIONS_LOCK)
+        message = (
+            "--output_dir={}: another process writes predictions there (it holds {}); "
+            "wait for its end or choose another --output_dir"
+        )
+        with locks.hold(lock, message.format(self._output_dir, lock)):
+            for name in self.kind.prediction_files:
+                files.remove_leftovers(os.path.join(self._output_dir, name))
+            yield
 
     def path_of(self, name):
         """Returns the path of a file of results."""
@@ -368,14 +425,14 @@ class FineTuner:
         """
         checkpoint, batch_size = self._best_checkpoint(), self._predict_batch_size
         _LOGGER.info("predict: %d examples of %s", data.num_examples, data.path)
-        num_truncated = 0
+        notes = collections.Counter()
         with self._progress("predict", data.num_examples, batch_size) as shown:
             for examples in data.chunks(_EXAMPLES_AT_A_TIME):
                 with self._records("predict", examples, batch_size) as source:
                     decoded = self._predict(source, checkpoint, batch_size, shown)
                     yield from zip(examples, decoded)
-                num_truncated += source.num_truncated
-        self._report_truncated("predict", num_truncated)
+                notes += source.count_notes(self.files.max_seq_length)
+        _report_notes("predict", notes)
 
     def _prepare_output_dir(self, training, train_data, dev_data):
         """Prepares the directory for this training; returns the step it is at."""
@@ -434,7 +491,9 @@ class FineTuner:
         if data.num_ignored:
             _LOGGER.info("%s: %d rows ignored by label", name, data.num_ignored)
         with self._records(name, data.examples, batch_size, windows) as source:
-            self._report_truncated(name, source.num_truncated)
+            _report_notes(name, source.count_notes(self.files.max_seq_length))
+            for note in self.kind.notes(source.examples, source.windows):
+                _LOGGER.warning("%s: %s", name, note)
             yield source
 
     @contextlib.contextmanager
@@ -455,11 +514,6 @@ class FineTuner:
             num_padding_examples=-len(items) % batch_size if fills_batches else 0,
         ) as path:
             yield _Source(path, examples, windows, order)
-
-    def _report_truncated(self, name, number):
-        if number:
-            length = self.files.max_seq_length
-            _LOGGER.info("%s: %d of them truncated to %d tokens", name, number, length)
 
     @staticmethod
     @contextlib.contextmanager
@@ -502,16 +556,25 @@ class FineTuner:
     def _training_spec(self, training, plan):
         """Returns what the model function calls with the mean loss."""
         device, numerics, _ = self._runtime
+        head = [variable.name for variable in self.kind.head(self.files)]
+        head_rate = training.head_learning_rate or training.learning_rate
+        multipliers = learning_rates.multipliers(
+            self.files.config,
+            head,
+            head_rate / training.learning_rate,
+            training.layerwise_decay,
+            training.freeze,
+        )
         schedule = estimators.Schedule(
             training.optimizer,
             training.learning_rate,
             plan.num_steps,
             int(plan.num_steps * training.warmup_proportion),
             training.batch_size,
+            rate_multipliers=multipliers,
         )
         init_checkpoint = training.init_checkpoint
         reuses_head = model_files.has_head_of(init_checkpoint, self.files)
-        head = [variable.name for variable in self.kind.head(self.files)]
         start = estimators.Start(
             self._output_dir,
             init_checkpoint,
@@ -533,6 +596,12 @@ class FineTuner:
         if history is None:
             return self._best_step() == step
         return step > plan.num_steps or any(entry["step"] == step for entry in history)
+
+    def _has_stalled(self, history, step, num_epochs):
+        """Whether a training at `step` had no new best among its last `num_epochs`."""
+        if num_epochs is None or not history or history[-1]["step"] != step:
+            return False
+        return epochs_since_best(map(self.kind.rank, history)) >= num_epochs
 
     def _best_step(self):
         """The step of the model in `best/`; None where there is none, or not whole."""
@@ -638,6 +707,12 @@ def _passed_on(predictions, add):
         yield example, prediction
 
 
+def epochs_since_best(ranks):
+    """The number of epochs after the first best one, from the ranks of all epochs."""
+    ranks = list(ranks)
+    return len(ranks) - 1 - ranks.index(max(ranks))
+
+
 def model_fn_builder(kind, use_tpu, numerics, training_spec=None):
     """Builds the Estimator's `model_fn`.
 
@@ -656,24 +731,14 @@ def model_fn_builder(kind, use_tpu, numerics, training_spec=None):
 
     def model_fn(features, labels, mode, params):
         del labels, params  # part of the interface; all is in `features`
-        is_training = mode == tf.estimator.ModeKeys.TRAIN
-        batch_size = modeling.get_shape_list(features["input_ids"])[0]
-        none = tf.zeros([batch_size, 0], tf.int32)
-        model = modeling.AlbertModel(
-            kind.files.config,
-            is_training,
-            features["input_ids"],
-            features["input_mask"],
-            features["segment_ids"],
-            use_one_hot_embeddings=use_tpu,
-            # None: all positions. The first token's output is there in any case.
-            needed_positions=None if kind.reads_sequence else none,
-            **numerics._asdict(),
-        )
-        outputs = kind.outputs(model, is_training)
-        if is_training:
-            return training_spec(tf.reduce_mean(kind.losses(outputs, features)))
-        predictions = kind.predictions(outputs, features)
+        encoder = {"use_tpu": use_tpu, "numerics": numerics}
+        if mode == tf.estimator.ModeKeys.TRAIN:
+            given = kind.objective
+            return training_spec(
+                objectives.training_loss(kind, features, given, **encoder)
+            )
+        model = objectives.run_encoder(kind, features, is_training=False, **encoder)
+        predictions = kind.predictions(kind.outputs(model, False), features)
         predictions["is_real_example"] = features["is_real_example"]
         return tf.estimator.tpu.TPUEstimatorSpec(mode, predictions=predictions)
 
@@ -689,6 +754,11 @@ def _check_finite(batch, checkpoint):
                 "take an earlier checkpoint, or train again with a lower "
                 "--learning_rate into another --output_dir".format(checkpoint)
             )
+
+
+def _report_notes(name, counts):
+    for note, number in sorted(counts.items()):
+        _LOGGER.info("%s: %d of them %s", name, number, note)
 
 
 def _epoch_seed(seed, epoch):

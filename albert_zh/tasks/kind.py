@@ -12,6 +12,7 @@ from typing import Any, Dict, NamedTuple, Tuple
 import tensorflow.compat.v1 as tf
 
 import modeling
+from albert_zh.tasks.objective import PLAIN
 
 # BERT's and ALBERT's scripts drop a tenth of what a head reads, whatever dropout the
 # encoder's config asks for (it asks for none in the published tiny and xxlarge).
@@ -38,6 +39,7 @@ class Kind(abc.ABC):
     Attributes:
       files: `model_files.TaskFiles`.
       tokenizer: `tokenization.FullTokenizer`.
+      objective: `objective.Objective` of the training that its losses are for.
       target_fields: class attribute, tuple of `features.Field`: what the records hold
         beside the encoder's inputs.
       reads_sequence: class attribute, whether the head reads the outputs of all tokens;
@@ -48,6 +50,11 @@ class Kind(abc.ABC):
       metrics: class attribute, tuple of the scores that --metric may name; the higher,
         the better, but for `loss`. () stands for the task's metric alone.
       decision: dict ready for JSON, of what `fit_decision` chose on dev; {} at first.
+      options: class attribute, dict name -> JSON Schema of what `TaskFiles.options` may
+        hold, and nothing else.
+      needed_options: class attribute, tuple of those that cannot be missing.
+      usage_options: class attribute, tuple of those options that may be others where a
+        model is used than where it was trained.
     """
 
     target_fields = ()
@@ -56,16 +63,33 @@ class Kind(abc.ABC):
     min_labels = 0
     prediction_files = ()
     metrics = ()
+    options = {}
+    needed_options = ()
+    usage_options = ()
 
     def __init__(self, files):
         """Builds the tokenizer.
 
         Raises:
-          UserError: the vocabulary cannot be used.
+          UserError: the vocabulary or the options cannot be used.
         """
+        self.check_options(files)
         self.files = files
         self.decision = {}
         self.tokenizer = files.build_tokenizer()
+        self.objective = PLAIN
+
+    @classmethod
+    def check_options(cls, files):
+        """Checks the options of a model against its other settings.
+
+        Args:
+          files: `model_files.TaskFiles`.
+
+        Raises:
+          UserError: they cannot go together.
+        """
+        del files
 
     @classmethod
     def find_labels(cls, data):
@@ -93,6 +117,19 @@ class Kind(abc.ABC):
           List of `features.Features`, one for each window of the example, at least one.
         """
 
+    def notes(self, examples, windows):
+        """What to tell the user about labelled examples: what no model can learn.
+
+        Args:
+          examples: list of labelled examples.
+          windows: list of lists of `features.Features`, of each example.
+
+        Returns:
+          List of str, one line each.
+        """
+        del examples, windows
+        return []
+
     @abc.abstractmethod
     def outputs(self, model, is_training):
         """Adds the head, which creates the variables of `head`.
@@ -116,6 +153,21 @@ class Kind(abc.ABC):
         Returns:
           float32 [B].
         """
+
+    def divergence(self, outputs, others, features):
+        """How much two outputs for the same batch differ, for `objective.r_drop`.
+
+        Args:
+          outputs, others: dicts from `outputs`.
+          features: as `losses` takes it.
+
+        Returns:
+          float32 [B]; the mean of both Kullback-Leibler divergences, in nats.
+
+        Raises:
+          NotImplementedError: the kind does not have it.
+        """
+        raise NotImplementedError
 
     @abc.abstractmethod
     def predictions(self, outputs, features):

@@ -2,12 +2,19 @@
 
 from albert_zh.tasks.classification import Classification
 from albert_zh.tasks.multi_label import MultiLabel
+from albert_zh.tasks.multiple_choice import Cloze, MultipleChoice
 from albert_zh.tasks.regression import Regression
+from albert_zh.tasks.span_extraction import SpanExtraction
+from albert_zh.tasks.tagging import Tagging
 
 KINDS = {
     "classification": Classification,
+    "cloze": Cloze,
     "multi_label": MultiLabel,
+    "multiple_choice": MultipleChoice,
     "regression": Regression,
+    "span_extraction": SpanExtraction,
+    "tagging": Tagging,
 }
 
 

@@ -294,6 +294,7 @@ def load(directory):
                 labels_file, len(settings["labels"])
             )
         )
+    _check_options(labels_file, task, settings.get("options", {}))
     vocab_file = os.path.join(directory, model_directory.VOCAB_FILE)
     spm_model_file = os.path.join(directory, model_directory.SPM_FILE)
     return TaskFiles(
@@ -307,6 +308,24 @@ def load(directory):
         settings["max_seq_length"],
         settings.get("options", {}),
     )
+
+
+def _check_options(labels_file, task, options):
+    """Raises `UserError` where the options of a `labels.json` are not its task's."""
+    kind = kind_of(task)
+    schema = {
+        "type": "object",
+        "properties": kind.options,
+        "required": list(kind.needed_options),
+        "additionalProperties": False,
+    }
+    try:
+        json_files.check({"options": options}, {"properties": {"options": schema}})
+    except ValueError as error:
+        raise UserError(
+            "{}: damaged ({}); copy the model again from an intact source, or train "
+            "into another directory".format(labels_file, error)
+        ) from error
 
 
 def _task_of(settings, labels_file):
@@ -413,6 +432,7 @@ def load_trained(output_dir, model_dir, task, chosen, given, has_results=True):
                 flag, directory
             )
         )
+    given = dict(given, options=dict(saved.options, **given.get("options", {})))
     trained = saved._replace(task=task, **_given_again(task, chosen, given))
     if not (trained.vocab_file or trained.spm_model_file):
         raise UserError(
@@ -425,16 +445,24 @@ def load_trained(output_dir, model_dir, task, chosen, given, has_results=True):
                 model_directory.SPM_FILE,
             )
         )
-    check_same_model(directory, saved, trained, flag)
+    check_same_model(directory, _with_usage_options(saved, trained), trained, flag)
     held_config_file = os.path.join(best_dir, model_directory.CONFIG_FILE)
     config = model_settings.load_config(
         chosen.config_file or held_config_file, trained.max_seq_length
     )
     output_directory.check_same_config(directory, held_config_file, config, flag)
     _check_trained(checkpoint, trained, flag)
+    kind_of(task).check_options(trained)
     if has_results:
         output_directory.prepare(output_dir, trained.config)
     return trained
+
+
+def _with_usage_options(saved, given):
+    """Returns `TaskFiles` with the options of others that concern a model's use."""
+    names = kind_of(saved.task).usage_options
+    usage = {name: value for name, value in given.options.items() if name in names}
+    return saved._replace(options=dict(saved.options, **usage))
 
 
 def _given_again(task, chosen, given):
@@ -467,7 +495,7 @@ def _refuse_without_task(flag, directory, task):
         return
     layout = architecture.infer(shapes, checkpoint).dialect
     labels = ""
-    if not get_task(task.name).labels:
+    if kind_of(task).min_labels and not get_task(task.name).labels:
         names = task.labels or ["NAME"] * shapes["output_weights"][0]
         labels = " --labels=" + shlex.quote(name_lists.join(names))
     raise UserError(
@@ -535,7 +563,6 @@ def check_same_model(directory, saved, given, flag="--output_dir"):
     for what, old, new in (
         ("task", saved.task.name, given.task.name),
         ("labels", name_lists.join(saved.labels), name_lists.join(given.labels)),
-        ("options", saved.options, given.options),
         ("do_lower_case", saved.do_lower_case, given.do_lower_case),
         (
             "normalize_punctuation",
@@ -548,6 +575,9 @@ def check_same_model(directory, saved, given, flag="--output_dir"):
             _Content(saved.spm_model_file),
             _Content(given.spm_model_file),
         ),
+    ) + tuple(
+        (name, saved.options.get(name), given.options.get(name))
+        for name in sorted(set(saved.options) | set(given.options))
     ):
         if old != new:
             raise UserError(

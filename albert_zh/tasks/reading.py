@@ -11,6 +11,7 @@ from typing import Any, List, NamedTuple, Optional, Tuple
 
 from albert_zh.base.errors import UserError
 from albert_zh.tasks import rows
+from albert_zh.tasks.features import chunked
 from albert_zh.tasks.label_forms import FORMS
 from albert_zh.tasks.registry import NO_CONSENSUS, Task, clean_label
 
@@ -56,7 +57,7 @@ class ExampleFile(NamedTuple):
 
     def chunks(self, size):
         """Yields the examples in lists of `size`; the last may be shorter."""
-        return _chunks(self.examples, size)
+        return chunked(self.examples, size)
 
 
 class TextFile(NamedTuple):
@@ -84,25 +85,19 @@ class TextFile(NamedTuple):
         """
         num_read = 0
         found, _ = rows.open_rows(self.path, self.task, self.columns)
-        for chunk in _chunks((_example(row) for _, row in found), size):
+        for chunk in chunked((_example(row) for _, row in found), size):
             num_read += len(chunk)
             yield chunk
         if num_read != self.num_examples:
-            raise UserError(
-                "{}: {} rows, {} when it was checked; leave the file as it is while "
-                "it is read".format(self.path, num_read, self.num_examples)
-            )
+            raise changed(self.path, num_read, self.num_examples)
 
 
-def _chunks(items, size):
-    chunk = []
-    for item in items:
-        chunk.append(item)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
+def changed(path, num_read, num_expected):
+    """Returns the `UserError` of a file that has another number of examples now."""
+    return UserError(
+        "{}: {} rows, {} when it was checked; leave the file as it is while "
+        "it is read".format(path, num_read, num_expected)
+    )
 
 
 def _example(row, label=None):
@@ -128,26 +123,33 @@ def from_command_line(task, texts, text_pairs):
         raise UserError("--task_name={} takes {}".format(task.name, right))
     flag = "--text_pair" if task.is_pair else "--text"
     given = [
-        [_decoded(flag, text) for text in row]
+        [command_line_text(flag, text) for text in row]
         for row in (text_pairs if task.is_pair else texts)
     ]
-    if any(rows.is_blank(text) for row in given for text in row):
-        raise UserError("{}: a text is empty; give one to judge".format(flag))
     examples = [Example(*(row + [None] * (3 - len(row)))) for row in given]
     return ExampleFile("the command line", examples, False, 0) if given else None
 
 
-def _decoded(flag, text):
-    """The text of an argument, which Python may have taken for another encoding."""
+def command_line_text(flag, text):
+    """The text of an argument, which Python may have taken for another encoding.
+
+    Args:
+      flag: the flag that gives it, for messages.
+      text: str, as the command line was parsed.
+
+    Raises:
+      UserError: it is empty, or not UTF-8.
+    """
     try:
         text.encode("utf-8")
-        return text
     except UnicodeEncodeError:  # bytes that the locale's encoding does not have
-        pass
-    try:
-        return os.fsencode(text).decode("utf-8")
-    except UnicodeError as error:
-        raise UserError("{}: {!r} is not UTF-8".format(flag, text)) from error
+        try:
+            text = os.fsencode(text).decode("utf-8")
+        except UnicodeError as error:
+            raise UserError("{}: {!r} is not UTF-8".format(flag, text)) from error
+    if rows.is_blank(text):
+        raise UserError("{}: a text is empty; give one to judge".format(flag))
+    return text
 
 
 def read_examples(
@@ -231,8 +233,11 @@ class TableReader(NamedTuple):
     ignored_labels: Tuple[str, ...] = ()
     columns: rows.Columns = rows.FOUND_COLUMNS
 
-    def read_examples(self, path, labels, placeholders_allowed=False):
+    def read_examples(
+        self, path, labels, placeholders_allowed=False, is_training=False
+    ):
         """Reads a file to train on, or to score; see the function of this name."""
+        del is_training  # such a file is read as one to score
         return read_examples(
             path,
             self.task,

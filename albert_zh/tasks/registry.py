@@ -5,7 +5,7 @@ to `TASKS`; reading, features, training and scoring follow from the entry.
 """
 
 import unicodedata
-from typing import Dict, NamedTuple, Optional, Tuple
+from typing import Dict, Mapping, NamedTuple, Optional, Tuple
 
 from albert_zh.base import name_lists
 from albert_zh.base.errors import UserError
@@ -39,7 +39,7 @@ class Task(NamedTuple):
       name: the name a model directory remembers.
       kind: key of `kinds.KINDS`.
       columns: order of `text_a`, `text_b` and `label` in a file without a header;
-        a task without `text_b` classifies single texts.
+        a task without `text_b` classifies single texts; () where files are no tables.
       labels: the label set in the order of the model's classes; None where it is
         found in the training data.
       extensions: of the files `train`, `dev` and `test` in a data folder.
@@ -53,10 +53,15 @@ class Task(NamedTuple):
         header has that column.
       submissions: what judges read; the first is of the test file.
       archive: name of its data in `downloads.catalogue`, None where it is not there.
+      split_files: dict split -> names of its files in a data folder, for a task whose
+        files have names of their own: tuple of alternatives, of which the first one
+        found counts, each a tuple of files that are read together. A flag takes
+        several files separated by commas, too.
+      most_choices: the most choices of a question.
     """
 
     name: str
-    columns: Tuple[str, ...]
+    columns: Tuple[str, ...] = ()
     labels: Optional[Tuple[str, ...]] = None
     extensions: Tuple[str, ...] = ALL_EXTENSIONS
     kind: str = "classification"
@@ -68,6 +73,13 @@ class Task(NamedTuple):
     fixed_columns: Dict[str, str] = {}
     submissions: Tuple[Submission, ...] = ()
     archive: Optional[str] = None
+    split_files: Mapping[str, Tuple[Tuple[str, ...], ...]] = {}
+    most_choices: int = 0
+
+    @property
+    def submission(self):
+        """Name of the file of predictions of the test file for a judge, or None."""
+        return self.submissions[0].file if self.submissions else None
 
     @property
     def recipes(self):
@@ -81,6 +93,8 @@ class Task(NamedTuple):
 
     def names_of(self, split):
         """Returns the list of the names that a split's file may have in a folder."""
+        if self.split_files:
+            return [" with ".join(names) for names in self.split_files.get(split, ())]
         names = [split + extension for extension in self.extensions]
         return names + list(self.file_names.get(split, ()))
 
@@ -187,12 +201,111 @@ _CLASSIFICATION = (
     ),
 )
 
+# Files of tags are often called .bmes, .bio, or .char.bmes.
+_TAG_EXTENSIONS = (
+    *(".json", ".jsonl", ".txt", ".tsv", ".bio", ".bioes", ".bmes"),
+    *(".char.bio", ".char.bioes", ".char.bmes"),
+)
+
+
+def _tagging(name, *types, **settings):
+    """Returns a task of entities in texts, whose types are found without any given."""
+    return Task(
+        name=name,
+        **settings,
+        kind="tagging",
+        labels=types or None,
+        extensions=_TAG_EXTENSIONS,
+        metric="f1",
+    )
+
+
+_TAGGING = (
+    _tagging("ner"),
+    _tagging(
+        "cluener",
+        *("address", "book", "company", "game", "government", "movie", "name"),
+        *("organization", "position", "scene"),
+        submissions=(Submission("cluener_predict.json"),),
+        archive="cluener",
+    ),
+    _tagging("msra_ner", "LOC", "ORG", "PER"),
+    _tagging("resume_ner", "CONT", "EDU", "LOC", "NAME", "ORG", "PRO", "RACE", "TITLE"),
+)
+
+
+def _c3_files(split):
+    """Dialogues and texts of mixed genre, as CLUE and as C3's authors name them."""
+    names = "d-{}.json", "m-{}.json"
+    own = tuple(name.format(split) for name in names)
+    return own, tuple("c3-" + name for name in own)
+
+
+_C3 = Task(
+    name="c3",
+    columns=(),
+    kind="multiple_choice",
+    extensions=(".json",),
+    split_files={
+        "train": _c3_files("train"),
+        "dev": _c3_files("dev"),
+        "test": (("test1.1.json",),) + _c3_files("test"),
+    },
+    most_choices=4,
+    submissions=(Submission("c311_predict.json"),),
+    archive="c3",
+)
+_CHID = Task(
+    name="chid",
+    columns=(),
+    kind="cloze",
+    extensions=(".json",),
+    split_files={
+        "train": (("train.json",),),
+        "dev": (("dev.json",),),
+        "test": (("test1.1.json",), ("test.json",)),
+    },
+    most_choices=10,
+    submissions=(Submission("chid11_predict.json"),),
+    archive="chid",
+)
+
+
+def _question_task(name, **settings):
+    """A task whose answers are cut from a text, ranked by exact match as CMRC 2018."""
+    return Task(
+        name,
+        **settings,
+        columns=(),
+        extensions=(".json",),
+        kind="span_extraction",
+        metric="exact_match",
+    )
+
+
 # `lcqmc_pair` is the name the published ALBERT scripts use.
 TASKS = {
     "lcqmc": _LCQMC,
     "lcqmc_pair": _LCQMC,
     "pair": Task(name="pair", columns=_PAIR),
     "single": Task(name="single", columns=_SINGLE),
+    "c3": _C3,
+    "chid": _CHID,
+    # Most choices bounds what a TPU computes for each question.
+    "multiple_choice": Task(
+        name="multiple_choice",
+        columns=(),
+        kind="multiple_choice",
+        extensions=(".json", ".jsonl"),
+        most_choices=26,
+    ),
+    "cmrc2018": _question_task(
+        "cmrc2018",
+        submissions=(Submission("cmrc2018_predict.json"),),
+        archive="cmrc2018",
+    ),
+    "drcd": _question_task("drcd"),
+    "squad": _question_task("squad"),
 }
 TASKS.update((task.name, task) for task in _CLASSIFICATION)
 
@@ -207,6 +320,19 @@ _OTHER_LABELS = (
     Task(name="stsb", columns=_PAIR, kind="regression", metric="pearson"),
 )
 TASKS.update((task.name, task) for task in _OTHER_LABELS)
+TASKS.update((task.name, task) for task in _TAGGING)
+
+
+class _VisibleCharacters(dict):
+    """A table of `str.translate` that removes format characters; fills itself."""
+
+    def __missing__(self, code):
+        is_invisible = unicodedata.category(chr(code)) == "Cf"
+        self[code] = None if is_invisible else code
+        return self[code]
+
+
+_VISIBLE = _VisibleCharacters()
 
 
 def clean_label(text):
@@ -215,7 +341,7 @@ def clean_label(text):
     As in texts, whose tokens have none of them. A zero-width space or a byte order mark
     would else make another class of a name that looks the same.
     """
-    return "".join(c for c in text if unicodedata.category(c) != "Cf").strip()
+    return text.translate(_VISIBLE).strip()
 
 
 def get_task(name, labels=None):
@@ -248,18 +374,28 @@ def get_task(name, labels=None):
         )
     if task.labels:
         raise UserError(
-            "--labels={}: the labels of {} are {}; for others take --task_name=pair "
-            "or single".format(
-                name_lists.join(labels), name, name_lists.join(task.labels)
+            "--labels={}: the labels of {} are {}; for others: --task_name={}".format(
+                name_lists.join(labels),
+                name,
+                name_lists.join(task.labels),
+                " or ".join(_open_tasks(task.kind)),
             )
         )
     labels = tuple(map(clean_label, labels))
     are_names = all(is_label(label) for label in labels)
-    if len(labels) < 2 or len(set(labels)) < len(labels) or not are_names:
+    fewest, number = (1, "one") if task.kind == "tagging" else (2, "two")
+    if len(labels) < fewest or len(set(labels)) < len(labels) or not are_names:
         raise UserError(
-            "--labels={}: expected two or more different names, separated by "
+            "--labels={}: expected {} or more different names, separated by "
             "commas, a name with a comma in quotation marks".format(
-                name_lists.join(labels)
+                name_lists.join(labels), number
             )
         )
     return task._replace(labels=labels)
+
+
+def _open_tasks(kind):
+    """Returns the names of the tasks of a kind that have no labels of their own."""
+    return sorted(
+        name for name, task in TASKS.items() if task.kind == kind and not task.labels
+    )

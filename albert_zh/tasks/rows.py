@@ -61,10 +61,18 @@ def is_blank(text):
     )
 
 
-def _read_lines(path):
+def read_lines(path, keeps_marks=False):
     """Yields (line number, text without its line end) of a UTF-8 file.
 
     LF and CRLF end a line; in a file without any LF in its first block, CR does.
+
+    Args:
+      path: local or remote file.
+      keeps_marks: whether U+FEFF at the beginning of a line other than the first is a
+        character of the text; else it is a byte order mark of files joined.
+
+    Raises:
+      UserError: no such file, an empty one, or one that is not UTF-8.
     """
     if not files.exists(path) or files.is_directory(path):
         raise UserError("{}: no such file".format(path))
@@ -80,16 +88,16 @@ def _read_lines(path):
             if len(pieces) > 1:
                 for piece in [rest + pieces[0]] + pieces[1:-1]:
                     number += 1
-                    yield number, _line_text(path, number, piece)
+                    yield number, _line_text(path, number, piece, keeps_marks)
                 rest = pieces[-1]
             else:
                 rest += block
             block = source.read(_BLOCK_BYTES)
     if rest:
-        yield number + 1, _line_text(path, number + 1, rest)
+        yield number + 1, _line_text(path, number + 1, rest, keeps_marks)
 
 
-def _line_text(path, number, piece):
+def _line_text(path, number, piece, keeps_marks):
     try:
         text = piece.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -101,7 +109,7 @@ def _line_text(path, number, piece):
     if text.endswith("\r"):
         text = text[:-1]
     # The second of two joined files may begin with one, too.
-    return text.lstrip(_BOM)
+    return text if keeps_marks and number > 1 else text.lstrip(_BOM)
 
 
 # In place of NUL, which Python's CSV reader refuses before 3.11: no character of text.
@@ -167,10 +175,9 @@ def open_rows(path, task, columns):
                 path, extension, " ".join(ALL_EXTENSIONS)
             )
         )
-    lines = _read_lines(path)
     if extension in JSON_EXTENSIONS:
-        lines = _without_blank_end(lines, is_blank)
-        return _json_rows(path, lines, task, columns), False
+        return _json_rows(path, json_lines(path), task, columns), False
+    lines = read_lines(path)
     table = _split_csv(path, lines) if extension == ".csv" else _split_tsv(lines)
     table = _without_blank_end(table, lambda cells: all(map(is_blank, cells)))
     first_line, first_cells = next(table, (1, None))
@@ -244,10 +251,12 @@ def _default_positions(path, line, width, task):
     for columns in (task.columns, task.text_columns):
         if width == len(columns):
             return {column: i for i, column in enumerate(columns)}
-    problem = "{} columns, expected {} ({})"
-    raise row_error(
-        path, line, problem.format(width, len(task.columns), ", ".join(task.columns))
+    problem = "{} columns, expected {} ({})".format(
+        width, len(task.columns), ", ".join(task.columns)
     )
+    if width == 1:
+        problem += ", separated by commas in .csv, by tabs in .tsv and .txt"
+    raise row_error(path, line, problem)
 
 
 def _check_no_header(path, line, cells, task):
@@ -303,7 +312,9 @@ def _table_rows(path, first, table, layout, task):
                     len(cells), layout.width, header_line
                 )
                 raise row_error(path, line, problem)
-            is_header = layout.has_header and [_name(cell) for cell in cells] == names
+            is_header = layout.has_header and all(
+                _name(cell) == name for cell, name in zip(cells, names)
+            )
             if is_header or _names_all(cells, layout, task):
                 problem = "names columns among the rows (of joined files?); remove it"
                 raise row_error(path, line, problem)
@@ -345,12 +356,28 @@ def _check_text_columns(path, line, named, names, task):
             raise row_error(path, line, problem)
 
 
-def _json_rows(path, lines, task, columns):
-    """Yields (line, dict column -> value) of a file of one JSON object a line."""
-    for line, text in lines:
+def json_lines(path):
+    """Reads a file of one JSON object a line.
+
+    Args:
+      path: local or remote file, UTF-8. Blank lines at its end are left out.
+
+    Yields:
+      (line, dict).
+
+    Raises:
+      UserError: names `path:line` of the first line that is no JSON object.
+    """
+    for line, text in _without_blank_end(read_lines(path), is_blank):
         record = _parse_json(path, line, text)
         if not isinstance(record, dict):
             raise row_error(path, line, "expected one JSON object a line")
+        yield line, record
+
+
+def _json_rows(path, lines, task, columns):
+    """Yields (line, dict column -> value) of the objects of `json_lines`."""
+    for line, record in lines:
         named = _json_columns(path, line, record, columns, task)
         row = {column: record[key] for column, key in named.items()}
         if _is_of_form(columns, task):
@@ -413,7 +440,7 @@ def read_ids(path):
     """
     number = 0
     if path.lower().endswith(JSON_EXTENSIONS):
-        for number, (line, text) in enumerate(_read_lines(path), start=1):
+        for number, (line, text) in enumerate(read_lines(path), start=1):
             if not is_blank(text):
                 yield _parse_json(path, line, text).get("id", number - 1)
     yield from itertools.count(number)

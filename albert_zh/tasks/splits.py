@@ -33,14 +33,19 @@ class TaskData(NamedTuple):
     def find(self, split):
         """Returns the path of a split's file, None where there is none.
 
+        Of files that are read together, it has all paths, separated by commas.
+
         Raises:
-          UserError: no such folder, or several files for the split.
+          UserError: no such folder, several files for the split, or some of those
+            that are read together.
         """
         named_file = self.named_files.get(split)
         if named_file or not self.data_dir:
             return named_file
         if not tf.io.gfile.isdir(self.data_dir):
             raise UserError("--data_dir={}: no such folder".format(self.data_dir))
+        if self.task.split_files:
+            return self._find_together(split)
         names = self.task.names_of(split)
         paths = [os.path.join(self.data_dir, name) for name in names]
         found = [path for path in paths if tf.io.gfile.exists(path)]
@@ -52,9 +57,32 @@ class TaskData(NamedTuple):
             )
         return found[0] if found else None
 
+    def _find_together(self, split):
+        """Returns the paths of the first of the task's alternatives that is there."""
+        for names in self.task.split_files.get(split, ()):
+            paths = [os.path.join(self.data_dir, name) for name in names]
+            found = [path for path in paths if tf.io.gfile.exists(path)]
+            if found == paths:
+                return ",".join(paths)
+            if found:
+                missing = set(paths).difference(found)
+                raise UserError(
+                    "--data_dir={}: {} is missing; to do without it, give "
+                    "--{}_file={}".format(
+                        self.data_dir,
+                        ", ".join(sorted(map(os.path.basename, missing))),
+                        split,
+                        ",".join(found),
+                    )
+                )
+        return None
+
     def paths(self):
         """Returns the list of the files there are."""
-        return [path for path in map(self.find, SPLITS) if path]
+        found = [path for path in map(self.find, SPLITS) if path]
+        if self.task.split_files:
+            found = [path for paths in found for path in paths.split(",")]
+        return found
 
     def read_dev(self, labels):
         """Reads the dev file as `read_labelled` does; returns None without one."""
@@ -74,7 +102,7 @@ class TaskData(NamedTuple):
           UserError: no such file, a bad row, or no labels.
         """
         path = self._require(split)
-        data = self.reader.read_examples(path, labels)
+        data = self.reader.read_examples(path, labels, is_training=split == "train")
         if not data.has_labels:
             raise self.reader.no_labels(path)
         return data

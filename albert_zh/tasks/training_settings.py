@@ -15,6 +15,7 @@ from albert_zh.base import files, json_files
 from albert_zh.base.errors import UserError
 from albert_zh.models import checkpoints
 from albert_zh.tasks import model_files
+from albert_zh.tasks.objective import Objective
 from albert_zh.tasks.registry import get_task
 
 _LOGGER = logging.getLogger(__name__)
@@ -30,6 +31,9 @@ _METRIC = "--metric"
 _OWN_METRIC = "the task's own"
 # The published settings that were taken; earlier versions had none.
 _RECIPE = "recipe"
+# Nor this.
+_HEAD_RATE = "learning rate of the head"
+_RATES = ("layerwise_decay", "freeze")
 # What `describe` returns.
 _SCHEMA = {
     "type": "object",
@@ -40,6 +44,7 @@ _SCHEMA = {
         "--max_seq_length": {"type": "integer"},
         "--train_batch_size": {"type": "integer"},
         "--learning_rate": {"type": "number"},
+        _HEAD_RATE: {"type": "number"},
         "--optimizer": {"type": "string"},
         "--warmup_proportion": {"type": "number"},
         "--seed": {"type": "integer"},
@@ -66,7 +71,9 @@ _SCHEMA = {
         },
     },
 }
-_SCHEMA["required"] = sorted(set(_SCHEMA["properties"]) - {_DEV_FILE, _METRIC, _RECIPE})
+_SCHEMA["required"] = sorted(
+    set(_SCHEMA["properties"]) - {_DEV_FILE, _HEAD_RATE, _METRIC, _RECIPE}
+)
 
 
 def describe(training, train_data, dev_data, task_files):
@@ -96,6 +103,8 @@ def describe(training, train_data, dev_data, task_files):
         _NUM_EPOCHS: training.num_epochs,
         _METRIC: _describe_metric(task_files.task),
         _RECIPE: training.recipe,
+        **_describe_objective(training.objective),
+        **_describe_rates(training),
     }
 
 
@@ -117,6 +126,25 @@ def read_recipe(output_dir):
     if not has_begun:
         return False, None
     return True, json_files.read(path, _SCHEMA, _ADVICE).get(_RECIPE)
+
+
+def _describe_objective(objective):
+    """What is set of an `objective.Objective`; earlier versions knew none of it."""
+    return {
+        "--" + name: list(value) if isinstance(value, tuple) else value
+        for name, value in objective._asdict().items()
+        if value
+    }
+
+
+def _describe_rates(training):
+    """What is set of the learning rates; earlier versions knew none of it."""
+    rates = {
+        _HEAD_RATE: training.head_learning_rate,
+        "--layerwise_decay": training.layerwise_decay,
+        "--freeze": training.freeze,
+    }
+    return {name: v for name, v in rates.items() if v not in (None, 1, "none")}
 
 
 def _describe_examples(data):
@@ -175,7 +203,10 @@ def check_same_training(output_dir, settings, init_checkpoint):
             "--init_checkpoint)".format(output_dir, model_files.TRAINING_FILE)
         )
     saved = json_files.read(path, _SCHEMA, _ADVICE)
-    for flag, value in settings.items():
+    # Of these, what is not set is not noted.
+    left = {"--" + name: None for name in Objective._fields + _RATES}
+    left[_HEAD_RATE] = None
+    for flag, value in dict(left, **settings).items():
         if flag in (_NUM_EPOCHS, _RECIPE) or saved.get(flag) == value:
             continue
         if flag == _DEV_FILE and saved.get(flag) is None:
@@ -191,7 +222,11 @@ def check_same_training(output_dir, settings, init_checkpoint):
         raise UserError(
             "--output_dir={} holds a training with another {}: it began with {}, "
             "received {}; {}".format(
-                output_dir, flag, saved.get(flag, _OWN_METRIC), value, advice
+                output_dir,
+                flag,
+                saved.get(flag, _OWN_METRIC if flag == _METRIC else None),
+                value,
+                advice,
             )
         )
     if saved.get(_NUM_EPOCHS) != settings[_NUM_EPOCHS]:

@@ -29,6 +29,8 @@ class Schedule(NamedTuple):
       num_warmup_steps: int, steps of linear warm-up.
       batch_size: int, sequences per step, over all devices.
       shape: one of `optimization.SCHEDULES`.
+      rate_multipliers: tuple of (regular expression, float), as
+        `optimization.create_training_operation` takes it.
     """
 
     optimizer: str
@@ -37,6 +39,7 @@ class Schedule(NamedTuple):
     num_warmup_steps: int
     batch_size: int
     shape: str = "linear"
+    rate_multipliers: Tuple[Tuple[str, float], ...] = ()
 
     def check(self):
         """Raises `UserError` for a warm-up that leaves no step to train."""
@@ -329,6 +332,7 @@ def training_spec(
         gradients=gradients,
         use_xla=use_xla,
         schedule=schedule.shape,
+        rate_multipliers=schedule.rate_multipliers,
     )
     curves = dict(
         curves,

@@ -41,10 +41,15 @@ def run(script, *flags, cwd=None, timeout=TIMEOUT_SECONDS):
       ran out.
     """
     command = [sys.executable, str(REPOSITORY / script)] + list(map(str, flags))
+    return run_command(command, cwd or REPOSITORY, timeout)
+
+
+def run_command(command, cwd, timeout=TIMEOUT_SECONDS):
+    """Like `run`, for any command, a list of strings."""
     try:
         return subprocess.run(
             command,
-            cwd=str(cwd or REPOSITORY),
+            cwd=str(cwd),
             env=dict(os.environ, PYTHONIOENCODING="utf-8"),
             stdin=subprocess.DEVNULL,
             capture_output=True,

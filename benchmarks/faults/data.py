@@ -1,4 +1,7 @@
-"""Data generation: folders and links in the way, input and parts that change, kills."""
+"""Data generation: folders and links in the way, input and parts that change, kills.
+
+Needs strace, which counts system calls.
+"""
 
 import contextlib
 import json
@@ -18,11 +21,23 @@ from albert_zh.data import corpus, instances, masking, output_names, text_tools
 from albert_zh.data import shards as sharding
 from albert_zh.data.run import Plan, generate
 from albert_zh.engines import LocalEngine
-from benchmarks.faults.common import REPOSITORY, Fault, not_done, not_refused, run
+from benchmarks.faults.common import (
+    REPOSITORY,
+    Fault,
+    not_done,
+    not_refused,
+    run,
+    run_command,
+)
 
 SCRIPT = "create_pretraining_data.py"
 NUM_OUTPUTS = 3
 NUM_KILLS = 8
+# A run makes some 25 renames, 45 fsync, 25 removals, 80 writes.
+_RENAMES, _FOLDERS = "rename,renameat,renameat2", "mkdir,mkdirat"
+KILLED_AT = (_RENAMES, "fsync", "unlink,unlinkat,rmdir", _FOLDERS)
+FULL_AT = ("write", _RENAMES, _FOLDERS, "fsync")
+MAX_CALLS = 200
 SUMMARY = "out.tfrecord.summary.json"
 PRECIOUS = "ten years of work"
 # Short ones, of which nothing is learned: a few shards, done in half a second.
@@ -106,10 +121,7 @@ def _pipes(work):
 
 def _kills(work):
     """kill -9 at random moments, with input blanked or a part cut in between."""
-    place = _prepare(work)
-    done = run(SCRIPT, *_flags(work), cwd=place)
-    problem = not_done(done)
-    expected = _digests(place)
+    expected = _undisturbed_command(work)
     place = _prepare(work)
     rng, text = random.Random(0), (work / "in.txt").read_bytes()
     for number in range(NUM_KILLS):
@@ -133,16 +145,68 @@ def _kills(work):
         for part in sorted(place.rglob("*.part"))[:1]:
             part.write_bytes(part.read_bytes()[:-1])
         wrong = [n for n, d in _digests(place).items() if d != expected[n]]
-        yield "kill {}".format(number), problem or (wrong and "wrong: {}".format(wrong))
-    done = run(SCRIPT, *_flags(work), cwd=place)
-    problem = not_done(done)
-    if not problem and _digests(place) != expected:
-        problem = "other records"
-    if not problem and (
-        list(place.rglob(".*")) or (place / "out.tfrecord.work").exists()
-    ):
-        problem = "something is left"
-    yield "resumed at last", problem
+        yield "kill {}".format(number), wrong and "wrong: {}".format(wrong)
+    yield "resumed at last", _unlike_when_resumed(work, place, expected)
+
+
+def _at_counted_calls(work, system_calls, injection):
+    """Disturbs the first call of a system call, then the second and so on.
+
+    Args:
+      work: the working directory.
+      system_calls: comma-separated names of calls that count as one, several times.
+      injection: what strace does to the call, "signal=KILL".
+
+    Yields:
+      (what was disturbed, the `CompletedProcess`, what is wrong after the command has
+      resumed); without end, so that the caller can go on until nothing is disturbed.
+    """
+    expected = _undisturbed_command(work)
+    for names in system_calls:
+        for number in range(1, MAX_CALLS):
+            place = _prepare(work)
+            command = ["strace", "-f", "-qq", "-o", str(work / "trace")]
+            command += ["-e", "trace=" + names]
+            inject = "inject={}:{}:when={}".format(names, injection, number)
+            command += ["-e", inject, sys.executable, str(REPOSITORY / SCRIPT)]
+            done = run_command(command + _flags(work), cwd=place)
+            trace = (work / "trace").read_text(errors="replace")
+            if "(INJECTED)" not in trace and "killed by SIGKILL" not in trace:
+                break
+            problem = _unlike_when_resumed(work, place, expected)
+            yield "{} {}".format(names.split(",")[0], number), done, problem
+
+
+def _undisturbed_command(work):
+    place = _prepare(work)
+    problem = not_done(run(SCRIPT, *_flags(work), cwd=place))
+    if problem:
+        raise RuntimeError(problem)
+    return _digests(place)
+
+
+def _unlike_when_resumed(work, place, expected):
+    """Says how the same command, given again, ends unlike an undisturbed one."""
+    problem = not_done(run(SCRIPT, *_flags(work), cwd=place))
+    if problem:
+        return "resumed: " + problem
+    if _digests(place) != expected:
+        return "other records"
+    is_left = list(place.rglob(".*")) or (place / "out.tfrecord.work").exists()
+    return "something is left" if is_left else None
+
+
+def _counted_kills(work):
+    """kill -9 at every rename, fsync, removal and new folder of a run."""
+    for name, _, problem in _at_counted_calls(work, KILLED_AT, "signal=KILL"):
+        yield name, problem
+
+
+def _counted_full_disks(work):
+    """ENOSPC from every write, rename, new folder and fsync of a run."""
+    for name, done, problem in _at_counted_calls(work, FULL_AT, "error=ENOSPC"):
+        refused = not_refused(done, "No space left on device")
+        yield name, problem or (refused if not_done(done) else None)
 
 
 def _num_files(place):
@@ -365,7 +429,9 @@ def _damaged_parts(work):
 
         with _stopped_before("merge_output", 1, disturb):
             error = _generate(place)
-        problem = None if error and "part" in error else "merged"
+        # Bytes beyond the last section of a part are not read.
+        is_named = error and "part" in error
+        problem = None if is_named else _unlike(place, expected, error)
         problem = problem or _unlike(place, expected, _generate(place))
         yield "while merging {}".format(how), problem
 
@@ -449,4 +515,6 @@ FAULTS = [
     Fault("output paths that collide", _paths_that_collide),
     Fault("pipes and devices in the place of files", _pipes),
     Fault("kill -9, with input blanked and parts cut meanwhile", _kills),
+    Fault("kill -9 at counted system calls, and resumed", _counted_kills),
+    Fault("no room at counted system calls, and resumed", _counted_full_disks),
 ]

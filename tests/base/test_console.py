@@ -1,5 +1,7 @@
 """What commands show: nothing in it that a terminal acts on, and no traceback."""
 
+import contextlib
+import logging
 import os
 import pathlib
 import subprocess
@@ -105,6 +107,16 @@ def test_closed_output_does_not_stop_the_work():
         ["sh", "-c", command], stderr=subprocess.PIPE, cwd=root, check=False
     )
     assert (done.returncode, done.stderr[-4:]) == (0, b"done")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_log_lines_that_cannot_be_written_are_dropped(capsys, monkeypatch):
+    handler = console._Handler()
+    monkeypatch.setattr(handler, "stream", open("/dev/full", "w"))
+    handler.handle(logging.makeLogRecord({"msg": "a line"}))
+    with contextlib.suppress(OSError):
+        handler.stream.close()
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")

@@ -36,6 +36,18 @@ def _file_size_limit(num_bytes):
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
 
 
+def test_what_may_not_be_examined_is_told(monkeypatch):
+    def deny(path):
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    for name, examine in (("stat", files.exists), ("listdir", files.list_directory)):
+        with monkeypatch.context() as patch:
+            patch.setattr(files.os, name, deny)
+            with pytest.raises(UserError, match="cannot read a/b: Permission denied"):
+                examine("a/b")
+    assert not files.exists("a\0b")
+
+
 def test_files_are_examined_and_opened(tmp_path, place):
     (tmp_path / "a").write_bytes("文字\n".encode())
     assert files.exists(place("a")) and files.exists(place(""))

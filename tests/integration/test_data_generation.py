@@ -14,6 +14,8 @@ import tensorflow.compat.v1 as tf
 
 from albert_zh.data import input_pipeline
 
+pytestmark = pytest.mark.once
+
 NUM_KILLS = 10
 
 

@@ -9,6 +9,8 @@ import sys
 import generation_runs as runs
 import pytest
 
+pytestmark = pytest.mark.once
+
 # What the documentation names for a process.
 MOST_MB = 650
 # Between two runs, for pages that the allocator keeps.

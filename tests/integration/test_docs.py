@@ -284,6 +284,7 @@ def outputs(block):
                     yield path
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("page", [page for page in PAGES if ACTIVATION in read(page)])
 def test_commands_run_after_the_demo(page, after_demo, tmp_path):
     folder = tmp_path / "repository"

@@ -12,6 +12,7 @@ import tensorflow.compat.v1 as tf
 
 import run_classifier
 from albert_zh import command_line
+from albert_zh.base import locks
 from albert_zh.models import checkpoints
 from albert_zh.training import progress_hook
 
@@ -602,6 +603,20 @@ def test_predictions_of_nan_are_refused(trained, tmp_path, capsys):
     assert "output_bias holds NaN or infinity (2 of 2 values)" in refused(
         capsys, *flags
     )
+
+
+def test_one_process_predicts_into_a_directory(trained, data_dir, tmp_path, capsys):
+    left = tmp_path / ".predictions.tsv.{}.partial".format("0" * 32)
+    left.write_text("of a killed run")
+    flags = ["--do_predict", "--predict_file", data_dir / "test.tsv"]
+    flags += ["--output_dir", tmp_path, "--model_dir", trained]
+    lock = str(tmp_path / ".predictions.lock")
+    with locks.hold(lock, ""):
+        assert "another process writes predictions there" in refused(capsys, *flags)
+    assert left.exists()
+    run(*flags)
+    assert (tmp_path / "predictions.tsv").exists()
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_results_that_cannot_be_written_are_one_line(

@@ -14,6 +14,8 @@ from spark_support import executors_below, require_spark
 
 from benchmarks.faults import ports
 
+pytestmark = pytest.mark.once
+
 MASTER = "local-cluster[2,1,1024]"
 
 

@@ -11,6 +11,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import convert_checkpoint
+import inspect_checkpoint
 import modeling
 from albert_zh import command_line
 from albert_zh.base import locks
@@ -22,7 +23,7 @@ from albert_zh.interop import (
     weights_files,
 )
 from albert_zh.interop.model import Options
-from albert_zh.models import checkpoints
+from albert_zh.models import checkpoints, model_graph
 from albert_zh.models import directory as model_directory
 from benchmarks import head_to_head
 
@@ -93,7 +94,10 @@ def assert_same_model(directory, other):
 # --- What comes back ---------------------------------------------------------
 
 
-@pytest.mark.parametrize("heads", [(), HEADS, ("masked_lm",), ("classifier",)])
+FINE_TUNED = [("classifier",), ("multiple_choice",), ("tagger",), ("span",)]
+
+
+@pytest.mark.parametrize("heads", [(), HEADS, ("masked_lm",)] + FINE_TUNED)
 @pytest.mark.parametrize("settings,dialect", [(GOOGLE, "google"), (SMALL, "bert")])
 def test_round_trip_through_hugging_face_changes_no_bit(
     write, settings, dialect, heads
@@ -119,6 +123,87 @@ def test_fine_tuned_model_keeps_its_task(write):
     assert config["architectures"] == ["AlbertForSequenceClassification"]
     back = convert("huggingface", "google", there, "back")
     assert json.loads(pathlib.Path(back, "labels.json").read_text("utf-8")) == LABELS
+
+
+CLASSES = {
+    "multiple_choice": ("ForMultipleChoice", dict(LABELS, task_name="c3", labels=[])),
+    "tagger": (
+        "ForTokenClassification",
+        dict(LABELS, task_name="ner", labels=["X"], options={"decoder": "softmax"}),
+    ),
+    "span": ("ForQuestionAnswering", dict(LABELS, task_name="squad", labels=[])),
+}
+
+
+@pytest.mark.parametrize("head", sorted(CLASSES))
+@pytest.mark.parametrize("settings,dialect", [(GOOGLE, "google"), (SMALL, "bert")])
+def test_every_head_keeps_its_task(write, settings, dialect, head):
+    suffix, labels = CLASSES[head]
+    source = write(settings, (head,), labels=labels)
+    there = convert(dialect, "huggingface", source, "there")
+    config = json.loads(pathlib.Path(there, "config.json").read_text("utf-8"))
+    assert config["architectures"][0].endswith(suffix)
+    tags = config.get("id2label")
+    assert tags == ({"0": "O", "1": "B-X", "2": "I-X"} if head == "tagger" else None)
+    back = convert("huggingface", dialect, there, "back")
+    assert_same_model(source, back)
+    assert json.loads(pathlib.Path(back, "labels.json").read_text("utf-8")) == labels
+
+
+def test_a_head_from_elsewhere_gets_its_task(write):
+    """And the pooler that transformers' taggers lack, of zeros: nothing reads it."""
+    source = write(GOOGLE, ("tagger",), labels=CLASSES["tagger"][1])
+    there = convert("google", "huggingface", source, "there")
+    path = there + "/model.safetensors"
+    safetensors = pytest.importorskip("safetensors.numpy")
+    state = safetensors.load_file(path)
+    state = {name: value for name, value in state.items() if "pooler" not in name}
+    safetensors.save_file(state, path)
+    tags = {"0": "O", "1": "B-人", "2": "I-人"}
+    edit_json(there + "/config.json", id2label=tags, task_specific_params=None)
+    task = {"task_name": "ner", "normalize_punctuation": False}
+    back = convert("huggingface", "google", there, task=task, kind="tagging")
+    found = json.loads(pathlib.Path(back, "labels.json").read_text("utf-8"))
+    assert found["labels"] == ["人"] and found["options"] == {"decoder": "softmax"}
+    assert not weights(back)["bert/pooler/dense/kernel"].any()
+    edit_json(there + "/config.json", id2label={"0": "B-X", "1": "I-X", "2": "O"})
+    with pytest.raises(UserError, match="tags of id2label are B-X, I-X, O; expected O"):
+        convert("huggingface", "google", there, "never")
+
+
+@pytest.mark.parametrize(
+    "head, options, words",
+    [
+        ("span", {"kind": "classification"}, "head of the model is a span; give --ta"),
+        ("span", {"labels": ["a", "b"]}, "--labels: a span has none"),
+        ("multiple_choice", {"kind": "tagging"}, "give --task_name=multiple_choice"),
+        ("tagger", {"labels": ["X", "Y"]}, "--labels=X,Y: the tagger has 3 classes"),
+    ],
+)
+def test_tasks_that_do_not_fit_the_head(write, head, options, words):
+    source = write(GOOGLE, (head,))
+    task = {"task_name": "x", "normalize_punctuation": False}
+    if "labels" in options:
+        task["labels"] = options["labels"]
+    with pytest.raises(UserError, match=words):
+        convert("google", "google", source, task=task, kind=options.get("kind"))
+
+
+def test_a_crf_is_copied_but_has_no_counterpart_elsewhere(write):
+    source = write(GOOGLE, ("tagger",))
+    prefix = model_directory.find(source).checkpoint
+    tensors = dict(checkpoints.read_tensors(prefix))
+    tensors["cls/ner/transitions"] = np.ones([3, 3], np.float32)
+    checkpoints.write_tensors(tensors, os.path.join(source, "model.ckpt"))
+    assert_same_model(source, convert("google", "google", source, "copy"))
+    with pytest.raises(UserError, match="head, which has cls/ner/transitions; train"):
+        convert("google", "huggingface", source, "never")
+
+
+def test_a_model_of_two_heads_is_refused(write):
+    source = write(GOOGLE, ("tagger", "span"))
+    with pytest.raises(UserError, match="has the heads tagger, span; expected one"):
+        convert("google", "huggingface", source)
 
 
 def edit_json(path, **changes):
@@ -177,7 +262,8 @@ def test_casing_survives(write):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"architectures": ["AlbertForTokenClassification"]},
+        {"architectures": ["AlbertForMultipleChoice"]},
+        {"architectures": ["AlbertForSomethingElse"]},
         {"problem_type": "multi_label_classification"},
     ],
 )
@@ -333,6 +419,41 @@ def test_bfloat16_weights_are_read_as_they_are(tmp_path):
     table = weights(back)["bert/embeddings/word_embeddings"]
     expected = model.embeddings.word_embeddings.weight.detach().to(torch.float32)
     np.testing.assert_array_equal(table, expected.numpy())
+
+
+@pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16, tf.float64])
+def test_checkpoints_of_another_float_follow_their_hint(write, dtype):
+    source = write(GOOGLE)
+    values = {
+        name: value.astype(dtype.as_numpy_dtype)
+        for name, value in weights(source).items()
+    }
+    prefix = checkpoints.write_tensors(values, os.path.join(source, "model.ckpt"))
+    config = modeling.AlbertConfig(**GOOGLE)
+    words = "{}, expected float32; .*--from=google --to=google ".format(dtype.name)
+    with pytest.raises(UserError, match=words):
+        model_graph.check_init_checkpoint(prefix, config, lambda model: None)
+    assert (
+        "expected float32"
+        in dict(inspect_checkpoint.report(prefix, checkpoints.read_shapes(prefix)))[
+            "config beside it"
+        ]
+    )
+    copy = convert("google", "google", source)
+    for name, value in weights(copy).items():
+        assert value.dtype == np.float32
+        np.testing.assert_array_equal(value, values[name].astype(np.float32))
+    prefix = model_directory.find(copy).checkpoint
+    model_graph.check_init_checkpoint(prefix, config, lambda model: None)
+
+
+def test_float64_beyond_float32_is_refused(write):
+    source = write(GOOGLE)
+    values = {name: value.astype(np.float64) for name, value in weights(source).items()}
+    values["bert/pooler/dense/bias"][0] = 1e300
+    checkpoints.write_tensors(values, os.path.join(source, "model.ckpt"))
+    with pytest.raises(UserError, match="bert/pooler/dense/bias holds NaN or infin"):
+        convert("google", "google", source)
 
 
 # --- What is refused ---------------------------------------------------------
@@ -539,6 +660,27 @@ def test_added_tokens_are_named_and_get_their_ids(write_hugging_face, caplog, na
     lines = pathlib.Path(back, "vocab.txt").read_text("utf-8").splitlines()
     assert lines == tokens + ["新冠", "[e1]"]
     assert "2 added tokens, ids 30 to 31: 新冠, [e1]" in caplog.text
+
+
+def test_a_table_larger_than_the_vocabulary(write_hugging_face, caplog):
+    """As `resize_token_embeddings(pad_to_multiple_of=...)` leaves it."""
+    there = write_hugging_face(30)
+    tokens = (there / "vocab.txt").read_text("utf-8").splitlines()[:28]
+    (there / "vocab.txt").write_text("\n".join(tokens) + "\n", encoding="utf-8")
+    words = r"append the lines \[unused28\] to \[unused29\]"
+    with pytest.raises(UserError, match=words):
+        convert("huggingface", "google", str(there), "refused")
+    full = tokens + ["[unused28]", "[unused29]"]
+    (there / "vocab.txt").write_text("\n".join(full) + "\n", encoding="utf-8")
+    followed = convert("huggingface", "google", str(there), "followed")
+    # A tokenizer.json has no line to append.
+    (there / "vocab.txt").unlink()
+    vocabulary = {token: number for number, token in enumerate(tokens)}
+    content = {"model": {"type": "WordPiece", "vocab": vocabulary}}
+    (there / "tokenizer.json").write_text(json.dumps(content))
+    padded = convert("huggingface", "google", str(there), "padded")
+    assert "the other rows are named [unused28] to [unused29]" in caplog.text
+    assert_same_model(followed, padded)
 
 
 def test_gap_before_an_added_token_is_refused(write_hugging_face):

@@ -15,6 +15,8 @@ def test_outputs_are_equal(case, tmp_path):
     pytest.importorskip("transformers")
     result = head_to_head.compare(case, str(tmp_path))
     expected = {"sequence", "pooled"} | set(case.heads)
+    if expected.intersection(("tagger", "span")):  # transformers' have no pooler
+        expected.remove("pooled")
     assert set(result.differences) == expected
     assert max(result.differences.values()) < TOLERANCE
     assert result.parameters > 4e6

@@ -1,6 +1,8 @@
 """Restore reports, stripping of slots, and what a checkpoint may not be."""
 
 import os
+import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -231,6 +233,17 @@ def test_a_directory_stands_for_the_checkpoint_that_it_names(tmp_path):
         checkpoints.restore(directory, graph)
         session.run(tf.global_variables_initializer())
         np.testing.assert_array_equal(session.run(table), np.ones([5, 2]))
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="it has UTF-8 names only")
+def test_a_path_that_tensorflow_does_not_take_is_one_line(tmp_path):
+    save(tmp_path / "model.ckpt", {TABLE: [5, 2]})
+    directory = os.fsdecode(os.fsencode(str(tmp_path / "model")) + b"\xff")
+    os.mkdir(directory)
+    for path in tmp_path.glob("model.ckpt*"):
+        shutil.copy(str(path), directory)
+    with pytest.raises(UserError, match=r"udcff/model.ckpt' is not UTF-8; rename it"):
+        checkpoints.check_readable(os.path.join(directory, "model.ckpt"))
 
 
 def test_a_pipe_for_a_file_is_one_line(tmp_path):

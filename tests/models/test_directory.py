@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 
 import pytest
 
@@ -296,6 +297,19 @@ def test_a_file_that_a_flag_names_must_be_there(tmp_path):
         model_directory.choose(None, config_file="no.json")
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.parametrize("field", ["config_file", "vocab_file", "spm_model_file"])
+def test_a_pipe_is_refused_before_it_is_read(tmp_path, field):
+    pipe = str(tmp_path / "pipe")
+    os.mkfifo(pipe)
+    with pytest.raises(UserError, match="pipe: it is no ordinary file"):
+        model_directory.choose(None, **{field: pipe})
+    directory = make(tmp_path / "model", "albert_config.json")
+    os.mkfifo(directory + "/vocab.txt")
+    with pytest.raises(UserError, match="vocab.txt: it is no ordinary file"):
+        model_directory.choose(directory, vocab_file=None, spm_model_file=None)
+
+
 def test_missing_files_are_asked_for_by_their_flag(tmp_path):
     with pytest.raises(
         UserError, match="--vocab_file is missing.*download_model.py voc"
@@ -319,8 +333,9 @@ def test_missing_files_are_asked_for_by_their_flag(tmp_path):
         (
             8,
             True,
-            r"vocab.txt has 8 entries.* 9 rows.*append 1 lines such as \[unused8",
+            r"vocab.txt has 8 entries.* 9 rows.*append \[unused8\]\)",
         ),
+        (7, True, r"append the lines \[unused7\] to \[unused8\]\)"),
         (10, False, "vocab.txt has 10 entries, .* only 9 rows"),
         (10, True, "only 9 rows"),
     ],

@@ -82,6 +82,14 @@ def test_settings_that_are_wrong_are_named(tmp_path, change):
         model_settings.check_labels(dict(LABELS, **change), "model")
 
 
+@pytest.mark.parametrize("label", ["a\x85", "a\u2028b", "\x9b31m"])
+def test_labels_from_elsewhere_are_one_line(label):
+    settings = dict(LABELS, labels=["a", label])
+    with pytest.raises(UserError, match="^model: the label .* a control char") as error:
+        model_settings.check_labels(settings, "model")
+    assert label not in str(error.value)
+
+
 @pytest.mark.parametrize("name", sorted(LABELS))
 def test_no_setting_may_be_missing(tmp_path, name):
     settings = {key: value for key, value in LABELS.items() if key != name}

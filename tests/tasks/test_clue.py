@@ -152,3 +152,84 @@ def test_real_test_files(real_data, tmp_path, name, folder, file, label, number)
     assert test_file == str(real_data / folder / file)
     write_submission(tmp_path / submission, test_file, label, number)
     clue.write_submission([run], str(tmp_path))
+
+
+def _lines(*records):
+    return "".join(json.dumps(record) + "\n" for record in records)
+
+
+_QUESTION = {"question": "问", "choice": ["甲", "乙"], "id": "q1"}
+_CONTEXT = {"context": "天晴。", "qas": [{"id": "q1", "question": "天气？"}]}
+_CONTENTS = ["甲#idiom000001#乙", "丙#idiom000002#丁"]
+_IDIOMS = [chr(0x4E00 + number) * 4 for number in range(10)]
+# Task -> its test file, a right submission, and wrong ones with what is said of them.
+SUBMISSIONS = {
+    "cluener": (
+        _lines({"id": 7, "text": "北京好"}, {"id": 3, "text": "天"}),
+        _lines(
+            {"id": 7, "label": {"address": {"北京": [[0, 1]]}}}, {"id": 3, "label": {}}
+        ),
+        {
+            _lines({"id": 7, "label": {}}): "its ids are not those of",
+            _lines({"id": 3, "label": {}}, {"id": 7, "label": {}}): "its ids are not",
+            _lines(7, 3): "its ids are not",
+            _lines({"id": 7, "label": []}, {"id": 3, "label": {}}): r"label is \[\]",
+            _lines(
+                {"id": 7, "label": {"address": {"北京": [[1, 2]]}}},
+                {"id": 3, "label": {}},
+            ): "'北京' of type 'address' does not stand there",
+            _lines(
+                {"id": 7, "label": {"LOC": {"北京": [[0, 1]]}}}, {"id": 3, "label": {}}
+            ): "of type 'LOC'",
+        },
+    ),
+    "cmrc2018": (
+        json.dumps({"data": [{"paragraphs": [_CONTEXT]}]}),
+        json.dumps({"q1": "天晴"}),
+        {
+            json.dumps({"q2": "天晴"}): "do not have the same questions",
+            json.dumps(["天晴"]): "expected one JSON object",
+            json.dumps({"q1": "下雨"}): "q1: '下雨' is no piece of the text",
+            json.dumps({"q1": 1}): "q1: 1 is no piece",
+        },
+    ),
+    "c3": (
+        json.dumps([[["天晴。"], [_QUESTION], "1"]]),
+        _lines({"id": "q1", "label": 1}),
+        {
+            _lines({"id": "q1", "label": 2}): ":1: 2 is no index of 2 choices",
+            _lines({"id": "q1", "label": True}): "True is no index",
+            _lines({"id": 0, "label": 0}): "its ids are not",
+            "{": ":1: not JSON",
+        },
+    ),
+    "chid": (
+        _lines({"content": _CONTENTS, "candidates": _IDIOMS}),
+        json.dumps({"#idiom000001#": 0, "#idiom000002#": 9}),
+        {
+            json.dumps({"#idiom000001#": 0}): "instance #idiom000002#",
+            json.dumps({"#idiom000001#": 0, "#idiom000002#": 10}): "10 is no index",
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(SUBMISSIONS))
+def test_submissions_of_every_kind_are_checked(tmp_path, name):
+    test_file, right, wrong = SUBMISSIONS[name]
+    data, output = tmp_path / "data", tmp_path / "out"
+    data.mkdir()
+    output.mkdir()
+    for file in ("test.json", "test1.1.json"):
+        (data / file).write_text(test_file)
+    if name == "chid":
+        (data / "test.json").unlink()
+    run = clue.Run(get_task(name), str(data), str(output))
+    ((submission, _),) = run.submissions().items()
+    (output / submission).write_text(right)
+    clue.write_submission([run], str(output))
+    for content, message in wrong.items():
+        (output / submission).write_text(content)
+        with pytest.raises(UserError, match=message) as error:
+            clue.write_submission([run], str(output))
+        assert "\n" not in str(error.value)

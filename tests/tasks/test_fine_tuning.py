@@ -1,4 +1,4 @@
-"""The loop: which steps make up which epoch."""
+"""The loop: which steps make up which epoch, and when it ends early."""
 
 import math
 
@@ -37,3 +37,11 @@ def test_a_tpu_takes_full_batches_only():
     assert plan.epochs == [(0, 12), (12, 24)]
     with pytest.raises(UserError, match="--train_batch_size=256.*200"):
         fine_tuning.EpochPlan(200, 256, 2.0, full_batches_only=True)
+
+
+@pytest.mark.parametrize(
+    "ranks, expected",
+    [([1], 0), ([1, 2, 3], 0), ([3, 2, 1], 2), ([1, 3, 3, 2], 2), ([2, 2], 1)],
+)
+def test_epochs_since_the_best(ranks, expected):
+    assert fine_tuning.epochs_since_best(iter(ranks)) == expected

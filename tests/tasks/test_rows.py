@@ -103,6 +103,13 @@ def test_bad_files_are_one_line(tmp_path, name, content, message):
         raise AssertionError(data)
 
 
+@pytest.mark.parametrize("name, separator", [("x.csv", ";"), ("x.tsv", ",")])
+def test_another_separator_is_told(tmp_path, name, separator):
+    path = write(tmp_path, name, ROWS.replace("\t", separator))
+    with pytest.raises(UserError, match="1 columns, .*commas in .csv, by tabs in"):
+        reading.read_examples(path, PAIR)
+
+
 @pytest.mark.parametrize(
     "labels, classes",
     [
@@ -305,21 +312,27 @@ MUTATIONS = (
 ).split()
 
 
-def serialize(kind, records):
-    """A file of (text, label) records that `kind` can hold, as bytes."""
-    if kind == "tsv":
-        lines = ["text_a\tlabel"] + [
-            "{}\t{}".format(text.replace("\t", " "), label) for text, label in records
-        ]
-    elif kind == "csv":
+RECORDS = st.one_of(
+    st.lists(st.tuples(VISIBLE, LABELS), min_size=1, max_size=6),
+    st.lists(st.tuples(VISIBLE, VISIBLE, LABELS), min_size=1, max_size=6),
+)
+
+
+def serialize(kind, columns, records):
+    """A file of records that `kind` can hold, with a header or keys, as bytes."""
+    if kind == "csv":
         target = io.StringIO()
-        csv.writer(target, lineterminator="\n").writerows(
-            [("text_a", "label")] + list(records)
-        )
+        csv.writer(target, lineterminator="\n").writerows([columns] + records)
         return target.getvalue().encode("utf-8")
+    if kind == "json":
+        lines = [json.dumps(dict(zip(columns, record))) for record in records]
     else:
-        lines = [json.dumps({"text_a": t, "label": b}) for t, b in records]
+        lines = ["\t".join(cells) for cells in [columns] + without_tabs(records)]
     return ("\n".join(lines) + "\n").encode("utf-8")
+
+
+def without_tabs(records):
+    return [tuple(cell.replace("\t", " ") for cell in record) for record in records]
 
 
 def mutate(content, mutation, generator):
@@ -362,10 +375,15 @@ def mutate(content, mutation, generator):
     return b"\n".join(lines) + b"\n", mutation == "none"
 
 
+def without_marks(example):
+    """An `Example` without the byte order marks that are dropped at a line's start."""
+    return example._replace(text_a=example.text_a.lstrip(BOM))
+
+
 @settings(max_examples=300)
 @given(
     kind=st.sampled_from(["tsv", "csv", "json"]),
-    records=st.lists(st.tuples(VISIBLE, LABELS), min_size=1, max_size=6),
+    records=RECORDS,
     mutation=st.sampled_from(MUTATIONS),
     seed=st.integers(0, 2**32),
 )
@@ -373,38 +391,32 @@ def test_mutated_files_lose_and_shift_no_row(
     tmp_path_factory, kind, records, mutation, seed
 ):
     """Read as predictions and as training: one line of error, or every row in place."""
-    plain = serialize(kind, records)
-    content, is_same = mutate(plain, mutation, random.Random(seed))
+    task = PAIR if len(records[0]) == 3 else SINGLE
+    content, is_same = mutate(
+        serialize(kind, task.columns, records), mutation, random.Random(seed)
+    )
+    records = without_tabs(records) if kind == "tsv" else records
     path = write(tmp_path_factory.mktemp("mutated"), "x." + kind, content)
     try:
-        data = reading.read_examples(path, SINGLE)
+        data = reading.read_examples(path, task)
     except UserError as error:
         assert "\n" not in str(error) and "x." + kind in str(error)
-        texts = [
-            text.replace("\t", " ") if kind == "tsv" else text for text, _ in records
-        ]
+        texts = [text for record in records for text in record[:-1]]
         assert not (is_same and not any(map(rows.is_blank, texts))), error
         return
-    texts = reading.read_texts(path, SINGLE)
+    texts = reading.read_texts(path, task)
     assert texts.num_examples == data.num_examples
     chunks = sum(texts.chunks(2), [])
     assert chunks == [example._replace(label=None) for example in data.examples]
-    if kind == "json" or mutation in ("insert_bytes", "delete_bytes", "truncate"):
-        num_rows = None  # a quotation mark can join lines of CSV
-    else:
-        num_rows = len(records) + {"duplicate_line": 1, "delete_line": -1}.get(
-            mutation, 0
-        )
-    if mutation == "delete_line" and kind != "json" and not data.has_header:
-        num_rows = len(records)  # the header was deleted
-    if num_rows is not None:
-        assert data.num_examples == num_rows
+    # A quotation mark can join lines of CSV.
+    if kind != "json" and mutation not in ("insert_bytes", "delete_bytes", "truncate"):
+        added = {"duplicate_line": 1, "delete_line": -1 if data.has_header else 0}
+        assert data.num_examples == len(records) + added.get(mutation, 0)
     if is_same:
         expected = [
-            Example(text.replace("\t", " ") if kind == "tsv" else text, None, label)
-            for text, label in records
+            Example(r[0], r[1] if task.is_pair else None, r[-1]) for r in records
         ]
-        stripped = [e._replace(text_a=e.text_a.lstrip(BOM)) for e in data.examples]
-        assert stripped == [e._replace(text_a=e.text_a.lstrip(BOM)) for e in expected]
+        found = list(map(without_marks, data.examples))
+        assert found == list(map(without_marks, expected))
     if mutation == "invisible_label":
-        assert {e.label for e in data.examples} <= {clean_label(b) for _, b in records}
+        assert {e.label for e in data.examples} <= {clean_label(r[-1]) for r in records}

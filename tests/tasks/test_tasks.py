@@ -297,6 +297,31 @@ def test_two_files_for_a_split_are_an_error(tmp_path):
         TaskData(LCQMC, str(tmp_path), {}, reading.TableReader(LCQMC)).find("dev")
 
 
+SPLIT_FILES = {
+    "train": (("d-train.tsv", "m-train.tsv"), ("x-train.tsv",)),
+    "test": (("test1.1.tsv",), ("test1.0.tsv",)),
+}
+
+
+def test_files_with_names_of_their_own_are_found_and_read_together(tmp_path):
+    task = LCQMC._replace(split_files=SPLIT_FILES)
+    data = TaskData(task, str(tmp_path), {"dev": "a.tsv,b.tsv"}, None)
+    assert data.find("train") is None
+    with pytest.raises(UserError, match="none of d-train.tsv with m-train.tsv, x-tra"):
+        data.read_labelled("train", None)
+    old = write(tmp_path, "test1.0.tsv", "")
+    new = write(tmp_path, "test1.1.tsv", "")
+    assert data.find("test") == new
+    os.remove(new)
+    assert data.find("test") == old
+    dialogues = write(tmp_path, "d-train.tsv", "")
+    with pytest.raises(UserError, match="m-train.tsv is missing.*--train_file=.*/d-tr"):
+        data.find("train")
+    mixed = write(tmp_path, "m-train.tsv", "")
+    assert data.find("train") == dialogues + "," + mixed
+    assert data.paths() == [dialogues, mixed, "a.tsv", "b.tsv", old]
+
+
 def test_missing_files_name_the_flags(tmp_path):
     with pytest.raises(UserError, match="--data_dir=.*nowhere: no such folder"):
         TaskData(LCQMC, str(tmp_path / "nowhere"), {}, reading.TableReader(LCQMC)).find(
@@ -420,6 +445,63 @@ def test_full_batches_of_static_length_for_tpu(tmp_path):
     )
 
 
+SEVERAL = FIELDS + (features.sequence_lengths(4),)
+
+
+def make_groups(num_examples, seed=0):
+    """Features of one to four sequences, and the list of the sequences of each."""
+    generator = np.random.RandomState(seed)
+    items, groups = [], []
+    for _ in range(num_examples):
+        lengths = generator.randint(1, 9, generator.randint(1, 5)).tolist()
+        rows = [generator.randint(1, 9, length).tolist() for length in lengths]
+        groups.append(rows)
+        targets = {"label_ids": 0, "sequence_lengths": lengths}
+        ids = np.concatenate(rows).astype(np.int32)
+        items.append(features.Features(ids, ids % 2, targets))
+    return items, groups
+
+
+@pytest.mark.parametrize("padded_length", [None, 12])
+def test_sequences_of_a_window_are_consecutive_rows(tmp_path, padded_length):
+    items, groups = make_groups(10)
+    path = str(tmp_path / "x.tfrecord")
+    features.write_records(path, items, SEVERAL, num_padding_examples=2)
+    input_fn = features.prediction_input_fn(SEVERAL, padded_length)
+    batches = read_batches(lambda: input_fn(path, 3))
+    assert len(batches) == 4
+    for start, batch in zip(range(0, 12, 3), batches):
+        held = (groups + [[[0]]] * 2)[start : start + 3]
+        num_rows = 4 if padded_length else max(map(len, held))
+        longest = max(len(row) for rows in held for row in rows)
+        assert batch["input_ids"].shape == (3 * num_rows, padded_length or longest)
+        assert batch["sequence_lengths"].shape == (3, num_rows)
+        for i, rows in enumerate(held):
+            padded = rows + [[]] * (num_rows - len(rows))
+            assert batch["sequence_lengths"][i].tolist() == list(map(len, padded))
+            for row, position in zip(padded, range(i * num_rows, 99)):
+                mask = batch["input_mask"][position]
+                assert mask.tolist() == [1] * len(row) + [0] * (len(mask) - len(row))
+                ids = batch["input_ids"][position]
+                assert ids[: len(row)].tolist() == row and not ids[len(row) :].any()
+                segments = batch["segment_ids"][position]
+                assert (segments == ids % 2).all()
+
+
+def test_sequences_of_a_window_have_static_shapes_on_tpu(tmp_path):
+    path = str(tmp_path / "x.tfrecord")
+    features.write_records(path, make_groups(6)[0], SEVERAL)
+    for build in (
+        lambda: features.prediction_input_fn(SEVERAL, 12)(path, 3),
+        lambda: features.training_input_fn(path, 6, SEVERAL, 12)(3, 1),
+    ):
+        with tf.Graph().as_default():
+            shapes = tf.data.get_output_shapes(build())
+            assert shapes["input_ids"].as_list() == [12, 12]
+            assert shapes["sequence_lengths"].as_list() == [3, 4]
+            assert shapes["label_ids"].as_list() == [3]
+
+
 def epoch_order(path, num_examples, **arguments):
     input_fn = features.training_input_fn(path, num_examples, FIELDS)
     batches = read_batches(lambda: input_fn(4, **arguments))
@@ -488,12 +570,38 @@ def test_temporary_records_need_a_place(tmp_path):
             pass
 
 
-def test_length_order_is_a_stable_permutation():
-    items = make_features(20)
+def test_length_order_mixes_equal_lengths():
+    items = make_features(200)
     order = features.length_order(items)
-    keys = [(len(items[i].input_ids), i) for i in order]
-    assert keys == sorted(keys)
-    assert sorted(order) == list(range(20))
+    lengths = [len(items[i].input_ids) for i in order]
+    assert lengths == sorted(lengths)
+    assert sorted(order) == list(range(200))
+    assert order.tolist() == features.length_order(items).tolist()
+    same = order[np.array(lengths) == 4]
+    assert same.tolist() != sorted(same) and len(same) > 5
+
+
+def test_batches_of_training_have_similar_lengths(tmp_path):
+    items = make_features(2000)
+    items = [items[i] for i in features.length_order(items)]
+    path = str(tmp_path / "x.tfrecord")
+    features.write_records(path, items, FIELDS)
+    input_fn = features.training_input_fn(path, len(items), FIELDS)
+    batches = read_batches(lambda: input_fn(4, seed=3))
+    lengths = [batch["input_mask"].sum(axis=1) for batch in batches]
+    # 1 to 8 tokens; in batches at random the deviation is 2.3.
+    assert np.mean([length.std() for length in lengths]) < 0.5
+    # The batches come in no order of length.
+    means = [length.mean() for length in lengths]
+    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.2
+    ids = np.concatenate([batch["input_ids"][:, 0] for batch in batches])
+    assert sorted(ids) == list(range(1, 2001))
+    # Another epoch has other batches.
+    again = read_batches(lambda: input_fn(4, seed=4))
+    sets = [
+        {frozenset(b["input_ids"][:, 0]) for b in part} for part in (batches, again)
+    ]
+    assert len(sets[0] & sets[1]) < 25
 
 
 # Metrics

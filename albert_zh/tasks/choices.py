@@ -1,0 +1,388 @@
+"""Questions with choices, and texts with blanks, out of their files, strictly.
+
+Every question becomes an example or stops the run with its place in the file.
+"""
+
+import logging
+import os
+import re
+from typing import List, NamedTuple, Optional, Tuple, Union
+
+from albert_zh.base import files, json_files, name_lists
+from albert_zh.base.errors import UserError
+from albert_zh.tasks import reading, rows
+from albert_zh.tasks.registry import Task, clean_label
+
+_LOGGER = logging.getLogger(__name__)
+
+# ChID's mark of a blank.
+TAG = re.compile(r"#idiom\d+#")
+# Of other blank marks, which name no answer.
+_UNNUMBERED_TAG = "#idiom#"
+
+_C3_ADVICE = "expected C3's [[[context, ...], [question, ...], id], ...]"
+_ANSWERS_ADVICE = 'expected ChID\'s {"#idiom000000#": index, ...}'
+_QUESTION_ADVICE = 'expected {"context": ..., "question": ..., "choices": [...]}'
+
+
+class Question(NamedTuple):
+    """A question about a text, with choices.
+
+    Attributes:
+      identifier: int or str; its own, else its number in the file or files, from 0 on.
+      context: the text.
+      question: the question.
+      choices: its possible answers, at least two.
+      answer: index of the right one; None where it is not known.
+    """
+
+    identifier: Union[int, str]
+    context: str
+    question: str
+    choices: Tuple[str, ...]
+    answer: Optional[int]
+
+    @property
+    def label(self):
+        """`answer`, under the name all examples have it."""
+        return self.answer
+
+
+class Blank(NamedTuple):
+    """A blank in a text.
+
+    Attributes:
+      tag: its name, such as #idiom000000#.
+      before: the text before it; other blanks are their tags.
+      after: the text after it.
+      answer: index of the right candidate; None where it is not known.
+    """
+
+    tag: str
+    before: str
+    after: str
+    answer: Optional[int]
+
+
+class Cloze(NamedTuple):
+    """Blanks to fill out of the same candidates, each of which is used once at most.
+
+    Attributes:
+      choices: the candidates.
+      blanks: of all the texts, at least one and no more than there are candidates.
+    """
+
+    choices: Tuple[str, ...]
+    blanks: Tuple[Blank, ...]
+
+    @property
+    def label(self):
+        """The answer of its first blank; all or no blanks have one."""
+        return self.blanks[0].answer
+
+
+class ChoiceReader(NamedTuple):
+    """Reads the files of a task of choices, for `splits.TaskData`.
+
+    Attributes:
+      task: a `registry.Task`, a key of `_READERS`.
+    """
+
+    task: Task
+
+    def read_examples(
+        self, path, labels=None, placeholders_allowed=False, is_training=False
+    ):
+        """Reads a file, or several separated by commas for a task that has several.
+
+        Args:
+          path: local or remote, UTF-8.
+          labels, placeholders_allowed, is_training: not used.
+
+        Returns:
+          A `reading.ExampleFile` of `Question`s or `Cloze`s.
+
+        Raises:
+          UserError: names the place of the first question that cannot be used.
+        """
+        del labels, placeholders_allowed  # part of the interface
+        paths = path.split(",") if self.task.split_files else [path]
+        examples, is_labelled = [], None
+        for one_path in paths:
+            for place, example in _READERS[self.task.name](one_path, self.task):
+                has_label = example.label is not None
+                if is_labelled is None:
+                    is_labelled = has_label
+                if has_label != is_labelled:
+                    words = ("an", "without") if has_label else ("no", "with")
+                    raise _error(place, "{} answer among others {} one", *words)
+                examples.append(example)
+        if not examples:
+            raise UserError("{}: no questions; expected at least one".format(path))
+        return reading.ExampleFile(path, _numbered(examples, path), False, 0)
+
+    def read_texts(self, path, labels=None):
+        """Reads a file to predict; answers in it are not used."""
+        return self.read_examples(path, labels)
+
+    def no_labels(self, path):
+        """Returns the `UserError` of a file that should have answers, and has none."""
+        where = "with the questions"
+        if self.task.name == "chid":
+            where = "in " + ", ".join(map(_answer_path, path.split(",")))
+        return UserError("{}: no answers; expected them {}".format(path, where))
+
+
+def from_command_line(task, texts):
+    """Makes questions of what the command line gives.
+
+    Args:
+      task: a `registry.Task`.
+      texts: list of [context, question, choices as a line of CSV], of --text.
+
+    Returns:
+      `reading.ExampleFile`, None without any question.
+
+    Raises:
+      UserError: a text is empty, or the choices cannot be used.
+    """
+    if texts and task.kind != "multiple_choice":
+        raise UserError(
+            "--text: not for {}, whose blanks share their candidates; give a file with "
+            "--predict_file".format(task.name)
+        )
+    if not texts:
+        return None
+    examples = []
+    for number, given in enumerate(texts):
+        given = [reading.command_line_text("--text", text) for text in given]
+        context = _text("--text", "CONTEXT", given[0])
+        question = _text("--text", "QUESTION", given[1])
+        choices = _choices("--text", "CHOICES", list(name_lists.split(given[2])), task)
+        examples.append(Question(number, context, question, choices, None))
+    return reading.ExampleFile("the command line", examples, False, 0)
+
+
+def _error(place, problem, *values):
+    """The `UserError` of a place, such as "dev.json:3"."""
+    return UserError("{}: {}".format(place, problem.format(*values)))
+
+
+def _numbered(examples, path):
+    """Gives questions without an identifier their numbers; refuses repeated ones."""
+    if not isinstance(examples[0], Question):
+        return examples
+    seen, numbered = set(), []
+    for number, example in enumerate(examples):
+        if example.identifier is None:
+            example = example._replace(identifier=number)
+        if example.identifier in seen:
+            problem = "two questions have the id {!r}; a prediction could not be told"
+            raise _error(path, problem, example.identifier)
+        seen.add(example.identifier)
+        numbered.append(example)
+    return numbered
+
+
+def _text(place, name, value):
+    """Returns a text that is not blank; `UserError` for everything else."""
+    if not isinstance(value, str):
+        raise _error(place, "{} is {!r}; expected text", name, value)
+    if rows.is_blank(value):
+        raise _error(place, "{} is empty", name)
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        problem = "{} holds half a surrogate pair"
+        raise _error(place, problem, name) from error
+    return value
+
+
+def _texts(place, name, values):
+    """Returns a list of texts, checked."""
+    if not isinstance(values, list):
+        raise _error(place, "{} is {!r}; expected a list of texts", name, values)
+    return [_text(place, name, value) for value in values]
+
+
+def _choices(place, name, values, task, may_repeat=False):
+    """Returns a tuple of choices, checked."""
+    choices = _texts(place, name, values)
+    if not 2 <= len(choices) <= task.most_choices:
+        problem = "{} has {}; expected 2 to {}"
+        raise _error(place, problem, name, len(choices), task.most_choices)
+    repeated = _repeated(choices)
+    if repeated is not None and not may_repeat:
+        raise _error(place, "{} has {!r} twice", name, repeated)
+    return tuple(choices)
+
+
+def _repeated(choices):
+    """Returns the first choice that occurs again later on, or None."""
+    return next((text for text in choices if choices.count(text) > 1), None)
+
+
+def _answer(place, value, choices):
+    """Returns the index of an answer given as a choice's text, None for None."""
+    if value is None:
+        return None
+    answer = _text(place, "answer", value)
+    for text, known in ((answer, choices), (clean_label(answer), _cleaned(choices))):
+        if text in known:
+            return known.index(text)
+    raise _error(
+        place, "answer {!r} is none of the choices {}", answer, name_lists.join(choices)
+    )
+
+
+def _cleaned(choices):
+    return [clean_label(choice) for choice in choices]
+
+
+def _index(place, name, value, choices):
+    """Returns an index of a choice, checked."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _error(place, "{} is {!r}; expected an index", name, value)
+    if not 0 <= value < len(choices):
+        problem = "{} is {}; expected an index from 0 to {}"
+        raise _error(place, problem, name, value, len(choices) - 1)
+    return value
+
+
+def _identifier(place, value):
+    if isinstance(value, bool) or not isinstance(value, (int, str, type(None))):
+        raise _error(place, "id is {!r}; expected a number or text", value)
+    return value
+
+
+def _read_c3(path, task):
+    """Yields (place, `Question`) of a file of C3."""
+    num_repeated = 0
+    for i, item in enumerate(json_files.read(path, {"type": "array"}, _C3_ADVICE)):
+        place = "{}: item {}".format(path, i + 1)
+        is_item = isinstance(item, list) and len(item) in (2, 3)
+        if not is_item or not isinstance(item[1], list) or not item[1]:
+            raise _error(place, _C3_ADVICE)
+        lines = item[0]
+        if not isinstance(lines, list) or not all(isinstance(x, str) for x in lines):
+            raise _error(place, "context is {!r}; expected a list of texts", lines)
+        context = _text(place, "context", "\n".join(lines))
+        for j, record in enumerate(item[1]):
+            place = "{}: item {}, question {}".format(path, i + 1, j + 1)
+            question = _c3_question(place, context, record, task)
+            num_repeated += _repeated(question.choices) is not None
+            yield place, question
+    if num_repeated:
+        _LOGGER.warning(
+            "%s: questions that have the same choice twice: %d; the first one counts",
+            path,
+            num_repeated,
+        )
+
+
+def _c3_question(place, context, record, task):
+    if not isinstance(record, dict):
+        raise _error(place, "{!r} is no question", record)
+    # Six of the published questions have one.
+    choices = _choices(place, "choice", record.get("choice"), task, may_repeat=True)
+    return Question(
+        _identifier(place, record.get("id")),
+        context,
+        _text(place, "question", record.get("question")),
+        choices,
+        _answer(place, record.get("answer"), choices),
+    )
+
+
+def _read_questions(path, task):
+    """Yields (place, `Question`) of a file of one question a line."""
+    for line, record in rows.json_lines(path):
+        place = "{}:{}".format(path, line)
+        for name in ("context", "question", "choices"):
+            if name not in record:
+                raise _error(place, "no {}; {}", name, _QUESTION_ADVICE)
+        choices = _choices(place, "choices", record["choices"], task)
+        answer = record.get("answer")
+        if isinstance(answer, (str, type(None))):
+            answer = _answer(place, answer, choices)
+        else:
+            answer = _index(place, "answer", answer, choices)
+        yield (
+            place,
+            Question(
+                _identifier(place, record.get("id")),
+                _text(place, "context", record["context"]),
+                _text(place, "question", record["question"]),
+                choices,
+                answer,
+            ),
+        )
+
+
+def _answer_path(path):
+    """Path of the file with the answers to a file of ChID."""
+    stem, extension = os.path.splitext(path)
+    return stem + "_answer" + extension
+
+
+def _read_chid(path, task):
+    """Yields (place, `Cloze`) of a file of ChID and of the answers beside it."""
+    answer_path, answers = _answer_path(path), None
+    if files.exists(answer_path):
+        answers = json_files.read(answer_path, {"type": "object"}, _ANSWERS_ADVICE)
+    seen = set()
+    for line, record in rows.json_lines(path):
+        place = "{}:{}".format(path, line)
+        choices = _choices(place, "candidates", record.get("candidates"), task)
+        contents = _texts(place, "content", record.get("content"))
+        blanks = []
+        for content in contents:
+            blanks += _blanks(place, content, choices, answers, answer_path)
+        _check_blanks(place, blanks, contents, choices, seen)
+        yield place, Cloze(choices, tuple(blanks))
+    if answers is not None and len(answers) > len(seen):
+        raise _error(
+            answer_path,
+            "{} of its answers are for blanks that {} does not hold, such as {}",
+            len(answers) - len(seen),
+            path,
+            next(tag for tag in answers if tag not in seen),
+        )
+
+
+def _blanks(place, content, choices, answers, answer_path) -> List[Blank]:
+    """Returns the blanks of one text."""
+    blanks = []
+    for match in TAG.finditer(content):
+        tag, answer = match.group(), None
+        if answers is not None:
+            if tag not in answers:
+                raise _error(place, "{} has no answer in {}", tag, answer_path)
+            where = "{}: {}".format(place, answer_path)
+            answer = _index(where, tag, answers[tag], choices)
+        before, after = content[: match.start()], content[match.end() :]
+        blanks.append(Blank(tag, before, after, answer))
+    return blanks
+
+
+def _check_blanks(place, blanks, contents, choices, seen):
+    """Checks the blanks of a line; adds their tags to the set of those `seen`."""
+    if not blanks:
+        problem = "content has no blank, such as #idiom000000#"
+        if any(_UNNUMBERED_TAG in content for content in contents):
+            problem += "; {} has no number".format(_UNNUMBERED_TAG)
+        raise _error(place, "{}", problem)
+    if len(blanks) > len(choices):
+        problem = "{} blanks for {} candidates, each of which is used once at most"
+        raise _error(place, problem, len(blanks), len(choices))
+    for blank in blanks:
+        if blank.tag in seen:
+            raise _error(place, "{} occurs twice", blank.tag)
+        seen.add(blank.tag)
+
+
+_READERS = {
+    "c3": _read_c3,
+    "chid": _read_chid,
+    "multiple_choice": _read_questions,
+}

@@ -1,0 +1,177 @@
+"""Multiple choice: one of a question's choices, or one candidate for each blank."""
+
+import json
+import os
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+import modeling
+from albert_zh.base import files, json_files
+from albert_zh.tasks import choice_features, kind
+from albert_zh.tasks.assignment import best_assignment
+from albert_zh.tasks.features import SEQUENCE_LENGTHS, Field, sequence_lengths
+
+PREDICTIONS_FILE = "predictions.jsonl"
+
+# Logit of an absent choice.
+_ABSENT = -1e9
+
+
+class MultipleChoice(kind.Kind):
+    """One of the choices of a question. Examples are `choices.Question`s.
+
+    A prediction is float32 [num_choices], natural logarithms of probabilities.
+    """
+
+    has_loss = True
+    prediction_files = (PREDICTIONS_FILE, "c311_predict.json")
+
+    @property
+    def target_fields(self):
+        """See `kind.Kind`."""
+        return Field("label_ids"), sequence_lengths(self.files.task.most_choices)
+
+    @classmethod
+    def head(cls, files):
+        """See `kind.Kind`; a score of each sequence, as in BERT's published heads."""
+        return (
+            kind.Variable("output_weights", (1, files.config.hidden_size)),
+            kind.Variable("output_bias", (1,), is_bias=True),
+        )
+
+    def build_features(self, example):
+        return [
+            choice_features.question_features(
+                self.tokenizer, example, self.files.max_seq_length
+            )
+        ]
+
+    def outputs(self, model, is_training):
+        weights, bias = kind.create_variables(self.head(self.files))
+        pooled = model.get_pooled_output()  # [B*C, H]
+        if is_training:
+            pooled = modeling.dropout(pooled, kind.HEAD_DROPOUT)
+        scores = tf.matmul(pooled, weights, transpose_b=True) + bias
+        return {"scores": tf.squeeze(scores, axis=1)}
+
+    def losses(self, outputs, features):
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(
+            labels=features["label_ids"], logits=_logits(outputs, features)
+        )
+
+    def predictions(self, outputs, features):
+        logits = _logits(outputs, features)
+        return {"log_probabilities": tf.nn.log_softmax(logits)}
+
+    def decode(self, example, windows, predicted):
+        return predicted[0]["log_probabilities"][: len(example.choices)]
+
+    def score(self, examples, predictions):
+        answers = [example.answer for example in examples]
+        chosen = [prediction.argmax() for prediction in predictions]
+        log_likelihoods = [
+            prediction[answer] for prediction, answer in zip(predictions, answers)
+        ]
+        return _scores(len(examples), answers, chosen, log_likelihoods)
+
+    def write_predictions(self, output_dir, data, predictions):
+        """Writes one JSON object for each question, in the order of the data.
+
+        C3's file has what CLUE's judge reads, `id` and `label`, the index of the
+        choice; others have its text and the probabilities of all choices, too.
+        """
+        submission = self.files.task.submission
+        path = os.path.join(output_dir, submission or PREDICTIONS_FILE)
+        with files.whole(path) as target:
+            for question, prediction in predictions:
+                label = int(prediction.argmax())
+                record = {"id": question.identifier, "label": label}
+                if not submission:
+                    probabilities = np.exp(prediction).tolist()
+                    record["answer"] = question.choices[label]
+                    record["probabilities"] = [round(p, 6) for p in probabilities]
+                text = json.dumps(record, ensure_ascii=False) + "\n"
+                target.write(text.encode("utf-8"))
+        return path
+
+    def headline(self, scores):
+        return "accuracy {:.4f}, loss {:.4f}".format(scores["accuracy"], scores["loss"])
+
+
+class ClozePrediction(NamedTuple):
+    """What is predicted for the blanks of a `choices.Cloze`.
+
+    Attributes:
+      indices: int64 [num_blanks], candidates, all different.
+      log_probabilities: float32 [num_blanks, num_choices], of the model, which looks at
+        each blank alone.
+    """
+
+    indices: np.ndarray
+    log_probabilities: np.ndarray
+
+
+class Cloze(MultipleChoice):
+    """One candidate for each blank, all different. Examples are `choices.Cloze`s.
+
+    Their blanks are windows. The candidates are those whose probabilities have the
+    largest product.
+    """
+
+    prediction_files = ("chid11_predict.json",)
+
+    def build_features(self, example):
+        length = self.files.max_seq_length
+        return [
+            choice_features.blank_features(
+                self.tokenizer, example.choices, blank, length
+            )
+            for blank in example.blanks
+        ]
+
+    def decode(self, example, windows, predicted):
+        rows = [row["log_probabilities"][: len(example.choices)] for row in predicted]
+        return ClozePrediction(best_assignment(rows), np.stack(rows))
+
+    def score(self, examples, predictions):
+        answers, chosen, log_likelihoods = [], [], []
+        for example, prediction in zip(examples, predictions):
+            right = [blank.answer for blank in example.blanks]
+            answers += right
+            chosen += prediction.indices.tolist()
+            rows = np.arange(len(right))
+            log_likelihoods += prediction.log_probabilities[rows, right].tolist()
+        scores = _scores(len(examples), answers, chosen, log_likelihoods)
+        return dict(scores, num_blanks=len(answers))
+
+    def write_predictions(self, output_dir, data, predictions):
+        """Writes the tags of all blanks with the indices of their candidates."""
+        path = os.path.join(output_dir, self.files.task.submission)
+        indices = {}
+        for example, prediction in predictions:
+            tags = [blank.tag for blank in example.blanks]
+            indices.update(zip(tags, prediction.indices.tolist()))
+        json_files.write(indices, path)
+        return path
+
+    def headline(self, scores):
+        text = "accuracy {:.4f} of {} blanks, loss {:.4f}"
+        return text.format(scores["accuracy"], scores["num_blanks"], scores["loss"])
+
+
+def _logits(outputs, features):
+    """The scores of each question's choices, float32 [B, C]; absent ones are low."""
+    lengths = features[SEQUENCE_LENGTHS]
+    scores = tf.reshape(outputs["scores"], tf.shape(lengths))
+    return tf.where(lengths > 0, scores, tf.fill(tf.shape(lengths), _ABSENT))
+
+
+def _scores(num_examples, answers, chosen, log_likelihoods):
+    """Accuracy and loss, the mean of the negative logarithms of the likelihoods."""
+    return {
+        "num_examples": num_examples,
+        "accuracy": float(np.mean(np.equal(answers, chosen))),
+        "loss": float(-np.mean(log_likelihoods, dtype=np.float64)),
+    }

@@ -1,0 +1,112 @@
+"""What a step of fine-tuning minimizes: the mean loss, and what may be added to it."""
+
+from typing import NamedTuple, Tuple
+
+import tensorflow.compat.v1 as tf
+
+import modeling
+
+SCOPE = "bert"
+_WORD_TABLE = SCOPE + "/embeddings/word_embeddings"
+
+
+class Objective(NamedTuple):
+    """How the loss differs from the plain mean; the defaults are the plain mean.
+
+    Attributes:
+      label_smoothing: float in [0, 1); this share of a label's probability goes to all
+        classes alike (arXiv:1512.00567, section 7).
+      class_weights: tuple of float, one for each label: factor of its examples' losses;
+        () for none.
+      adversarial_epsilon: float; adds the loss with the word embeddings moved by this
+        distance along their gradient, the fast gradient method (arXiv:1605.07725).
+      r_drop: float; weight of the divergence between two passes with different dropout
+        (arXiv:2106.14448). The loss is then the mean of both.
+    """
+
+    label_smoothing: float = 0.0
+    class_weights: Tuple[float, ...] = ()
+    adversarial_epsilon: float = 0.0
+    r_drop: float = 0.0
+
+
+PLAIN = Objective()
+
+
+def training_loss(kind, features, objective, **encoder):
+    """The scalar loss of a batch.
+
+    Args:
+      kind: `kind.Kind`.
+      features: dict name -> tensor, as `features.training_input_fn` yields them.
+      objective: `Objective`.
+      **encoder: keyword arguments of `run_encoder`.
+
+    Returns:
+      float32 scalar tensor.
+    """
+
+    def loss(shift=None):
+        outputs = _outputs(kind, features, shift, encoder)
+        losses = kind.losses(outputs, features)
+        if objective.r_drop:
+            second = _outputs(kind, features, shift, encoder)
+            losses = (losses + kind.losses(second, features)) / 2
+            losses += objective.r_drop * kind.divergence(outputs, second, features)
+        return tf.reduce_mean(losses)
+
+    plain = loss()
+    if not objective.adversarial_epsilon:
+        return plain
+    (table,) = (v for v in tf.trainable_variables() if v.op.name == _WORD_TABLE)
+    gradient = tf.convert_to_tensor(tf.gradients(plain, table)[0])
+    # Where the gradient is 0, so is the shift.
+    norm = tf.maximum(tf.norm(gradient), 1e-12)
+    shift = objective.adversarial_epsilon * gradient / norm
+    return plain + loss(tf.stop_gradient(shift))
+
+
+def _outputs(kind, features, shift, encoder):
+    """The head's outputs in training, with `shift` added to the word embeddings.
+
+    Further calls share the variables of the first.
+    """
+
+    def shifted(getter, name, *args, **kwargs):
+        variable = getter(name, *args, **kwargs)
+        is_shifted = shift is not None and name == _WORD_TABLE
+        return variable + shift if is_shifted else variable
+
+    scope = tf.get_variable_scope()
+    with tf.variable_scope(scope, reuse=tf.AUTO_REUSE, custom_getter=shifted):
+        model = run_encoder(kind, features, is_training=True, **encoder)
+        return kind.outputs(model, is_training=True)
+
+
+def run_encoder(kind, features, is_training, use_tpu, numerics):
+    """Applies the encoder to a batch.
+
+    Args:
+      kind: `kind.Kind`.
+      features: dict name -> tensor.
+      is_training: bool, whether dropout applies.
+      use_tpu: bool, whether the graph is for TPU.
+      numerics: `modeling.Numerics`.
+
+    Returns:
+      `modeling.AlbertModel`.
+    """
+    batch_size = modeling.get_shape_list(features["input_ids"])[0]
+    none = tf.zeros([batch_size, 0], tf.int32)
+    return modeling.AlbertModel(
+        kind.files.config,
+        is_training,
+        features["input_ids"],
+        features["input_mask"],
+        features["segment_ids"],
+        use_one_hot_embeddings=use_tpu,
+        scope=SCOPE,
+        # None: all positions. The first token's output is there in any case.
+        needed_positions=None if kind.reads_sequence else none,
+        **numerics._asdict(),
+    )

@@ -1,0 +1,418 @@
+"""Texts with entities, out of files of tagged characters and of CLUENER's JSON lines.
+
+A file of tags has a character and its tag in each line, with a tab or a space between
+them, and an empty line after each text. Texts keep every character of the file: an
+offset is a number of characters (code points) of the text.
+"""
+
+import logging
+import re
+from typing import Any, List, NamedTuple, Optional, Tuple
+
+from albert_zh.base.errors import UserError
+from albert_zh.models.settings import is_label
+from albert_zh.tasks import reading, rows, tag_schemes
+from albert_zh.tasks.features import chunked
+from albert_zh.tasks.registry import Task
+from albert_zh.tasks.tag_schemes import Span
+
+_LOGGER = logging.getLogger(__name__)
+
+# Any one character, also a space or a tab, before its tag.
+_ROW = re.compile(r"(.)[ \t](\S+)[ \t]*", re.DOTALL)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class TaggedText(NamedTuple):
+    """A text.
+
+    Attributes:
+      text: str.
+      entities: tuple of `Span` in characters of the text, sorted; None where they are
+        not known.
+      id: what the file calls it, or its number from 0 on.
+    """
+
+    text: str
+    entities: Optional[Tuple[Span, ...]] = None
+    id: Any = 0
+
+
+class TaggedFile(NamedTuple):
+    """What one file, or the command line, holds.
+
+    Attributes:
+      path: where it was read.
+      examples: list of `TaggedText`, in the order of the file.
+      is_json: whether it is a file of JSON lines.
+      num_ignored: 0, as no text is left out.
+    """
+
+    path: str
+    examples: List[TaggedText]
+    is_json: bool
+    num_ignored: int = 0
+
+    @property
+    def num_examples(self):
+        """The number of texts."""
+        return len(self.examples)
+
+    @property
+    def has_labels(self):
+        """Whether the entities are known (of all texts or of none)."""
+        return self.examples[0].entities is not None
+
+    def chunks(self, size):
+        """Yields the texts in lists of `size`; the last may be shorter."""
+        return chunked(self.examples, size)
+
+
+class UntaggedFile(NamedTuple):
+    """A file of texts to predict, checked but not held in memory.
+
+    Attributes:
+      path: the file.
+      is_json: whether it is a file of JSON lines.
+      num_examples: its number of texts.
+    """
+
+    path: str
+    is_json: bool
+    num_examples: int
+
+    def chunks(self, size):
+        """Reads the file again; yields lists of `size` `TaggedText`s.
+
+        Raises:
+          UserError: the file has changed.
+        """
+        num_read = 0
+        texts = (text._replace(entities=None) for _, text in _texts(self.path, []))
+        for chunk in chunked(texts, size):
+            num_read += len(chunk)
+            yield chunk
+        if num_read != self.num_examples:
+            raise reading.changed(self.path, num_read, self.num_examples)
+
+
+class TagReader(NamedTuple):
+    """Reads the files of a tagging task, for `splits.TaskData`.
+
+    Attributes:
+      task: a `registry.Task`.
+    """
+
+    task: Task
+
+    def read_examples(
+        self, path, labels, placeholders_allowed=False, is_training=False
+    ):
+        """Reads a file to train on, or to score.
+
+        Args:
+          path: local or remote file, UTF-8; JSON lines exactly if it ends in .json or
+            .jsonl.
+          labels: the types allowed, None for any.
+          is_training: not used.
+          placeholders_allowed: whether a file without any entity is read as one
+            whose entities are not known.
+
+        Returns:
+          `TaggedFile`.
+
+        Raises:
+          UserError: names `path:line` of the first line that cannot be used.
+        """
+        examples, irregular = [], []
+        for lines, example in _texts(path, irregular):
+            for number, span in zip(lines, example.entities or ()):
+                if labels is not None and span.type not in labels:
+                    raise self._unknown_type(path, number, span.type, labels)
+            examples.append(example)
+        if irregular:
+            _LOGGER.warning(
+                "%s:%d: %s continues no entity of its type, and is read as the "
+                "beginning of one; %d such tags in the file",
+                path,
+                *irregular[0],
+                len(irregular),
+            )
+        if placeholders_allowed and not any(example.entities for example in examples):
+            examples = [example._replace(entities=None) for example in examples]
+        return TaggedFile(path, examples, _is_json(path))
+
+    def read_texts(self, path, labels):
+        """Checks a file to predict; entities in it are checked, but not used.
+
+        Args:
+          path: as `read_examples` takes it.
+          labels: not used; the file may have other types.
+
+        Returns:
+          `UntaggedFile`.
+
+        Raises:
+          UserError: names `path:line` of the first line that cannot be used.
+        """
+        del labels
+        number = sum(1 for _ in _texts(path, []))
+        return UntaggedFile(path, _is_json(path), number)
+
+    def no_labels(self, path):
+        """Returns the `UserError` of a file that should have entities, and has none."""
+        expected = "a character and its tag in each line, such as B-PER or O"
+        if _is_json(path):
+            expected = '"label", as in {}'.format(_JSON_EXAMPLE)
+        return UserError("{}:1: no entities; expected {}".format(path, expected))
+
+    def _unknown_type(self, path, line, kind, labels):
+        if self.task.labels and self.task.name != "ner":
+            advice = "--task_name=ner takes any"
+        else:
+            advice = (
+                "name all of them with --labels when training; a file whose entities "
+                "do not count can be given as --predict_file"
+            )
+        problem = "unknown type of entity {!r}; expected one of {} ({})"
+        return rows.row_error(
+            path, line, problem.format(kind, ", ".join(labels), advice)
+        )
+
+
+_JSON_EXAMPLE = '{"text": "他在北京", "label": {"address": {"北京": [[2, 3]]}}}'
+
+
+def find_types(data):
+    """The types of the entities of a training file, sorted.
+
+    Args:
+      data: labelled `TaggedFile`.
+
+    Raises:
+      UserError: it has no entity.
+    """
+    found = {span.type for example in data.examples for span in example.entities}
+    if not found:
+        raise UserError(
+            "{}: no text has an entity; expected at least one".format(data.path)
+        )
+    return tuple(sorted(found))
+
+
+def from_command_line(task, texts):
+    """Makes a `TaggedFile` of the texts of --text, None without any.
+
+    Raises:
+      UserError: a text is empty.
+    """
+    data = reading.from_command_line(task, texts, [])
+    if data is None:
+        return None
+    examples = [
+        TaggedText(example.text_a, id=number)
+        for number, example in enumerate(data.examples)
+    ]
+    return TaggedFile(data.path, examples, is_json=False)
+
+
+def _is_json(path):
+    return path.lower().endswith(rows.JSON_EXTENSIONS)
+
+
+def _texts(path, irregular):
+    """Yields (lines, `TaggedText`) of a file.
+
+    Args:
+      path: the file.
+      irregular: list that (line, tag) of tags are added to that continue no entity.
+
+    Yields:
+      A list with the line of each entity, and the text.
+
+    Raises:
+      UserError: names `path:line` of the first line that cannot be used, or there is no
+        text.
+    """
+    found = _json_texts(path) if _is_json(path) else _column_texts(path, irregular)
+    are_known = None
+    for number, (line, lines, example) in enumerate(found):
+        is_known = example.entities is not None
+        if are_known is None:
+            are_known = is_known
+        if is_known != are_known:
+            problem = "a text {} entities among texts {} any".format(
+                *("without", "with") if are_known else ("with", "without")
+            )
+            raise rows.row_error(path, line, problem)
+        if example.id is None:
+            example = example._replace(id=number)
+        yield lines, example
+    if are_known is None:
+        raise UserError("{}: no texts; expected at least one".format(path))
+
+
+def _column_texts(path, irregular):
+    """Yields (line, lines of the entities, `TaggedText`) of a file of tags."""
+    prefixes, first = set(), None
+    for numbered in _blocks(path):
+        tokens, tags = [], []
+        for line, text in numbered:
+            token, tag = _split_row(path, line, text)
+            first = first or (line, tag is not None)
+            if first[1] != (tag is not None):
+                problem = "{} column{}, expected {} as in line {}".format(
+                    *(2, "s", 1) if tag is not None else (1, "", 2), first[0]
+                )
+                raise rows.row_error(path, line, problem)
+            tokens.append(token)
+            if tag is not None:
+                tags.append(_split_tag(path, line, tag, prefixes))
+        first_line = numbered[0][0]
+        if not first[1]:
+            yield first_line, [], TaggedText("".join(tokens), id=None)
+            continue
+        read = tag_schemes.read_spans(tags)
+        irregular += [(first_line + i, "-".join(tags[i])) for i in read.irregular]
+        lines = [first_line + span.start for span in read.spans]
+        yield first_line, lines, _joined(tokens, read.spans)
+
+
+def _blocks(path):
+    """Yields the texts of a file of tags, each a list of (line, content)."""
+    block, blank = [], " \t"
+    for line, text in rows.read_lines(path, keeps_marks=True):
+        if line == 1:
+            if not text.strip(blank):
+                problem = "blank; expected the first character of a text; remove the "
+                raise rows.row_error(path, line, problem + "blank lines before it")
+            # Where lines have no tags, one may be of a space alone.
+            blank = "" if len(text) == 1 else blank
+        if text.strip(blank) if blank else text:
+            block.append((line, text))
+        elif block:
+            yield block
+            block = []
+    if block:
+        yield block
+
+
+def _split_row(path, line, text):
+    """Returns the characters of a line, and their tag or None."""
+    row = _ROW.fullmatch(text)
+    if row:
+        return row.groups()
+    if len(text) == 1:
+        return text, None
+    cells = re.split("\t" if "\t" in text else " ", text.rstrip(" \t"))
+    if len(cells) > 2:
+        problem = "{} columns, expected 2: a character and its tag"
+        raise rows.row_error(path, line, problem.format(len(cells)))
+    if len(cells) == 1:
+        problem = (
+            "{!r} has no tag; expected a character and its tag; texts without tags can "
+            'be given as JSON lines, {{"text": "..."}}, in a file that ends in .json'
+        )
+        raise rows.row_error(path, line, problem.format(text[:20]))
+    if not cells[0]:
+        problem = "no character before the tag {!r}".format(cells[1])
+        raise rows.row_error(path, line, problem)
+    return cells
+
+
+def _split_tag(path, line, tag, prefixes):
+    """Returns the (prefix, type) of a tag; adds the prefix to those of the file."""
+    try:
+        prefix, kind = tag_schemes.split_tag(tag)
+        if prefix not in prefixes:
+            prefixes.add(prefix)
+            tag_schemes.check_scheme(prefixes)
+    except ValueError as error:
+        raise rows.row_error(path, line, str(error)) from error
+    if kind is not None:
+        _check_type(path, line, kind)
+    return prefix, kind
+
+
+def _check_type(path, line, kind):
+    if not is_label(kind):
+        problem = "the type {!r} is empty or holds a control character".format(kind)
+        raise rows.row_error(path, line, problem)
+
+
+def _joined(tokens, spans):
+    """`TaggedText` of tokens, most of them one character, and spans of tokens."""
+    starts = [0]
+    for token in tokens:
+        starts.append(starts[-1] + len(token))
+    entities = [Span(starts[a], starts[b], kind) for a, b, kind in spans]
+    return TaggedText("".join(tokens), tuple(sorted(entities)), None)
+
+
+def _json_texts(path):
+    """Yields (line, lines of the entities, `TaggedText`) of a file of JSON lines."""
+    has_id = None
+    for line, record in rows.json_lines(path):
+        text = _json_text(path, line, record)
+        entities = None
+        if record.get("label") is not None:
+            entities = tuple(_json_entities(path, line, text, record["label"]))
+        has_id = "id" in record if has_id is None else has_id
+        if has_id != ("id" in record):
+            raise rows.row_error(path, line, "some texts have an id, others none")
+        text_id = record.get("id")
+        if has_id and (
+            type(text_id) not in (int, str) or _SURROGATE.search(str(text_id))
+        ):
+            problem = "id is {!r}; expected a number or text".format(text_id)
+            raise rows.row_error(path, line, problem)
+        yield line, [line] * len(entities or ()), TaggedText(text, entities, text_id)
+
+
+def _json_text(path, line, record):
+    text = record.get("text")
+    if not isinstance(text, str):
+        problem = "no text" if text is None else "text is {!r}; expected text"
+        raise rows.row_error(path, line, problem.format(text))
+    if rows.is_blank(text):
+        raise rows.row_error(path, line, "text is empty")
+    if _SURROGATE.search(text):
+        raise rows.row_error(path, line, "text holds half a surrogate pair")
+    return text
+
+
+def _json_entities(path, line, text, label):
+    """Returns the sorted list of `Span`s of CLUENER's {type: {entity: [[start, end]]}}.
+
+    In the file, `end` is the last character.
+    """
+    spans = set()
+    try:
+        for kind, entities in label.items():
+            _check_type(path, line, kind)
+            for entity, places in entities.items():
+                for start, last in places:
+                    if not all(type(place) is int for place in (start, last)):
+                        raise TypeError
+                    _check_entity(path, line, text, entity, (start, last))
+                    spans.add(Span(start, last + 1, kind))
+    except (AttributeError, TypeError, ValueError) as error:
+        problem = "label is {:.100}; expected it as in {}"
+        raise rows.row_error(
+            path, line, problem.format(repr(label), _JSON_EXAMPLE)
+        ) from error
+    return sorted(spans)
+
+
+def _check_entity(path, line, text, entity, place):
+    start, last = place
+    if not 0 <= start <= last < len(text):
+        problem = "entity {!r} at {}, beyond the text of {} characters".format(
+            entity, list(place), len(text)
+        )
+        raise rows.row_error(path, line, problem)
+    if text[start : last + 1] != entity:
+        problem = "entity {!r} at {}, where the text has {!r}".format(
+            entity, list(place), text[start : last + 1]
+        )
+        raise rows.row_error(path, line, problem)

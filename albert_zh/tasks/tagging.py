@@ -1,0 +1,206 @@
+"""Entities in texts: features, head, scores, and the form of predictions."""
+
+import bisect
+import contextlib
+import json
+import os
+from typing import NamedTuple
+
+import tensorflow.compat.v1 as tf
+
+import modeling
+from albert_zh.base import files
+from albert_zh.tasks import characters, entity_metrics, kind, tag_decoders, tagged_texts
+from albert_zh.tasks.tag_schemes import Span
+
+PREDICTIONS_FILE = "predictions.json"
+DEFAULT_DECODER = "softmax"
+
+
+class Entity(NamedTuple):
+    """An entity: `text` is [start, end) of the source text, whose type is `type`."""
+
+    start: int
+    end: int
+    text: str
+    type: str
+
+
+class Tagging(kind.Kind):
+    """Entities of each text; a prediction is a list of `Entity`, sorted.
+
+    `labels` of its `model_files.TaskFiles` are the types, sorted;
+    `options["decoder"]` is one of `tag_decoders.DECODERS`.
+    """
+
+    reads_sequence = True
+    min_labels = 1
+    prediction_files = (PREDICTIONS_FILE,)
+    options = {"decoder": {"enum": sorted(tag_decoders.DECODERS)}}
+    needed_options = ("decoder",)
+
+    find_labels = staticmethod(tagged_texts.find_types)
+
+    def __init__(self, files):
+        super().__init__(files)
+        self._encoder = characters.Encoder(self.tokenizer, files.max_seq_length)
+        self._decoder = _decoder(files)
+
+    @property
+    def target_fields(self):
+        """The targets of the decoder."""
+        return self._decoder.fields
+
+    @classmethod
+    def head(cls, files):
+        return _decoder(files).variables(files.config.hidden_size)
+
+    def build_features(self, example):
+        features = self._encoder.encode(example.text)
+        if example.entities is None:
+            return features
+        windows = [item.origin for item in features]
+        spans = _token_spans(example.entities, _positions(windows))
+        targets = self._decoder.targets(spans, windows)
+        return [f._replace(targets=values) for f, values in zip(features, targets)]
+
+    def notes(self, examples, windows):
+        """Counts the entities that the best model could not return."""
+        lost = [
+            entity
+            for example, group in zip(examples, windows)
+            for entity in self._lost(example, group)
+        ]
+        if not lost:
+            return []
+        number = sum(len(example.entities) for example in examples)
+        text = (
+            "{:,} of {:,} entities cannot be predicted, the first of them {!r} ({}): "
+            "they {}begin or end with characters that the vocabulary does not know as "
+            "text, such as spaces, or are longer than half of --max_seq_length"
+        )
+        nested = "overlap others, which --decoder=span can predict, "
+        is_span = self.files.options["decoder"] == "span"
+        first = lost[0]
+        nested = "" if is_span else nested
+        return [text.format(len(lost), number, first.text, first.type, nested)]
+
+    def _lost(self, example, windows):
+        """Yields the entities of a labelled text that are not among the targets."""
+        rows = [self._decoder.perfect(window.targets) for window in windows]
+        found = {(e.start, e.end, e.type) for e in self.decode(example, windows, rows)}
+        for start, end, name in example.entities or ():
+            if (start, end, name) not in found:
+                yield Entity(start, end, example.text[start:end], name)
+
+    def outputs(self, model, is_training):
+        values = kind.create_variables(self.head(self.files))
+        sequence = model.get_sequence_output()[:, 1:]
+        if is_training:
+            sequence = modeling.dropout(sequence, kind.HEAD_DROPOUT)
+        return self._decoder.outputs(sequence, values)
+
+    def losses(self, outputs, features):
+        return self._decoder.losses(outputs, features, _lengths(features))
+
+    def predictions(self, outputs, features):
+        return self._decoder.predictions(outputs, _lengths(features))
+
+    def decode(self, example, windows, predicted):
+        windows = [window.origin for window in windows]
+        positions = _positions(windows)
+        entities = []
+        for first, end, name in self._decoder.spans(windows, predicted):
+            start, end = positions[first], positions[end - 1] + 1
+            entities.append(Entity(start, end, example.text[start:end], name))
+        return sorted(entities)
+
+    def score(self, examples, predictions):
+        return entity_metrics.score(
+            [example.text for example in examples],
+            [example.entities for example in examples],
+            predictions,
+            self.files.labels,
+        )
+
+    def write_predictions(self, output_dir, data, predictions):
+        """Writes `predictions.json`, a line of JSON for each text of the data.
+
+        Texts of JSON lines have CLUENER's form of a submission, {"id": ..., "label":
+        {type: {entity: [[start, last character]]}}}. Texts of other files have
+        {"id": ..., "text": ..., "entities": [{"start", "end", "text", "type"}]}, where
+        `end` is the character after the last. Without an id, the text's number from 0
+        on stands for it.
+        """
+        path = os.path.join(output_dir, PREDICTIONS_FILE)
+        form = cluener_form if data.is_json else entity_form
+        with files.whole(path) as target:
+            for example, entities in predictions:
+                line = json.dumps(form(example, entities), ensure_ascii=False) + "\n"
+                target.write(line.encode("utf-8"))
+        return path
+
+    @contextlib.contextmanager
+    def open_submission(self, path, data):
+        """Writes CLUENER's form, whatever the data's."""
+        with files.whole(path) as target:
+
+            def add(example, entities):
+                form = cluener_form(example, entities)
+                line = json.dumps(form, ensure_ascii=False) + "\n"
+                target.write(line.encode("utf-8"))
+
+            yield add
+
+    def headline(self, scores):
+        text = "F1 {f1:.4f}, precision {precision:.4f}, recall {recall:.4f}"
+        return text.format(**scores)
+
+    def report(self, name, scores):
+        return entity_metrics.format_report(name, scores)
+
+
+def cluener_form(example, entities):
+    """The dict of a text's entities in CLUENER's form; `end` is the last character."""
+    label = {}
+    for entity in entities:
+        places = label.setdefault(entity.type, {}).setdefault(entity.text, [])
+        places.append([entity.start, entity.end - 1])
+    return {"id": example.id, "label": label}
+
+
+def entity_form(example, entities):
+    """The dict of a text and its entities; `end` is the character after the last."""
+    return {
+        "id": example.id,
+        "text": example.text,
+        "entities": [dict(entity._asdict()) for entity in entities],
+    }
+
+
+def _decoder(files):
+    decoder = tag_decoders.DECODERS[files.options["decoder"]]
+    return decoder(files.labels, files.max_seq_length)
+
+
+def _positions(windows):
+    """The characters that the tokens of a text are, from its `characters.Window`s."""
+    positions = []
+    for window in windows:
+        positions += window.positions[len(positions) - window.begin :]
+    return positions
+
+
+def _token_spans(entities, positions):
+    """Spans of characters as spans of tokens, without those that have no token."""
+    spans = []
+    for start, end, name in entities:
+        first, end = (bisect.bisect_left(positions, place) for place in (start, end))
+        if first < end:
+            spans.append(Span(first, end, name))
+    return spans
+
+
+def _lengths(features):
+    """int32 [B], tokens of each window without [CLS] and [SEP]."""
+    return tf.maximum(tf.reduce_sum(features["input_mask"], axis=1) - 2, 0)

@@ -1,0 +1,177 @@
+"""`run_ner.py` end to end: it learns a few texts by heart, and predicts them."""
+
+import json
+
+import pytest
+import tensorflow.compat.v1 as tf
+
+import run_ner
+from albert_zh import command_line
+from albert_zh.models import checkpoints
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(tf, "estimator"), reason="this TensorFlow has no Estimator"
+)
+
+CONFIG = {
+    "embedding_size": 32,
+    "hidden_size": 64,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 32,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+    "initializer_range": 0.2,
+    "ln_type": "postln",
+}
+# An entity within another, at odd places; a text of several windows.
+NESTED = [
+    {
+        "text": "\u200b甲\u3000市 医院在A1路",
+        "label": {
+            "organization": {"甲\u3000市 医院": [[1, 6]]},
+            "address": {"甲\u3000市": [[1, 3]], "A1路": [[8, 10]]},
+        },
+        "id": 0,
+    },
+    {
+        "text": "他说，" * 8 + "乙村不远",
+        "label": {"address": {"乙村": [[24, 25]]}},
+        "id": 1,
+    },
+]
+
+
+def run(*flags):
+    flags = [str(flag) for flag in flags]
+    command_line.run(run_ner.main, run_ner.build_parser(), flags)
+
+
+def refused(capsys, *flags):
+    """The line that a run with these flags ends with."""
+    with pytest.raises(SystemExit) as caught:
+        run(*flags)
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    return line
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, repository):
+    """Directory with test.json, train.json (its texts 24 times), the model's files."""
+    folder = tmp_path_factory.mktemp("data")
+    sample = (repository / "resources/sample_ner/train.json").read_text("utf-8")
+    records = NESTED + [
+        dict(json.loads(line), id=number)
+        for number, line in enumerate(sample.splitlines()[:8], start=2)
+    ]
+    lines = [json.dumps(record, ensure_ascii=False) for record in records]
+    (folder / "test.json").write_text("\n".join(lines), encoding="utf-8")
+    # Epochs cost more than steps do.
+    (folder / "train.json").write_text("\n".join(lines * 24), encoding="utf-8")
+    characters = sorted({c for r in records for c in r["text"].lower() if c.strip()})
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + characters
+    (folder / "vocab.txt").write_bytes("\n".join(tokens).encode("utf-8"))
+    config = dict(CONFIG, vocab_size=len(tokens))
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def training_flags(data, output_dir):
+    return [
+        "--task_name=cluener",
+        "--do_train",
+        "--train_file={}".format(data / "train.json"),
+        "--vocab_file={}".format(data / "vocab.txt"),
+        "--bert_config_file={}".format(data / "config.json"),
+        "--output_dir={}".format(output_dir),
+        "--max_seq_length=22",
+        "--train_batch_size=4",
+        "--seed=1",
+    ]
+
+
+def read_lines(path):
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("decoder", ["softmax", "crf", "span"])
+def test_learns_by_heart_what_it_predicts(data, tmp_path, decoder, caplog, capsys):
+    flags = ["--decoder=" + decoder, "--learning_rate=2e-3", "--num_train_epochs=6"]
+    if decoder == "crf":
+        flags.append("--crf_learning_rate=1e-2")
+    test = data / "test.json"
+    run(
+        *training_flags(data, tmp_path / "out"),
+        *flags + ["--do_eval", "--do_predict", "--test_file={}".format(test)],
+    )
+    scores = json.loads((tmp_path / "out" / "eval_results.json").read_text("utf-8"))
+    assert scores["test"]["f1"] > 0.95
+    assert scores["test"]["num_examples"] == 10
+    is_nested = "test: 1 of " in caplog.text and "cannot be predicted" in caplog.text
+    assert is_nested == (decoder != "span")
+    predicted = read_lines(tmp_path / "out" / "predictions.json")
+    given = read_lines(test)
+    assert [line["id"] for line in predicted] == list(range(10))
+    if decoder == "span":
+        assert predicted[0]["label"] == NESTED[0]["label"]
+    capsys.readouterr()
+    run("--model_dir", tmp_path / "out", "--text", given[1]["text"], "--text", "-\t他")
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == given[1]["text"]
+    assert shown[1].split() == ["24", "26", "address", "乙村"]
+    assert shown[2] == "-\\t他"
+
+
+def test_the_decoder_is_the_model_s(data, tmp_path, capsys):
+    flags = training_flags(data, tmp_path / "out")
+    run(*flags, "--num_train_epochs=0.05", "--decoder=crf", "--crf_learning_rate=1e-2")
+    labels = json.loads((tmp_path / "out" / "best" / "labels.json").read_text("utf-8"))
+    assert labels["options"] == {"decoder": "crf"}
+    assert labels["labels"][:2] == ["address", "book"] and len(labels["labels"]) == 10
+    names = checkpoints.read_shapes(
+        checkpoints.latest_checkpoint(str(tmp_path / "out" / "best")), "--model_dir"
+    )
+    assert names["ner/transitions"] == [21, 21]
+    line = refused(capsys, *flags, "--num_train_epochs=0.05")
+    assert "its options is {'decoder': 'crf'}, received {'decoder': 'softmax'}" in line
+    line = refused(
+        capsys,
+        *flags,
+        "--num_train_epochs=0.05",
+        "--decoder=crf",
+        "--crf_learning_rate=1",
+    )
+    assert "another learning rate of the head: it began with 0.01, received 1.0" in line
+    # Another decoder starts its head anew.
+    other = ["--output_dir={}".format(tmp_path / "span"), "--decoder=span"]
+    start = ["--model_dir={}".format(tmp_path / "out"), "--num_train_epochs=0.05"]
+    run(*[flag for flag in flags if "output_dir" not in flag] + other + start)
+    # A classifier's command refuses the model.
+    line = refused(
+        capsys, "--task_name=lcqmc", "--do_eval", "--output_dir", tmp_path / "out"
+    )
+    assert "not a task of this command; expected one of cluener, msra_ner, ner" in line
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["--crf_learning_rate=1"], "--crf_learning_rate requires --decoder=crf"),
+        (["--decoder=beam"], "--decoder: invalid choice: 'beam'"),
+        (["--do_train=False", "--decoder=crf"], "--decoder requires --do_train"),
+        (["--labels=name"], "--labels=name: the labels of cluener are address"),
+        (["--test_file={data}/other.txt", "--do_eval"], "other.txt:1: unknown type"),
+        (["--train_file={data}/bad.txt"], "bad.txt:2: 3 columns, expected 2"),
+        (["--train_file={data}/none.json"], "none.json:1: no entities; expected"),
+    ],
+)
+def test_refused_before_any_work(data, tmp_path, capsys, flags, words):
+    (data / "other.txt").write_text("甲 B-PER\n", encoding="utf-8")
+    (data / "bad.txt").write_text("甲 B-PER\n乙 n O\n", encoding="utf-8")
+    (data / "none.json").write_text('{"text": "甲"}\n', encoding="utf-8")
+    flags = [flag.format(data=data) for flag in flags]
+    line = refused(capsys, *training_flags(data, tmp_path / "out"), "--do_eval", *flags)
+    assert words in line
+    assert not (tmp_path / "out").exists()
