@@ -42,7 +42,7 @@ def run(*flags):
     command_line.run(run_classifier.main, parser, [str(flag) for flag in flags])
 
 
-def training_flags(folder, task, name, output_dir, epochs=8):
+def training_flags(folder, task, name, output_dir, epochs=24):
     path = folder / name
     return [
         "--task_name=" + task,
@@ -54,7 +54,7 @@ def training_flags(folder, task, name, output_dir, epochs=8):
         "--output_dir={}".format(output_dir),
         "--max_seq_length=8",
         "--train_batch_size=16",
-        "--learning_rate=5e-3",
+        "--learning_rate=1e-3",
         "--num_train_epochs={}".format(epochs),
     ]
 
