@@ -213,8 +213,8 @@ def _prepare(args, command, task):
     named = {name: getattr(args, name + "_file") for name in SPLITS}
     data = TaskData(task, args.data_dir, named, command.reader(args, task))
     if args.output_dir:
-        names = kind_of(task).prediction_files
-        names += tuple(submission.file for submission in task.submissions)
+        names = set(kind_of(task).prediction_files)
+        names.update(submission.file for submission in task.submissions)
         fine_tuning.check_inputs(args.output_dir, names, data.paths())
     train_data = data.read_labelled("train", task.labels) if args.do_train else None
     options = command.options(args, task)
@@ -325,18 +325,23 @@ def _task(args, command):
     return task._replace(metric=args.metric)
 
 
+def readers_of(command):
+    """Which mode of a `Command` reads which flags, as `flags.check_read` takes it."""
+    readers = {mode: list(names) for mode, names in _READERS.items()}
+    for mode in command.text_flags:
+        readers[mode] = ["predict_batch_size"]
+    for mode, names in command.readers.items():
+        readers.setdefault(mode, []).extend(names)
+    return readers
+
+
 def _check_flags(args, command):
     """Raises `UserError` for flags that are wrong whatever the files hold."""
     modes = ("do_train", "do_eval", "do_predict") + command.text_flags
     if not any(getattr(args, mode) for mode in modes):
         choices = ", ".join("--" + mode for mode in modes)
         raise UserError("nothing to do: give one or more of {}".format(choices))
-    readers = {mode: list(names) for mode, names in _READERS.items()}
-    for mode in command.text_flags:
-        readers[mode] = ["predict_batch_size"]
-    for mode, names in command.readers.items():
-        readers.setdefault(mode, []).extend(names)
-    flags.check_read(args, readers)
+    flags.check_read(args, readers_of(command))
     if not args.output_dir:
         if args.do_train or args.do_eval or args.do_predict or not args.model_dir:
             raise UserError(

@@ -11,8 +11,11 @@ import pytest
 
 import create_pretraining_data
 import run_classifier
+import run_multiple_choice
+import run_ner
 import run_pretraining
-from albert_zh import command_line, flags
+import run_squad
+from albert_zh import command_line, flags, task_command
 from albert_zh.base.errors import UserError
 
 COMMANDS = [
@@ -122,12 +125,20 @@ def test_a_flag_that_a_mode_reads_is_taken(argv):
     assert flags.check_read(_parser().parse_args(argv), READERS) is None
 
 
-@pytest.mark.parametrize(
-    "command", [create_pretraining_data, run_classifier, run_pretraining]
+TABLES = {
+    create_pretraining_data: create_pretraining_data._READERS,
+    run_pretraining: run_pretraining._READERS,
+}
+TABLES.update(
+    (command, task_command.readers_of(command._COMMAND))
+    for command in (run_classifier, run_multiple_choice, run_ner, run_squad)
 )
+
+
+@pytest.mark.parametrize("command", TABLES, ids=lambda command: command.__name__)
 def test_every_flag_and_mode_of_a_table_exists(command):
     known = {action.dest for action in command.build_parser()._actions}
-    for mode, names in command._READERS.items():
+    for mode, names in TABLES[command].items():
         assert mode.split("=")[0] in known
         assert set(names) <= known
         assert len(set(names)) == len(names)

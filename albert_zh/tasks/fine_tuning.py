@@ -79,14 +79,14 @@ def check_inputs(output_dir, prediction_files, inputs):
 
     Args:
       output_dir: directory of the results.
-      prediction_files: as `kind.Kind` has them.
+      prediction_files: set of the names of files of predictions.
       inputs: list of paths.
 
     Raises:
       UserError: names the file.
     """
-    names = results.FILES + prediction_files + (EPOCH_SCORES_FILE,)
-    written = [os.path.join(output_dir, name) for name in names]
+    names = prediction_files.union(results.FILES, [EPOCH_SCORES_FILE])
+    written = [os.path.join(output_dir, name) for name in sorted(names)]
     files.require_separate(output_dir, written, inputs)
 
 

@@ -139,12 +139,14 @@ def _describe_objective(objective):
 
 def _describe_rates(training):
     """What is set of the learning rates; earlier versions knew none of it."""
-    rates = {
-        _HEAD_RATE: training.head_learning_rate,
-        "--layerwise_decay": training.layerwise_decay,
-        "--freeze": training.freeze,
-    }
-    return {name: v for name, v in rates.items() if v not in (None, 1, "none")}
+    rates = {}
+    if training.head_learning_rate is not None:
+        rates[_HEAD_RATE] = training.head_learning_rate
+    if training.layerwise_decay != 1:
+        rates["--layerwise_decay"] = training.layerwise_decay
+    if training.freeze != "none":
+        rates["--freeze"] = training.freeze
+    return rates
 
 
 def _describe_examples(data):

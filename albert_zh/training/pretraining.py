@@ -198,10 +198,12 @@ class Pretraining:
         optimizer = training and training.schedule.optimizer
         if training and step:
             optimizer_record.check(self._output_dir, optimizer)
-        output_directory.prepare(self._output_dir, self._config)
-        model_directory.copy_vocabulary(self._files, self._output_dir)
-        if training and self._runtime.distribution.is_chief:
-            optimizer_record.write(self._output_dir, optimizer)
+        # The chief alone: it removes what it takes for a dead run's half-written files.
+        if self._runtime.distribution.is_chief:
+            output_directory.prepare(self._output_dir, self._config)
+            model_directory.copy_vocabulary(self._files, self._output_dir)
+            if training:
+                optimizer_record.write(self._output_dir, optimizer)
         return step
 
     def _check_checkpoints(self, will_train):

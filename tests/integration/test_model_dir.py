@@ -342,7 +342,7 @@ CONFIG_FILE = "albert_config_tiny.json"
         (
             [],
             {"vocab.txt": "\n".join(TOKENS[:-1])},
-            ["vocab.txt has 25 entries", "26 rows", "append 1 lines"],
+            ["vocab.txt has 25 entries", "26 rows", "append [unused25]"],
         ),
         (
             [INDEX, DATA, "checkpoint"],

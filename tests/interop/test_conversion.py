@@ -723,13 +723,13 @@ def test_missing_pooler_is_refused_unless_allowed(write, caplog):
     path = os.path.join(there, "model.safetensors")
     state = safetensors.load_file(path)
     state = {name: value for name, value in state.items() if "pooler" not in name}
-    state["qa_outputs.weight"] = np.zeros([2, 8], np.float32)
+    state["adapter.weight"] = np.zeros([2, 8], np.float32)
     safetensors.save_file(state, path)
     with pytest.raises(UserError, match="pooler.* is missing; --allow_missing"):
         convert("huggingface", "google", there, "back")
     back = convert("huggingface", "google", there, "back", allow_missing=True)
     assert "bert/pooler/dense/kernel is missing" in caplog.text
-    assert "not converted: qa_outputs.weight" in caplog.text
+    assert "not converted: adapter.weight" in caplog.text
     assert not any("pooler" in name for name in weights(back))
 
 
