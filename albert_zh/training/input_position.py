@@ -59,7 +59,7 @@ _SCHEMA = {
 }
 
 
-def resume(output_dir, step, batch_size, input_files, order):
+def resume(output_dir, step, batch_size, input_files, order, is_chief=True):
     """Finds the position that training resumes from, and records its settings.
 
     Args:
@@ -68,6 +68,7 @@ def resume(output_dir, step, batch_size, input_files, order):
       batch_size: int, sequences per step from now on, over all hosts.
       input_files: list of TFRecord files.
       order: dict of flag to JSON value: what the order of records follows from.
+      is_chief: bool; whether this process is the one that records the settings.
 
     Returns:
       `input_pipeline.Position`.
@@ -96,7 +97,8 @@ def resume(output_dir, step, batch_size, input_files, order):
     if not batch_sizes or batch_sizes[-1][1] != batch_size:
         batch_sizes.append([step, batch_size])
     state = {"batch_sizes": batch_sizes, "order": order, "files": described}
-    files.write_text(json.dumps(state, indent=1, sort_keys=True) + "\n", path)
+    if is_chief:
+        files.write_text(json.dumps(state, indent=1, sort_keys=True) + "\n", path)
     if not step:
         return input_pipeline.BEGINNING
     file_sizes = [entry["records"] for entry in described]

@@ -294,7 +294,12 @@ class Pretraining:
             # Each host of a pod, of 8 cores, reads files of its own.
             order["--num_tpu_cores"] = device.num_tpu_cores
         return input_position.resume(
-            self._output_dir, step, schedule.batch_size, records.files, order
+            self._output_dir,
+            step,
+            schedule.batch_size,
+            records.files,
+            order,
+            distribution.is_chief,
         )
 
 

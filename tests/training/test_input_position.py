@@ -171,3 +171,8 @@ def test_a_damaged_file_is_named(output_dir, record_files, content):
     input_position.resume(output_dir, 0, 8, record_files, ORDER)
     with open(path) as file:
         assert json.load(file)["batch_sizes"] == [[0, 8]]
+
+
+def test_only_the_chief_writes(output_dir, record_files):
+    input_position.resume(output_dir, 0, 8, record_files, ORDER, is_chief=False)
+    assert not os.path.exists(os.path.join(output_dir, input_position.STATE_FILE))
