@@ -181,7 +181,8 @@ def test_it_learns_chid(tmp_path, model_flags):
         "--do_eval",
         "--do_predict",
         "--train_batch_size=4",
-        "--num_train_epochs=40",
+        "--learning_rate=1e-3",
+        "--num_train_epochs=80",
         "--data_dir={}".format(tmp_path),
         "--output_dir={}".format(tmp_path / "out"),
     )
