@@ -40,6 +40,13 @@ def _class_weights(text):
 
 
 def _objective(args, files, train_data):
+    for name in ("label_smoothing", "class_weights"):
+        if name in args.given and files.task.kind != "classification":
+            raise UserError(
+                "--{}: not for {}, whose texts do not have one label each".format(
+                    name, files.task.name
+                )
+            )
     weights = args.class_weights or ()
     if weights == "balanced":
         weights = balanced_weights(train_data.examples, files.labels)

@@ -226,9 +226,10 @@ def _prepare(args, command, task):
     dev_data, training = None, None
     if args.do_train:
         dev_data = scored.get("dev") or data.read_dev(files.labels)
-        training = _training(args, command, chosen.checkpoint, recipe)
+        if dev_data is None:
+            _check_needs_no_dev(args)
         objective = _objective(args, command, files, train_data)
-        training = training._replace(objective=objective)
+        training = _training(args, command, chosen.checkpoint, recipe, objective)
     how = numerics.choose(use_tpu=args.use_tpu, **flags.numerics_settings(args))
 
     def tuner(output_dir):
@@ -246,11 +247,6 @@ def _prepare(args, command, task):
 
 def _run_trials(args, work):
     """Trains and scores with one seed after the other; returns the best one's tuner."""
-    if work.dev_data is None:
-        raise UserError(
-            "--num_trials compares trainings by their dev scores: give --dev_file or "
-            "--data_dir with a dev file"
-        )
     trials.check_directory(args.output_dir)
     metric, found, all_scores = work.files.task.metric, [], {}
     for seed in range(args.seed, args.seed + args.num_trials):
@@ -296,7 +292,7 @@ def _write_predictions(tuner, predicted):
     for texts, name in others:
         tuner.write_submission(texts, name)
     for _, name in predicted:
-        if name:
+        if name and tuner.path_of(name) != path:
             console.show("Submission saved to {}\n".format(tuner.path_of(name)))
     console.show("Predictions saved to {}\n".format(path))
 
@@ -416,6 +412,16 @@ def _take_recipe(args, task, chosen):
     return dict(recipe, settings=taken)
 
 
+def _check_needs_no_dev(args):
+    """Raises `UserError` for flags that mean nothing without a dev file."""
+    for name in ("num_trials", "metric", "early_stopping"):
+        if getattr(args, name):
+            raise UserError(
+                "--{} compares epochs or trainings on dev: give --dev_file, or "
+                "--data_dir with a dev file".format(name)
+            )
+
+
 def _objective(args, command, files, train_data):
     """The `objective.Objective` that the flags describe."""
     has_divergence = kind_of(files.task).divergence is not Kind.divergence
@@ -429,13 +435,14 @@ def _objective(args, command, files, train_data):
     )
 
 
-def _training(args, command, init_checkpoint, recipe):
+def _training(args, command, init_checkpoint, recipe, objective):
     return fine_tuning.Training(
         batch_size=args.train_batch_size,
         num_epochs=args.num_train_epochs,
         init_checkpoint=init_checkpoint,
         allow_missing=args.allow_missing,
         recipe=recipe,
+        objective=objective,
         **{name: getattr(args, name) for name in _TRAINING.split()},
         **command.training(args),
     )

@@ -119,7 +119,7 @@ class ChoiceReader(NamedTuple):
                 examples.append(example)
         if not examples:
             raise UserError("{}: no questions; expected at least one".format(path))
-        return reading.ExampleFile(path, _numbered(examples, path), False, 0)
+        return reading.ExampleFile(path, _numbered(examples, path))
 
     def read_texts(self, path, labels=None):
         """Reads a file to predict; answers in it are not used."""
@@ -160,7 +160,7 @@ def from_command_line(task, texts):
         question = _text("--text", "QUESTION", given[1])
         choices = _choices("--text", "CHOICES", list(name_lists.split(given[2])), task)
         examples.append(Question(number, context, question, choices, None))
-    return reading.ExampleFile("the command line", examples, False, 0)
+    return reading.ExampleFile("the command line", examples)
 
 
 def _error(place, problem, *values):

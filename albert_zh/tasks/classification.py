@@ -63,14 +63,14 @@ class Classification(kind.Kind):
             pooled = modeling.dropout(pooled, kind.HEAD_DROPOUT)
         return {"logits": tf.matmul(pooled, weights, transpose_b=True) + bias}
 
-    def losses(self, outputs, features):
+    def losses(self, outputs, features, objective):
         log_probabilities = tf.nn.log_softmax(outputs["logits"])
-        num_labels, smoothing = len(self.files.labels), self.objective.label_smoothing
+        num_labels, smoothing = len(self.files.labels), objective.label_smoothing
         targets = tf.one_hot(features["label_ids"], num_labels)
         targets = (1 - smoothing) * targets + smoothing / num_labels
         losses = -tf.reduce_sum(targets * log_probabilities, axis=-1)
-        if self.objective.class_weights:
-            weights = tf.constant(self.objective.class_weights, tf.float32)
+        if objective.class_weights:
+            weights = tf.constant(objective.class_weights, tf.float32)
             losses *= tf.gather(weights, features["label_ids"])
         return losses
 

@@ -278,7 +278,6 @@ class FineTuner:
 
     def _train(self, train_data, dev_data, training):
         """`train`, while the directory is locked."""
-        self.kind.objective = training.objective
         windows = self._build_features(train_data.examples)
         plan = EpochPlan(
             sum(map(len, windows)),
@@ -337,11 +336,9 @@ class FineTuner:
             if dev_source and step == end:
                 self._score_epoch(dev_source, epoch, end, history)
                 trainer.check_stop(step)
-                end_after = training.early_stopping
-                if self._has_stalled(history, step, end_after):
-                    _LOGGER.info(
-                        "no better epoch for %d: ended", training.early_stopping
-                    )
+                if self._has_stalled(history, step, training.early_stopping):
+                    text = "training ended early: no new best in %d epochs"
+                    _LOGGER.info(text, training.early_stopping)
                     return
 
     def write_scores(self, splits):
@@ -492,8 +489,6 @@ class FineTuner:
             _LOGGER.info("%s: %d rows ignored by label", name, data.num_ignored)
         with self._records(name, data.examples, batch_size, windows) as source:
             _report_notes(name, source.count_notes(self.files.max_seq_length))
-            for note in self.kind.notes(source.examples, source.windows):
-                _LOGGER.warning("%s: %s", name, note)
             yield source
 
     @contextlib.contextmanager
@@ -525,20 +520,16 @@ class FineTuner:
         with progress.ExampleProgress(num_examples, name) as shown:
             yield shown
 
-    def _model_fn(self, training_spec=None):
-        """Returns the model function; `training_spec` as its builder takes it."""
-        return model_fn_builder(
-            self.kind,
-            self._runtime.device.use_tpu,
-            self._runtime.numerics,
-            training_spec,
-        )
+    def _model_fn(self, *training):
+        """Returns the model function; `training` as its builder takes it."""
+        use_tpu, numerics = self._runtime.device.use_tpu, self._runtime.numerics
+        return model_fn_builder(self.kind, use_tpu, numerics, *training)
 
     def _training_job(self, source, training, plan, step):
         """The `sessions.Job` of a training that begins, or resumes, after `step`."""
         epoch = sum(end <= step for _, end in plan.epochs)
         return sessions.Job(
-            self._model_fn(self._training_spec(training, plan)),
+            self._model_fn(self._training_spec(training, plan), training.objective),
             features.training_input_fn(
                 source.path,
                 len(source.order),
@@ -713,15 +704,18 @@ def epochs_since_best(ranks):
     return len(ranks) - 1 - ranks.index(max(ranks))
 
 
-def model_fn_builder(kind, use_tpu, numerics, training_spec=None):
+def model_fn_builder(
+    kind, use_tpu, numerics, training_spec=None, objective=objectives.PLAIN
+):
     """Builds the Estimator's `model_fn`.
 
     Args:
       kind: `kind.Kind`.
       use_tpu: whether the graph is for TPU.
       numerics: `modeling.Numerics`.
-      training_spec: function of the mean loss that returns the `TPUEstimatorSpec`
-        of a training step; None for a model that only predicts.
+      training_spec: function of the loss that returns the `TPUEstimatorSpec` of a
+        training step; None for a model that only predicts.
+      objective: `objective.Objective`, of the training.
 
     Returns:
       `model_fn(features, labels, mode, params)` for `features` as
@@ -733,10 +727,8 @@ def model_fn_builder(kind, use_tpu, numerics, training_spec=None):
         del labels, params  # part of the interface; all is in `features`
         encoder = {"use_tpu": use_tpu, "numerics": numerics}
         if mode == tf.estimator.ModeKeys.TRAIN:
-            given = kind.objective
-            return training_spec(
-                objectives.training_loss(kind, features, given, **encoder)
-            )
+            loss = objectives.training_loss(kind, features, objective, **encoder)
+            return training_spec(loss)
         model = objectives.run_encoder(kind, features, is_training=False, **encoder)
         predictions = kind.predictions(kind.outputs(model, False), features)
         predictions["is_real_example"] = features["is_real_example"]

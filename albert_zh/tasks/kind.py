@@ -12,7 +12,6 @@ from typing import Any, Dict, NamedTuple, Tuple
 import tensorflow.compat.v1 as tf
 
 import modeling
-from albert_zh.tasks.objective import PLAIN
 
 # BERT's and ALBERT's scripts drop a tenth of what a head reads, whatever dropout the
 # encoder's config asks for (it asks for none in the published tiny and xxlarge).
@@ -39,7 +38,6 @@ class Kind(abc.ABC):
     Attributes:
       files: `model_files.TaskFiles`.
       tokenizer: `tokenization.FullTokenizer`.
-      objective: `objective.Objective` of the training that its losses are for.
       target_fields: class attribute, tuple of `features.Field`: what the records hold
         beside the encoder's inputs.
       reads_sequence: class attribute, whether the head reads the outputs of all tokens;
@@ -77,7 +75,6 @@ class Kind(abc.ABC):
         self.files = files
         self.decision = {}
         self.tokenizer = files.build_tokenizer()
-        self.objective = PLAIN
 
     @classmethod
     def check_options(cls, files):
@@ -117,19 +114,6 @@ class Kind(abc.ABC):
           List of `features.Features`, one for each window of the example, at least one.
         """
 
-    def notes(self, examples, windows):
-        """What to tell the user about labelled examples: what no model can learn.
-
-        Args:
-          examples: list of labelled examples.
-          windows: list of lists of `features.Features`, of each example.
-
-        Returns:
-          List of str, one line each.
-        """
-        del examples, windows
-        return []
-
     @abc.abstractmethod
     def outputs(self, model, is_training):
         """Adds the head, which creates the variables of `head`.
@@ -143,12 +127,14 @@ class Kind(abc.ABC):
         """
 
     @abc.abstractmethod
-    def losses(self, outputs, features):
+    def losses(self, outputs, features, objective):
         """The losses to minimize the mean of.
 
         Args:
           outputs: dict from `outputs`.
           features: dict name -> tensor, of `features.Features` and `target_fields`.
+          objective: `objective.Objective`; what it adds to these losses is none of the
+            kind's business.
 
         Returns:
           float32 [B].

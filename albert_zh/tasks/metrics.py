@@ -74,15 +74,20 @@ def score(label_ids, log_probabilities, labels):
         "macro_precision": float(np.mean(precision)),
         "macro_recall": float(np.mean(recall)),
         "macro_f1": float(np.mean(f1)),
-        "per_class": {
-            label: {
-                "precision": float(precision[i]),
-                "recall": float(recall[i]),
-                "f1": float(f1[i]),
-                "num_examples": int(num_true[i]),
-            }
-            for i, label in enumerate(labels)
-        },
+        "per_class": _per_class(labels, precision, recall, f1, num_true),
+    }
+
+
+def _per_class(labels, precision, recall, f1, num_true):
+    """Dict label -> its scores; all but `labels` are arrays [num_labels]."""
+    return {
+        label: {
+            "precision": float(precision[i]),
+            "recall": float(recall[i]),
+            "f1": float(f1[i]),
+            "num_examples": int(num_true[i]),
+        }
+        for i, label in enumerate(labels)
     }
 
 
@@ -230,15 +235,7 @@ def score_labels(is_true, probabilities, threshold, labels):
             np.mean(((probabilities >= threshold) == is_true).all(axis=1))
         ),
         "loss": float(-np.mean(np.log(np.maximum(true_class, tiny)))),
-        "per_class": {
-            label: {
-                "precision": float(precision[i]),
-                "recall": float(recall[i]),
-                "f1": float(f1[i]),
-                "num_examples": int(num_true[i]),
-            }
-            for i, label in enumerate(labels)
-        },
+        "per_class": _per_class(labels, precision, recall, f1, num_true),
     }
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from albert_zh.base import name_lists
-from albert_zh.tasks import metrics, reading
+from albert_zh.tasks import kind, metrics, reading
 from albert_zh.tasks.classification import Classification
 from albert_zh.tasks.features import Field
 
@@ -20,6 +20,7 @@ class MultiLabel(Classification):
     """
 
     metrics = ("micro_f1", "macro_f1", "accuracy", "loss")
+    divergence = kind.Kind.divergence  # none: the classes are no one distribution
 
     find_labels = staticmethod(reading.find_all_labels)
 
@@ -37,7 +38,7 @@ class MultiLabel(Classification):
     def targets(self, label):
         return {"label_ids": [float(name in label) for name in self.files.labels]}
 
-    def losses(self, outputs, features):
+    def losses(self, outputs, features, objective):
         entropies = tf.nn.sigmoid_cross_entropy_with_logits(
             labels=features["label_ids"], logits=outputs["logits"]
         )

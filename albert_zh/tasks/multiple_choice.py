@@ -56,7 +56,7 @@ class MultipleChoice(kind.Kind):
         scores = tf.matmul(pooled, weights, transpose_b=True) + bias
         return {"scores": tf.squeeze(scores, axis=1)}
 
-    def losses(self, outputs, features):
+    def losses(self, outputs, features, objective):
         return tf.nn.sparse_softmax_cross_entropy_with_logits(
             labels=features["label_ids"], logits=_logits(outputs, features)
         )

@@ -14,10 +14,10 @@ class Objective(NamedTuple):
     """How the loss differs from the plain mean; the defaults are the plain mean.
 
     Attributes:
-      label_smoothing: float in [0, 1); this share of a label's probability goes to all
-        classes alike (arXiv:1512.00567, section 7).
+      label_smoothing: float in [0, 1), of classification alone; this share of a
+        label's probability goes to all classes alike (arXiv:1512.00567, section 7).
       class_weights: tuple of float, one for each label: factor of its examples' losses;
-        () for none.
+        () for none; of classification alone.
       adversarial_epsilon: float; adds the loss with the word embeddings moved by this
         distance along their gradient, the fast gradient method (arXiv:1605.07725).
       r_drop: float; weight of the divergence between two passes with different dropout
@@ -48,10 +48,10 @@ def training_loss(kind, features, objective, **encoder):
 
     def loss(shift=None):
         outputs = _outputs(kind, features, shift, encoder)
-        losses = kind.losses(outputs, features)
+        losses = kind.losses(outputs, features, objective)
         if objective.r_drop:
             second = _outputs(kind, features, shift, encoder)
-            losses = (losses + kind.losses(second, features)) / 2
+            losses = (losses + kind.losses(second, features, objective)) / 2
             losses += objective.r_drop * kind.divergence(outputs, second, features)
         return tf.reduce_mean(losses)
 

@@ -4,10 +4,11 @@ Every row becomes an example or stops the run with `file:line`; only rows with l
 that the task or the user ignores are left out, and they are counted.
 """
 
+import functools
 import os
 import re
 import shlex
-from typing import Any, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Tuple
 
 from albert_zh.base.errors import UserError
 from albert_zh.tasks import rows
@@ -35,15 +36,15 @@ class ExampleFile(NamedTuple):
 
     Attributes:
       path: where it was read.
-      examples: in the order of the file.
+      examples: in the order of the file; `label` of each is None where it has none.
       has_header: whether its first row names the columns.
       num_ignored: rows left out because the task or the user ignores their label.
     """
 
     path: str
-    examples: List[Example]
-    has_header: bool
-    num_ignored: int
+    examples: List[Any]
+    has_header: bool = False
+    num_ignored: int = 0
 
     @property
     def num_examples(self):
@@ -52,7 +53,7 @@ class ExampleFile(NamedTuple):
 
     @property
     def has_labels(self):
-        """Whether the rows carry labels (all or none do)."""
+        """Whether the examples carry labels (all or none do)."""
         return self.examples[0].label is not None
 
     def chunks(self, size):
@@ -65,39 +66,38 @@ class TextFile(NamedTuple):
 
     Attributes:
       path: the file.
-      task: a `registry.Task`.
-      columns: `rows.Columns`.
+      num_examples: its number of examples.
+      read: function that reads it again: iterable of examples without labels.
       has_header: whether its first row names the columns.
-      num_examples: its number of rows.
     """
 
     path: str
-    task: Task
-    columns: rows.Columns
-    has_header: bool
     num_examples: int
+    read: Callable[[], Iterable[Any]]
+    has_header: bool = False
 
     def chunks(self, size):
-        """Reads the file again; yields lists of `size` `Example`s without labels.
+        """Reads the file again; yields the examples in lists of `size`.
 
         Raises:
           UserError: the file has changed.
         """
         num_read = 0
-        found, _ = rows.open_rows(self.path, self.task, self.columns)
-        for chunk in chunked((_example(row) for _, row in found), size):
+        for chunk in chunked(self.read(), size):
             num_read += len(chunk)
             yield chunk
         if num_read != self.num_examples:
-            raise changed(self.path, num_read, self.num_examples)
+            raise UserError(
+                "{}: {} rows, {} when it was checked; leave the file as it is while "
+                "it is read".format(self.path, num_read, self.num_examples)
+            )
 
 
-def changed(path, num_read, num_expected):
-    """Returns the `UserError` of a file that has another number of examples now."""
-    return UserError(
-        "{}: {} rows, {} when it was checked; leave the file as it is while "
-        "it is read".format(path, num_read, num_expected)
-    )
+def _read_again(path, task, columns):
+    """Yields the `Example`s of a file, without labels."""
+    found, _ = rows.open_rows(path, task, columns)
+    for _, row in found:
+        yield _example(row)
 
 
 def _example(row, label=None):
@@ -127,7 +127,7 @@ def from_command_line(task, texts, text_pairs):
         for row in (text_pairs if task.is_pair else texts)
     ]
     examples = [Example(*(row + [None] * (3 - len(row)))) for row in given]
-    return ExampleFile("the command line", examples, False, 0) if given else None
+    return ExampleFile("the command line", examples) if given else None
 
 
 def command_line_text(flag, text):
@@ -298,7 +298,8 @@ def read_texts(path, task, labels=None, columns=rows.FOUND_COLUMNS):
     # One and the same text in all rows is a placeholder.
     if not is_label_column and len(others) >= min(2, num_examples):
         raise _no_label_column(path, task, labels, min(others))
-    return TextFile(path, task, columns, has_header, num_examples)
+    read = functools.partial(_read_again, path, task, columns)
+    return TextFile(path, num_examples, read, has_header)
 
 
 def _fits(form, value, labels):

@@ -14,6 +14,7 @@ class Regression(Classification):
     target_fields = (Field("label_value", dtype=np.float32),)
     min_labels = 0
     metrics = ("pearson", "spearman", "loss")
+    divergence = kind.Kind.divergence  # none: an output is no distribution
 
     @classmethod
     def find_labels(cls, data):
@@ -26,7 +27,7 @@ class Regression(Classification):
     def targets(self, label):
         return {"label_value": label}
 
-    def losses(self, outputs, features):
+    def losses(self, outputs, features, objective):
         values = tf.squeeze(outputs["logits"], axis=1)
         return tf.math.squared_difference(values, features["label_value"])
 

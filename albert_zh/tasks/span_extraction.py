@@ -236,7 +236,7 @@ class SpanExtraction(kind.Kind):
         logits = tf.tensordot(tokens, weights, [[2], [1]]) + bias  # [B, T, 2]
         return {"start_logits": logits[..., 0], "end_logits": logits[..., 1]}
 
-    def losses(self, outputs, features):
+    def losses(self, outputs, features, objective):
         """Mean cross-entropy of first and last token.
 
         It is over what can be one, and [CLS], which stands for no answer: not over the

@@ -11,7 +11,7 @@ characters (code points) of `context`.
 import collections
 import json
 import logging
-from typing import List, NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 from albert_zh.base import files, json_files
 from albert_zh.base.console import printable
@@ -56,34 +56,10 @@ class Question(NamedTuple):
     answers: Optional[Tuple[str, ...]] = None
     span: Optional[Tuple[int, int]] = None
 
-
-class QuestionFile(NamedTuple):
-    """What one file, or the command line, holds.
-
-    Attributes:
-      path: where it was read.
-      examples: list of `Question` in the order of the file.
-      num_ignored: always 0; what is left out is reported where it is read.
-    """
-
-    path: str
-    examples: List[Question]
-    num_ignored: int = 0
-
     @property
-    def num_examples(self):
-        """The number of questions."""
-        return len(self.examples)
-
-    @property
-    def has_labels(self):
-        """Whether there is an answer to any of the questions."""
-        return any(question.answers for question in self.examples)
-
-    def chunks(self, size):
-        """Yields the questions in lists of `size`; the last may be shorter."""
-        for first in range(0, len(self.examples), size):
-            yield self.examples[first : first + size]
+    def label(self):
+        """`answers`, under the name all examples have it."""
+        return self.answers
 
 
 def from_command_line(pairs):
@@ -93,7 +69,7 @@ def from_command_line(pairs):
       pairs: list of [question, context], of --text_pair.
 
     Returns:
-      `QuestionFile`, None without any.
+      `reading.ExampleFile`, None without any.
 
     Raises:
       UserError: a text is empty.
@@ -102,7 +78,7 @@ def from_command_line(pairs):
         Question(str(i), *(reading.command_line_text("--text_pair", t) for t in pair))
         for i, pair in enumerate(pairs)
     ]
-    return QuestionFile("the command line", examples) if examples else None
+    return reading.ExampleFile("the command line", examples) if examples else None
 
 
 class SquadReader(NamedTuple):
@@ -136,7 +112,7 @@ class SquadReader(NamedTuple):
           is_training: whether the questions need an answer to train on.
 
         Returns:
-          `QuestionFile`.
+          `reading.ExampleFile`.
 
         Raises:
           UserError: names the file and the field, or the question, that cannot be used.
@@ -144,17 +120,22 @@ class SquadReader(NamedTuple):
         del labels
         found = list(_questions(path))
         _check_all_or_none(path, found)
+        has_answers = any(question.answers for _, question, _ in found)
         if placeholders_allowed and all(_is_placeholder(*item) for item in found):
+            has_answers = False
+        if not has_answers:
             found = [(place, _unlabelled(q), []) for place, q, _ in found]
-        data = QuestionFile(path, [question for _, question, _ in found])
+        data = reading.ExampleFile(path, [question for _, question, _ in found])
         if is_training and data.has_labels:
             return data._replace(examples=self._to_train_on(path, found))
         return data
 
     def read_texts(self, path, labels):
-        """Reads a file to predict; returns a `QuestionFile` without answers."""
+        """Reads a file to predict; returns a `reading.ExampleFile` without answers."""
         del labels
-        return QuestionFile(path, [_unlabelled(q) for _, q, _ in _questions(path)])
+        return reading.ExampleFile(
+            path, [_unlabelled(q) for _, q, _ in _questions(path)]
+        )
 
     def no_labels(self, path):
         """Returns the `UserError` of a file that should have answers, and has none."""

@@ -5,14 +5,14 @@ them, and an empty line after each text. Texts keep every character of the file:
 offset is a number of characters (code points) of the text.
 """
 
+import functools
 import logging
 import re
-from typing import Any, List, NamedTuple, Optional, Tuple
+from typing import Any, NamedTuple, Optional, Tuple
 
 from albert_zh.base.errors import UserError
 from albert_zh.models.settings import is_label
 from albert_zh.tasks import reading, rows, tag_schemes
-from albert_zh.tasks.features import chunked
 from albert_zh.tasks.registry import Task
 from albert_zh.tasks.tag_schemes import Span
 
@@ -37,63 +37,10 @@ class TaggedText(NamedTuple):
     entities: Optional[Tuple[Span, ...]] = None
     id: Any = 0
 
-
-class TaggedFile(NamedTuple):
-    """What one file, or the command line, holds.
-
-    Attributes:
-      path: where it was read.
-      examples: list of `TaggedText`, in the order of the file.
-      is_json: whether it is a file of JSON lines.
-      num_ignored: 0, as no text is left out.
-    """
-
-    path: str
-    examples: List[TaggedText]
-    is_json: bool
-    num_ignored: int = 0
-
     @property
-    def num_examples(self):
-        """The number of texts."""
-        return len(self.examples)
-
-    @property
-    def has_labels(self):
-        """Whether the entities are known (of all texts or of none)."""
-        return self.examples[0].entities is not None
-
-    def chunks(self, size):
-        """Yields the texts in lists of `size`; the last may be shorter."""
-        return chunked(self.examples, size)
-
-
-class UntaggedFile(NamedTuple):
-    """A file of texts to predict, checked but not held in memory.
-
-    Attributes:
-      path: the file.
-      is_json: whether it is a file of JSON lines.
-      num_examples: its number of texts.
-    """
-
-    path: str
-    is_json: bool
-    num_examples: int
-
-    def chunks(self, size):
-        """Reads the file again; yields lists of `size` `TaggedText`s.
-
-        Raises:
-          UserError: the file has changed.
-        """
-        num_read = 0
-        texts = (text._replace(entities=None) for _, text in _texts(self.path, []))
-        for chunk in chunked(texts, size):
-            num_read += len(chunk)
-            yield chunk
-        if num_read != self.num_examples:
-            raise reading.changed(self.path, num_read, self.num_examples)
+    def label(self):
+        """`entities`, under the name all examples have it."""
+        return self.entities
 
 
 class TagReader(NamedTuple):
@@ -119,7 +66,7 @@ class TagReader(NamedTuple):
             whose entities are not known.
 
         Returns:
-          `TaggedFile`.
+          `reading.ExampleFile` of `TaggedText`s.
 
         Raises:
           UserError: names `path:line` of the first line that cannot be used.
@@ -140,7 +87,7 @@ class TagReader(NamedTuple):
             )
         if placeholders_allowed and not any(example.entities for example in examples):
             examples = [example._replace(entities=None) for example in examples]
-        return TaggedFile(path, examples, _is_json(path))
+        return reading.ExampleFile(path, examples)
 
     def read_texts(self, path, labels):
         """Checks a file to predict; entities in it are checked, but not used.
@@ -150,19 +97,19 @@ class TagReader(NamedTuple):
           labels: not used; the file may have other types.
 
         Returns:
-          `UntaggedFile`.
+          `reading.TextFile`.
 
         Raises:
           UserError: names `path:line` of the first line that cannot be used.
         """
         del labels
         number = sum(1 for _ in _texts(path, []))
-        return UntaggedFile(path, _is_json(path), number)
+        return reading.TextFile(path, number, functools.partial(_untagged, path))
 
     def no_labels(self, path):
         """Returns the `UserError` of a file that should have entities, and has none."""
         expected = "a character and its tag in each line, such as B-PER or O"
-        if _is_json(path):
+        if is_json(path):
             expected = '"label", as in {}'.format(_JSON_EXAMPLE)
         return UserError("{}:1: no entities; expected {}".format(path, expected))
 
@@ -187,7 +134,7 @@ def find_types(data):
     """The types of the entities of a training file, sorted.
 
     Args:
-      data: labelled `TaggedFile`.
+      data: labelled `reading.ExampleFile`.
 
     Raises:
       UserError: it has no entity.
@@ -201,7 +148,7 @@ def find_types(data):
 
 
 def from_command_line(task, texts):
-    """Makes a `TaggedFile` of the texts of --text, None without any.
+    """Makes a `reading.ExampleFile` of the texts of --text, None without any.
 
     Raises:
       UserError: a text is empty.
@@ -213,11 +160,18 @@ def from_command_line(task, texts):
         TaggedText(example.text_a, id=number)
         for number, example in enumerate(data.examples)
     ]
-    return TaggedFile(data.path, examples, is_json=False)
+    return reading.ExampleFile(data.path, examples)
 
 
-def _is_json(path):
+def is_json(path):
+    """Whether a path is that of a file of JSON lines."""
     return path.lower().endswith(rows.JSON_EXTENSIONS)
+
+
+def _untagged(path):
+    """Yields the `TaggedText`s of a file, without entities."""
+    for _, text in _texts(path, []):
+        yield text._replace(entities=None)
 
 
 def _texts(path, irregular):
@@ -234,7 +188,7 @@ def _texts(path, irregular):
       UserError: names `path:line` of the first line that cannot be used, or there is no
         text.
     """
-    found = _json_texts(path) if _is_json(path) else _column_texts(path, irregular)
+    found = _json_texts(path) if is_json(path) else _column_texts(path, irregular)
     are_known = None
     for number, (line, lines, example) in enumerate(found):
         is_known = example.entities is not None

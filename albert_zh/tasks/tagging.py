@@ -62,36 +62,25 @@ class Tagging(kind.Kind):
         windows = [item.origin for item in features]
         spans = _token_spans(example.entities, _positions(windows))
         targets = self._decoder.targets(spans, windows)
-        return [f._replace(targets=values) for f, values in zip(features, targets)]
+        features = [f._replace(targets=values) for f, values in zip(features, targets)]
+        if self._loses_entities(example, features):
+            features[0] = features[0]._replace(notes=(self._loss_note(),))
+        return features
 
-    def notes(self, examples, windows):
-        """Counts the entities that the best model could not return."""
-        lost = [
-            entity
-            for example, group in zip(examples, windows)
-            for entity in self._lost(example, group)
-        ]
-        if not lost:
-            return []
-        number = sum(len(example.entities) for example in examples)
-        text = (
-            "{:,} of {:,} entities cannot be predicted, the first of them {!r} ({}): "
-            "they {}begin or end with characters that the vocabulary does not know as "
-            "text, such as spaces, or are longer than half of --max_seq_length"
-        )
-        nested = "overlap others, which --decoder=span can predict, "
+    def _loses_entities(self, example, features):
+        """Whether entities of a labelled text are not among the targets."""
+        rows = [self._decoder.perfect(window.targets) for window in features]
+        found = {(e.start, e.end, e.type) for e in self.decode(example, features, rows)}
+        return not found.issuperset(example.entities)
+
+    def _loss_note(self):
         is_span = self.files.options["decoder"] == "span"
-        first = lost[0]
-        nested = "" if is_span else nested
-        return [text.format(len(lost), number, first.text, first.type, nested)]
-
-    def _lost(self, example, windows):
-        """Yields the entities of a labelled text that are not among the targets."""
-        rows = [self._decoder.perfect(window.targets) for window in windows]
-        found = {(e.start, e.end, e.type) for e in self.decode(example, windows, rows)}
-        for start, end, name in example.entities or ():
-            if (start, end, name) not in found:
-                yield Entity(start, end, example.text[start:end], name)
+        nested = "" if is_span else "overlap others, which --decoder=span can predict, "
+        return (
+            "have entities that cannot be predicted: they {}begin or end with "
+            "characters that the vocabulary does not know as text, such as spaces, or "
+            "are longer than half of --max_seq_length".format(nested)
+        )
 
     def outputs(self, model, is_training):
         values = kind.create_variables(self.head(self.files))
@@ -100,7 +89,7 @@ class Tagging(kind.Kind):
             sequence = modeling.dropout(sequence, kind.HEAD_DROPOUT)
         return self._decoder.outputs(sequence, values)
 
-    def losses(self, outputs, features):
+    def losses(self, outputs, features, objective):
         return self._decoder.losses(outputs, features, _lengths(features))
 
     def predictions(self, outputs, features):
@@ -133,7 +122,7 @@ class Tagging(kind.Kind):
         on stands for it.
         """
         path = os.path.join(output_dir, PREDICTIONS_FILE)
-        form = cluener_form if data.is_json else entity_form
+        form = cluener_form if tagged_texts.is_json(data.path) else entity_form
         with files.whole(path) as target:
             for example, entities in predictions:
                 line = json.dumps(form(example, entities), ensure_ascii=False) + "\n"

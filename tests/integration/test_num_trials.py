@@ -4,10 +4,10 @@ import json
 import logging
 
 import pytest
+import task_runs
 import tensorflow.compat.v1 as tf
 
 import run_classifier
-from albert_zh import command_line
 from tests.small_models import CONFIG
 
 pytestmark = pytest.mark.skipif(
@@ -30,9 +30,8 @@ def folder(tmp_path_factory):
     return folder
 
 
-def run(folder, output_dir, *flags):
-    parser = run_classifier.build_parser()
-    common = [
+def training_flags(folder, output_dir):
+    return [
         "--task_name=single",
         "--do_train",
         "--bert_config_file={}".format(folder / "albert_config.json"),
@@ -41,7 +40,10 @@ def run(folder, output_dir, *flags):
         "--max_seq_length=8",
         "--num_train_epochs=1",
     ]
-    command_line.run(run_classifier.main, parser, common + list(flags))
+
+
+def run(folder, output_dir, *flags):
+    task_runs.run(run_classifier, *training_flags(folder, output_dir), *flags)
 
 
 def read_json(*parts):
@@ -77,14 +79,15 @@ def test_seeds_are_trained_one_after_the_other_and_resumed(
 @pytest.mark.parametrize(
     "flags,message",
     [
-        (["--train_file={}"], "--num_trials compares trainings by their dev scores"),
-        (["--train_file={}", "--do_train=false", "--do_eval"], "requires --do_train"),
+        (["--num_trials=2"], "--num_trials compares epochs or trainings on dev"),
+        (["--metric=accuracy"], "--metric compares"),
+        (["--early_stopping=2"], "--early_stopping compares"),
+        (["--num_trials=2", "--do_train=false", "--do_eval"], "requires --do_train"),
     ],
 )
-def test_trials_need_training_and_dev(folder, tmp_path, capsys, flags, message):
-    flags = [flag.format(folder / "train.tsv") for flag in flags]
-    with pytest.raises(SystemExit) as caught:
-        run(folder, tmp_path / "out", "--num_trials=2", *flags)
-    assert caught.value.code == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
+def test_what_compares_needs_training_and_dev(folder, tmp_path, capsys, flags, message):
+    given = training_flags(folder, tmp_path / "out")
+    given.append("--train_file={}".format(folder / "train.tsv"))
+    line = task_runs.refused(run_classifier, capsys, *given, *flags)
     assert message in line
+    assert not (tmp_path / "out").exists()

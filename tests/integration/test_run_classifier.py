@@ -8,10 +8,10 @@ import signal
 
 import numpy as np
 import pytest
+import task_runs
 import tensorflow.compat.v1 as tf
 
 import run_classifier
-from albert_zh import command_line
 from albert_zh.base import locks
 from albert_zh.models import checkpoints
 from albert_zh.training import progress_hook
@@ -83,8 +83,7 @@ def model_flags(tmp_path_factory):
 
 
 def run(*flags):
-    flags = ["--task_name=lcqmc_pair"] + [str(flag) for flag in flags]
-    command_line.run(run_classifier.main, run_classifier.build_parser(), flags)
+    task_runs.run(run_classifier, "--task_name=lcqmc_pair", *flags)
 
 
 def training_flags(data_dir, model_flags, output_dir, num_epochs):
@@ -113,12 +112,7 @@ def trained(tmp_path_factory, data_dir, model_flags):
 
 
 def refused(capsys, *flags):
-    """The line that a run with these flags ends with."""
-    with pytest.raises(SystemExit) as caught:
-        run(*flags)
-    assert caught.value.code == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    return line
+    return task_runs.refused(run_classifier, capsys, "--task_name=lcqmc_pair", *flags)
 
 
 def predict(output_dir, path):

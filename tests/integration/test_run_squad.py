@@ -1,13 +1,14 @@
 """`run_squad.py` end to end: it learns a few questions by heart."""
 
+import functools
 import json
 import logging
 
 import pytest
+import task_runs
 import tensorflow.compat.v1 as tf
 
 import run_squad
-from albert_zh import command_line
 
 pytestmark = pytest.mark.skipif(
     not hasattr(tf, "estimator"), reason="this TensorFlow has no Estimator"
@@ -70,9 +71,8 @@ def model_flags(tmp_path_factory, sample):
     ]
 
 
-def run(*flags):
-    flags = [str(flag) for flag in flags]
-    command_line.run(run_squad.main, run_squad.build_parser(), flags)
+run = functools.partial(task_runs.run, run_squad)
+refused = functools.partial(task_runs.refused, run_squad)
 
 
 def training_flags(model_flags, train_file, output_dir):
@@ -104,15 +104,6 @@ def trained(tmp_path_factory, sample, model_flags):
         "--n_best_size=3",
     )
     return output_dir
-
-
-def refused(capsys, *flags):
-    """The line that a run with these flags ends with."""
-    with pytest.raises(SystemExit) as caught:
-        run(*flags)
-    assert caught.value.code == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    return line
 
 
 def test_learns_a_few_questions_by_heart(trained):

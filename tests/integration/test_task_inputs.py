@@ -1,5 +1,6 @@
 """`run_classifier.py` given what people give it: labels, texts, directories, files."""
 
+import functools
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import sys
 
 import numpy as np
 import pytest
+import task_runs
 import tensorflow.compat.v1 as tf
 
 import run_classifier
@@ -52,9 +54,8 @@ def project(tmp_path_factory):
     return directory
 
 
-def run(*flags):
-    flags = [str(flag) for flag in flags]
-    command_line.run(run_classifier.main, run_classifier.build_parser(), flags)
+run = functools.partial(task_runs.run, run_classifier)
+refused = functools.partial(task_runs.refused, run_classifier)
 
 
 def training_flags(project, output_dir, *flags):
@@ -70,15 +71,6 @@ def training_flags(project, output_dir, *flags):
         "--num_train_epochs=2",
         "--output_dir={}".format(output_dir),
     ] + list(flags)
-
-
-def refused(capsys, *flags):
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as caught:
-        run(*flags)
-    assert caught.value.code == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    return line
 
 
 @pytest.fixture(scope="module")

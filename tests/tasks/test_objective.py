@@ -47,7 +47,6 @@ def build_classifier(tmp_path, monkeypatch):
 
 def evaluate(classifier, objective=PLAIN, shift=0.0):
     """`Values` with the weights of one seed, their word table moved by `shift`."""
-    classifier.objective = objective
     with tf.Graph().as_default(), tf.Session() as session:
         tf.set_random_seed(1)
         features = {name: tf.constant(value) for name, value in FEATURES.items()}
@@ -69,9 +68,8 @@ def losses_of(logits, objective):
     with tf.Graph().as_default(), tf.Session() as session:
         fixture = classification.Classification.__new__(classification.Classification)
         fixture.files = collections.namedtuple("Files", ["labels"])(LABELS)
-        fixture.objective = objective
         outputs = {"logits": tf.constant(logits)}
-        return session.run(fixture.losses(outputs, {"label_ids": LABEL_IDS}))
+        return session.run(fixture.losses(outputs, {"label_ids": LABEL_IDS}, objective))
 
 
 LOGITS = np.array([[0.1, -2.0, 1.5], [3.0, 0.2, 0.0]], np.float32)

@@ -45,7 +45,7 @@ def test_the_same_texts_in_every_layout(tmp_path, content):
         tagged_texts.TaggedText("他在北京", (Span(2, 4, "LOC"),), 0),
         tagged_texts.TaggedText("我", (), 1),
     ]
-    assert data.has_labels and not data.is_json
+    assert data.has_labels
     assert tagged_texts.find_types(data) == ("LOC",)
 
 
@@ -71,7 +71,7 @@ def test_cluener_lines(tmp_path):
     }
     content = line("台湾有个台湾银行", label, id=7) + line("没有", {}, id="a")
     data = read(tmp_path, content + "\n", "dev.json")
-    assert data.is_json and [e.id for e in data.examples] == [7, "a"]
+    assert [e.id for e in data.examples] == [7, "a"]
     assert data.examples[0].entities == (
         Span(0, 2, "address"),
         Span(4, 6, "address"),
@@ -86,7 +86,7 @@ def test_texts_without_entities(tmp_path):
     assert "test.json:1: no entities" in str(NER.no_labels("test.json"))
     path = write(tmp_path, "北\n \n京\n\n是\n", "test.txt")
     texts = NER.read_texts(path, None)
-    assert texts.num_examples == 2 and not texts.is_json
+    assert texts.num_examples == 2
     assert [[e.text for e in chunk] for chunk in texts.chunks(1)] == [["北 京"], ["是"]]
 
 
