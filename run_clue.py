@@ -1,9 +1,9 @@
 """Fine-tunes a model on the tasks of CLUE: one table of scores, one submission.
 
-Each task runs by its published recipe, in OUTPUT_DIR/TASK; the same command resumes
-where it stopped. OUTPUT_DIR/results.md has the scores beside the published ones of the
-model's size; OUTPUT_DIR/submission.zip is what CLUE's judge takes, checked against the
-test files.
+Data that are missing are downloaded where possible. Each task runs by its recipe, in
+OUTPUT_DIR/TASK; the same command resumes where it stopped. OUTPUT_DIR/results.md has
+the scores beside the published ones of the model's size; OUTPUT_DIR/submission.zip is
+what CLUE's judge takes, checked against the test files.
 """
 
 from albert_zh import command_line  # isort: split
@@ -18,6 +18,7 @@ import sys
 from albert_zh.base import console, files
 from albert_zh.base.errors import Stopped, UserError
 from albert_zh.command_line import non_negative_int, positive_int
+from albert_zh.downloads import catalogue, installation
 from albert_zh.tasks import clue
 
 _LOGGER = logging.getLogger(__name__)
@@ -30,11 +31,17 @@ def build_parser():
     add = parser.add_argument
     add("--model_dir", required=True, help="folder of the pretrained model")
     add("--output_dir", required=True, help="gets a folder for each task")
-    names = ", ".join(task.name for task in clue.tasks())
-    text = "some of {}, with commas; default: those whose data are there".format(names)
-    add("--tasks", type=command_line.names, help=text)
+    names, others = (
+        ", ".join(task.name for task in some)
+        for some in (clue.tasks(), clue.other_tasks())
+    )
+    text = "some of {}, with commas, or of {}; default: those of the former whose data "
+    text += "are there"
+    add("--tasks", type=command_line.names, help=text.format(names, others))
     text = "has a folder for each task, with its files train, dev and test"
     add("--data_dir", default="CLUEdatasets", help=text)
+    text = "download the data of tasks that have no folder"
+    parser.add_bool("--download", True, text)
     text = "trainings of each task, with --seed and the seeds after it"
     add("--num_trials", type=positive_int, default=1, help=text)
     add("--seed", type=non_negative_int, default=12345, help="of the first training")
@@ -45,6 +52,8 @@ def main(args):
     """Fine-tunes the tasks one after the other, then writes table and submission."""
     chosen = clue.choose_tasks(args.tasks)
     size = clue.size_of(args.model_dir)
+    if args.download:
+        _download(chosen, args.data_dir)
     runs, missing = clue.plan(chosen, args.data_dir, args.output_dir)
     if missing and (args.tasks or not runs):
         raise UserError("--data_dir={}: {}".format(args.data_dir, " | ".join(missing)))
@@ -62,7 +71,24 @@ def main(args):
     console.show(table)
     submission = clue.write_submission(runs, args.output_dir)
     console.show("Table saved to {}\n".format(path))
-    console.show("Submission saved to {}\n".format(submission))
+    if submission:
+        console.show("Submission saved to {}\n".format(submission))
+
+
+def _download(chosen, data_dir):
+    """Downloads the data of tasks that have no folder, as long as that works."""
+    for task in chosen:
+        folders = clue.folders_of(task, data_dir)
+        if task.archive is None or any(map(files.is_directory, folders)):
+            continue
+        _LOGGER.info("%s: downloading its data to %s", task.name, folders[0])
+        try:
+            entry = catalogue.find(task.archive)
+            installation.install(entry, folders[0], installation.Origin())
+        except UserError as error:  # the others are at the same place
+            text = "%s: %s; no more data are downloaded now"
+            _LOGGER.warning(text, task.name, error)
+            return
 
 
 def _fine_tune(run, args):

@@ -17,6 +17,7 @@ from albert_zh.models import directory as model_directory
 from albert_zh.models import settings as model_settings
 from albert_zh.models.settings import MIN_SEQ_LENGTH
 from albert_zh.tasks import (
+    distillation,
     fine_tuning,
     learning_rates,
     model_files,
@@ -41,8 +42,9 @@ _READERS = {
         "train_file train_batch_size learning_rate num_train_epochs warmup_proportion "
         "optimizer dropout recompute save_checkpoints_steps allow_missing seed "
         "data_dir dev_file eval_batch_size early_stopping adversarial r_drop "
-        "layerwise_decay freeze metric num_trials"
+        "layerwise_decay freeze metric num_trials teacher_model_dir"
     ).split(),
+    "teacher_model_dir": ("distill_alpha", "distill_temperature"),
     "adversarial=fgm": ("adversarial_epsilon",),
     "do_eval": "data_dir dev_file test_file eval_batch_size".split(),
     "do_predict": "data_dir test_file predict_file predict_batch_size".split(),
@@ -143,6 +145,14 @@ def _decay(text):
     return value
 
 
+def _share_or_one(text):
+    """An `argparse` type: a number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError("expected 0 to 1, received " + text)
+    return value
+
+
 def _add_objective_arguments(parser):
     add = parser.add_argument
     text = "fgm: also minimize the loss with word embeddings moved along their gradient"
@@ -150,6 +160,12 @@ def _add_objective_arguments(parser):
     add("--adversarial_epsilon", type=positive_number, default=1.0, help="how far")
     text = "weight of the divergence between two passes with different dropout"
     add("--r_drop", type=positive_number, help=text)
+    text = "folder of a fine-tuned model whose outputs are learned, too"
+    add("--teacher_model_dir", help=text)
+    text = "share of its outputs in the loss, from 0 to 1; the rest is the labels'"
+    add("--distill_alpha", type=_share_or_one, default=0.5, help=text)
+    text = "what the logits of both are divided by"
+    add("--distill_temperature", type=positive_number, default=2.0, help=text)
 
 
 def run(args, command):
@@ -215,6 +231,7 @@ def _prepare(args, command, task):
     if args.output_dir:
         names = set(kind_of(task).prediction_files)
         names.update(submission.file for submission in task.submissions)
+        names.add(distillation.LOGITS_FILE)
         fine_tuning.check_inputs(args.output_dir, names, data.paths())
     train_data = data.read_labelled("train", task.labels) if args.do_train else None
     options = command.options(args, task)
@@ -223,6 +240,8 @@ def _prepare(args, command, task):
     files = _resolve_files(args, task, chosen, train_data, options)
     scored = data.read_for_scoring(files.labels) if args.do_eval else {}
     predicted = _read_for_prediction(data, files.labels) if args.do_predict else []
+    how = numerics.choose(use_tpu=args.use_tpu, **flags.numerics_settings(args))
+    runtime = estimators.Runtime(device, how)
     dev_data, training = None, None
     if args.do_train:
         dev_data = scored.get("dev") or data.read_dev(files.labels)
@@ -230,13 +249,14 @@ def _prepare(args, command, task):
             _check_needs_no_dev(args)
         objective = _objective(args, command, files, train_data)
         training = _training(args, command, chosen.checkpoint, recipe, objective)
-    how = numerics.choose(use_tpu=args.use_tpu, **flags.numerics_settings(args))
+        if args.teacher_model_dir:
+            training = _with_teacher(args, files, runtime, training)
 
     def tuner(output_dir):
         return fine_tuning.FineTuner(
             files,
             output_dir,
-            estimators.Runtime(device, how),
+            runtime,
             args.eval_batch_size,
             args.predict_batch_size,
             None if args.do_train else args.model_dir,
@@ -433,6 +453,26 @@ def _objective(args, command, files, train_data):
         r_drop=args.r_drop or 0.0,
         **command.objective(args, files, train_data),
     )
+
+
+def _with_teacher(args, files, runtime, training):
+    """Returns the `fine_tuning.Training` with the teacher that the flags name."""
+    teacher = distillation.load(
+        args.teacher_model_dir, files, args.output_dir, runtime, args.eval_batch_size
+    )
+    has_temperature = kind_of(files.task).has_temperature
+    if "distill_temperature" in args.given and not has_temperature:
+        raise UserError(
+            "--distill_temperature: not for {}, whose outputs are no probabilities; "
+            "remove it".format(files.task.name)
+        )
+    if not args.distill_alpha:  # which is the training without a teacher
+        return training
+    objective = training.objective._replace(
+        distill_alpha=args.distill_alpha,
+        distill_temperature=args.distill_temperature if has_temperature else 0.0,
+    )
+    return training._replace(objective=objective, teacher=teacher)
 
 
 def _training(args, command, init_checkpoint, recipe, objective):

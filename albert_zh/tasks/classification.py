@@ -10,7 +10,7 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 from albert_zh.base import files
-from albert_zh.tasks import kind, metrics, reading, rows
+from albert_zh.tasks import distillation_losses, kind, metrics, reading, rows
 from albert_zh.tasks.features import Field, pair_features
 
 PREDICTIONS_FILE = "predictions.tsv"
@@ -79,6 +79,23 @@ class Classification(kind.Kind):
         # KL(p || q) + KL(q || p)
         both = tf.reduce_sum((tf.exp(p) - tf.exp(q)) * (p - q), axis=-1)
         return both / 2
+
+    @property
+    def teacher_fields(self):
+        """See `kind.Kind`."""
+        size = self.num_outputs(self.files)
+        return (Field("teacher_logits", dtype=np.float32, size=size),)
+
+    @classmethod
+    def output_names(cls, files):
+        return files.labels
+
+    def teacher_outputs(self, outputs, features):
+        return {"teacher_logits": outputs["logits"]}
+
+    def soft_losses(self, outputs, features, temperature):
+        teacher, student = features["teacher_logits"], outputs["logits"]
+        return distillation_losses.softmax_loss(teacher, student, temperature)
 
     def predictions(self, outputs, features):
         return {"log_probabilities": tf.nn.log_softmax(outputs["logits"])}

@@ -24,6 +24,7 @@ TABLE_FILE = "results.md"
 # What reads the files of each kind of task.
 _READERS = {
     "classification": TableReader,
+    "regression": TableReader,
     "tagging": TagReader,
     "span_extraction": lambda task: SquadReader(),
     "multiple_choice": ChoiceReader,
@@ -32,6 +33,7 @@ _READERS = {
 # The command that fine-tunes each kind of task.
 COMMANDS = {
     "classification": "run_classifier.py",
+    "regression": "run_classifier.py",
     "tagging": "run_ner.py",
     "span_extraction": "run_squad.py",
     "multiple_choice": "run_multiple_choice.py",
@@ -78,21 +80,35 @@ def tasks():
     return list(found.values())
 
 
+def other_tasks():
+    """Returns the list of the tasks with a recipe that no judge takes."""
+    found = {task.name: task for task in TASKS.values() if task.recipes}
+    return [task for task in found.values() if not task.submissions]
+
+
 def choose_tasks(names):
     """Returns the list of the tasks of these names, all of CLUE for None.
 
     Raises:
-      UserError: a name is none of them.
+      UserError: a name is none of them, and none of the other tasks with a recipe.
     """
-    known = {task.name: task for task in tasks()}
-    for name in names or ():
+    if not names:
+        return tasks()
+    known = {task.name: task for task in tasks() + other_tasks()}
+    for name in names:
         if name not in known:
             raise UserError(
-                "--tasks: {!r} is no task of CLUE; expected some of {}".format(
+                "--tasks: {!r} is no task with a recipe; expected some of {}".format(
                     name, ", ".join(known)
                 )
             )
-    return [known[name] for name in (names or known)]
+    return [known[name] for name in dict.fromkeys(names)]
+
+
+def folders_of(task, data_dir):
+    """Returns the list of the folders that the data of a task may be in."""
+    names = dict.fromkeys(filter(None, (task.name, task.archive)))
+    return [os.path.join(data_dir, name) for name in names]
 
 
 def plan(chosen, data_dir, output_dir):
@@ -108,10 +124,8 @@ def plan(chosen, data_dir, output_dir):
     """
     found, missing = [], []
     for task in chosen:
-        folders = [
-            os.path.join(data_dir, name) for name in (task.name, task.archive) if name
-        ]
-        lacks = "none of the folders {}".format(", ".join(dict.fromkeys(folders)))
+        folders = folders_of(task, data_dir)
+        lacks = "none of the folders {}".format(", ".join(folders))
         for folder in filter(files.is_directory, folders):
             run = Run(task, folder, os.path.join(output_dir, task.name))
             absent = [s for s in ("train", "dev", "test") if not run.data.find(s)]
@@ -189,11 +203,13 @@ def write_submission(runs, output_dir):
       output_dir: where the file goes.
 
     Returns:
-      Its path.
+      Its path; None where no judge takes any of the tasks.
 
     Raises:
       UserError: a file of it does not fit its test file.
     """
+    if not any(run.submissions() for run in runs):
+        return None
     path = os.path.join(output_dir, SUBMISSION_FILE)
     with files.whole(path) as target:
         with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import logging
 import os
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -111,6 +111,7 @@ class Training(NamedTuple):
       layerwise_decay, freeze: as `learning_rates.multipliers` takes them.
       recipe: dict of the published settings that were taken, as
         `training_settings.read_recipe` returns it, or None.
+      teacher: `distillation.Teacher`, or None.
     """
 
     batch_size: int
@@ -128,6 +129,7 @@ class Training(NamedTuple):
     layerwise_decay: float = 1.0
     freeze: str = "none"
     recipe: Optional[Dict[str, Any]] = None
+    teacher: Optional[Any] = None
 
 
 class _Source(NamedTuple):
@@ -138,12 +140,14 @@ class _Source(NamedTuple):
       examples: list of them.
       windows: list of lists, the features of each example.
       order: int64 [N], which of all the windows, one after another, each record holds.
+      fields: tuple of `features.Field`, the targets that the records hold.
     """
 
     path: str
     examples: List[Any]
     windows: List[List[features.Features]]
     order: np.ndarray
+    fields: Tuple[features.Field, ...]
 
     def count_notes(self, max_seq_length):
         """Returns the `Counter` of what is to be told of the examples."""
@@ -217,6 +221,7 @@ class FineTuner:
         eval_batch_size=64,
         predict_batch_size=64,
         model_dir=None,
+        kind=None,
     ):
         """Builds the tokenizer; writes nothing.
 
@@ -230,12 +235,13 @@ class FineTuner:
           predict_batch_size: windows per step when predicting.
           model_dir: directory of the fine-tuned model to evaluate or predict with;
             None stands for `output_dir`, where `train` keeps its own.
+          kind: `kind.Kind` of `task_files`; None for that of its task.
 
         Raises:
           UserError: the vocabulary cannot be used, or not with this config.
         """
         self.files = task_files
-        self.kind = kinds.kind_of(task_files.task)(task_files)
+        self.kind = kind or kinds.kind_of(task_files.task)(task_files)
         self.best_dir = model_files.best_directory(model_dir or output_dir)
         self._output_dir = output_dir
         self._runtime = runtime
@@ -294,9 +300,13 @@ class FineTuner:
         self._report_step(plan, step, training, is_complete)
         if is_complete:
             return
+        teacher_fields = ()
+        if training.teacher:
+            windows = training.teacher.add_logits(windows, train_data)
+            teacher_fields = self.kind.teacher_fields
         with contextlib.ExitStack() as stack:
             source = stack.enter_context(
-                self._feature_file("train", train_data, windows=windows)
+                self._feature_file("train", train_data, None, windows, teacher_fields)
             )
             dev_source = None
             if dev_data:
@@ -411,25 +421,26 @@ class FineTuner:
         """Returns the path of a file of results."""
         return os.path.join(self._output_dir, name)
 
-    def predict(self, data):
+    def predict(self, data, name="predict"):
         """Applies the best checkpoint.
 
         Args:
           data: `reading.TextFile` or `reading.ExampleFile`, whose labels are not read.
+          name: what this is in the log.
 
         Yields:
           (example, prediction) in the order of `data`, as `kind.Kind.decode` gives it.
         """
         checkpoint, batch_size = self._best_checkpoint(), self._predict_batch_size
-        _LOGGER.info("predict: %d examples of %s", data.num_examples, data.path)
+        _LOGGER.info("%s: %d examples of %s", name, data.num_examples, data.path)
         notes = collections.Counter()
-        with self._progress("predict", data.num_examples, batch_size) as shown:
+        with self._progress(name, data.num_examples, batch_size) as shown:
             for examples in data.chunks(_EXAMPLES_AT_A_TIME):
-                with self._records("predict", examples, batch_size) as source:
+                with self._records(name, examples, batch_size) as source:
                     decoded = self._predict(source, checkpoint, batch_size, shown)
                     yield from zip(examples, decoded)
                 notes += source.count_notes(self.files.max_seq_length)
-        _report_notes("predict", notes)
+        _report_notes(name, notes)
 
     def _prepare_output_dir(self, training, train_data, dev_data):
         """Prepares the directory for this training; returns the step it is at."""
@@ -475,7 +486,9 @@ class FineTuner:
         return [self.kind.build_features(example) for example in examples]
 
     @contextlib.contextmanager
-    def _feature_file(self, name, data, batch_size=None, windows=None):
+    def _feature_file(
+        self, name, data, batch_size=None, windows=None, teacher_fields=()
+    ):
         """Writes the features of `data` to a file that lives as long as the block.
 
         Args:
@@ -483,20 +496,26 @@ class FineTuner:
           data: `reading.ExampleFile`.
           batch_size: of the predictions made from it, None for training.
           windows: what `_build_features` returns for them, if it is known.
+          teacher_fields: fields that the windows have besides those of the kind.
         """
         _LOGGER.info("%s: %d examples of %s", name, data.num_examples, data.path)
         if data.num_ignored:
             _LOGGER.info("%s: %d rows ignored by label", name, data.num_ignored)
-        with self._records(name, data.examples, batch_size, windows) as source:
+        with self._records(
+            name, data.examples, batch_size, windows, teacher_fields
+        ) as source:
             _report_notes(name, source.count_notes(self.files.max_seq_length))
             yield source
 
     @contextlib.contextmanager
-    def _records(self, name, examples, batch_size=None, windows=None):
+    def _records(
+        self, name, examples, batch_size=None, windows=None, teacher_fields=()
+    ):
         """`_feature_file` of a list of examples, which says nothing."""
         windows = windows or self._build_features(examples)
         items = [window for group in windows for window in group]
         order = features.length_order(items)
+        fields = tuple(self.kind.target_fields) + tuple(teacher_fields)
         fills_batches = self._runtime.device.use_tpu and batch_size is not None
         # A model that only predicts may be in a directory that cannot be written to. A
         # TPU reads where it writes.
@@ -505,10 +524,10 @@ class FineTuner:
             self._output_dir if is_written_to else None,
             name,
             [items[i] for i in order],
-            self.kind.target_fields,
+            fields,
             num_padding_examples=-len(items) % batch_size if fills_batches else 0,
         ) as path:
-            yield _Source(path, examples, windows, order)
+            yield _Source(path, examples, windows, order, fields)
 
     @staticmethod
     @contextlib.contextmanager
@@ -533,7 +552,7 @@ class FineTuner:
             features.training_input_fn(
                 source.path,
                 len(source.order),
-                self.kind.target_fields,
+                source.fields,
                 self._padded_length,
             ),
             source.path,

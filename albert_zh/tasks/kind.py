@@ -53,6 +53,9 @@ class Kind(abc.ABC):
       needed_options: class attribute, tuple of those that cannot be missing.
       usage_options: class attribute, tuple of those options that may be others where a
         model is used than where it was trained.
+      teacher_fields: tuple of `features.Field`: the logits of a teacher that the
+        records of a student hold, see `distillation`.
+      has_temperature: class attribute, whether these logits are of probabilities.
     """
 
     target_fields = ()
@@ -64,6 +67,8 @@ class Kind(abc.ABC):
     options = {}
     needed_options = ()
     usage_options = ()
+    teacher_fields = ()
+    has_temperature = True
 
     def __init__(self, files):
         """Builds the tokenizer.
@@ -152,6 +157,67 @@ class Kind(abc.ABC):
 
         Raises:
           NotImplementedError: the kind does not have it.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def check_distillable(cls, files, flag):
+        """Checks that a model can be a teacher, and a student.
+
+        Args:
+          files: `model_files.TaskFiles`.
+          flag: str, what the message begins with.
+
+        Raises:
+          UserError: it cannot.
+        """
+        del files, flag
+
+    @classmethod
+    def token_settings(cls, files):
+        """What else decides which tokens a window has, dict name of a flag -> value."""
+        del files
+        return {}
+
+    @classmethod
+    def output_names(cls, files):
+        """The names of the outputs along the last axis of a teacher's logits.
+
+        Returns:
+          Tuple of str; () where outputs have no names.
+        """
+        del files
+        return ()
+
+    def teacher_outputs(self, outputs, features):
+        """The logits that a student of this model learns from.
+
+        Args:
+          outputs, features: as those of `predictions`.
+
+        Returns:
+          Dict name of one of `teacher_fields` -> float32 tensor [B, ...].
+        """
+        raise NotImplementedError
+
+    def num_teacher_rows(self, window):
+        """How many rows of a window's logits are not padding; None for all.
+
+        Args:
+          window: `features.Features`.
+        """
+        del window
+
+    def soft_losses(self, outputs, features, temperature):
+        """How far the model is from its teacher.
+
+        Args:
+          outputs: dict from `outputs`.
+          features: as `losses` takes it, with the `teacher_fields`.
+          temperature: float; see `distillation_losses`.
+
+        Returns:
+          float32 [B].
         """
         raise NotImplementedError
 

@@ -434,17 +434,7 @@ def load_trained(output_dir, model_dir, task, chosen, given, has_results=True):
         )
     given = dict(given, options=dict(saved.options, **given.get("options", {})))
     trained = saved._replace(task=task, **_given_again(task, chosen, given))
-    if not (trained.vocab_file or trained.spm_model_file):
-        raise UserError(
-            "{}={}: {} holds neither {} nor {}; copy the vocabulary it was trained "
-            "with there".format(
-                flag,
-                directory,
-                best_dir,
-                model_directory.VOCAB_FILE,
-                model_directory.SPM_FILE,
-            )
-        )
+    _check_has_vocabulary(trained, flag, directory, best_dir)
     check_same_model(directory, _with_usage_options(saved, trained), trained, flag)
     held_config_file = os.path.join(best_dir, model_directory.CONFIG_FILE)
     config = model_settings.load_config(
@@ -456,6 +446,52 @@ def load_trained(output_dir, model_dir, task, chosen, given, has_results=True):
     if has_results:
         output_directory.prepare(output_dir, trained.config)
     return trained
+
+
+def load_fine_tuned(directory, flag):
+    """Reads a fine-tuned model that is used as it is.
+
+    Args:
+      directory: of the model, or of its training.
+      flag: the flag that names it.
+
+    Returns:
+      `TaskFiles`, and the path prefix of its checkpoint.
+
+    Raises:
+      UserError: there is no such model, or a damaged one.
+    """
+    if not files.is_directory(directory):
+        raise UserError("{}={}: no such directory".format(flag, directory))
+    best_dir = best_directory(directory)
+    saved = load(best_dir)
+    checkpoint = model_directory.find_checkpoint(best_dir) if saved else None
+    if checkpoint is None:
+        raise UserError(
+            "{}={} holds no fine-tuned model; give the --output_dir of a finished "
+            "training, or a copy of its {}/".format(
+                flag, directory, model_directory.BEST_DIRECTORY
+            )
+        )
+    _check_has_vocabulary(saved, flag, directory, best_dir)
+    _check_trained(checkpoint, saved, flag)
+    kind_of(saved.task).check_options(saved)
+    return saved, checkpoint
+
+
+def _check_has_vocabulary(given, flag, directory, best_dir):
+    """Raises `UserError` for `TaskFiles` without a vocabulary."""
+    if not (given.vocab_file or given.spm_model_file):
+        raise UserError(
+            "{}={}: {} holds neither {} nor {}; copy the vocabulary it was trained "
+            "with there".format(
+                flag,
+                directory,
+                best_dir,
+                model_directory.VOCAB_FILE,
+                model_directory.SPM_FILE,
+            )
+        )
 
 
 def _with_usage_options(saved, given):

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from albert_zh.base import name_lists
-from albert_zh.tasks import kind, metrics, reading
+from albert_zh.tasks import distillation_losses, kind, metrics, reading
 from albert_zh.tasks.classification import Classification
 from albert_zh.tasks.features import Field
 
@@ -43,6 +43,10 @@ class MultiLabel(Classification):
             labels=features["label_ids"], logits=outputs["logits"]
         )
         return tf.reduce_mean(entropies, axis=1)
+
+    def soft_losses(self, outputs, features, temperature):
+        teacher, student = features["teacher_logits"], outputs["logits"]
+        return distillation_losses.sigmoid_loss(teacher, student, temperature)
 
     def predictions(self, outputs, features):
         return {"probabilities": tf.nn.sigmoid(outputs["logits"])}

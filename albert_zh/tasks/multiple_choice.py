@@ -9,7 +9,7 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 from albert_zh.base import files, json_files
-from albert_zh.tasks import choice_features, kind
+from albert_zh.tasks import choice_features, distillation_losses, kind
 from albert_zh.tasks.assignment import best_assignment
 from albert_zh.tasks.features import SEQUENCE_LENGTHS, Field, sequence_lengths
 
@@ -59,6 +59,26 @@ class MultipleChoice(kind.Kind):
     def losses(self, outputs, features, objective):
         return tf.nn.sparse_softmax_cross_entropy_with_logits(
             labels=features["label_ids"], logits=_logits(outputs, features)
+        )
+
+    @property
+    def teacher_fields(self):
+        """See `kind.Kind`."""
+        most = self.files.task.most_choices
+        field = Field("teacher_logits", True, np.float32, most_values=most)
+        return (field,)
+
+    def teacher_outputs(self, outputs, features):
+        return {"teacher_logits": _logits(outputs, features)}
+
+    def num_teacher_rows(self, window):
+        return len(window.targets[SEQUENCE_LENGTHS])
+
+    def soft_losses(self, outputs, features, temperature):
+        teacher, student = features["teacher_logits"], _logits(outputs, features)
+        is_present = features[SEQUENCE_LENGTHS] > 0
+        return distillation_losses.softmax_loss(
+            teacher, student, temperature, is_present
         )
 
     def predictions(self, outputs, features):

@@ -22,12 +22,17 @@ class Objective(NamedTuple):
         distance along their gradient, the fast gradient method (arXiv:1605.07725).
       r_drop: float; weight of the divergence between two passes with different dropout
         (arXiv:2106.14448). The loss is then the mean of both.
+      distill_alpha: float in [0, 1]; the losses are alpha * `kind.Kind.soft_losses` +
+        (1 - alpha) * `kind.Kind.losses`, the latter with what is above.
+      distill_temperature: float; of the soft losses; 0 where they have none.
     """
 
     label_smoothing: float = 0.0
     class_weights: Tuple[float, ...] = ()
     adversarial_epsilon: float = 0.0
     r_drop: float = 0.0
+    distill_alpha: float = 0.0
+    distill_temperature: float = 0.0
 
 
 PLAIN = Objective()
@@ -48,10 +53,10 @@ def training_loss(kind, features, objective, **encoder):
 
     def loss(shift=None):
         outputs = _outputs(kind, features, shift, encoder)
-        losses = kind.losses(outputs, features, objective)
+        losses = _losses(kind, outputs, features, objective)
         if objective.r_drop:
             second = _outputs(kind, features, shift, encoder)
-            losses = (losses + kind.losses(second, features, objective)) / 2
+            losses = (losses + _losses(kind, second, features, objective)) / 2
             losses += objective.r_drop * kind.divergence(outputs, second, features)
         return tf.reduce_mean(losses)
 
@@ -64,6 +69,15 @@ def training_loss(kind, features, objective, **encoder):
     norm = tf.maximum(tf.norm(gradient), 1e-12)
     shift = objective.adversarial_epsilon * gradient / norm
     return plain + loss(tf.stop_gradient(shift))
+
+
+def _losses(kind, outputs, features, objective):
+    """float32 [B], of one pass: against the labels, and against a teacher."""
+    losses, alpha = kind.losses(outputs, features, objective), objective.distill_alpha
+    if not alpha:
+        return losses
+    soft = kind.soft_losses(outputs, features, objective.distill_temperature)
+    return alpha * soft + (1 - alpha) * losses
 
 
 def _outputs(kind, features, shift, encoder):

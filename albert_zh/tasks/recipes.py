@@ -23,10 +23,14 @@ SIZES = {
 _CLUE = "https://github.com/CLUEbenchmark/CLUE"
 _CLUE_SCRIPT = _CLUE + "/blob/master/baselines/models/albert/run_classifier_{}.sh"
 _ALBERT_ZH = "https://github.com/brightmart/albert_zh"
+_BERT = "https://arxiv.org/abs/1810.04805"
 # Cui et al., 2019, Pre-training with whole word masking for Chinese BERT.
 _BERT_WWM = "https://arxiv.org/abs/1906.08101"
 _BERT_NER = "https://github.com/lonePatient/BERT-NER-Pytorch"
 
+# What a source is where nobody has published settings for ALBERT.
+_NOT_ALBERT = "{} (of {}; none are published for ALBERT)"
+_OF_BERT_WWM = _NOT_ALBERT.format(_BERT_WWM, "BERT base")
 # The highest rate a size is given unless its own recipe is published: the highest one
 # BERT's paper tries, albert_zh's for large, and google-research/albert's for xxlarge.
 # xlarge collapses at 2e-5 on several of CLUE's tasks.
@@ -110,10 +114,10 @@ def _reading(smallest, larger):
 RECIPES = {
     "lcqmc": _every_size(
         tiny=Recipe(64, 128, 5, 1e-4, _ALBERT_ZH),
-        base=Recipe(64, 128, 3, 2e-5, _BERT_WWM),
+        base=Recipe(64, 128, 3, 2e-5, _OF_BERT_WWM),
         large=Recipe(64, 128, 3, 2e-5, _ALBERT_ZH),
     ),
-    "chnsenticorp": _every_size(base=Recipe(64, 256, 3, 2e-5, _BERT_WWM)),
+    "chnsenticorp": _every_size(base=Recipe(64, 256, 3, 2e-5, _OF_BERT_WWM)),
     "afqmc": _every_size(tiny=Recipe(16, 128, 3, 2e-5, _CLUE)),
     "tnews": _every_size(tiny=Recipe(16, 128, 3, 2e-5, _CLUE)),
     "iflytek": _every_size(tiny=Recipe(32, 128, 10, 2e-5, _CLUE)),
@@ -124,13 +128,23 @@ RECIPES = {
             128,
             2,
             3e-5,
-            _CLUE + "/blob/master/baselines/models_pytorch/classifier_pytorch/"
-            "run_classifier_ocnli.sh",
+            _NOT_ALBERT.format(
+                _CLUE + "/blob/master/baselines/models_pytorch/classifier_pytorch/"
+                "run_classifier_ocnli.sh",
+                "RoBERTa base",
+            ),
         )
     ),
     "cluewsc2020": _every_size(tiny=Recipe(8, 128, 50, 1e-4, _CLUE)),
     "csl": _every_size(tiny=Recipe(4, 256, 5, 1e-5, _CLUE)),
-    "xnli": _every_size(base=Recipe(16, 128, 3, 2e-5, _CLUE_SCRIPT.format("xnli"))),
+    # At its rate of 2e-5, xlarge collapses.
+    "xnli": _every_size(
+        base=Recipe(*(16, 128, 3, 2e-5), _CLUE_SCRIPT.format("xnli") + " (of xlarge)")
+    ),
+    # BERT's paper tries four rates on the English task and names none as the best.
+    "stsb": _every_size(
+        base=Recipe(32, 128, 3, 2e-5, _NOT_ALBERT.format(_BERT, "BERT on GLUE"))
+    ),
     "cmrc2018": _reading(
         Recipe(32, 512, 3, 2e-4, _CLUE, 0.1), Recipe(32, 512, 2, 3e-5, _CLUE)
     ),

@@ -58,6 +58,8 @@ class Task(NamedTuple):
         found counts, each a tuple of files that are read together. A flag takes
         several files separated by commas, too.
       most_choices: the most choices of a question.
+      separator: what separates an id, the texts and the label in published text files
+        of the task; files separated by tabs are read as those of other tasks.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Task(NamedTuple):
     archive: Optional[str] = None
     split_files: Mapping[str, Tuple[Tuple[str, ...], ...]] = {}
     most_choices: int = 0
+    separator: Optional[str] = None
 
     @property
     def submission(self):
@@ -304,7 +307,7 @@ TASKS = {
         submissions=(Submission("cmrc2018_predict.json"),),
         archive="cmrc2018",
     ),
-    "drcd": _question_task("drcd"),
+    "drcd": _question_task("drcd", archive="drcd"),
     "squad": _question_task("squad"),
 }
 TASKS.update((task.name, task) for task in _CLASSIFICATION)
@@ -317,7 +320,18 @@ _OTHER_LABELS = (
     Task(
         name="regression_single", columns=_SINGLE, kind="regression", metric="pearson"
     ),
-    Task(name="stsb", columns=_PAIR, kind="regression", metric="pearson"),
+    # The names and the form of CNSD, the Chinese translation.
+    Task(
+        name="stsb",
+        columns=_PAIR,
+        kind="regression",
+        metric="pearson",
+        file_names={
+            split: ("cnsd-sts-{}.txt".format(split),)
+            for split in ("train", "dev", "test")
+        },
+        separator="||",
+    ),
 )
 TASKS.update((task.name, task) for task in _OTHER_LABELS)
 TASKS.update((task.name, task) for task in _TAGGING)

@@ -14,6 +14,7 @@ class Regression(Classification):
     target_fields = (Field("label_value", dtype=np.float32),)
     min_labels = 0
     metrics = ("pearson", "spearman", "loss")
+    has_temperature = False
     divergence = kind.Kind.divergence  # none: an output is no distribution
 
     @classmethod
@@ -30,6 +31,11 @@ class Regression(Classification):
     def losses(self, outputs, features, objective):
         values = tf.squeeze(outputs["logits"], axis=1)
         return tf.math.squared_difference(values, features["label_value"])
+
+    def soft_losses(self, outputs, features, temperature):
+        """See `kind.Kind`; the squared difference, which has no temperature."""
+        difference = outputs["logits"] - features["teacher_logits"]
+        return tf.squeeze(tf.square(difference), axis=1)
 
     def predictions(self, outputs, features):
         return {"value": tf.squeeze(outputs["logits"], axis=1)}

@@ -121,9 +121,21 @@ def row_error(path, line, problem):
     return UserError("{}:{}: {}".format(path, line, problem))
 
 
-def _split_tsv(lines):
+def _split_tsv(lines, separator=None):
+    """Yields the cells of each line.
+
+    Args:
+      lines: iterator of (number, text).
+      separator: of a published form; a file whose first line has it, and no tab, is of
+        that form, whose first cell is an id.
+    """
+    is_published = None
     for number, text in lines:
-        yield number, text.split("\t")
+        if is_published is None:
+            is_published = bool(separator) and separator in text and "\t" not in text
+        cells = text.split(separator if is_published else "\t")
+        # A line without the separator is no blank one.
+        yield number, cells[1:] if is_published and cells[1:] else cells
 
 
 def _split_csv(path, lines):
@@ -178,7 +190,10 @@ def open_rows(path, task, columns):
     if extension in JSON_EXTENSIONS:
         return _json_rows(path, json_lines(path), task, columns), False
     lines = read_lines(path)
-    table = _split_csv(path, lines) if extension == ".csv" else _split_tsv(lines)
+    if extension == ".csv":
+        table = _split_csv(path, lines)
+    else:
+        table = _split_tsv(lines, task.separator)
     table = _without_blank_end(table, lambda cells: all(map(is_blank, cells)))
     first_line, first_cells = next(table, (1, None))
     if first_cells is None:

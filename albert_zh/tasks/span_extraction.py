@@ -16,7 +16,7 @@ import tensorflow.compat.v1 as tf
 
 from albert_zh.base import json_files
 from albert_zh.base.errors import UserError
-from albert_zh.tasks import answer_metrics, kind
+from albert_zh.tasks import answer_metrics, distillation_losses, kind
 from albert_zh.tasks.features import Features, Field
 
 PREDICTIONS_FILE = "predictions.json"
@@ -25,6 +25,8 @@ NBEST_FILE = "nbest_predictions.json"
 # The form of CLUE's cmrc2018_predict.json, and the n-best file of BERT's script.
 _FILES = (PREDICTIONS_FILE, NBEST_FILE)
 
+# What the head scores each token as, of an answer.
+_ENDS = ("start", "end")
 # Tokens of the text that a window has at least.
 _MIN_WINDOW = 1
 # [CLS] question [SEP] text [SEP]
@@ -157,6 +159,9 @@ class SpanExtraction(kind.Kind):
     """The answer to a question, a span of a text. A prediction is a `Prediction`."""
 
     target_fields = (Field("start_positions"), Field("end_positions"))
+    teacher_fields = tuple(
+        Field("teacher_{}_logits".format(name), True, np.float32) for name in _ENDS
+    )
     reads_sequence = True
     prediction_files = _FILES
     options = {
@@ -242,14 +247,36 @@ class SpanExtraction(kind.Kind):
         It is over what can be one, and [CLS], which stands for no answer: not over the
         question or padding.
         """
-        is_text = tf.equal(features["segment_ids"], 1)
-        is_candidate = tf.concat([tf.ones_like(is_text[:, :1]), is_text[:, 1:]], axis=1)
+        is_candidate = _are_candidates(features)
         total = 0.0
-        for name in ("start", "end"):
+        for name in _ENDS:
             logits = outputs[name + "_logits"]
             logits = tf.where(is_candidate, logits, tf.fill(tf.shape(logits), -1e9))
             total += tf.nn.sparse_softmax_cross_entropy_with_logits(
                 labels=features[name + "_positions"], logits=logits
+            )
+        return total / 2
+
+    @classmethod
+    def token_settings(cls, files):
+        settings = Settings.of(files)
+        return {n: getattr(settings, n) for n in ("doc_stride", "max_query_length")}
+
+    def teacher_outputs(self, outputs, features):
+        return {"teacher_" + name: value for name, value in outputs.items()}
+
+    def num_teacher_rows(self, window):
+        return len(window.input_ids)
+
+    def soft_losses(self, outputs, features, temperature):
+        """See `kind.Kind`; over the candidates of `losses`, mean of first and last."""
+        is_candidate, total = _are_candidates(features), 0.0
+        for name in _ENDS:
+            total += distillation_losses.softmax_loss(
+                features["teacher_{}_logits".format(name)],
+                outputs[name + "_logits"],
+                temperature,
+                is_candidate,
             )
         return total / 2
 
@@ -336,6 +363,12 @@ class SpanExtraction(kind.Kind):
             if group in scores:
                 lines.append("  " + super().report(group, scores[group]))
         return "".join(lines)
+
+
+def _are_candidates(features):
+    """Which tokens can be the first or last of an answer, and [CLS]: bool [B, T]."""
+    is_text = tf.equal(features["segment_ids"], 1)
+    return tf.concat([tf.ones_like(is_text[:, :1]), is_text[:, 1:]], axis=1)
 
 
 def window_starts(num_tokens, size, stride):

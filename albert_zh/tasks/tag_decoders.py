@@ -121,9 +121,7 @@ class SoftmaxDecoder(Decoder):
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
             labels=tags, logits=outputs["logits"]
         )
-        mask = tf.sequence_mask(lengths, tf.shape(tags)[1], tf.float32)
-        number = tf.maximum(tf.cast(lengths, tf.float32), 1.0)
-        return tf.reduce_sum(losses * mask, axis=1) / number
+        return mean_over_tokens(losses, lengths)
 
     def predictions(self, outputs, lengths):
         logits = outputs["logits"]
@@ -294,6 +292,13 @@ class SpanDecoder(Decoder):
 _NO_SPAN = 0
 # The score of what is no run of tokens: exp(_NEVER) is 0 in float32.
 _NEVER = -1e9
+
+
+def mean_over_tokens(losses, lengths):
+    """The mean of each row of losses [B, T] over its first tokens; 0 without any."""
+    mask = tf.sequence_mask(lengths, tf.shape(losses)[1], tf.float32)
+    number = tf.maximum(tf.cast(lengths, tf.float32), 1.0)
+    return tf.reduce_sum(losses * mask, axis=1) / number
 
 
 def _linear(x, weights, bias):

@@ -99,6 +99,11 @@ def read_spans(tags):
     return Reading(spans, irregular)
 
 
+def bio_names(types):
+    """Returns the list of the names of the numbers of `bio_tags`."""
+    return [OUTSIDE] + [prefix + name for name in types for prefix in ("B-", "I-")]
+
+
 def bio_tags(spans, types, length):
     """Tags of spans in BIO as numbers: 0 is O, 2 k + 1 is B and 2 k + 2 is I of type k.
 

@@ -6,11 +6,22 @@ import json
 import os
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 
 import modeling
 from albert_zh.base import files
-from albert_zh.tasks import characters, entity_metrics, kind, tag_decoders, tagged_texts
+from albert_zh.base.errors import UserError
+from albert_zh.tasks import (
+    characters,
+    distillation_losses,
+    entity_metrics,
+    kind,
+    tag_decoders,
+    tag_schemes,
+    tagged_texts,
+)
+from albert_zh.tasks.features import Field
 from albert_zh.tasks.tag_schemes import Span
 
 PREDICTIONS_FILE = "predictions.json"
@@ -91,6 +102,40 @@ class Tagging(kind.Kind):
 
     def losses(self, outputs, features, objective):
         return self._decoder.losses(outputs, features, _lengths(features))
+
+    @classmethod
+    def check_distillable(cls, files, flag):
+        """Raises `UserError` for decoders whose scores are not those of single tags."""
+        decoder = files.options["decoder"]
+        if decoder != "softmax":
+            raise UserError(
+                "{}: the scores of --decoder={} are not those of each token's tags; "
+                "teacher and student need --decoder=softmax".format(flag, decoder)
+            )
+
+    @classmethod
+    def output_names(cls, files):
+        return tuple(tag_schemes.bio_names(files.labels))
+
+    @property
+    def teacher_fields(self):
+        """See `kind.Kind`; the tags' logits of one token after the other."""
+        num_tags = len(self.output_names(self.files))
+        most = num_tags * (self.files.max_seq_length - 1)
+        return (Field("teacher_logits", True, np.float32, most_values=most),)
+
+    def teacher_outputs(self, outputs, features):
+        return {"teacher_logits": outputs["logits"]}
+
+    def num_teacher_rows(self, window):
+        return len(window.input_ids) - 1  # without [CLS]
+
+    def soft_losses(self, outputs, features, temperature):
+        """See `kind.Kind`; the mean over the tokens."""
+        student = outputs["logits"]  # [B, T - 1, N]
+        teacher = tf.reshape(features["teacher_logits"], tf.shape(student))
+        losses = distillation_losses.softmax_loss(teacher, student, temperature)
+        return tag_decoders.mean_over_tokens(losses, _lengths(features))
 
     def predictions(self, outputs, features):
         return self._decoder.predictions(outputs, _lengths(features))

@@ -34,6 +34,7 @@ _RECIPE = "recipe"
 # Nor this.
 _HEAD_RATE = "learning rate of the head"
 _RATES = ("layerwise_decay", "freeze")
+_TEACHER = "--teacher_model_dir"
 # What `describe` returns.
 _SCHEMA = {
     "type": "object",
@@ -45,6 +46,7 @@ _SCHEMA = {
         "--train_batch_size": {"type": "integer"},
         "--learning_rate": {"type": "number"},
         _HEAD_RATE: {"type": "number"},
+        _TEACHER: {"type": "string"},
         "--optimizer": {"type": "string"},
         "--warmup_proportion": {"type": "number"},
         "--seed": {"type": "integer"},
@@ -72,7 +74,7 @@ _SCHEMA = {
     },
 }
 _SCHEMA["required"] = sorted(
-    set(_SCHEMA["properties"]) - {_DEV_FILE, _HEAD_RATE, _METRIC, _RECIPE}
+    set(_SCHEMA["properties"]) - {_DEV_FILE, _HEAD_RATE, _METRIC, _RECIPE, _TEACHER}
 )
 
 
@@ -92,8 +94,8 @@ def describe(training, train_data, dev_data, task_files):
     """
     return {
         "--init_checkpoint": _describe_checkpoint(training.init_checkpoint),
-        "--train_file": _describe_examples(train_data),
-        _DEV_FILE: dev_data and _describe_examples(dev_data),
+        "--train_file": describe_examples(train_data),
+        _DEV_FILE: dev_data and describe_examples(dev_data),
         "--max_seq_length": task_files.max_seq_length,
         "--train_batch_size": training.batch_size,
         "--learning_rate": training.learning_rate,
@@ -105,6 +107,7 @@ def describe(training, train_data, dev_data, task_files):
         _RECIPE: training.recipe,
         **_describe_objective(training.objective),
         **_describe_rates(training),
+        **({_TEACHER: training.teacher.identity} if training.teacher else {}),
     }
 
 
@@ -149,7 +152,12 @@ def _describe_rates(training):
     return rates
 
 
-def _describe_examples(data):
+def describe_examples(data):
+    """What is noted of a file's examples: their number and a checksum, as text.
+
+    Args:
+      data: `reading.ExampleFile`.
+    """
     digest = hashlib.sha256()
     for example in data.examples:
         digest.update(json.dumps(example).encode("utf-8") + b"\n")
@@ -206,8 +214,8 @@ def check_same_training(output_dir, settings, init_checkpoint):
         )
     saved = json_files.read(path, _SCHEMA, _ADVICE)
     # Of these, what is not set is not noted.
-    left = {"--" + name: None for name in Objective._fields + _RATES}
-    left[_HEAD_RATE] = None
+    left = {_TEACHER: None, _HEAD_RATE: None}
+    left.update(("--" + name, None) for name in Objective._fields + _RATES)
     for flag, value in dict(left, **settings).items():
         if flag in (_NUM_EPOCHS, _RECIPE) or saved.get(flag) == value:
             continue

@@ -7,6 +7,10 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import modeling
+import run_clue
+from albert_zh.base.errors import UserError
+from albert_zh.downloads import installation
+from albert_zh.tasks import clue
 from tests.small_models import CONFIG
 
 pytestmark = pytest.mark.skipif(
@@ -45,6 +49,7 @@ def folder(tmp_path):
 
 def test_table_and_submission_and_where_it_stopped(folder, run_command):
     flags = ["--model_dir=model", "--data_dir=data", "--output_dir=out"]
+    flags.append("--download=False")
     result = run_command("run_clue.py", *flags, cwd=folder)
     assert result.returncode == 0, result.stderr
     assert "left out: afqmc: none of the folders" in result.stderr
@@ -63,6 +68,27 @@ def test_table_and_submission_and_where_it_stopped(folder, run_command):
 
 def test_what_cannot_run_is_said_at_once(folder, run_command, assert_user_error):
     flags = ["--model_dir=model", "--data_dir=data", "--output_dir=out"]
-    result = run_command("run_clue.py", *flags, "--tasks=csl,ocnli", cwd=folder)
+    flags += ["--download=False", "--tasks=csl,ocnli"]
+    result = run_command("run_clue.py", *flags, cwd=folder)
     assert_user_error(result, "ocnli: none of the folders data/ocnli", "download_model")
     assert not (folder / "out").exists()
+
+
+def test_what_is_missing_is_downloaded_as_long_as_that_works(
+    tmp_path, monkeypatch, caplog
+):
+    """A folder of the user's is left alone; the first failure is the last attempt."""
+    asked = []
+
+    def install(entry, directory, origin):
+        asked.append((entry.name, directory))
+        if entry.name == "cmnli":
+            raise UserError("cannot be reached")
+
+    monkeypatch.setattr(installation, "install", install)
+    (tmp_path / "wsc").mkdir()
+    names = ("afqmc", "lcqmc", "cluewsc2020", "cmnli", "ocnli")
+    run_clue._download(clue.choose_tasks(names), str(tmp_path))
+    folders = [str(tmp_path / name) for name in ("afqmc", "cmnli")]
+    assert asked == list(zip(("afqmc", "cmnli"), folders))
+    assert "cmnli: cannot be reached; no more data are downloaded now" in caplog.text

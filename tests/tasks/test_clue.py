@@ -134,8 +134,22 @@ def test_tasks_are_those_with_a_judge():
     names = {task.name for task in clue.tasks()}
     assert names >= {"afqmc", "tnews", "iflytek", "cmnli", "ocnli", "csl"}
     assert not names & {"lcqmc", "xnli", "pair"}
-    with pytest.raises(UserError, match="--tasks: 'lcqmc' is no task of CLUE"):
-        clue.choose_tasks(("lcqmc",))
+    with pytest.raises(UserError, match="--tasks: 'pair' is no task with a recipe"):
+        clue.choose_tasks(("pair",))
+
+
+def test_other_tasks_with_a_recipe_can_be_asked_for():
+    names = [task.name for task in clue.other_tasks()]
+    assert {"lcqmc", "xnli", "chnsenticorp", "stsb", "drcd"} == set(names)
+    chosen = clue.choose_tasks(names)
+    assert [task.name for task in chosen] == names
+    assert all(task.kind in clue.COMMANDS for task in chosen)
+
+
+def test_without_a_judge_there_is_no_submission(tmp_path):
+    run = clue.Run(get_task("stsb"), str(tmp_path), str(tmp_path / "out"))
+    assert clue.write_submission([run], str(tmp_path)) is None
+    assert not (tmp_path / clue.SUBMISSION_FILE).exists()
 
 
 @pytest.mark.parametrize(

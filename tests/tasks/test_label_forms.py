@@ -6,6 +6,7 @@ import pytest
 
 from albert_zh.base.errors import UserError
 from albert_zh.tasks import get_task, reading
+from albert_zh.tasks.splits import TaskData
 
 
 def read(tmp_path, name, task, content, labels=None):
@@ -86,3 +87,36 @@ def test_real_similarities(real_data):
         data = reading.read_examples(path, get_task("stsb"))
         assert data.num_examples == number
         assert {e.label for e in data.examples} == set(map(float, range(6)))
+
+
+def test_the_published_form_of_stsb_is_read(tmp_path):
+    rows = "sts-b-dev-0||甲||乙||5\nsts-b-dev-1||丙||丁 | 戊||0.5\n"
+    (tmp_path / "cnsd-sts-dev.txt").write_text(rows, encoding="utf-8")
+    data = TaskData(get_task("stsb"), str(tmp_path), {}, None)
+    path = data.find("dev")
+    examples = reading.read_examples(path, get_task("stsb")).examples
+    assert [tuple(example) for example in examples] == [
+        ("甲", "乙", 5.0),
+        ("丙", "丁 | 戊", 0.5),
+    ]
+
+
+@pytest.mark.parametrize(
+    "row,message",
+    [
+        ("sts-b-dev-2||甲||乙", ":2: 2 columns"),
+        ("sts-b-dev-2||甲||||5", ":2: "),
+        ("sts-b-dev-2||甲||乙||好", ":2: "),
+        ("甲\t乙\t5", ":2: "),
+    ],
+)
+def test_a_bad_row_of_the_published_form_is_named(tmp_path, row, message):
+    path = tmp_path / "cnsd-sts-train.txt"
+    path.write_text("0||甲||乙||5\n" + row + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match=str(path) + message):
+        reading.read_examples(str(path), get_task("stsb"))
+
+
+def test_separators_within_texts_of_other_files_are_text(tmp_path):
+    data = read(tmp_path, "a.tsv", "stsb", "甲||乙\t丙\t3\n")
+    assert data.examples[0].text_a == "甲||乙"
