@@ -7,6 +7,53 @@ from albert_zh.base.errors import UserError
 TIMEOUT_SECONDS = 30
 
 
+class ScriptedPredictor:
+    """Gives the same answer to every instance.
+
+    Attributes:
+      instances: list of those it was given.
+    """
+
+    task_name = "task"
+    labels = []
+    max_seq_length = 128
+
+    def __init__(self, kind_name, fields, answer):
+        """Begins.
+
+        Args:
+          kind_name: a key of `kinds.KINDS`, or "encoder".
+          fields: tuple of the names of an instance's fields.
+          answer: the answer, or a function that makes one of an instance.
+        """
+        self.kind_name, self.fields = kind_name, fields
+        self._answer = answer if callable(answer) else lambda instance: answer
+        self.instances = []
+
+    def prepare(self, instance):
+        """Returns the instance, which must have the fields."""
+        if set(instance) != set(self.fields):
+            raise UserError("expected {}".format(", ".join(self.fields)))
+        return instance
+
+    def run(self, prepared):
+        """Returns the answers."""
+        self.instances += prepared
+        return [self._answer(instance) for instance in prepared]
+
+    def tokenize(self, text):
+        """Returns a token for each character."""
+        return tokens_of(text)
+
+
+def tokens_of(text):
+    """Returns a token for each character."""
+    return [
+        {"token": char, "id": ord(char), "start": i, "end": i + 1}
+        for i, char in enumerate(text)
+    ]
+
+
 class FakePredictor:
     """Judges pairs: "1" where both texts are the same.
 
@@ -63,7 +110,4 @@ class FakePredictor:
 
     def tokenize(self, text):
         """Returns a token for each character."""
-        return [
-            {"token": char, "id": ord(char), "start": i, "end": i + 1}
-            for i, char in enumerate(text)
-        ]
+        return tokens_of(text)

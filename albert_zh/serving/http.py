@@ -2,6 +2,7 @@
 
     POST /v1/models/NAME:predict       {"instances": [...]} -> {"predictions": [...]}
     POST /v1/models/NAME:tokenize      {"texts": [...]} -> {"tokens": [[...], ...]}
+    GET  /v1/models                    the name of the model
     GET  /v1/models/NAME               status
     GET  /v1/models/NAME/metadata      task, labels, fields of an instance, limits
     GET  /healthz  /metrics  /         health, Prometheus text, page for people
@@ -192,6 +193,10 @@ class Service:
         )
         return _json_response({"tokens": tokens})
 
+    async def models(self):
+        """GET /v1/models: which there are, for clients that do not know the name."""
+        return _json_response({"models": [{"name": self.name}]})
+
     async def status(self):
         """GET of the model: as TensorFlow Serving answers."""
         status = {"error_code": "OK", "error_message": ""}
@@ -301,6 +306,7 @@ def build_app(service):
         get(prefix, service.status)
         get(prefix + "/metadata", service.metadata)
     app.add_api_route(model + ":tokenize", tokenize, methods=["POST"])
+    get("/v1/models", service.models)
     get("/healthz", health)
     get("/metrics", service.show_metrics)
     get("/", _page_endpoint())
