@@ -23,7 +23,8 @@ LEVELS = (
     ("base",),
     ("data", "models"),
     ("training",),
-    ("tasks", "interop", "downloads", "engines", "serving"),
+    ("tasks", "interop", "downloads", "engines"),
+    ("serving",),
     ("albert_zh",),
     ("commands",),
 )

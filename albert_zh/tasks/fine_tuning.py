@@ -12,10 +12,10 @@ import os
 from typing import Any, Dict, List, NamedTuple, Optional
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 from albert_zh.base import files, json_files, locks, progress
 from albert_zh.base.errors import UserError
+from albert_zh.base.lazy import tensorflow as tf
 from albert_zh.models import checkpoints, model_graph, output_directory
 from albert_zh.models import directory as model_directory
 from albert_zh.tasks import (

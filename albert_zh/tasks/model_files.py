@@ -11,12 +11,11 @@ import re
 import shlex
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
-import tensorflow.compat.v1 as tf
-
 import modeling
 import tokenization
 from albert_zh.base import files, json_files, name_lists
 from albert_zh.base.errors import UserError, as_user_error
+from albert_zh.base.lazy import tensorflow as tf
 from albert_zh.models import architecture, checkpoints, output_directory
 from albert_zh.models import directory as model_directory
 from albert_zh.models import settings as model_settings
