@@ -9,8 +9,8 @@ position 0.
 import abc
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
+from albert_zh.base.lazy import tensorflow as tf
 from albert_zh.tasks import characters, crf, tag_schemes
 from albert_zh.tasks.features import Field
 from albert_zh.tasks.kind import Variable

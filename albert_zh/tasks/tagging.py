@@ -6,10 +6,9 @@ import json
 import os
 from typing import NamedTuple
 
-import tensorflow.compat.v1 as tf
-
 import modeling
 from albert_zh.base import files
+from albert_zh.base.lazy import tensorflow as tf
 from albert_zh.tasks import characters, entity_metrics, kind, tag_decoders, tagged_texts
 from albert_zh.tasks.tag_schemes import Span
 
