@@ -36,7 +36,7 @@ class ScriptedPredictor:
             raise UserError("expected {}".format(", ".join(self.fields)))
         return instance
 
-    def run(self, prepared):
+    def answer(self, prepared):
         """Returns the answers."""
         self.instances += prepared
         return [self._answer(instance) for instance in prepared]
@@ -90,17 +90,17 @@ class FakePredictor:
                 raise UserError("{}: too long".format(name))
         return texts
 
-    def run(self, prepared):
+    def answer(self, prepared):
         """Returns the answers to prepared instances."""
         self.batches.append(len(prepared))
         self.started.release()
         assert self.gate.wait(TIMEOUT_SECONDS)
         if any(text_a == self.broken for text_a, _ in prepared):
             raise RuntimeError("broken")
-        return [self.answer(*texts) for texts in prepared]
+        return [self.judge(*texts) for texts in prepared]
 
     @staticmethod
-    def answer(text_a, text_b):
+    def judge(text_a, text_b):
         """The answer to one pair."""
         same = float(text_a == text_b)
         return {

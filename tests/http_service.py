@@ -50,6 +50,10 @@ class RunningService:
         status, _, content = self.request("POST", path, body)
         return status, json.loads(content.decode("utf-8"))
 
+    def post_ascii(self, value):
+        """Posts a value whose texts may hold what UTF-8 cannot."""
+        return self.post(json.dumps(value).encode("ascii"))
+
     def raw(self):
         """Returns an open socket."""
         return socket.create_connection(("127.0.0.1", self.port), TIMEOUT_SECONDS)

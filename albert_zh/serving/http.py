@@ -145,9 +145,16 @@ class Service:
         self._predictor = predictor
         self.metrics = Metrics(lambda: self.batcher.num_pending)
         model = batching.Model(
-            predictor.prepare, predictor.run, self.metrics.observe_batch
+            predictor.prepare, self._answer, self.metrics.observe_batch
         )
         self.batcher = batching.Batcher(model, batch_settings)
+
+    def _answer(self, prepared):
+        """Answers prepared instances, which are right: a failure is ours."""
+        try:
+            return self._predictor.answer(prepared)
+        except UserError as error:
+            raise RuntimeError(str(error)) from error
 
     async def predict(self, request):
         """POST :predict."""

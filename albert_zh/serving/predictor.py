@@ -113,12 +113,33 @@ class Predictor:
         is_refused = self._form.refuses_long_texts and not self._truncate
         if is_refused and any(window.is_truncated for window in windows):
             raise UserError(
-                "longer than the {} tokens that the model takes; shorten it, or load "
-                "the model with truncate=True (predict.py: --truncate)".format(
+                "longer than the {} tokens that the model takes; shorten it".format(
                     self.max_seq_length
                 )
             )
         return Prepared(example, windows)
+
+    def tokenize(self, text):
+        """Returns the tokens of a text for people to see.
+
+        Args:
+          text: str.
+
+        Returns:
+          List of dicts: `token`, `id`, and `start` and `end` in the text.
+        """
+        tokens = self.kind.tokenizer.tokenize_with_offsets(text)
+        texts = [token.text for token in tokens]
+        ids = self.kind.tokenizer.convert_tokens_to_ids(texts)
+        return [
+            {
+                "token": token.text,
+                "id": int(number),
+                "start": token.start,
+                "end": token.end,
+            }
+            for token, number in zip(tokens, ids)
+        ]
 
     def answer(self, prepared):
         """Computes the answers to a list of `Prepared`.

@@ -7,13 +7,13 @@ import socket
 import time
 
 import pytest
-from fake_predictor import FakePredictor
-from http_service import TIMEOUT_SECONDS, running
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from albert_zh.serving import batching, connections
 from albert_zh.serving import http as serving_http
+from tests.fake_predictor import FakePredictor
+from tests.http_service import TIMEOUT_SECONDS, running
 
 PREDICT = "/v1/models/fake:predict"
 GOOD = {"text_a": "你好", "text_b": "你好"}
@@ -311,7 +311,7 @@ def test_endless_headers_are_refused(service):
 
 
 def test_a_client_that_takes_no_answer_is_dropped(predictor):
-    predictor.answer = lambda *texts: "a" * 10**6
+    predictor.judge = lambda *texts: "a" * 10**6
     times = connections.Settings(timeout_seconds=0.2)
     with running(predictor, times=times) as service:
         body = json.dumps({"instances": [GOOD] * 50}).encode()

@@ -2,10 +2,11 @@
 
 import contextlib
 
-import browser as browsers
 import pytest
-from fake_predictor import FakePredictor, ScriptedPredictor
-from http_service import running
+
+from tests import browser as browsers
+from tests.fake_predictor import FakePredictor, ScriptedPredictor
+from tests.http_service import running
 
 pytestmark = pytest.mark.skipif(bool(browsers.missing()), reason=browsers.missing())
 
