@@ -24,7 +24,7 @@ import fastapi
 import prometheus_client
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
 
 from albert_zh.base import json_files
 from albert_zh.base.console import printable
@@ -185,7 +185,7 @@ class Service:
             message = "the service is shutting down"
             raise HTTPException(503, message, {"Connection": "close"}) from error
         try:
-            answers = await _unless_gone(asyncio.wrap_future(future), request)
+            answers = await _unless_gone(future, request)
         except UserError as error:
             raise HTTPException(400, str(error)) from error
         return _json_response({"predictions": answers})
@@ -200,17 +200,21 @@ class Service:
         )
         return _json_response({"tokens": tokens})
 
-    async def models(self):
+    async def health(self, request):
+        """GET /healthz."""
+        return _json_response({"status": "ok"})
+
+    async def models(self, request):
         """GET /v1/models: which there are, for clients that do not know the name."""
         return _json_response({"models": [{"name": self.name}]})
 
-    async def status(self):
+    async def status(self, request):
         """GET of the model: as TensorFlow Serving answers."""
         status = {"error_code": "OK", "error_message": ""}
         version = {"version": VERSION, "state": "AVAILABLE", "status": status}
         return _json_response({"model_version_status": [version]})
 
-    async def metadata(self):
+    async def metadata(self, request):
         """GET metadata: what the page and other clients need to know."""
         predictor = self._predictor
         return _json_response(
@@ -231,7 +235,7 @@ class Service:
             }
         )
 
-    async def show_metrics(self):
+    async def show_metrics(self, request):
         """GET /metrics."""
         return Response(
             prometheus_client.generate_latest(self.metrics.registry),
@@ -297,24 +301,19 @@ def build_app(service):
     model = "/v1/models/" + service.name
 
     def get(path, endpoint):
-        app.add_api_route(path, endpoint, methods=["GET", "HEAD"])
+        app.router.add_route(path, endpoint, methods=["GET", "HEAD"])
 
-    async def predict(request: Request):
-        return await service.predict(request)
-
-    async def tokenize(request: Request):
-        return await service.tokenize(request)
-
-    async def health():
-        return _json_response({"status": "ok"})
+    def post(path, endpoint):
+        # Not as a FastAPI endpoint: the body is bounded while it is read.
+        app.router.add_route(path, endpoint, methods=["POST"])
 
     for prefix in (model, "{}/versions/{}".format(model, VERSION)):
-        app.add_api_route(prefix + ":predict", predict, methods=["POST"])
+        post(prefix + ":predict", service.predict)
         get(prefix, service.status)
         get(prefix + "/metadata", service.metadata)
-    app.add_api_route(model + ":tokenize", tokenize, methods=["POST"])
+    post(model + ":tokenize", service.tokenize)
     get("/v1/models", service.models)
-    get("/healthz", health)
+    get("/healthz", service.health)
     get("/metrics", service.show_metrics)
     get("/", _page_endpoint())
     app.add_exception_handler(HTTPException, _explain_to(service))
@@ -341,7 +340,7 @@ def _page_endpoint():
     )
     headers = {"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"}
 
-    async def page():
+    async def page(request):
         return Response(html, media_type="text/html", headers=headers)
 
     return page
@@ -394,16 +393,17 @@ def _json_response(value, code=200, headers=None):
     return Response(content.encode("utf-8"), code, headers, _JSON)
 
 
-async def _unless_gone(answer, request):
+async def _unless_gone(future, request):
     """Waits for an answer as long as the client does.
 
     Args:
-      answer: `asyncio.Future`, cancelled when the client leaves.
-      request: `Request` whose body has been read.
+      future: `concurrent.futures.Future`, cancelled when the client leaves.
+      request: `starlette.requests.Request` whose body has been read.
 
     Raises:
       ClientDisconnect: the client has left.
     """
+    answer = asyncio.wrap_future(future)
     gone = asyncio.ensure_future(_disconnected(request))
     try:
         await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -412,7 +412,7 @@ async def _unless_gone(answer, request):
         return answer.result()
     finally:
         gone.cancel()
-        answer.cancel()
+        future.cancel()
 
 
 async def _disconnected(request):

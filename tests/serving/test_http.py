@@ -324,16 +324,16 @@ def test_a_client_that_takes_no_answer_is_dropped(predictor):
 
 
 def test_shutdown_answers_running_requests(predictor):
-    with running(predictor) as service, service.raw() as idle:
-        idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
-        assert idle.recv(1000).startswith(b"HTTP/1.1 200 ")
+    with running(predictor) as service, contextlib.closing(service.connect()) as idle:
+        idle.request("GET", "/healthz")
+        assert idle.getresponse().read()
         predictor.gate.clear()
         with concurrent.futures.ThreadPoolExecutor(1) as callers:
             answer = callers.submit(service.post, {"instances": [GOOD]})
             assert predictor.started.acquire(timeout=TIMEOUT_SECONDS)
             service.stop()
             # Closed: no request runs there.
-            assert idle.recv(1000) == b""
+            assert idle.sock.recv(1000) == b""
             with pytest.raises(ConnectionError):
                 service.request("GET", "/healthz")
             assert service.thread.is_alive()
