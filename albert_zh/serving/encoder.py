@@ -68,11 +68,14 @@ class Encoder:
 
     def predictions(self, outputs, features):
         """Returns the dict of the outputs and of a vector [B, H] for each pooling."""
-        mask = tf.cast(features["input_mask"], tf.float32)[:, :, None]
+        mask = tf.expand_dims(tf.cast(features["input_mask"], tf.float32), 2)
         number = tf.reduce_sum(mask, axis=1)
 
         def mean(layer):
-            return tf.reduce_sum(layer * mask, axis=1) / number
+            # A product of matrices: TensorFlow Lite 2.15 multiplies element by element
+            # in place, also in the memory of a layer that is an output.
+            total = tf.matmul(mask, layer, transpose_a=True)  # [B, 1, H]
+            return tf.squeeze(total, axis=1) / number
 
         last_name = layer_name(self.files.config.num_hidden_layers - 1)
         first, last = outputs[layer_name(0)], outputs[last_name]
@@ -116,6 +119,11 @@ class Encoder:
 def layer_name(number):
     """Name of the output of a layer, numbered from 0 on."""
     return "layer_{}".format(number + 1)
+
+
+def is_layer_name(name):
+    """Whether an output's name is one of `layer_name`."""
+    return name.startswith("layer_")
 
 
 def mask_logits(config, model, positions):

@@ -264,7 +264,7 @@ def load(directory, backend="tensorflow", truncate=False, encoder=False):
     checkpoint = model_directory.find_checkpoint(directory)
     if checkpoint is None:
         raise UserError("{} holds no checkpoint".format(directory))
-    _check_checkpoint(directory, checkpoint, files, encoder)
+    check_checkpoint(directory, checkpoint, files, encoder)
     kind = kind_of(files, directory)
     computing = backends.TensorFlowBackend(kind, checkpoint, numerics.choose())
     return Predictor(kind, computing, directory, truncate)
@@ -340,7 +340,7 @@ def kind_of(files, directory):
     return kind
 
 
-def _check_checkpoint(directory, checkpoint, files, encoder):
+def check_checkpoint(directory, checkpoint, files, encoder):
     """Raises `UserError` where a checkpoint is not of the model to load."""
     if files.task is not encoders.TASK:
         task = get_task(files.task.name)
