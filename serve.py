@@ -18,6 +18,7 @@ import albert_zh
 from albert_zh.base import console
 from albert_zh.base.errors import UserError
 from albert_zh.command_line import non_negative_number, positive_int, positive_number
+from albert_zh.serving import exported
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -36,7 +37,8 @@ def build_parser():
     text = "address to listen at; 0.0.0.0 admits other machines"
     add("--host", default="127.0.0.1", help=text)
     add("--port", type=_port, default=8501, help="0: any free port")
-    add("--backend", choices=("tensorflow", "onnx"), default="tensorflow")
+    text = "what computes; default: onnx for an ONNX export, else tensorflow"
+    add("--backend", choices=("tensorflow", "onnx"), help=text)
     text = "milliseconds that a request may wait for others to form a batch"
     add("--max_latency_ms", type=non_negative_number, default=5.0, help=text)
     add("--max_batch_size", type=positive_int, default=64, help="instances of a batch")
@@ -81,7 +83,8 @@ def main(args):
         raise UserError(message.format(args.max_instances, args.max_queue))
     # First, since loading takes time.
     listener = connections.bind(args.host, args.port)
-    with albert_zh.load(args.model_dir, backend=args.backend) as predictor:
+    backend = args.backend or _backend_for(args.model_dir)
+    with albert_zh.load(args.model_dir, backend=backend) as predictor:
         service = http.Service(
             predictor,
             args.name or _default_name(predictor, args.model_dir),
@@ -99,10 +102,16 @@ def main(args):
         _report(service.batcher.num_pending)
 
 
+def _backend_for(model_dir):
+    """Returns the back end that a directory is made for."""
+    model = os.path.join(model_dir, exported.MODEL_FILES["onnx"])
+    return "onnx" if os.path.exists(model) else "tensorflow"
+
+
 def _default_name(predictor, model_dir):
     """Returns a name that can stand in an address."""
     folder = os.path.basename(os.path.abspath(model_dir))
-    name = predictor.task_name or folder
+    name = folder if predictor.kind_name == "encoder" else predictor.task_name
     return name if _NAME.fullmatch(name) else "model"
 
 
