@@ -42,7 +42,19 @@ import re
 from typing import NamedTuple, Optional, Union
 
 import numpy as np
-import tensorflow.compat.v1 as tf
+
+
+class _TensorFlow:
+    """Becomes `tensorflow.compat.v1` at its first use: a config needs no TensorFlow."""
+
+    def __getattr__(self, name):
+        global tf
+        import tensorflow.compat.v1 as tf
+
+        return getattr(tf, name)
+
+
+tf = _TensorFlow()
 
 SHARING = ("all", "attention", "ffn", "none")
 LN_TYPES = ("postln", "preln")
@@ -182,7 +194,7 @@ class AlbertConfig:
                 raise ValueError(
                     "{} must be a number in [0, 1), received {!r}".format(name, value)
                 )
-        get_activation(self.hidden_act)
+        _check_activation(self.hidden_act)
         if self.num_hidden_groups > 1 and self.cross_layer_sharing != "all":
             raise ValueError(
                 "num_hidden_groups {} needs cross_layer_sharing all, not {}".format(
@@ -309,7 +321,7 @@ class Numerics(NamedTuple):
     To forward all of them, pass `**numerics._asdict()`.
     """
 
-    compute_dtype: tf.DType = tf.float32
+    compute_dtype: Union["tf.DType", str] = "float32"
     use_xla: bool = False
     plain_gradients: bool = False
     recompute: bool = False
@@ -336,7 +348,7 @@ class AlbertModel:
         token_type_ids=None,
         use_one_hot_embeddings=False,
         scope=None,
-        compute_dtype=tf.float32,
+        compute_dtype="float32",
         use_xla=False,
         needed_positions=None,
         plain_gradients=False,
@@ -353,8 +365,8 @@ class AlbertModel:
           use_one_hot_embeddings: bool; look words up by a matrix product with
             one-hot rows, which is faster on TPU, instead of a gather.
           scope: variable scope name.
-          compute_dtype: dtype of the matrix products, `tf.float32` or
-            `tf.bfloat16`. Variables, LayerNorm, softmax and all outputs stay
+          compute_dtype: dtype of the matrix products, float32 or bfloat16, a
+            `tf.DType` or its name. Variables, LayerNorm, softmax and all outputs stay
             float32. Activations saved for backward, and the reductions that give
             the gradients of biases and LayerNorm, use this dtype.
           use_xla: bool; let XLA fuse the element-wise operations. Pays off only for
@@ -385,7 +397,8 @@ class AlbertModel:
                     length, config.max_position_embeddings
                 )
             )
-        self.numerics = Numerics(compute_dtype, use_xla, plain_gradients, recompute)
+        dtype = tf.as_dtype(compute_dtype)
+        self.numerics = Numerics(dtype, use_xla, plain_gradients, recompute)
         k = self.kernels = _Kernels(self.numerics)
         self._needed_positions = needed_positions
         config = copy.copy(config)
@@ -667,7 +680,7 @@ def _encode(config, kernels, embeddings, input_mask, positions):
     x = k.hidden(x, batch, length)  # [B*S, H]
     # [B, 1, 1, S], added to the scores of every head and query.
     mask_bias = (1.0 - tf.cast(input_mask, tf.float32)) * _MASKED_SCORE
-    mask_bias = mask_bias[:, tf.newaxis, tf.newaxis, :]
+    mask_bias = tf.reshape(mask_bias, [batch, 1, 1, length])
 
     layers = _layer_weights(config, k)
     queries = [_all_positions] * len(layers)
@@ -786,15 +799,15 @@ def _feed_forward(config, kernels, weights, x):
 class _Dense(NamedTuple):
     """Weights of x W + b: kernel [in, out], bias [out]."""
 
-    kernel: tf.Tensor
-    bias: tf.Tensor
+    kernel: "tf.Tensor"
+    bias: "tf.Tensor"
 
 
 class _Norm(NamedTuple):
     """Weights of LayerNorm, both [size]."""
 
-    gamma: tf.Tensor
-    beta: tf.Tensor
+    gamma: "tf.Tensor"
+    beta: "tf.Tensor"
 
 
 class _AttentionWeights(NamedTuple):
@@ -836,7 +849,7 @@ def _layer_weights(config, kernels):
       layers of equal scopes share variables.
     """
     scopes = [
-        _layer_scopes(config, layer, inner)
+        layer_scopes(config, layer, inner)
         for layer in range(config.num_hidden_layers)
         for inner in range(config.inner_group_num)
     ]
@@ -888,7 +901,7 @@ def _create_feed_forward_weights(config, kernels, scopes, uses):
     )
 
 
-def _layer_scopes(config, layer, inner):
+def layer_scopes(config, layer, inner):
     """Returns one layer's variable scopes, which published checkpoints rely on.
 
     Args:
@@ -970,10 +983,10 @@ class _Hidden(NamedTuple):
       batch, length: B and S, ints or int32 scalars.
     """
 
-    exact: Optional[tf.Tensor]
-    operand: Optional[tf.Tensor]
-    batch: Union[int, tf.Tensor]
-    length: Union[int, tf.Tensor]
+    exact: Optional["tf.Tensor"]
+    operand: Optional["tf.Tensor"]
+    batch: Union[int, "tf.Tensor"]
+    length: Union[int, "tf.Tensor"]
 
     def parts(self):
         """Returns the list of its tensors, without those that are None."""
@@ -1572,6 +1585,7 @@ def get_activation(name):
     """
     if callable(name):
         return name
+    _check_activation(name)
     functions = {
         "gelu": gelu,
         "gelu_exact": gelu_exact,
@@ -1581,12 +1595,17 @@ def get_activation(name):
         "": tf.identity,
         None: tf.identity,
     }
-    if name not in functions:
+    return functions[name]
+
+
+def _check_activation(name):
+    """Raises `ValueError` unless `get_activation` takes it; needs no TensorFlow."""
+    known = ("gelu", "gelu_exact", "relu", "tanh", "linear", "", None)
+    if not callable(name) and name not in known:
         raise ValueError(
             "hidden_act must be gelu, gelu_exact, relu, tanh or linear, received "
             "{!r}".format(name)
         )
-    return functions[name]
 
 
 def create_initializer(initializer_range=0.02):

@@ -23,7 +23,8 @@ LEVELS = (
     ("base",),
     ("data", "models"),
     ("training",),
-    ("tasks", "interop", "downloads", "engines", "serving"),
+    ("tasks", "interop", "downloads", "engines"),
+    ("serving",),
     ("albert_zh",),
     ("commands",),
 )
@@ -53,6 +54,8 @@ def room_of(module):
     parts = module.split(".")
     if parts[0] != "albert_zh":
         return module if module in CORE else "commands"
+    if len(parts) == 1:
+        return "albert_zh"
     return parts[1] if len(parts) > 2 or parts[-1] in _LEVEL else "albert_zh"
 
 

@@ -7,10 +7,9 @@ first read. They do not protect against deliberate forgery.
 import hashlib
 from typing import NamedTuple, Tuple
 
-import google_crc32c
-
 from albert_zh.base import files
 from albert_zh.base.errors import UserError
+from albert_zh.base.lazy import google_crc32c
 
 # Checksums are computed and checked per block.
 BLOCK_BYTES = 2**20

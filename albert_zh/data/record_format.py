@@ -25,10 +25,10 @@ import functools
 import struct
 from typing import NamedTuple
 
-import google_crc32c
 import numpy as np
 
 from albert_zh.base import checksums, files
+from albert_zh.base.lazy import google_crc32c
 
 _CHECKSUM_BYTES = 4
 _HEADER_BYTES = 8 + _CHECKSUM_BYTES  # a length and its checksum

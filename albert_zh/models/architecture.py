@@ -8,9 +8,8 @@ dropout, or, if all layers are shared, the number of layers.
 import re
 from typing import NamedTuple, Optional, Tuple
 
-import tensorflow.compat.v1 as tf
-
 from albert_zh.base.errors import UserError
+from albert_zh.base.lazy import tensorflow as tf
 from albert_zh.models import checkpoints
 
 # Variable scope of the encoder in every published checkpoint.

@@ -13,12 +13,9 @@ import operator
 import struct
 from typing import NamedTuple, Tuple
 
-import google_crc32c
-import tensorflow.compat.v1 as tf
-from google.protobuf.message import DecodeError
-from tensorflow.core.protobuf import tensor_bundle_pb2
-
 from albert_zh.base import files
+from albert_zh.base.lazy import bundle_protos, google_crc32c, protobuf_message
+from albert_zh.base.lazy import tensorflow as tf
 
 # Room for 250,000 variables of about 60 bytes each.
 _MAX_INDEX_BYTES = 1 << 24
@@ -33,9 +30,8 @@ _MAX_RANK = 32
 _MAX_SHARDS = 99999
 # Types whose size in bytes follows from the shape.
 _NUMBERS = frozenset(
-    [tf.float16, tf.float32, tf.float64, tf.bfloat16, tf.complex64, tf.complex128]
-    + [tf.int8, tf.int16, tf.int32, tf.int64, tf.bool]
-    + [tf.uint8, tf.uint16, tf.uint32, tf.uint64]
+    "float16 float32 float64 bfloat16 complex64 complex128 int8 int16 int32 int64 bool "
+    "uint8 uint16 uint32 uint64".split()
 )
 
 
@@ -56,7 +52,7 @@ class Tensor(NamedTuple):
     """
 
     name: str
-    dtype: tf.DType
+    dtype: "tf.DType"
     shape: Tuple[int, ...]
     shard: int
     offset: int
@@ -201,8 +197,8 @@ def _split_block(content):
 
 def _read_header(value):
     """Returns the number of .data files."""
-    header = _parse(tensor_bundle_pb2.BundleHeaderProto, value, "its header")
-    if header.endianness != tensor_bundle_pb2.BundleHeaderProto.LITTLE:
+    header = _parse(bundle_protos.BundleHeaderProto, value, "its header")
+    if header.endianness != bundle_protos.BundleHeaderProto.LITTLE:
         raise BundleError("it is from a big-endian machine")
     if not 1 <= header.num_shards <= _MAX_SHARDS:
         raise BundleError("it names {:,} .data files".format(header.num_shards))
@@ -218,7 +214,7 @@ def _read_tensor(key, value, num_shards):
     if not name.isprintable():
         raise BundleError("the name {!r} has control characters".format(name))
     what = "variable {!r}".format(name)
-    entry = _parse(tensor_bundle_pb2.BundleEntryProto, value, what)
+    entry = _parse(bundle_protos.BundleEntryProto, value, what)
     if entry.slices:
         raise BundleError(what + " is in slices; expected whole variables")
     try:
@@ -227,7 +223,7 @@ def _read_tensor(key, value, num_shards):
         raise BundleError(
             "{} has the unknown type {}".format(what, entry.dtype)
         ) from error
-    if dtype not in _NUMBERS and dtype != tf.string:
+    if dtype.name not in _NUMBERS and dtype != tf.string:
         raise BundleError("{} has the type {}".format(what, dtype.name))
     shape = _read_shape(entry, what)
     tensor = Tensor(name, dtype, shape, entry.shard_id, entry.offset, entry.size)
@@ -274,5 +270,5 @@ def _parse(kind, value, what):
     """Parses bytes as a protocol buffer of a class."""
     try:
         return kind.FromString(value)
-    except DecodeError as error:
+    except protobuf_message.DecodeError as error:
         raise BundleError("{} cannot be parsed".format(what)) from error

@@ -5,11 +5,10 @@ import os
 import re
 from typing import List, NamedTuple
 
-import tensorflow.compat.v1 as tf
-from google.protobuf import text_format
-
 from albert_zh.base import files
 from albert_zh.base.errors import UserError
+from albert_zh.base.lazy import protobuf_text as text_format
+from albert_zh.base.lazy import tensorflow as tf
 
 FILE = "checkpoint"
 _MAX_BYTES = 1 << 24

@@ -7,11 +7,11 @@ import os
 import re
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 from albert_zh.base import children, files
 from albert_zh.base.console import printable
 from albert_zh.base.errors import UserError
+from albert_zh.base.lazy import tensorflow as tf
 from albert_zh.models import bundles, checkpoint_state, variable_names
 
 _LOGGER = logging.getLogger(__name__)
@@ -355,7 +355,7 @@ def _check_types(checkpoint, held, variables):
             check_type(checkpoint, name, held[name].dtype, expected)
 
 
-def check_type(source, name, dtype, expected=tf.float32):
+def check_type(source, name, dtype, expected=None):
     """Raises `UserError` if a checkpoint's variable does not have the expected type.
 
     TensorFlow restores variables only in the type that was saved.
@@ -364,8 +364,9 @@ def check_type(source, name, dtype, expected=tf.float32):
       source: the checkpoint, for the message.
       name: name of the variable.
       dtype: its `tf.DType`.
-      expected: `tf.DType`.
+      expected: `tf.DType`; None for float32.
     """
+    expected = tf.float32 if expected is None else expected
     if dtype != expected:
         raise UserError(
             "{0}: {1} is {2}, expected {3}; give a checkpoint saved as {3}".format(

@@ -1,8 +1,7 @@
 """The variables of a model's graph, and whether a checkpoint can initialize them."""
 
-import tensorflow.compat.v1 as tf
-
 import modeling
+from albert_zh.base.lazy import tensorflow as tf
 from albert_zh.models import architecture, checkpoints
 
 PRETRAINING_HEADS = ("masked_lm", "sentence_order")

@@ -4,10 +4,9 @@ import contextlib
 import os
 import re
 
-import tensorflow.compat.v1 as tf
-
 from albert_zh.base import files, locks
 from albert_zh.base.errors import UserError
+from albert_zh.base.lazy import tensorflow as tf
 from albert_zh.models import directory as model_directory
 from albert_zh.models import settings as model_settings
 

@@ -164,8 +164,9 @@ def from_command_line(task, texts):
 
 
 def _error(place, problem, *values):
-    """The `UserError` of a place, such as "dev.json:3"."""
-    return UserError("{}: {}".format(place, problem.format(*values)))
+    """The `UserError` of a place, such as "dev.json:3"; "" names none."""
+    problem = problem.format(*values)
+    return UserError("{}: {}".format(place, problem) if place else problem)
 
 
 def _numbered(examples, path):
@@ -186,15 +187,9 @@ def _numbered(examples, path):
 
 def _text(place, name, value):
     """Returns a text that is not blank; `UserError` for everything else."""
-    if not isinstance(value, str):
-        raise _error(place, "{} is {!r}; expected text", name, value)
-    if rows.is_blank(value):
-        raise _error(place, "{} is empty", name)
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        problem = "{} holds half a surrogate pair"
-        raise _error(place, problem, name) from error
+    problem = rows.text_problem(name, value)
+    if problem:
+        raise _error(place, "{}", problem)
     return value
 
 
@@ -298,25 +293,39 @@ def _read_questions(path, task):
     """Yields (place, `Question`) of a file of one question a line."""
     for line, record in rows.json_lines(path):
         place = "{}:{}".format(path, line)
-        for name in ("context", "question", "choices"):
-            if name not in record:
-                raise _error(place, "no {}; {}", name, _QUESTION_ADVICE)
-        choices = _choices(place, "choices", record["choices"], task)
-        answer = record.get("answer")
-        if isinstance(answer, (str, type(None))):
-            answer = _answer(place, answer, choices)
-        else:
-            answer = _index(place, "answer", answer, choices)
-        yield (
-            place,
-            Question(
-                _identifier(place, record.get("id")),
-                _text(place, "context", record["context"]),
-                _text(place, "question", record["question"]),
-                choices,
-                answer,
-            ),
-        )
+        yield place, question_of(place, record, task)
+
+
+def question_of(place, record, task):
+    """Makes a question of a JSON object.
+
+    Args:
+      place: of the object, for messages; "" for none.
+      record: dict with `context`, `question`, `choices` and maybe `id` and `answer`.
+      task: a `registry.Task`.
+
+    Returns:
+      `Question`.
+
+    Raises:
+      UserError: a field is missing or wrong.
+    """
+    for name in ("context", "question", "choices"):
+        if name not in record:
+            raise _error(place, "no {}; {}", name, _QUESTION_ADVICE)
+    choices = _choices(place, "choices", record["choices"], task)
+    answer = record.get("answer")
+    if isinstance(answer, (str, type(None))):
+        answer = _answer(place, answer, choices)
+    else:
+        answer = _index(place, "answer", answer, choices)
+    return Question(
+        _identifier(place, record.get("id")),
+        _text(place, "context", record["context"]),
+        _text(place, "question", record["question"]),
+        choices,
+        answer,
+    )
 
 
 def _answer_path(path):
@@ -333,13 +342,7 @@ def _read_chid(path, task):
     seen = set()
     for line, record in rows.json_lines(path):
         place = "{}:{}".format(path, line)
-        choices = _choices(place, "candidates", record.get("candidates"), task)
-        contents = _texts(place, "content", record.get("content"))
-        blanks = []
-        for content in contents:
-            blanks += _blanks(place, content, choices, answers, answer_path)
-        _check_blanks(place, blanks, contents, choices, seen)
-        yield place, Cloze(choices, tuple(blanks))
+        yield place, cloze_of(place, record, task, seen, answers, answer_path)
     if answers is not None and len(answers) > len(seen):
         raise _error(
             answer_path,
@@ -348,6 +351,32 @@ def _read_chid(path, task):
             path,
             next(tag for tag in answers if tag not in seen),
         )
+
+
+def cloze_of(place, record, task, seen, answers=None, answer_path=None):
+    """Makes a cloze of a JSON object.
+
+    Args:
+      place: of the object, for messages; "" for none.
+      record: dict with `candidates` and `content`, the texts.
+      task: a `registry.Task`.
+      seen: set of the tags of blanks so far; those of this cloze are added.
+      answers: dict tag -> index of the right candidate, None where not known.
+      answer_path: where the answers are from, for messages.
+
+    Returns:
+      `Cloze`.
+
+    Raises:
+      UserError: a field is missing or wrong, or a tag is one of those seen.
+    """
+    choices = _choices(place, "candidates", record.get("candidates"), task)
+    contents = _texts(place, "content", record.get("content"))
+    blanks = []
+    for content in contents:
+        blanks += _blanks(place, content, choices, answers, answer_path)
+    _check_blanks(place, blanks, contents, choices, seen)
+    return Cloze(choices, tuple(blanks))
 
 
 def _blanks(place, content, choices, answers, answer_path) -> List[Blank]:

@@ -6,10 +6,10 @@ import json
 import os
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 import modeling
 from albert_zh.base import files
+from albert_zh.base.lazy import tensorflow as tf
 from albert_zh.tasks import distillation_losses, kind, metrics, reading, rows
 from albert_zh.tasks.features import Field, pair_features
 

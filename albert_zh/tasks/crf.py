@@ -7,7 +7,7 @@ first and the last tag, as in TensorFlow 1's `tf.contrib.crf`.
 Shapes: B batch, T steps of the longest sequence, at least one, N tags.
 """
 
-import tensorflow.compat.v1 as tf
+from albert_zh.base.lazy import tensorflow as tf
 
 
 def log_likelihood(logits, tags, lengths, transitions):

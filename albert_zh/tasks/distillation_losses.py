@@ -4,7 +4,7 @@ Logits are divided by a temperature T, which shows more of what the teacher thin
 the wrong classes. Its square keeps the size of the gradients, which fall with 1 / T^2.
 """
 
-import tensorflow.compat.v1 as tf
+from albert_zh.base.lazy import tensorflow as tf
 
 # Logit of what cannot be chosen: exp of it is 0 in float32, whatever the temperature.
 _NEVER = -1e9

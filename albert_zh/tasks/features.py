@@ -16,9 +16,9 @@ import uuid
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 from albert_zh.base import files
+from albert_zh.base.lazy import tensorflow as tf
 from albert_zh.data import record_format
 
 # Bounds the memory of encoding.

@@ -9,9 +9,8 @@ import abc
 import contextlib
 from typing import Any, Dict, NamedTuple, Tuple
 
-import tensorflow.compat.v1 as tf
-
 import modeling
+from albert_zh.base.lazy import tensorflow as tf
 
 # BERT's and ALBERT's scripts drop a tenth of what a head reads, whatever dropout the
 # encoder's config asks for (it asks for none in the published tiny and xxlarge).

@@ -11,12 +11,11 @@ import re
 import shlex
 from typing import Any, Dict, NamedTuple, Optional, Tuple
 
-import tensorflow.compat.v1 as tf
-
 import modeling
 import tokenization
 from albert_zh.base import files, json_files, name_lists
 from albert_zh.base.errors import UserError, as_user_error
+from albert_zh.base.lazy import tensorflow as tf
 from albert_zh.models import architecture, checkpoints, output_directory
 from albert_zh.models import directory as model_directory
 from albert_zh.models import settings as model_settings
@@ -27,6 +26,9 @@ from albert_zh.tasks.registry import Task, get_task
 _LOGGER = logging.getLogger(__name__)
 
 TRAINING_FILE = "training.json"
+# What `kind.Kind.fit_decision` chose, beside the model.
+DECISION_FILE = "decision.json"
+_DECISION_SCHEMA = {"type": "object", "additionalProperties": {"type": "number"}}
 DEFAULT_MAX_SEQ_LENGTH = 128
 
 
@@ -337,6 +339,19 @@ def _task_of(settings, labels_file):
             "{}: task_name is {!r}, which is no task; train into another "
             "--output_dir".format(labels_file, settings["task_name"])
         ) from error
+
+
+def read_decision(directory):
+    """Returns what `kind.Kind.fit_decision` chose for a model; {} where nothing was.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    path = os.path.join(directory, DECISION_FILE)
+    if not files.exists(path):
+        return {}
+    advice = "copy the model again from an intact source, or train again"
+    return json_files.read(path, _DECISION_SCHEMA, advice)
 
 
 def find_task_name(directories, names):

@@ -1,9 +1,9 @@
 """Classification into any number of classes at once: sigmoid heads, a threshold."""
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 from albert_zh.base import name_lists
+from albert_zh.base.lazy import tensorflow as tf
 from albert_zh.tasks import distillation_losses, kind, metrics, reading
 from albert_zh.tasks.classification import Classification
 from albert_zh.tasks.features import Field

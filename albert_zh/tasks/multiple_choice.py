@@ -5,10 +5,10 @@ import os
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 import modeling
 from albert_zh.base import files, json_files
+from albert_zh.base.lazy import tensorflow as tf
 from albert_zh.tasks import choice_features, distillation_losses, kind
 from albert_zh.tasks.assignment import best_assignment
 from albert_zh.tasks.features import SEQUENCE_LENGTHS, Field, sequence_lengths

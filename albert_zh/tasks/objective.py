@@ -2,9 +2,8 @@
 
 from typing import NamedTuple, Tuple
 
-import tensorflow.compat.v1 as tf
-
 import modeling
+from albert_zh.base.lazy import tensorflow as tf
 
 SCOPE = "bert"
 _WORD_TABLE = SCOPE + "/embeddings/word_embeddings"

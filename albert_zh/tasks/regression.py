@@ -1,8 +1,8 @@
 """Regression: a number for each text or pair of texts, such as their similarity."""
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
+from albert_zh.base.lazy import tensorflow as tf
 from albert_zh.tasks import kind, metrics
 from albert_zh.tasks.classification import Classification
 from albert_zh.tasks.features import Field

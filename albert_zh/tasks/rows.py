@@ -61,6 +61,24 @@ def is_blank(text):
     )
 
 
+def text_problem(name, value):
+    """Says what is wrong with a value that should be a text to judge, or None.
+
+    Args:
+      name: what the value is called.
+      value: anything.
+    """
+    if not isinstance(value, str):
+        return "{} is {:.100}; expected text".format(name, repr(value))
+    if is_blank(value):
+        return "{} is empty".format(name)
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return "{} holds half a surrogate pair".format(name)
+    return None
+
+
 def read_lines(path, keeps_marks=False):
     """Yields (line number, text without its line end) of a UTF-8 file.
 

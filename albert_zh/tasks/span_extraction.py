@@ -12,10 +12,10 @@ import os
 from typing import Any, List, NamedTuple, Tuple
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 from albert_zh.base import json_files
 from albert_zh.base.errors import UserError
+from albert_zh.base.lazy import tensorflow as tf
 from albert_zh.tasks import answer_metrics, distillation_losses, kind
 from albert_zh.tasks.features import Features, Field
 

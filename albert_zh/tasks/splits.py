@@ -4,9 +4,8 @@ import logging
 import os
 from typing import Any, Dict, NamedTuple, Optional
 
-import tensorflow.compat.v1 as tf
-
 from albert_zh.base.errors import UserError
+from albert_zh.base.lazy import tensorflow as tf
 from albert_zh.tasks.registry import Task
 
 # "predict" is a file that need not be labelled; by default the test file.

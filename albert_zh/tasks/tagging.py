@@ -7,11 +7,11 @@ import os
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 import modeling
 from albert_zh.base import files
 from albert_zh.base.errors import UserError
+from albert_zh.base.lazy import tensorflow as tf
 from albert_zh.tasks import (
     characters,
     distillation_losses,

@@ -9,10 +9,9 @@ import json
 import logging
 import os
 
-import tensorflow.compat.v1 as tf
-
 from albert_zh.base import files, json_files
 from albert_zh.base.errors import UserError
+from albert_zh.base.lazy import tensorflow as tf
 from albert_zh.models import checkpoints
 from albert_zh.tasks import model_files
 from albert_zh.tasks.objective import Objective

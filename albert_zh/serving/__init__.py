@@ -1,0 +1,1 @@
+"""Models in production: the resident predictor, vectors, exports, the HTTP service."""
