@@ -34,9 +34,6 @@ _LOGGER = logging.getLogger(__name__)
 
 # Dev scores after every epoch: what "best" is chosen from, also after a restart.
 EPOCH_SCORES_FILE = "dev_scores.json"
-# What `kind.Kind.fit_decision` chose, beside the model.
-DECISION_FILE = "decision.json"
-_DECISION_SCHEMA = {"type": "object", "additionalProperties": {"type": "number"}}
 # Held by the process that writes predictions into an --output_dir.
 _PREDICTIONS_LOCK = ".predictions.lock"
 
@@ -658,9 +655,7 @@ class FineTuner:
     def _save_best(self, checkpoint):
         """Makes `best/` a complete model directory with this checkpoint alone."""
         model_files.save(self.best_dir, self.files)
-        if self.kind.decision:
-            path = os.path.join(self.best_dir, DECISION_FILE)
-            json_files.write(self.kind.decision, path)
+        model_directory.write_decision(self.kind.decision, self.best_dir)
         kept = checkpoints.write_stripped(
             checkpoint, os.path.join(self.best_dir, "model.ckpt")
         )
@@ -675,10 +670,7 @@ class FineTuner:
                 "--output_dir={} holds no fine-tuned model; run with --do_train "
                 "first".format(self._output_dir)
             )
-        path = os.path.join(self.best_dir, DECISION_FILE)
-        if files.exists(path):
-            advice = "copy the model again from an intact source, or train again"
-            self.kind.decision = json_files.read(path, _DECISION_SCHEMA, advice)
+        self.kind.decision = model_directory.read_decision(self.best_dir)
         return checkpoint
 
     def _predict(self, source, checkpoint, batch_size, shown=None):
