@@ -15,7 +15,7 @@ from albert_zh.base import console
 from albert_zh.base.errors import UserError
 from albert_zh.interop import conversion
 from albert_zh.interop.model import Options
-from albert_zh.tasks import get_task
+from albert_zh.tasks.registry import TASKS, get_task
 
 
 def build_parser():
@@ -62,6 +62,7 @@ def main(args):
         drop_masked_lm=args.drop_masked_lm,
         task=_task_settings(task, args.max_seq_length) if task else None,
         kind=task.kind if task else None,
+        kinds={name: task.kind for name, task in TASKS.items()},
     )
     model = conversion.convert(
         args.source_format, args.target_format, args.input, args.output, options

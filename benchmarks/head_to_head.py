@@ -91,7 +91,7 @@ def build_outputs(config, inputs, heads, num_labels=3):
     for head, scope, source, rows in (
         ("classifier", "output_", "pooled", num_labels),
         ("multiple_choice", "output_", "pooled", 1),
-        ("tagger", "cls/ner/output_", "sequence", num_labels),
+        ("tagger", "ner/output_", "sequence", num_labels),
         ("span", "cls/squad/output_", "sequence", 2),
     ):
         if head in heads:

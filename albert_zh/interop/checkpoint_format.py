@@ -9,6 +9,7 @@ import tensorflow.compat.v1 as tf
 
 from albert_zh.base import files, json_files
 from albert_zh.base.errors import UserError
+from albert_zh.interop import heads
 from albert_zh.interop.model import DEFAULT_OPTIONS, Model
 from albert_zh.models import architecture, checkpoints
 from albert_zh.models import directory as model_directory
@@ -47,13 +48,17 @@ def read(directory, options=DEFAULT_OPTIONS, is_trusted=False):
     tensors = checkpoints.read_tensors(found.checkpoint, "--input", options.keep_slots)
     tensors = {name: _as_float32(value) for name, value in tensors.items()}
     lower_case = model_directory.read_do_lower_case(found.directory)
+    task = _read_task(found.directory, config)
+    kind = options.kinds.get((task or {}).get("task_name"))
     return Model(
         config,
         _in_scope(tensors, scope),
         vocabulary=_read(found.vocab_file),
         sentencepiece=_read(found.spm_model_file),
         do_lower_case=_LOWER_CASE if lower_case is None else lower_case,
-        task=_read_task(found.directory, config),
+        task=task,
+        told=heads.of_kind(kind or options.kind),
+        decision=model_directory.read_decision(found.directory),
     )
 
 
@@ -119,4 +124,5 @@ def write(model, directory, options=DEFAULT_OPTIONS):
         json_files.write(
             model.task, os.path.join(directory, model_directory.LABELS_FILE)
         )
+        model_directory.write_decision(model.decision, directory)
     checkpoints.write_tensors(model.tensors, os.path.join(directory, "model.ckpt"))

@@ -187,7 +187,9 @@ def _check_decoder(content, source):
     if others:
         raise UserError(
             "{}: no exact conversion exists of its head, which has {}; train with "
-            "--decoder=softmax for one".format(source, ", ".join(sorted(others)))
+            "run_ner.py --decoder=softmax for one".format(
+                source, ", ".join(sorted(others))
+            )
         )
 
 
@@ -215,7 +217,7 @@ def _with_task(content, task, kind):
         settings["options"] = {"decoder": "softmax"}
     settings.update(content.task or {})
     settings.update(task)
-    if head in ("multiple_choice", "span") and settings["labels"]:
+    if head in heads.WITHOUT_LABELS and settings["labels"]:
         raise UserError("--labels: a {} has none".format(head))
     if heads.num_rows(head, settings["labels"]) != classes:
         raise UserError(
@@ -259,7 +261,7 @@ def _check_task(content, source):
 def _check_settings(content, source):
     """Raises `UserError` if a model's settings do not fit `labels.json`."""
     head, task = content.fine_tuned_head, content.task
-    fewest = {"classifier": 2, "tagger": 1}.get(head, 0)
+    fewest = {"classifier": 2, "multi_label": 2, "tagger": 1}.get(head, 0)
     model_settings.check_labels(task, source, fewest)
     model_settings.check_fit(source, task, content.config)
     labels, classes = task["labels"], content.num_rows

@@ -25,6 +25,8 @@ class Model(NamedTuple):
       sentencepiece: bytes of the SentencePiece model, or None.
       do_lower_case: bool, whether the tokenizer lower-cases.
       task: dict of the `labels.json` of a fine-tuned model, or None.
+      told: key of `heads.HEADS`: its head, where that looks like another; or None.
+      decision: dict of what was chosen on dev, such as a threshold; {} for nothing.
     """
 
     config: modeling.AlbertConfig
@@ -34,6 +36,8 @@ class Model(NamedTuple):
     sentencepiece: Optional[bytes] = None
     do_lower_case: bool = True
     task: Optional[Dict[str, Any]] = None
+    told: Optional[str] = None
+    decision: Dict[str, float] = {}
 
     @property
     def heads(self):
@@ -45,7 +49,7 @@ class Model(NamedTuple):
     @property
     def fine_tuned_head(self):
         """Key of `heads.HEADS`, None for a model that is not fine-tuned."""
-        return heads.find(self.tensors, "the model")
+        return heads.find(self.tensors, "the model", self.told)
 
     @property
     def num_rows(self):
@@ -77,6 +81,7 @@ class Options(NamedTuple):
       task: dict for the `labels.json` of a fine-tuned model from another framework
         ("task_name", "labels", "max_seq_length", ...), or None.
       kind: the kind of that task, or None.
+      kinds: dict name of a task -> its kind, of all that a `labels.json` may name.
     """
 
     keep_slots: bool = False
@@ -85,6 +90,7 @@ class Options(NamedTuple):
     drop_masked_lm: bool = False
     task: Optional[Dict[str, Any]] = None
     kind: Optional[str] = None
+    kinds: Dict[str, str] = {}
 
 
 DEFAULT_OPTIONS = Options()
@@ -168,7 +174,7 @@ def check(model, source, allow_missing=False):
 
 
 def _check_head(model, source):
-    head = heads.find(model.tensors, source)
+    head = heads.find(model.tensors, source, model.told)
     if head is None:
         return
     weights, bias = (model.tensors.get(name) for name in heads.HEADS[head].variables)

@@ -82,7 +82,7 @@ def _look_up(rules, name):
 # Of one model at most one. A classifier.weight is read as the first one's.
 _FINE_TUNED_HEADS = (
     ("", "classifier", "head"),
-    ("cls/ner/", "classifier", "head"),
+    ("ner/", "classifier", "head"),
     ("cls/squad/", "qa_outputs", "head"),
 )
 

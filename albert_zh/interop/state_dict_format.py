@@ -16,10 +16,14 @@ from albert_zh.base.console import printable
 from albert_zh.base.errors import UserError, as_user_error
 from albert_zh.interop import heads, names, tokenizer_files, weights_files
 from albert_zh.interop.model import DEFAULT_OPTIONS, Model
+from albert_zh.models import directory as model_directory
 
 _CONFIG = "config.json"
 # Key in the config.json of a fine-tuned model for the content of `labels.json`.
 _TASK = "albert_zh"
+
+# Key in that for the content of `decision.json`.
+_DECISION = "decision"
 
 # What transformers calls a class without a name.
 _NO_NAME = re.compile(r"LABEL_\d+")
@@ -71,6 +75,7 @@ _CONFIG_SCHEMA = {
                         "do_lower_case": {"type": "boolean"},
                         "normalize_punctuation": {"type": "boolean"},
                         "options": {"type": "object"},
+                        _DECISION: model_directory.DECISION_SCHEMA,
                     },
                 }
             },
@@ -211,18 +216,24 @@ def read(layouts, directory, options=DEFAULT_OPTIONS, is_trusted=False):
     )
     if dialect == "google":
         _drop_identity(tensors, config, directory)
-    unused += _sort_head(tensors, settings, layout)
+    dropped, told = _sort_head(tensors, settings, layout)
+    if told is None and heads.find(tensors, directory) == "classifier":
+        told = heads.of_kind(options.kind)
+    task = _read_task(settings, directory, heads.find(tensors, directory, told))
+    decision = (task or {}).pop(_DECISION, {})
     vocabulary, sentencepiece, do_lower_case = tokenizer_files.read(
         directory, config.vocab_size
     )
     return Model(
         config,
         tensors,
-        unused,
+        unused + dropped,
         vocabulary,
         sentencepiece,
         do_lower_case,
-        _read_task(settings, directory, heads.find(tensors, directory)),
+        task or None,
+        told,
+        decision,
     )
 
 
@@ -233,7 +244,7 @@ def _sort_head(tensors, settings, layout):
     the same names in PyTorch.
 
     Returns:
-      Tuple of the names of the dropped parameters.
+      Tuple of the names of the dropped parameters, and the `Model.told`.
     """
     given = [name for name in heads.HEADS["classifier"].variables if name in tensors]
     architectures = settings.get("architectures") or ["ForSequenceClassification"]
@@ -241,21 +252,22 @@ def _sort_head(tensors, settings, layout):
     if suffix.endswith(heads.HEADS["tagger"].class_suffix):
         for name in given:
             tensors[heads.TAGGER_SCOPE + name] = tensors.pop(name)
-        return ()
+        return (), None
     has_one_row = "output_bias" in tensors and tensors["output_bias"].size == 1
+    head, problem = None, settings.get("problem_type")
     if suffix.endswith(heads.HEADS["multiple_choice"].class_suffix):
-        is_right = has_one_row
-    else:
-        is_right = (
-            suffix.endswith(heads.HEADS["classifier"].class_suffix)
-            and settings.get("problem_type") in (None, "single_label_classification")
-            and not has_one_row
-        )
-    if is_right:
-        return ()
+        head = "multiple_choice"
+    elif suffix.endswith(heads.HEADS["classifier"].class_suffix):
+        head = heads.BY_PROBLEM_TYPE.get(problem)
+        if problem is None and has_one_row:  # as transformers takes it
+            head = "regression"
+        elif problem in (None, "single_label_classification"):
+            head = "classifier"
+    if head and has_one_row == (head in ("multiple_choice", "regression")):
+        return (), head if heads.HEADS[head].problem_type else None
     for name in given:
         del tensors[name]
-    return tuple(layout.table.to_pytorch(name)[0] for name in given)
+    return tuple(layout.table.to_pytorch(name)[0] for name in given), None
 
 
 def _read_task(settings, directory, head):
@@ -263,7 +275,7 @@ def _read_task(settings, directory, head):
     if head is None:
         return None
     task = dict((settings.get("task_specific_params") or {}).get(_TASK) or {})
-    if head in ("multiple_choice", "span"):
+    if head in heads.WITHOUT_LABELS:
         return task or None
     names_by_id = settings.get("id2label")
     if names_by_id:
@@ -481,12 +493,18 @@ def _task_json(model):
     classes = ["LABEL_{}".format(index) for index in range(model.num_rows)]
     if task.get("labels"):
         classes = heads.class_names(head, task["labels"])
-    if head in ("classifier", "tagger"):
+    if head == "regression":  # else transformers takes it to have two classes
+        classes = ["LABEL_0"]
+    if head == "regression" or head not in heads.WITHOUT_LABELS:
         settings.update(
             id2label={str(index): label for index, label in enumerate(classes)},
             label2id={label: index for index, label in enumerate(classes)},
         )
+    if heads.HEADS[head].problem_type:
+        settings["problem_type"] = heads.HEADS[head].problem_type
     if "task_name" in task:
+        if model.decision:
+            task = dict(task, **{_DECISION: model.decision})
         settings["task_specific_params"] = {_TASK: task}
     return settings
 

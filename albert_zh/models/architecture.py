@@ -21,12 +21,12 @@ _HEADS = (
     ("masked_lm", "cls/predictions/output_bias"),
     ("sentence_order", "cls/seq_relationship/output_weights"),
     ("classifier", "output_weights"),
-    ("tagger", "cls/ner/output_weights"),
+    ("tagger", "ner/output_weights"),
     ("span", "cls/squad/output_weights"),
 )
 _WORD_EMBEDDINGS = "/embeddings/word_embeddings"
 # Names of a model's variables; {} is the encoder's scope.
-_MODEL = r"({}/(embeddings|encoder|pooler)/|cls/|output_(weights|bias)$)"
+_MODEL = r"({}/(embeddings|encoder|pooler)/|cls/|ner/|output_(weights|bias)$)"
 
 
 class Architecture(NamedTuple):

@@ -22,6 +22,8 @@ VOCAB_FILE = "vocab.txt"
 SPM_FILE = "spm.model"
 # Present if the model is a fine-tuned classifier.
 LABELS_FILE = "labels.json"
+# What its kind of task chose on dev, such as a threshold.
+DECISION_FILE = "decision.json"
 # Tokenizer settings with Hugging Face's keys; only do_lower_case is read.
 TOKENIZER_FILE = "tokenizer_settings.json"
 # Hugging Face's file with the same key. Not written beside a TensorFlow checkpoint:
@@ -40,6 +42,8 @@ _OTHER_SPM_NAMES = (("*.model",),)
 _HUGGING_FACE_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 # Keys that only config files of Hugging Face have.
 _HUGGING_FACE_KEYS = {"model_type", "architectures", "transformers_version"}
+
+DECISION_SCHEMA = {"type": "object", "additionalProperties": {"type": "number"}}
 
 _FLAGS = {
     "config_file": "--albert_config_file",
@@ -511,6 +515,23 @@ def _copy_casing(source, directory):
         )
     path = os.path.join(directory, TOKENIZER_FILE)
     json_files.write({"do_lower_case": given}, path)
+
+
+def read_decision(directory):
+    """Returns the dict of a `decision.json`; {} where there is none.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    path = os.path.join(directory, DECISION_FILE)
+    advice = "copy the model again from an intact source, or train again"
+    return json_files.read(path, DECISION_SCHEMA, advice) if files.exists(path) else {}
+
+
+def write_decision(decision, directory):
+    """Writes a `decision.json`, if there is anything in it."""
+    if decision:
+        json_files.write(decision, os.path.join(directory, DECISION_FILE))
 
 
 def read_bytes(path):

@@ -195,7 +195,7 @@ def copy_files(source, directory):
     task_files = source.kind.files
     if task_files.task is not encoder.TASK:
         model_files.save(directory, task_files)
-        name = model_files.DECISION_FILE
+        name = model_directory.DECISION_FILE
         decision = os.path.join(source.directory, name)
         if files.exists(decision):
             files.copy(decision, os.path.join(directory, name))

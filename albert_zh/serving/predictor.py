@@ -330,7 +330,7 @@ def kind_of(files, directory):
         kind = encoders.Encoder(files)
     else:
         kind = kinds.kind_of(files.task)(files)
-        kind.decision = model_files.read_decision(directory)
+        kind.decision = model_directory.read_decision(directory)
     model_directory.check_vocabulary(
         kind.tokenizer.vocab_size,
         files.spm_model_file or files.vocab_file,

@@ -655,9 +655,7 @@ class FineTuner:
     def _save_best(self, checkpoint):
         """Makes `best/` a complete model directory with this checkpoint alone."""
         model_files.save(self.best_dir, self.files)
-        if self.kind.decision:
-            path = os.path.join(self.best_dir, model_files.DECISION_FILE)
-            json_files.write(self.kind.decision, path)
+        model_directory.write_decision(self.kind.decision, self.best_dir)
         kept = checkpoints.write_stripped(
             checkpoint, os.path.join(self.best_dir, "model.ckpt")
         )
@@ -672,7 +670,7 @@ class FineTuner:
                 "--output_dir={} holds no fine-tuned model; run with --do_train "
                 "first".format(self._output_dir)
             )
-        self.kind.decision = model_files.read_decision(self.best_dir)
+        self.kind.decision = model_directory.read_decision(self.best_dir)
         return checkpoint
 
     def _predict(self, source, checkpoint, batch_size, shown=None):

@@ -26,9 +26,6 @@ from albert_zh.tasks.registry import Task, get_task
 _LOGGER = logging.getLogger(__name__)
 
 TRAINING_FILE = "training.json"
-# What `kind.Kind.fit_decision` chose, beside the model.
-DECISION_FILE = "decision.json"
-_DECISION_SCHEMA = {"type": "object", "additionalProperties": {"type": "number"}}
 DEFAULT_MAX_SEQ_LENGTH = 128
 
 
@@ -339,19 +336,6 @@ def _task_of(settings, labels_file):
             "{}: task_name is {!r}, which is no task; train into another "
             "--output_dir".format(labels_file, settings["task_name"])
         ) from error
-
-
-def read_decision(directory):
-    """Returns what `kind.Kind.fit_decision` chose for a model; {} where nothing was.
-
-    Raises:
-      UserError: the file is damaged.
-    """
-    path = os.path.join(directory, DECISION_FILE)
-    if not files.exists(path):
-        return {}
-    advice = "copy the model again from an intact source, or train again"
-    return json_files.read(path, _DECISION_SCHEMA, advice)
 
 
 def find_task_name(directories, names):

@@ -216,6 +216,10 @@ class SpanExtraction(kind.Kind):
         target = token_span(example.span, starts, ends)
         if target and not any(_holds(first, size, target) for first in firsts):
             notes += ("have an answer that no window holds whole",)
+        most = self.settings.max_answer_length
+        if target and target[1] - target[0] >= most:
+            note = "have an answer of over {} tokens, which is never predicted"
+            notes += (note.format(most),)
         features = []
         for number, first in enumerate(firsts):
             part = slice(first, first + size)

@@ -19,12 +19,14 @@ from albert_zh.base.errors import UserError
 from albert_zh.interop import (
     checkpoint_format,
     conversion,
+    heads,
     tokenizer_files,
     weights_files,
 )
 from albert_zh.interop.model import Options
 from albert_zh.models import checkpoints, model_graph
 from albert_zh.models import directory as model_directory
+from albert_zh.tasks import kinds, model_files, registry
 from benchmarks import head_to_head
 
 SMALL = dict(
@@ -132,22 +134,136 @@ CLASSES = {
         dict(LABELS, task_name="ner", labels=["X"], options={"decoder": "softmax"}),
     ),
     "span": ("ForQuestionAnswering", dict(LABELS, task_name="squad", labels=[])),
+    "multi_label": (
+        "ForSequenceClassification",
+        dict(LABELS, task_name="multi_label_pair"),
+    ),
+    "regression": (
+        "ForSequenceClassification",
+        dict(LABELS, task_name="stsb", labels=[]),
+    ),
 }
+KINDS = {name: task.kind for name, task in registry.TASKS.items()}
+# Heads of the same variables as another one's.
+SAME = {"multi_label": "classifier", "regression": "multiple_choice"}
 
 
 @pytest.mark.parametrize("head", sorted(CLASSES))
 @pytest.mark.parametrize("settings,dialect", [(GOOGLE, "google"), (SMALL, "bert")])
-def test_every_head_keeps_its_task(write, settings, dialect, head):
+def test_every_head_keeps_its_task(write, tmp_path, settings, dialect, head):
     suffix, labels = CLASSES[head]
-    source = write(settings, (head,), labels=labels)
-    there = convert(dialect, "huggingface", source, "there")
+    source = write(settings, (SAME.get(head, head),), labels=labels)
+    decision = {"threshold": 0.3} if head == "multi_label" else {}
+    model_directory.write_decision(decision, source)
+    there = convert(dialect, "huggingface", source, "there", kinds=KINDS)
     config = json.loads(pathlib.Path(there, "config.json").read_text("utf-8"))
     assert config["architectures"][0].endswith(suffix)
-    tags = config.get("id2label")
-    assert tags == ({"0": "O", "1": "B-X", "2": "I-X"} if head == "tagger" else None)
-    back = convert("huggingface", dialect, there, "back")
+    names = {"tagger": ["O", "B-X", "I-X"], "regression": ["LABEL_0"]}
+    names["multi_label"] = labels["labels"]
+    shown = config.get("id2label", {})
+    assert list(shown.values()) == names.get(head, [])
+    problem = {"multi_label": "multi_label_classification", "regression": "regression"}
+    assert config.get("problem_type") == problem.get(head)
+    back = convert("huggingface", dialect, there, "back", kinds=KINDS)
     assert_same_model(source, back)
     assert json.loads(pathlib.Path(back, "labels.json").read_text("utf-8")) == labels
+    assert model_directory.read_decision(back) == decision
+    assert_same_model(source, convert(dialect, dialect, source, "copy", kinds=KINDS))
+    assert model_directory.read_decision(str(tmp_path / "copy")) == decision
+
+
+@pytest.mark.parametrize("task,labels", [("multi_label", 3), ("regression", 1)])
+def test_transformers_computes_the_same_of_heads_that_look_alike(
+    write, run_command, task, labels
+):
+    """As a user converts it: the logits, and what the library takes them to be."""
+    pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    head = ("classifier",) if labels > 1 else ("multiple_choice",)
+    names = LABELS["labels"][:labels] if labels > 1 else []
+    settings = dict(LABELS, task_name=task, labels=names)
+    sizes = dict(GOOGLE, inner_group_num=1)  # all that transformers runs
+    source = write(sizes, head, labels=settings)
+    there = str(pathlib.Path(source).parent / "there")
+    flags = ["--from=google", "--to=huggingface", "--input=" + source]
+    result = run_command("convert_checkpoint.py", *flags, "--output=" + there)
+    assert result.returncode == 0, result.stderr
+    assert "heads: {}".format(task) in result.stdout
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(there)
+    assert model.config.num_labels == labels
+    inputs = head_to_head.make_inputs(GOOGLE["vocab_size"], length=8)
+    expected = head_to_head.run_here(source, inputs, head, labels)[head[0]]
+    found = head_to_head.run_transformers(there, inputs, ("classifier",))["classifier"]
+    np.testing.assert_allclose(
+        np.reshape(found, np.shape(expected)), expected, atol=1e-4
+    )
+    back = str(pathlib.Path(source).parent / "back")
+    flags = ["--from=huggingface", "--to=google", "--input=" + there]
+    assert (
+        run_command("convert_checkpoint.py", *flags, "--output=" + back).returncode == 0
+    )
+    assert_same_model(source, back)
+
+
+def test_a_head_is_what_transformers_says_it_is(write, caplog):
+    """A single row is a number's unless it scores choices; a task may tell, too."""
+    source = write(GOOGLE, ("multiple_choice",))
+    there = convert("google", "huggingface", source, "there")
+    change = {"architectures": ["AlbertForSequenceClassification"]}
+    edit_json(there + "/config.json", **change)
+    task = {"task_name": "regression", "normalize_punctuation": False}
+    back = convert("huggingface", "google", there, task=task, kind="regression")
+    assert_same_model(source, back)
+    with pytest.raises(UserError, match="is a regression; give --task_name=regression"):
+        convert("huggingface", "google", there, "never", task=task, kind="cloze")
+    edit_json(there + "/config.json", problem_type="multi_label_classification")
+    convert("huggingface", "google", there, "dropped")
+    assert "not converted: classifier.weight" in caplog.text
+    many = write(GOOGLE, ("classifier",), "many")
+    task = dict(task, task_name="multi_label", labels=["甲", "乙", "丙"])
+    told = convert("google", "huggingface", many, "told", task=task, kind="multi_label")
+    config = json.loads(pathlib.Path(told, "config.json").read_text("utf-8"))
+    assert config["problem_type"] == "multi_label_classification"
+    with pytest.raises(UserError, match="head of the model is a classifier; give"):
+        convert("google", "google", many, "never", task=task, kind="regression")
+
+
+def test_the_heads_are_those_of_the_kinds_of_task():
+    """What run_ner.py and the others save has the names that are looked for."""
+    config = modeling.AlbertConfig(**GOOGLE)
+    found = set()
+    for name, task in registry.TASKS.items():
+        given = model_files.TaskFiles(
+            *(config, task, ("X", "Y"), None, None, True, False, 12),
+            {"decoder": "softmax"},
+        )
+        variables = kinds.kind_of(task).head(given)
+        (head,) = (n for n, head in heads.HEADS.items() if task.kind in head.kinds)
+        assert tuple(v.name for v in variables) == heads.HEADS[head].variables, name
+        assert variables[0].shape[0] == heads.num_rows(head, ("X", "Y")), name
+        found.add(head)
+    assert found == set(heads.HEADS)
+
+
+@pytest.mark.parametrize("decoder", ["crf", "span"])
+def test_other_decoders_are_copied_but_have_no_counterpart_elsewhere(write, decoder):
+    labels = dict(CLASSES["tagger"][1], options={"decoder": decoder})
+    source = write(GOOGLE, (), labels=labels)
+    given = model_files.TaskFiles(
+        *(modeling.AlbertConfig(**GOOGLE), registry.get_task("ner"), ("X",)),
+        *(None, None, True, False, 12, {"decoder": decoder}),
+    )
+    prefix = model_directory.find(source).checkpoint
+    tensors = dict(checkpoints.read_tensors(prefix))
+    for variable in kinds.kind_of(given.task).head(given):
+        tensors[variable.name] = np.ones(variable.shape, np.float32)
+    checkpoints.write_tensors(tensors, os.path.join(source, "model.ckpt"))
+    copy = convert("google", "google", source, "copy", kinds=KINDS)
+    assert_same_model(source, copy)
+    assert json.loads(pathlib.Path(copy, "labels.json").read_text("utf-8")) == labels
+    words = "has ner/.*; train with run_ner.py --decoder=softmax for one"
+    with pytest.raises(UserError, match=words):
+        convert("google", "huggingface", source, "never", kinds=KINDS)
 
 
 def test_a_head_from_elsewhere_gets_its_task(write):
@@ -187,17 +303,6 @@ def test_tasks_that_do_not_fit_the_head(write, head, options, words):
         task["labels"] = options["labels"]
     with pytest.raises(UserError, match=words):
         convert("google", "google", source, task=task, kind=options.get("kind"))
-
-
-def test_a_crf_is_copied_but_has_no_counterpart_elsewhere(write):
-    source = write(GOOGLE, ("tagger",))
-    prefix = model_directory.find(source).checkpoint
-    tensors = dict(checkpoints.read_tensors(prefix))
-    tensors["cls/ner/transitions"] = np.ones([3, 3], np.float32)
-    checkpoints.write_tensors(tensors, os.path.join(source, "model.ckpt"))
-    assert_same_model(source, convert("google", "google", source, "copy"))
-    with pytest.raises(UserError, match="head, which has cls/ner/transitions; train"):
-        convert("google", "huggingface", source, "never")
 
 
 def test_a_model_of_two_heads_is_refused(write):
@@ -264,7 +369,7 @@ def test_casing_survives(write):
     [
         {"architectures": ["AlbertForMultipleChoice"]},
         {"architectures": ["AlbertForSomethingElse"]},
-        {"problem_type": "multi_label_classification"},
+        {"problem_type": "regression"},
     ],
 )
 def test_heads_that_only_look_alike_stay_behind(write, caplog, changes):

@@ -10,8 +10,8 @@ import tensorflow.compat.v1 as tf
 import albert_zh
 import export_model
 from albert_zh.base.errors import UserError
+from albert_zh.models import directory as model_directory
 from albert_zh.serving import export, exported, formats, verification
-from albert_zh.tasks import model_files
 from tests import served_models, task_runs
 
 pytest.importorskip("onnx")
@@ -236,7 +236,7 @@ def test_what_is_no_export_is_refused_with_the_command(models, tmp_path):
 
 def test_a_multi_label_models_threshold_is_exported(models, tmp_path):
     source = models("multi_label")
-    path = os.path.join(source, model_files.DECISION_FILE)
+    path = os.path.join(source, model_directory.DECISION_FILE)
     with open(path, "w") as file:
         json.dump({"threshold": 0.25}, file)
     target = str(tmp_path / "onnx")

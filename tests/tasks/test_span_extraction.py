@@ -17,7 +17,7 @@ from albert_zh.tasks import fine_tuning, get_task, model_files, span_extraction
 from albert_zh.tasks.objective import PLAIN
 from albert_zh.tasks.reading import ExampleFile
 from albert_zh.tasks.span_extraction import Settings
-from albert_zh.tasks.squad_files import Question
+from albert_zh.tasks.squad_files import Question, SquadReader
 from tests.small_models import CONFIG
 
 pytestmark = pytest.mark.skipif(
@@ -202,6 +202,39 @@ def test_an_answer_in_two_windows_and_one_that_is_cut(build_kind):
     assert {w.targets["start_positions"] for w in windows} == {0}
     notes = ("have an answer that no window holds whole",)
     assert [window.notes for window in windows] == [notes] * 3
+
+
+def test_an_answer_longer_than_any_predicted_is_noted(build_kind):
+    kind = build_kind(12, max_query_length=1, max_answer_length=2)
+    long = Question("1", "山", "天地人山", ("天地人",), (0, 3))
+    (window,) = kind.build_features(long)
+    assert window.notes == (
+        "have an answer of over 2 tokens, which is never predicted",
+    )
+    assert predict_targets(kind, long).text != "天地人"
+    short = Question("2", "山", "天地人山", ("地人",), (1, 3))
+    assert kind.build_features(short)[0].notes == ()
+    assert predict_targets(kind, short).text == "地人"
+
+
+def test_a_perfect_model_answers_the_real_questions(real_data, tmp_path):
+    """No window, offset or comparison keeps a model from CMRC 2018's answers."""
+    config = dict(CONFIG.to_dict(), vocab_size=21128, max_position_embeddings=512)
+    config = modeling.AlbertConfig.from_dict(config)
+    vocab_file = str(real_data / "bert_zh_vocab" / "vocab.txt")
+    settings = Settings(doc_stride=128, max_query_length=64, max_answer_length=512)
+    for name in ("trial", "dev"):
+        path = str(real_data / "cmrc2018" / "cmrc2018_{}.json".format(name))
+        reader = SquadReader(skip_unanswerable=True)
+        examples = reader.read_examples(path, None, is_training=True).examples[:200]
+        files = model_files.TaskFiles(
+            *(config, get_task("cmrc2018"), (), vocab_file, None, True, False, 512),
+            dict(settings._asdict()),
+        )
+        kind = span_extraction.SpanExtraction(files)
+        predictions = [predict_targets(kind, example) for example in examples]
+        # An answer of the trial file begins with a space, which has no token.
+        assert kind.score(examples, predictions)["exact_match"] >= 0.995
 
 
 def test_questions_are_cut_and_noted(build_kind):
