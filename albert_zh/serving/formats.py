@@ -47,14 +47,15 @@ class Format(NamedTuple):
 
 
 def output_names(graph):
-    """The names of the outputs that TensorFlow's formats have.
+    """The sorted names of the outputs of a `graphs.ExportGraph` to export.
 
-    Not those of each layer, nor those that read an input which may be left out.
+    Without those of single layers, and without what reads an optional input.
     """
+    left_out = (encoder.MASK_LOGITS, encoder.FIRST_LAYER)
     return sorted(
         name
         for name in graph.outputs
-        if name != encoder.MASK_LOGITS and not encoder.is_layer_name(name)
+        if name not in left_out and not name.startswith("layer_")
     )
 
 

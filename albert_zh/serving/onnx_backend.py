@@ -1,11 +1,11 @@
 """Predicts with an exported ONNX model; needs NumPy and ONNX Runtime alone."""
 
-import numpy as np
-
 from albert_zh.base.errors import UserError
 from albert_zh.serving import encoder, exported, inputs, packages, predictions
 
 _PURPOSE = "an ONNX model"
+# What `encoder.Encoder.decode` reads.
+_OF_ENCODERS = (encoder.FIRST_LAYER, encoder.LAST_LAYER)
 
 
 class OnnxBackend:
@@ -15,12 +15,12 @@ class OnnxBackend:
       export: the `exported.Export`.
     """
 
-    def __init__(self, kind, directory, num_threads=None):
+    def __init__(self, directory, head, num_threads=None):
         """Loads the model.
 
         Args:
-          kind: `kind.Kind` or `encoder.Encoder`.
           directory: of an export with --format=onnx.
+          head: `onnx_model.Head.name` that it must have.
           num_threads: threads of one `run`; None for one per core.
 
         Raises:
@@ -28,42 +28,44 @@ class OnnxBackend:
             package onnxruntime is missing.
         """
         self.export = exported.read(directory, "onnx")
+        if self.export.head != head:
+            raise UserError(
+                "{}: exported as {}, not as {}; export the model again{}".format(
+                    directory,
+                    self.export.head,
+                    head,
+                    " with --encoder" if head == encoder.TASK.kind else "",
+                )
+            )
         self._session = open_session(self.export.model_file, num_threads)
-        self._is_encoder = kind.files.task.kind == encoder.TASK.kind
-        outputs = [output.name for output in self._session.get_outputs()]
-        self._default = predictions.NEEDED.get(self.export.head, outputs)
-        if self._is_encoder:
-            self._default = kind.output_names()
+
+    @property
+    def output_names(self):
+        """Names of the model's outputs."""
+        return tuple(output.name for output in self._session.get_outputs())
 
     def run(self, arrays, names=None):
-        """Computes what `kind.Kind.decode` reads.
+        """Computes outputs.
 
         Args:
           arrays: dict of `inputs.assemble`; for a bare encoder with an MLM head,
-            `masked_lm_positions` [B, P] besides.
-          names: the outputs wanted of a bare encoder; None for those of `decode`.
+            `masked_lm_positions` [P] besides.
+          names: the outputs wanted of a bare encoder; None for those that its `decode`
+            may read. Those of a task are what `kind.Kind.decode` reads.
 
         Returns:
           Dict name -> array.
         """
-        fed = {name: arrays[name] for name in inputs.NAMES}
-        if encoder.MASK_POSITIONS in arrays:
-            fed[encoder.MASK_POSITIONS] = _flat_rows(
-                arrays[encoder.MASK_POSITIONS], arrays["input_ids"].shape[1]
-            )
-        wanted = list(self._default if names is None or not self._is_encoder else names)
+        known = inputs.NAMES + (encoder.MASK_POSITIONS,)
+        fed = {name: arrays[name] for name in known if name in arrays}
+        head = self.export.head
+        wanted = list(predictions.NEEDED.get(head) or names or _OF_ENCODERS)
         outputs = dict(zip(wanted, self._session.run(wanted, fed)))
-        return predictions.of_outputs(self.export.head, outputs, arrays)
+        return predictions.of_outputs(head, outputs, arrays)
 
     def close(self):
         """Frees the model."""
         self._session = None
-
-
-def _flat_rows(positions, length):
-    """Positions in sequences [B, P] -> int32 [B * P], in all of the batch's tokens."""
-    offsets = np.arange(len(positions))[:, None] * length
-    return (positions + offsets).astype(np.int32).ravel()
 
 
 def open_session(path, num_threads=None):

@@ -14,8 +14,9 @@ Outputs, float32, by kind of task:
   tagging, softmax              logits [batch, length - 1, tags], without [CLS]
   tagging, crf                  the same, and transitions [tags, tags]
   tagging, span                 scores [batch, types, length - 1, length - 1]
-  encoder                       sequence_output, and layer_1, layer_2, ... of which it
-                                is the last [batch, length, H]; pooled_output, cls,
+  encoder                       layer_1, layer_2, ..., and the first and the last of
+                                them once more, as first_layer_output and
+                                sequence_output [batch, length, H]; pooled_output, cls,
                                 mean, first_last_mean [batch, H]; with an MLM head, for
                                 rows b * length + t in the input masked_lm_positions
                                 [P], which may be left out: masked_lm_logits [P, V]
@@ -311,8 +312,9 @@ def _rotated(graph, x, cos, sin, size):
 
 def _encoder(graph, config, layers, variables):
     width = config.hidden_size
-    names = [encoder.layer_name(i) for i in range(len(layers))] + ["sequence_output"]
-    for name, layer in zip(names, layers + layers[-1:]):
+    named = {encoder.layer_name(i): layer for i, layer in enumerate(layers)}
+    named[encoder.FIRST_LAYER], named[encoder.LAST_LAYER] = layers[0], layers[-1]
+    for name, layer in named.items():
         graph.add("Identity", layer, name=name)
         graph.add_output(name, ["batch", "length", width])
     vectors = _vectors(graph, layers)
@@ -326,7 +328,7 @@ def _encoder(graph, config, layers, variables):
 
 
 def _vectors(graph, layers):
-    """Dict of `encoder.POOLINGS` -> [B, H], as `encoder.Encoder.predictions`."""
+    """Dict of `encoder.POOLINGS` -> [B, H], as `encoder.pool` computes them."""
     mask = graph.add("Unsqueeze", "input_mask", graph.integers(2))
     mask = graph.to_float(mask)  # [B, S, 1]
     axis = graph.integers(1)
