@@ -680,7 +680,7 @@ def _encode(config, kernels, embeddings, input_mask, positions):
     x = k.hidden(x, batch, length)  # [B*S, H]
     # [B, 1, 1, S], added to the scores of every head and query.
     mask_bias = (1.0 - tf.cast(input_mask, tf.float32)) * _MASKED_SCORE
-    mask_bias = mask_bias[:, tf.newaxis, tf.newaxis, :]
+    mask_bias = tf.reshape(mask_bias, [batch, 1, 1, length])
 
     layers = _layer_weights(config, k)
     queries = [_all_positions] * len(layers)
@@ -849,7 +849,7 @@ def _layer_weights(config, kernels):
       layers of equal scopes share variables.
     """
     scopes = [
-        _layer_scopes(config, layer, inner)
+        layer_scopes(config, layer, inner)
         for layer in range(config.num_hidden_layers)
         for inner in range(config.inner_group_num)
     ]
@@ -901,7 +901,7 @@ def _create_feed_forward_weights(config, kernels, scopes, uses):
     )
 
 
-def _layer_scopes(config, layer, inner):
+def layer_scopes(config, layer, inner):
     """Returns one layer's variable scopes, which published checkpoints rely on.
 
     Args:

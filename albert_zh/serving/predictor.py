@@ -123,6 +123,28 @@ class Predictor:
             raise TooLong(problem)
         return Prepared(example, windows)
 
+    def tokenize(self, text):
+        """Returns the tokens of a text for people to see.
+
+        Args:
+          text: str.
+
+        Returns:
+          List of dicts: `token`, `id`, and `start` and `end` in the text.
+        """
+        tokens = self.kind.tokenizer.tokenize_with_offsets(text)
+        texts = [token.text for token in tokens]
+        ids = self.kind.tokenizer.convert_tokens_to_ids(texts)
+        return [
+            {
+                "token": token.text,
+                "id": int(number),
+                "start": token.start,
+                "end": token.end,
+            }
+            for token, number in zip(tokens, ids)
+        ]
+
     def answer(self, prepared):
         """Computes the answers to a list of `Prepared`.
 
@@ -242,7 +264,7 @@ class Predictor:
         if len(window.input_ids) > self.max_seq_length:
             raise TooLong(LONGER.format(self.max_seq_length))
         batch = inputs.assemble([window], len(window.input_ids))
-        batch[encoders.MASK_POSITIONS] = np.array(positions, np.int32)
+        batch[encoders.MASK_POSITIONS] = np.array([positions], np.int32)
         outputs = self.run(batch, (encoders.MASK_LOGITS,))
         return [
             self._words(logits, top_k)
@@ -313,8 +335,8 @@ def load(
 def _onnx_backend(kind, directory, encoder):
     from albert_zh.serving import onnx_backend
 
-    del kind, encoder  # the file has what was exported
-    return onnx_backend.OnnxBackend(directory)
+    del encoder  # the file has what was exported
+    return onnx_backend.OnnxBackend(kind, directory)
 
 
 def _tensorflow_backend(kind, directory, encoder):
@@ -324,7 +346,7 @@ def _tensorflow_backend(kind, directory, encoder):
     checkpoint = model_directory.find_checkpoint(directory)
     if checkpoint is None:
         raise UserError("{} holds no checkpoint".format(directory))
-    _check_checkpoint(directory, checkpoint, kind.files, encoder)
+    check_checkpoint(directory, checkpoint, kind.files, encoder)
     return backends.TensorFlowBackend(kind, checkpoint, numerics.choose())
 
 
@@ -345,6 +367,7 @@ def read_files(directory, encoder=False):
     if files is None:
         config_file = model_directory.find_config(directory)
         if config_file is None:
+            model_directory.find_checkpoint(directory)  # may be another framework's
             raise UserError("{} holds no model: no config".format(directory))
         files = encoders.files_of(
             model_settings.read_config(config_file),
@@ -388,7 +411,7 @@ def kind_of(files, directory, pooling=encoders.DEFAULT_POOLING):
     return kind
 
 
-def _check_checkpoint(directory, checkpoint, files, encoder):
+def check_checkpoint(directory, checkpoint, files, encoder):
     """Raises `UserError` where a checkpoint is not of the model to load."""
     if files.task is not encoders.TASK:
         task = get_task(files.task.name)

@@ -10,25 +10,14 @@ from albert_zh.base.errors import UserError
 from albert_zh.models import directory as model_directory
 from albert_zh.models import settings as model_settings
 from albert_zh.tasks import recipes, rows, trials
-from albert_zh.tasks.choices import ChoiceReader
-from albert_zh.tasks.reading import TableReader
+from albert_zh.tasks.readers import reader_of
 from albert_zh.tasks.registry import TASKS
 from albert_zh.tasks.splits import TaskData
-from albert_zh.tasks.squad_files import SquadReader
-from albert_zh.tasks.tagged_texts import TagReader
 
 # Bounds what is read at a time.
 _EXAMPLES_AT_A_TIME = 10000
 SUBMISSION_FILE = "submission.zip"
 TABLE_FILE = "results.md"
-# What reads the files of each kind of task.
-_READERS = {
-    "classification": TableReader,
-    "tagging": TagReader,
-    "span_extraction": lambda task: SquadReader(),
-    "multiple_choice": ChoiceReader,
-    "cloze": ChoiceReader,
-}
 # The command that fine-tunes each kind of task.
 COMMANDS = {
     "classification": "run_classifier.py",
@@ -55,8 +44,7 @@ class Run(NamedTuple):
     @property
     def data(self):
         """`splits.TaskData` of the folder."""
-        reader = _READERS[self.task.kind](self.task)
-        return TaskData(self.task, self.data_dir, {}, reader)
+        return TaskData(self.task, self.data_dir, {}, reader_of(self.task))
 
     def submissions(self):
         """Returns the dict name of a file for the judge -> path of its test file."""

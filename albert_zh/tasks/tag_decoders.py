@@ -230,10 +230,12 @@ class SpanDecoder(Decoder):
         vectors = _linear(sequence, weights, bias)  # [B, T - 1, 2 d]
         queries, keys = tf.split(vectors, 2, axis=2)
         scores = tf.matmul(_rotated(queries), _rotated(keys), transpose_b=True)
-        scores = scores[:, None] * self._SIZE**-0.5
+        # `expand_dims`: TensorFlow Lite has no slices with new axes.
+        scores = tf.expand_dims(scores, 1) * self._SIZE**-0.5
         by_type = tf.transpose(_linear(vectors, type_weights, type_bias), [0, 2, 1])
         starts, ends = tf.split(by_type / 2, 2, axis=1)  # [B, C, T - 1]
-        return {"scores": scores + starts[:, :, :, None] + ends[:, :, None, :]}
+        scores += tf.expand_dims(starts, 3) + tf.expand_dims(ends, 2)
+        return {"scores": scores}
 
     def losses(self, outputs, targets, lengths):
         scores = outputs["scores"]

@@ -1,0 +1,98 @@
+"""Predicts with an exported ONNX model; needs NumPy and ONNX Runtime alone."""
+
+import numpy as np
+
+from albert_zh.base.errors import UserError
+from albert_zh.serving import encoder, exported, inputs, packages, predictions
+
+_PURPOSE = "an ONNX model"
+
+
+class OnnxBackend:
+    """A model that is loaded once; `run` may be called by several threads at once.
+
+    Attributes:
+      export: the `exported.Export`.
+      output_names: tuple of the names of all outputs.
+    """
+
+    def __init__(self, kind, directory, num_threads=None):
+        """Loads the model.
+
+        Args:
+          kind: `kind.Kind` or `encoder.Encoder`.
+          directory: of an export with --format=onnx.
+          num_threads: threads of one `run`; None for one per core.
+
+        Raises:
+          UserError: there is no such export, one of its files was changed, or the
+            package onnxruntime is missing.
+        """
+        self.export = exported.read(directory, "onnx")
+        self._session = open_session(self.export.model_file, num_threads)
+        self._is_encoder = kind.files.task.kind == encoder.TASK.kind
+        outputs = tuple(output.name for output in self._session.get_outputs())
+        self.output_names = outputs
+        self._default = predictions.NEEDED.get(self.export.head, outputs)
+        if self._is_encoder:
+            self._default = kind.output_names()
+
+    def run(self, arrays, names=None):
+        """Computes what `kind.Kind.decode` reads.
+
+        Args:
+          arrays: dict of `inputs.assemble`; for a bare encoder with an MLM head,
+            `masked_lm_positions` [B, P] besides.
+          names: the outputs wanted of a bare encoder; None for those of `decode`.
+
+        Returns:
+          Dict name -> array.
+        """
+        fed = {name: arrays[name] for name in inputs.NAMES}
+        if encoder.MASK_POSITIONS in arrays:
+            fed[encoder.MASK_POSITIONS] = _flat_rows(
+                arrays[encoder.MASK_POSITIONS], arrays["input_ids"].shape[1]
+            )
+        wanted = list(self._default if names is None or not self._is_encoder else names)
+        outputs = dict(zip(wanted, self._session.run(wanted, fed)))
+        return predictions.of_outputs(self.export.head, outputs, arrays)
+
+    def close(self):
+        """Frees the model."""
+        self._session = None
+
+
+def _flat_rows(positions, length):
+    """Positions in sequences [B, P] -> int32 [B * P], in all of the batch's tokens."""
+    offsets = np.arange(len(positions))[:, None] * length
+    return (positions + offsets).astype(np.int32).ravel()
+
+
+def open_session(path, num_threads=None):
+    """Opens a model in ONNX Runtime.
+
+    Args:
+      path: of the .onnx file.
+      num_threads: as `OnnxBackend` takes it.
+
+    Returns:
+      `onnxruntime.InferenceSession`.
+
+    Raises:
+      UserError: the package is missing, or cannot load the file.
+    """
+    onnxruntime = packages.require("onnxruntime", _PURPOSE)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    if num_threads:
+        options.intra_op_num_threads = num_threads
+    # Threads that wait in a busy loop take the cores from one another: with several
+    # sessions or clients a run took 20 times as long.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(
+            path, options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # its own classes differ between versions
+        reason = str(error).split("\n")[0]
+        raise UserError("{}: cannot be loaded ({})".format(path, reason)) from error

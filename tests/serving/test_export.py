@@ -1,0 +1,247 @@
+"""Exports: every kind of task in every format, verified, whole, checked by sums."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import albert_zh
+import export_model
+from albert_zh.base.errors import UserError
+from albert_zh.serving import export, exported, formats, verification
+from albert_zh.tasks import model_files
+from tests import served_models, task_runs
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+IS_TENSORFLOW_2 = not tf.__version__.startswith("1.")
+ALL_FORMATS = [
+    (name, precision)
+    for name, held in sorted(formats.FORMATS.items())
+    for precision in held.precisions
+    if name != "tflite" or IS_TENSORFLOW_2
+]
+# Random weights of 0.3: int8 is far from them, but no head is wrong.
+KINDS = sorted(served_models.TASKS)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """A function of a key of `served_models.TASKS` that returns a model's directory."""
+    made, folder = {}, tmp_path_factory.mktemp("models")
+
+    def get(name):
+        if name not in made:
+            made[name] = served_models.write_model(folder / name, name)
+        return made[name]
+
+    return get
+
+
+@pytest.fixture(autouse=True)
+def loose_int8(monkeypatch):
+    """Weights that were not trained have no outliers to tell a good int8 by."""
+    monkeypatch.setitem(verification.TOLERANCES, "int8", 1.0)
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_onnx_answers_as_tensorflow_does(models, tmp_path, name, precision):
+    target = str(tmp_path / "onnx")
+    report = export.export(models(name), target, "onnx", precision)
+    assert report.size < report.checkpoint_size + 40000  # of the graph itself
+    if precision == "int8":
+        return
+    assert report.found.difference < 1e-5
+    instances = served_models.instances_of(name)
+    with albert_zh.load(models(name)) as expected, albert_zh.load(
+        target, backend="onnx"
+    ) as found:
+        assert found.kind_name == expected.kind_name
+        assert_close(found(instances), expected(instances))
+
+
+def assert_close(found, expected):
+    """Nested lists and dicts with the same texts, and numbers that differ little."""
+    if isinstance(expected, float):
+        assert found == pytest.approx(expected, abs=1e-4)
+    elif isinstance(expected, (list, dict)):
+        assert len(found) == len(expected)
+        keys = expected if isinstance(expected, dict) else range(len(expected))
+        for key in keys:
+            assert_close(found[key], expected[key])
+    else:
+        assert found == expected
+
+
+@pytest.mark.parametrize("name", ["encoder", "lcqmc", "multiple_choice", "ner-span"])
+@pytest.mark.parametrize(("format_name", "precision"), ALL_FORMATS)
+def test_every_format_has_every_kind(models, tmp_path, name, format_name, precision):
+    target = tmp_path / "export"
+    report = export.export(models(name), str(target), format_name, precision)
+    if precision == "float32":
+        assert report.found.difference < 1e-5
+    record = json.loads((target / "export.json").read_text())
+    assert (record["format"], record["precision"]) == (format_name, precision)
+    assert record["inputs"] == ["input_ids", "input_mask", "segment_ids"]
+    assert set(record["sha256"]) == {
+        str((os.path.join(folder, file))[len(str(target)) + 1 :])
+        for folder, _, files in os.walk(str(target))
+        for file in files
+        if file != "export.json"
+    }
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_saved_model_loads_in_a_session_of_tensorflow_1(models, tmp_path):
+    target = str(tmp_path / "saved")
+    export.export(models("lcqmc"), target, "saved_model", "float32")
+    with tf.Graph().as_default(), tf.Session() as session:
+        loaded = tf.saved_model.load(session, ["serve"], target)
+        (signature,) = loaded.signature_def.values()
+        assert sorted(signature.inputs) == ["input_ids", "input_mask", "segment_ids"]
+        assert sorted(signature.outputs) == ["logits", "probabilities"]
+        for info in signature.inputs.values():
+            assert [dim.size for dim in info.tensor_shape.dim] == [-1, -1]
+            assert info.dtype == tf.int32.as_datatype_enum
+        fed = {info.name: [[2, 7, 3]] for info in signature.inputs.values()}
+        fed[signature.inputs["segment_ids"].name] = [[0, 0, 1]]
+        logits, shares = session.run(
+            [signature.outputs[n].name for n in ("logits", "probabilities")], fed
+        )
+    assert shares.sum() == pytest.approx(1)
+    np.testing.assert_allclose(np.exp(logits) / np.exp(logits).sum(), shares, rtol=1e-5)
+
+
+@pytest.mark.skipif(not IS_TENSORFLOW_2, reason="TensorFlow 2 has such models")
+def test_a_lite_model_binds_its_inputs_by_name(models, tmp_path):
+    target = tmp_path / "lite"
+    export.export(models("lcqmc"), str(target), "tflite", "float32")
+    interpreter = tf.lite.Interpreter(str(target / "model.tflite"))
+    (signature,) = interpreter.get_signature_list().values()
+    assert sorted(signature["inputs"]) == ["input_ids", "input_mask", "segment_ids"]
+    runner = interpreter.get_signature_runner()
+    for details in runner.get_input_details().values():
+        assert details["dtype"] == np.int32
+
+
+@pytest.mark.skipif(IS_TENSORFLOW_2, reason="TensorFlow 1.15 has no signatures")
+def test_tensorflow_1_writes_no_lite_model(models, tmp_path):
+    with pytest.raises(UserError, match="export with TensorFlow 2.15"):
+        export.export(models("lcqmc"), str(tmp_path / "x"), "tflite", "float32")
+
+
+def write_dev_file(path):
+    rows = "text_a\ttext_b\tlabel\n"
+    for i, text in enumerate(
+        ["怎么开户", "如何办理", "今天天气", "银行卡在哪里", "北京"]
+    ):
+        rows += "{}\t{}好\t{}\n".format(text, text[:2], i % 2)
+    path.write_text(rows, encoding="utf-8")
+    return str(path)
+
+
+def test_the_command_prints_a_table(models, tmp_path, capsys):
+    task_runs.run(
+        export_model,
+        "--model_dir=" + models("lcqmc"),
+        "--output_dir={}".format(tmp_path / "new" / "onnx"),
+        "--format=onnx",
+        "--dev_file=" + write_dev_file(tmp_path / "dev.tsv"),
+    )
+    out = capsys.readouterr().out
+    assert "onnx          float32" in out and "checkpoint    float32" in out
+    assert "dev file: 5 examples, the same predictions for 100.00%" in out
+    assert "TensorFlow: accuracy" in out and "export: accuracy" in out
+    assert out.splitlines()[-1] == "Model saved to {}".format(tmp_path / "new" / "onnx")
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--format=saved_model", "--precision=int8"], "--format=onnx or tflite"),
+        (["--format=onnx", "--output_dir={full}"], "is not empty"),
+        (["--format=onnx", "--output_dir={file}"], "is no directory"),
+        (["--format=onnx", "--model_dir={full}"], "holds no"),
+        (["--format=onnx", "--output_dir=gs://x/y"], "expected a local directory"),
+        (["--format=onnx", "--encoder", "--dev_file={file}"], "remove it"),
+        (["--format=onnx", "--dev_file={file}.tsv"], "no such file"),
+    ],
+)
+def test_what_cannot_be_exported_is_one_line(models, tmp_path, capsys, flags, message):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("x")
+    flags = [
+        flag.format(full=tmp_path / "full", file=tmp_path / "full" / "file")
+        for flag in flags
+    ]
+    given = ["--model_dir=" + models("lcqmc"), "--output_dir={}".format(tmp_path / "o")]
+    line = task_runs.refused(export_model, capsys, *(given + flags))
+    assert message in line
+    assert sorted(os.listdir(str(tmp_path))) == ["full"]
+
+
+def test_a_wrong_export_is_refused_and_leaves_nothing(models, tmp_path, monkeypatch):
+    held = formats.FORMATS["onnx"]
+
+    def write(kind, weights, precision, directory):
+        changed = dict(weights, output_weights=weights["output_weights"] * 1.01)
+        held.write(kind, changed, precision, directory)
+
+    monkeypatch.setitem(formats.FORMATS, "onnx", held._replace(write=write))
+    with pytest.raises(UserError, match="differs from TensorFlow by .* nothing was"):
+        export.export(models("lcqmc"), str(tmp_path / "x"), "onnx", "float32")
+    assert not os.listdir(str(tmp_path))
+
+
+def test_labels_that_agree_too_little_are_refused():
+    found = verification.Verification(0.01, 1.0, 1.0, 8, agreement=0.985)
+    with pytest.raises(UserError, match=r"agree on 98.50% of --dev_file, less than"):
+        verification.check(found, "int8", "--model_dir=x")
+    verification.check(found._replace(agreement=0.99), "int8", "--model_dir=x")
+    nothing = found._replace(difference=float("nan"), agreement=None)
+    with pytest.raises(UserError, match="differs"):
+        verification.check(nothing, "int8", "--model_dir=x")
+
+
+@pytest.mark.parametrize("name", ["vocab.txt", "labels.json", "model.onnx"])
+def test_a_changed_file_is_refused(models, tmp_path, name):
+    target = tmp_path / "onnx"
+    export.export(models("single"), str(target), "onnx", "float32")
+    content = (target / name).read_bytes()
+    changes = {
+        "vocab.txt": content.replace("上\n么\n".encode(), "么\n上\n".encode()),
+        "labels.json": content.replace("正".encode(), "真".encode()),
+        "model.onnx": content[:-1],
+    }
+    assert changes[name] != content
+    (target / name).write_bytes(changes[name])
+    with pytest.raises(UserError, match=name + ": changed since the export"):
+        albert_zh.load(str(target), backend="onnx")
+
+
+def test_what_is_no_export_is_refused_with_the_command(models, tmp_path):
+    with pytest.raises(UserError, match="export_model.py --model_dir="):
+        albert_zh.load(models("single"), backend="onnx")
+    target = tmp_path / "saved"
+    export.export(models("single"), str(target), "saved_model", "float32")
+    with pytest.raises(UserError, match="exported as saved_model, expected onnx"):
+        albert_zh.load(str(target), backend="onnx")
+    with pytest.raises(UserError, match="holds no checkpoint"):
+        albert_zh.load(str(target))
+
+
+def test_a_multi_label_models_threshold_is_exported(models, tmp_path):
+    source = models("multi_label")
+    path = os.path.join(source, model_files.DECISION_FILE)
+    with open(path, "w") as file:
+        json.dump({"threshold": 0.25}, file)
+    target = str(tmp_path / "onnx")
+    export.export(source, target, "onnx", "float32")
+    os.remove(path)
+    with albert_zh.load(target, backend="onnx") as model:
+        assert model.kind.threshold == 0.25
+    assert exported.read(target, "onnx").head == "multi_label"
