@@ -86,7 +86,7 @@ def random_weights(kind, seed=0):
         model = modeling.AlbertModel(config, False, token, scope="bert")
         kind.outputs(model, False)
         if kind.files.task is encoder.TASK:
-            encoder.mask_logits(config, model, token[0])
+            encoder.mask_logits(config, model, token)
         shapes = {v.op.name: v.shape.as_list() for v in tf.global_variables()}
     draw = np.random.RandomState(seed)
     weights = {}

@@ -73,7 +73,7 @@ def write_model(directory, name="lcqmc", seed=0, max_seq_length=MAX_SEQ_LENGTH):
 
 
 def _mask_head(config):
-    return lambda model: encoder.mask_logits(config, model, tf.zeros([1], tf.int32))
+    return lambda model: encoder.mask_logits(config, model, tf.zeros([1, 1], tf.int32))
 
 
 def write_weights(directory, config, add_head, seed):

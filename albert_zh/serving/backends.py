@@ -68,7 +68,7 @@ class TensorFlowBackend:
         """Adds the output of the masked language model, if the checkpoint has one."""
         if not encoder.has_mask_head(checkpoints.read_variables(checkpoint)):
             return
-        positions = tf.placeholder(tf.int32, [None], encoder.MASK_POSITIONS)
+        positions = tf.placeholder(tf.int32, [None, None], encoder.MASK_POSITIONS)
         self._inputs[encoder.MASK_POSITIONS] = positions
         logits = encoder.mask_logits(config, model, positions)
         self._outputs[encoder.MASK_LOGITS] = logits

@@ -20,13 +20,9 @@ TASK = Task(name="encoder", columns=("text_a", "label"), kind="encoder")
 POOLINGS = ("cls", "mean", "first_last_mean")
 DEFAULT_POOLING = "mean"
 
-# Outputs of all tokens, float32 [B, T, H].
-FIRST_LAYER, LAST_LAYER = "first_layer_output", "sequence_output"
-
 MASK = "[MASK]"
-# Input int32 [P] and output float32 [P, V] of the masked language model; the batch has
-# one text.
 MASK_POSITIONS = "masked_lm_positions"
+# Name of the output of the masked language model.
 MASK_LOGITS = "masked_lm_logits"
 _HEAD = "cls/predictions/"
 
@@ -94,31 +90,40 @@ class Encoder:
           is_training: not used.
 
         Returns:
-          `layer_1` to `layer_L` and, once more, the first and the last of them, as
-          `first_layer_output` and `sequence_output`, float32 [B, T, H];
-          `pooled_output` float32 [B, H].
+          `layer_1` to `layer_L` float32 [B, T, H].
         """
         del is_training
         layers = model.get_all_encoder_layers()
-        outputs = {layer_name(i): layer for i, layer in enumerate(layers)}
-        outputs[FIRST_LAYER], outputs[LAST_LAYER] = layers[0], layers[-1]
-        return dict(outputs, pooled_output=model.get_pooled_output())
+        return {layer_name(i): layer for i, layer in enumerate(layers)}
 
     def predictions(self, outputs, features):
-        """See `kind.Kind`."""
-        del features
-        return dict(outputs)
+        """Returns the dict of the outputs and of a vector [B, H] for each pooling."""
+        mask = tf.expand_dims(tf.cast(features["input_mask"], tf.float32), 2)
+        number = tf.reduce_sum(mask, axis=1)
+
+        def mean(layer):
+            # A product of matrices: TensorFlow Lite 2.15 multiplies element by element
+            # in place, also in the memory of a layer that is an output.
+            total = tf.matmul(mask, layer, transpose_a=True)  # [B, 1, H]
+            return tf.squeeze(total, axis=1) / number
+
+        last_name = layer_name(self.files.config.num_hidden_layers - 1)
+        first, last = outputs[layer_name(0)], outputs[last_name]
+        vectors = {
+            "cls": last[:, 0],
+            "mean": mean(last),
+            "first_last_mean": (mean(first) + mean(last)) / 2,
+        }
+        return dict(outputs, **vectors)
 
     def output_names(self):
         """The names of the outputs that `decode` reads."""
-        both = self.pooling == "first_last_mean"
-        return (FIRST_LAYER, LAST_LAYER) if both else (LAST_LAYER,)
+        return (self.pooling,)
 
     def decode(self, example, windows, predicted):
         """See `kind.Kind`."""
-        del example
-        ((window,), (row,)) = windows, predicted
-        return pool(row, len(window.input_ids), self.pooling)
+        del example, windows
+        return predicted[0][self.pooling]
 
     def mask_features(self, text):
         """The inputs of a text with [MASK] in it, and where these are.
@@ -141,28 +146,14 @@ class Encoder:
         return features.Features(ids, [0] * len(ids)), positions
 
 
-def pool(row, length, pooling):
-    """Makes one vector of the tokens' vectors.
-
-    Args:
-      row: dict name -> float32 [T, H], outputs for a text.
-      length: int, its number of tokens; those after them are padding.
-      pooling: one of `POOLINGS`.
-
-    Returns:
-      float32 [H].
-    """
-    last = row[LAST_LAYER][:length]
-    if pooling == "cls":
-        return last[0]
-    if pooling == "mean":
-        return last.mean(axis=0)
-    return (row[FIRST_LAYER][:length].mean(axis=0) + last.mean(axis=0)) / 2
-
-
 def layer_name(number):
     """Name of the output of a layer, numbered from 0 on."""
     return "layer_{}".format(number + 1)
+
+
+def is_layer_name(name):
+    """Whether an output's name is one of `layer_name`."""
+    return name.startswith("layer_")
 
 
 def mask_logits(config, model, positions):
@@ -170,13 +161,12 @@ def mask_logits(config, model, positions):
 
     Args:
       config: `modeling.AlbertConfig`.
-      model: `modeling.AlbertModel` of a batch of one text.
-      positions: int32 [P].
+      model: `modeling.AlbertModel`.
+      positions: int32 [B, P].
 
     Returns:
-      float32 [P, V].
+      float32 [B * P, V].
     """
-    positions = positions[None]
     shape = tf.shape(positions)
     labels, weights = tf.zeros(shape, tf.int32), tf.ones(shape, tf.float32)
     return modeling.get_masked_lm_output(config, model, positions, labels, weights)[2]

@@ -51,11 +51,10 @@ def output_names(graph):
 
     Without those of single layers, and without what reads an optional input.
     """
-    left_out = (encoder.MASK_LOGITS, encoder.FIRST_LAYER)
     return sorted(
         name
         for name in graph.outputs
-        if name not in left_out and not name.startswith("layer_")
+        if name != encoder.MASK_LOGITS and not encoder.is_layer_name(name)
     )
 
 

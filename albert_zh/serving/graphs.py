@@ -64,12 +64,13 @@ class ExportGraph:
         return outputs
 
     def _encoder_outputs(self, kind, model, outputs, weights):
-        if _POOLER not in weights:
-            del outputs["pooled_output"]
-        outputs.update(_vectors(outputs, self.inputs["input_mask"]))
+        outputs = kind.predictions(outputs, self.inputs)
+        outputs["sequence_output"] = model.get_sequence_output()
+        if _POOLER in weights:
+            outputs["pooled_output"] = model.get_pooled_output()
         if encoder.has_mask_head(weights):
-            config = kind.files.config
-            logits = encoder.mask_logits(config, model, self._positions)
+            rows = self._positions[None]  # those of one long sequence
+            logits = encoder.mask_logits(kind.files.config, model, rows)
             outputs[encoder.MASK_LOGITS] = logits
         return outputs
 
@@ -83,19 +84,3 @@ class ExportGraph:
     def close(self):
         """Frees the session."""
         self.session.close()
-
-
-def _vectors(outputs, input_mask):
-    """Dict of `encoder.POOLINGS` -> float32 [B, H], as `encoder.pool` computes them."""
-    mask = tf.cast(input_mask, tf.float32)
-    number = tf.reduce_sum(mask, axis=1, keepdims=True)
-
-    def mean(layer):
-        # A product of matrices: TensorFlow Lite 2.15 multiplies element by element in
-        # place, also in the memory of a layer that is an output.
-        total = tf.matmul(tf.expand_dims(mask, 1), layer)  # [B, 1, H]
-        return tf.squeeze(total, axis=1) / number
-
-    first, last = outputs[encoder.FIRST_LAYER], outputs[encoder.LAST_LAYER]
-    both = (mean(first) + mean(last)) / 2
-    return {"cls": last[:, 0], "mean": mean(last), "first_last_mean": both}

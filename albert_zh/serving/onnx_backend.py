@@ -1,11 +1,18 @@
 """Predicts with an exported ONNX model; needs NumPy and ONNX Runtime alone."""
 
+import numpy as np
+
 from albert_zh.base.errors import UserError
-from albert_zh.serving import encoder, exported, inputs, packages, predictions
+from albert_zh.serving import (
+    encoder,
+    exported,
+    inputs,
+    onnx_model,
+    packages,
+    predictions,
+)
 
 _PURPOSE = "an ONNX model"
-# What `encoder.Encoder.decode` reads.
-_OF_ENCODERS = (encoder.FIRST_LAYER, encoder.LAST_LAYER)
 
 
 class OnnxBackend:
@@ -13,59 +20,73 @@ class OnnxBackend:
 
     Attributes:
       export: the `exported.Export`.
+      output_names: tuple of the names of all outputs.
     """
 
-    def __init__(self, directory, head, num_threads=None):
+    def __init__(self, kind, directory, num_threads=None):
         """Loads the model.
 
         Args:
+          kind: `kind.Kind` or `encoder.Encoder`.
           directory: of an export with --format=onnx.
-          head: `onnx_model.Head.name` that it must have.
           num_threads: threads of one `run`; None for one per core.
 
         Raises:
-          UserError: there is no such export, one of its files was changed, or the
-            package onnxruntime is missing.
+          UserError: there is no such export, or it is of another kind; one of its
+            files was changed; or the package onnxruntime is missing.
         """
         self.export = exported.read(directory, "onnx")
+        self._check_head(onnx_model.head_of(kind.files).name)
+        self._session = open_session(self.export.model_file, num_threads)
+        self._is_encoder = kind.files.task.kind == encoder.TASK.kind
+        outputs = tuple(output.name for output in self._session.get_outputs())
+        self.output_names = outputs
+        self._default = predictions.NEEDED.get(self.export.head, outputs)
+        if self._is_encoder:
+            self._default = kind.output_names()
+
+    def _check_head(self, head):
+        """Raises `UserError` where the export has another head."""
         if self.export.head != head:
+            is_encoder = head == encoder.TASK.kind
             raise UserError(
                 "{}: exported as {}, not as {}; export the model again{}".format(
-                    directory,
+                    self.export.directory,
                     self.export.head,
                     head,
-                    " with --encoder" if head == encoder.TASK.kind else "",
+                    " with --encoder" if is_encoder else "",
                 )
             )
-        self._session = open_session(self.export.model_file, num_threads)
-
-    @property
-    def output_names(self):
-        """Names of the model's outputs."""
-        return tuple(output.name for output in self._session.get_outputs())
 
     def run(self, arrays, names=None):
-        """Computes outputs.
+        """Computes what `kind.Kind.decode` reads.
 
         Args:
           arrays: dict of `inputs.assemble`; for a bare encoder with an MLM head,
-            `masked_lm_positions` [P] besides.
-          names: the outputs wanted of a bare encoder; None for those that its `decode`
-            may read. Those of a task are what `kind.Kind.decode` reads.
+            `masked_lm_positions` [B, P] besides.
+          names: the outputs wanted of a bare encoder; None for those of `decode`.
 
         Returns:
           Dict name -> array.
         """
-        known = inputs.NAMES + (encoder.MASK_POSITIONS,)
-        fed = {name: arrays[name] for name in known if name in arrays}
-        head = self.export.head
-        wanted = list(predictions.NEEDED.get(head) or names or _OF_ENCODERS)
+        fed = {name: arrays[name] for name in inputs.NAMES}
+        if encoder.MASK_POSITIONS in arrays:
+            fed[encoder.MASK_POSITIONS] = _flat_rows(
+                arrays[encoder.MASK_POSITIONS], arrays["input_ids"].shape[1]
+            )
+        wanted = list(self._default if names is None or not self._is_encoder else names)
         outputs = dict(zip(wanted, self._session.run(wanted, fed)))
-        return predictions.of_outputs(head, outputs, arrays)
+        return predictions.of_outputs(self.export.head, outputs, arrays)
 
     def close(self):
         """Frees the model."""
         self._session = None
+
+
+def _flat_rows(positions, length):
+    """Positions in sequences [B, P] -> int32 [B * P], in all of the batch's tokens."""
+    offsets = np.arange(len(positions))[:, None] * length
+    return (positions + offsets).astype(np.int32).ravel()
 
 
 def open_session(path, num_threads=None):

@@ -14,12 +14,11 @@ Outputs, float32, by kind of task:
   tagging, softmax              logits [batch, length - 1, tags], without [CLS]
   tagging, crf                  the same, and transitions [tags, tags]
   tagging, span                 scores [batch, types, length - 1, length - 1]
-  encoder                       layer_1, layer_2, ..., and the first and the last of
-                                them once more, as first_layer_output and
-                                sequence_output [batch, length, H]; pooled_output, cls,
-                                mean, first_last_mean [batch, H]; with an MLM head, for
-                                rows b * length + t in the input masked_lm_positions
-                                [P], which may be left out: masked_lm_logits [P, V]
+  encoder                       layer_1, layer_2, ..., and the last of them once more,
+                                as sequence_output [batch, length, H]; pooled_output,
+                                cls, mean, first_last_mean [batch, H]; with an MLM head,
+                                for rows b * length + t in masked_lm_positions [P], an
+                                input that may be left out: masked_lm_logits [P, V]
 
 Shapes in comments are those of `modeling`.
 """
@@ -313,7 +312,7 @@ def _rotated(graph, x, cos, sin, size):
 def _encoder(graph, config, layers, variables):
     width = config.hidden_size
     named = {encoder.layer_name(i): layer for i, layer in enumerate(layers)}
-    named[encoder.FIRST_LAYER], named[encoder.LAST_LAYER] = layers[0], layers[-1]
+    named["sequence_output"] = layers[-1]
     for name, layer in named.items():
         graph.add("Identity", layer, name=name)
         graph.add_output(name, ["batch", "length", width])
@@ -328,7 +327,7 @@ def _encoder(graph, config, layers, variables):
 
 
 def _vectors(graph, layers):
-    """Dict of `encoder.POOLINGS` -> [B, H], as `encoder.pool` computes them."""
+    """Dict of `encoder.POOLINGS` -> [B, H], as `encoder.Encoder.predictions`."""
     mask = graph.add("Unsqueeze", "input_mask", graph.integers(2))
     mask = graph.to_float(mask)  # [B, S, 1]
     axis = graph.integers(1)

@@ -264,7 +264,7 @@ class Predictor:
         if len(window.input_ids) > self.max_seq_length:
             raise TooLong(LONGER.format(self.max_seq_length))
         batch = inputs.assemble([window], len(window.input_ids))
-        batch[encoders.MASK_POSITIONS] = np.array(positions, np.int32)
+        batch[encoders.MASK_POSITIONS] = np.array([positions], np.int32)
         outputs = self.run(batch, (encoders.MASK_LOGITS,))
         return [
             self._words(logits, top_k)
@@ -333,11 +333,10 @@ def load(
 
 
 def _onnx_backend(kind, directory, encoder):
-    from albert_zh.serving import onnx_backend, onnx_model
+    from albert_zh.serving import onnx_backend
 
-    del encoder  # what was exported is in the file
-    head = onnx_model.head_of(kind.files).name
-    return onnx_backend.OnnxBackend(directory, head)
+    del encoder  # the file has what was exported
+    return onnx_backend.OnnxBackend(kind, directory)
 
 
 def _tensorflow_backend(kind, directory, encoder):
@@ -371,6 +370,7 @@ def read_files(directory, encoder=False):
     if files is None:
         config_file = model_directory.find_config(directory)
         if config_file is None:
+            model_directory.find_checkpoint(directory)  # may be another framework's
             raise UserError("{} holds no model: no config".format(directory))
         files = encoders.files_of(
             model_settings.read_config(config_file),

@@ -15,6 +15,7 @@ import threading
 import pytest
 
 import albert_zh
+from albert_zh.serving import export
 from tests import browser as browsers
 from tests import served_models
 from tests.conftest import REPOSITORY
@@ -35,9 +36,10 @@ def directories(tmp_path_factory):
     }
 
 
-def start(*flags):
+def start(*flags, **environment):
     return subprocess.Popen(
         [sys.executable, str(REPOSITORY / "serve.py")] + list(flags),
+        env=dict(os.environ, **environment),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
@@ -45,9 +47,9 @@ def start(*flags):
 
 
 @contextlib.contextmanager
-def served(*flags):
+def served(*flags, **environment):
     """Runs the command; yields (process, port, path of the model) when it is ready."""
-    process = start("--port=0", *flags)
+    process = start("--port=0", *flags, **environment)
     try:
         page, model = process.stdout.readline(), process.stdout.readline()
         assert page, process.stderr.read()
@@ -116,6 +118,26 @@ def test_a_model_that_changes_on_disk_is_served_as_it_was(directories, tmp_path)
         stop(process)
 
 
+def test_an_onnx_export_needs_no_tensorflow(directories, tmp_path):
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    exported = str(tmp_path / "exported")
+    export.export(directories["lcqmc"], exported, "onnx", "float32")
+    instances = served_models.instances_of("lcqmc")
+    with albert_zh.load(directories["lcqmc"]) as predictor:
+        expected = predictor(instances)
+    # Found before the installed one, which this interpreter then cannot import.
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "tensorflow.py").write_text("raise ImportError('not installed')")
+    flags = ["--model_dir", exported]
+    with served(*flags, PYTHONPATH=str(broken)) as (process, port, path):
+        status, body = post(port, path + ":predict", instances)
+        assert status == 200
+        assert close(body["predictions"], expected, 1e-4)
+        assert stop(process) == "stopped\n"
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -172,16 +194,18 @@ def test_every_kind_of_task(name, directories):
             assert "other" in body["error"]
 
 
-def close(found, wanted):
-    """Whether two values are equal, numbers within 1e-5."""
+def close(found, wanted, tolerance=1e-5):
+    """Whether two values are equal, numbers within a tolerance."""
     if isinstance(wanted, dict):
         return set(found) == set(wanted) and all(
-            close(found[key], wanted[key]) for key in wanted
+            close(found[key], wanted[key], tolerance) for key in wanted
         )
     if isinstance(wanted, list):
-        return len(found) == len(wanted) and all(map(close, found, wanted))
+        return len(found) == len(wanted) and all(
+            close(*pair, tolerance) for pair in zip(found, wanted)
+        )
     if isinstance(wanted, float):
-        return abs(found - wanted) <= 1e-5
+        return abs(found - wanted) <= tolerance
     return found == wanted
 
 
