@@ -13,6 +13,7 @@ class OnnxBackend:
 
     Attributes:
       export: the `exported.Export`.
+      output_names: tuple of the names of all outputs.
     """
 
     def __init__(self, kind, directory, num_threads=None):
@@ -30,7 +31,8 @@ class OnnxBackend:
         self.export = exported.read(directory, "onnx")
         self._session = open_session(self.export.model_file, num_threads)
         self._is_encoder = kind.files.task.kind == encoder.TASK.kind
-        outputs = [output.name for output in self._session.get_outputs()]
+        outputs = tuple(output.name for output in self._session.get_outputs())
+        self.output_names = outputs
         self._default = predictions.NEEDED.get(self.export.head, outputs)
         if self._is_encoder:
             self._default = kind.output_names()
