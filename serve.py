@@ -40,7 +40,7 @@ def build_parser():
     text = "what computes; default: onnx for an ONNX export, else tensorflow"
     add("--backend", choices=("tensorflow", "onnx"), help=text)
     text = "milliseconds that a request may wait for others to form a batch"
-    add("--max_latency_ms", type=non_negative_number, default=5.0, help=text)
+    add("--max_latency_ms", type=non_negative_number, default=2.0, help=text)
     add("--max_batch_size", type=positive_int, default=64, help="instances of a batch")
     text = "instances accepted and not yet answered; beyond it: 503"
     add("--max_queue", type=positive_int, default=1024, help=text)

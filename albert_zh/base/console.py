@@ -4,6 +4,7 @@ Labels, paths, file content and responses of servers are not trusted: control
 characters in them could move the cursor, change colours or forge a line.
 """
 
+import json
 import logging
 import os
 import re
@@ -63,6 +64,45 @@ def show(text):
             "cannot write to standard output: {}; files written before are "
             "complete".format(error.strerror)
         ) from error
+
+
+def show_json(values):
+    """Writes values to standard output, as JSON lines.
+
+    Control characters are escaped as JSON has it, and so is whatever the encoding of
+    standard output lacks.
+
+    Args:
+      values: iterable of JSON values.
+
+    Returns:
+      bool, whether anybody still reads; False from the first closed pipe on.
+
+    Raises:
+      UserError: standard output cannot be written, as on a full disk.
+    """
+    lines = [json.dumps(value, ensure_ascii=False) for value in values]
+    text = _IN_A_VALUE.sub(_escape_json, "".join(line + "\n" for line in lines))
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        text = "".join(json.dumps(value) + "\n" for value in values)
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _drop_output()
+        return False
+    except OSError as error:
+        _drop_output()
+        raise UserError(
+            "cannot write to standard output: {}".format(error.strerror)
+        ) from error
+    return True
+
+
+def _escape_json(match):
+    return "\n" if match.group() == "\n" else "\\u{:04x}".format(ord(match.group()))
 
 
 def _drop_output():

@@ -8,7 +8,6 @@ A back end is an object with
     close()                   frees what it holds
 """
 
-import logging
 import threading
 
 import modeling
@@ -17,8 +16,6 @@ from albert_zh.base.lazy import tensorflow as tf
 from albert_zh.models import checkpoints
 from albert_zh.serving import encoder, inputs
 from albert_zh.tasks import objective
-
-_LOGGER = logging.getLogger(__name__)
 
 
 class TensorFlowBackend:
@@ -52,6 +49,9 @@ class TensorFlowBackend:
             graph.finalize()
         self._session = tf.Session("", graph, tf.ConfigProto(allow_soft_placement=True))
         self._runs, self._lock = {}, threading.Lock()
+        # The saver says at the level INFO what it restores.
+        verbosity = tf.logging.get_verbosity()
+        tf.logging.set_verbosity(tf.logging.ERROR)
         try:
             with graph.as_default():
                 saver.restore(self._session, checkpoint)
@@ -61,6 +61,8 @@ class TensorFlowBackend:
                     checkpoint, str(error).split("\n")[0]
                 )
             ) from error
+        finally:
+            tf.logging.set_verbosity(verbosity)
 
     def _add_mask_head(self, config, model, checkpoint):
         """Adds the output of the masked language model, if the checkpoint has one."""

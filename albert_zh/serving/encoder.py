@@ -7,6 +7,7 @@ import modeling
 from albert_zh.base.errors import UserError
 from albert_zh.base.lazy import tensorflow as tf
 from albert_zh.tasks import features
+from albert_zh.tasks.model_files import TaskFiles
 from albert_zh.tasks.registry import Task
 
 # A Task so that all that is served has one; it is not among the tasks to train.
@@ -24,6 +25,35 @@ MASK_POSITIONS = "masked_lm_positions"
 # Name of the output of the masked language model.
 MASK_LOGITS = "masked_lm_logits"
 _HEAD = "cls/predictions/"
+
+
+def files_of(
+    config,
+    vocab_file,
+    spm_model_file,
+    do_lower_case=None,
+    normalize_punctuation=False,
+    max_seq_length=None,
+):
+    """Returns the `model_files.TaskFiles` of a model without a task.
+
+    Args:
+      config: `modeling.AlbertConfig`.
+      vocab_file, spm_model_file: paths, one of them None.
+      do_lower_case: bool; None for True.
+      normalize_punctuation: bool.
+      max_seq_length: int; None for all positions that the model has.
+    """
+    return TaskFiles(
+        config,
+        TASK,
+        labels=(),
+        vocab_file=vocab_file,
+        spm_model_file=spm_model_file,
+        do_lower_case=do_lower_case is not False,
+        normalize_punctuation=normalize_punctuation,
+        max_seq_length=max_seq_length or config.max_position_embeddings,
+    )
 
 
 class Encoder:

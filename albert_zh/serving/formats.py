@@ -47,9 +47,9 @@ class Format(NamedTuple):
 
 
 def output_names(graph):
-    """The names of the outputs that TensorFlow's formats have.
+    """The sorted names of the outputs of a `graphs.ExportGraph` to export.
 
-    Not those of each layer, nor those that read an input which may be left out.
+    Without those of single layers, and without what reads an optional input.
     """
     return sorted(
         name

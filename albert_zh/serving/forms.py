@@ -12,6 +12,9 @@ import numpy as np
 from albert_zh.base.errors import UserError
 from albert_zh.tasks import choices, reading, rows, squad_files, tagged_texts
 
+# A text that is to be cut, with the most tokens.
+LONGER = "longer than the {} tokens that the model takes; shorten it"
+
 
 class Form(abc.ABC):
     """How instances of a kind of task look, and how its answers do.
@@ -19,12 +22,9 @@ class Form(abc.ABC):
     Attributes:
       fields: tuple of the keys of an instance, in the order in which texts alone are
         taken.
-      refuses_long_texts: whether texts over the model's length are refused; else they
-        are judged in windows.
     """
 
     fields = ()
-    refuses_long_texts = True
 
     def __init__(self, kind):
         """`kind` is the `kind.Kind` of the model."""
@@ -52,6 +52,21 @@ class Form(abc.ABC):
             if name not in record:
                 raise UserError("no {}; {}".format(name, self._expected(record)))
         return self._example(record)
+
+    def takes_texts(self, number):
+        """Whether this number of texts alone can be an instance."""
+        return len(self.fields) == number
+
+    def too_long(self, example, windows):
+        """Says that a part of an example stands in none of its windows, or None.
+
+        Args:
+          example: the example.
+          windows: list of its `features.Features`.
+        """
+        del example
+        is_cut = any(window.is_truncated for window in windows)
+        return LONGER.format(self._kind.files.max_seq_length) if is_cut else None
 
     def _record(self, instance):
         """Returns an instance as a dict."""
@@ -143,7 +158,6 @@ class TaggingForm(Form):
     """A text; the answer is its entities, with offsets in the text."""
 
     fields = ("text",)
-    refuses_long_texts = False
 
     def _example(self, record):
         return tagged_texts.TaggedText(_text(record, "text"))
@@ -156,7 +170,13 @@ class SpanForm(Form):
     """A question about a text; the answer is a part of the text, with its offsets."""
 
     fields = ("question", "context")
-    refuses_long_texts = False
+
+    def too_long(self, example, windows):
+        """See `Form`: of the question; the text may be of any length."""
+        del windows
+        tokens = self._kind.tokenizer.tokenize(example.question)
+        most = self._kind.settings.max_query_length
+        return "question is " + LONGER.format(most) if len(tokens) > most else None
 
     def _example(self, record):
         return squad_files.Question("", *(_text(record, name) for name in self.fields))
@@ -200,6 +220,9 @@ class ClozeForm(Form):
 
     fields = ("content", "candidates")
 
+    def takes_texts(self, number):
+        return False
+
     def _example(self, record):
         return choices.cloze_of("", record, self._kind.files.task, seen=set())
 
@@ -222,6 +245,9 @@ class VectorForm(Form):
     """A text, or a pair of texts; the answer is a vector."""
 
     fields = ("text", "text_a", "text_b")
+
+    def takes_texts(self, number):
+        return number in (1, 2)
 
     def _needed(self, record):
         return ("text_a", "text_b") if "text_a" in record else ("text",)

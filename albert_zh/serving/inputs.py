@@ -11,11 +11,9 @@ from albert_zh.tasks.features import SEQUENCE_LENGTHS
 # The encoder's inputs, int32 [B, T]; 0 where there is padding.
 NAMES = ("input_ids", "input_mask", "segment_ids")
 
-# Lengths are padded to a multiple of it.
-_MULTIPLE = 8
-# Bounds a batch: padded tokens, and windows.
+# Bound a batch: padded tokens, and windows.
 _MOST_TOKENS = 8192
-_MOST_WINDOWS = 64
+MOST_WINDOWS = 64
 
 
 def has_several_sequences(kind):
@@ -32,12 +30,13 @@ def names_of(kind):
     return NAMES + ((SEQUENCE_LENGTHS,) if has_several_sequences(kind) else ())
 
 
-def batches(windows, most_tokens):
+def batches(windows, most_tokens, most_windows=MOST_WINDOWS):
     """Divides windows into batches, each of like length.
 
     Args:
       windows: list of `features.Features`.
       most_tokens: the longest sequence that the model takes.
+      most_windows: of a batch.
 
     Yields:
       (list of positions in `windows`, dict of `assemble`).
@@ -48,7 +47,7 @@ def batches(windows, most_tokens):
     while begin < len(order):
         end = begin + 1
         num_sequences = len(lengths[order[begin]])
-        while end < len(order) and end - begin < _MOST_WINDOWS:
+        while end < len(order) and end - begin < most_windows:
             num_sequences = max(num_sequences, len(lengths[order[end]]))
             length = _padded(max(lengths[order[end]]), most_tokens)
             if (end + 1 - begin) * num_sequences * length > _MOST_TOKENS:
@@ -94,4 +93,6 @@ def _lengths(window):
 
 
 def _padded(length, most_tokens):
-    return min(-(-length // _MULTIPLE) * _MULTIPLE, max(most_tokens, length))
+    """The length that sequences are padded to: 16 different ones up to 64."""
+    multiple = 4 if length <= 64 else 16
+    return min(-(-length // multiple) * multiple, max(most_tokens, length))

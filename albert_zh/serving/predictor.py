@@ -7,27 +7,31 @@ Estimator is not used: it would build the graph and restore the checkpoint for e
 prediction.
 """
 
-import itertools
-import logging
+import re
 from typing import Any, List, NamedTuple
 
 import numpy as np
 
 from albert_zh.base.errors import UserError
+from albert_zh.models import architecture, checkpoints
 from albert_zh.models import directory as model_directory
 from albert_zh.models import settings as model_settings
 from albert_zh.serving import encoder as encoders
-from albert_zh.serving import inputs
-from albert_zh.serving.forms import FORMS
-from albert_zh.tasks import kinds, model_files
+from albert_zh.serving import exported, inputs
+from albert_zh.serving.forms import FORMS, LONGER
+from albert_zh.tasks import kinds, model_files, rows
 from albert_zh.tasks.features import Features
 from albert_zh.tasks.registry import get_task
-
-_LOGGER = logging.getLogger(__name__)
 
 BACKENDS = ("tensorflow", "onnx")
 # Instances of a call whose features are in memory together.
 _INSTANCES_AT_A_TIME = 10000
+# Variables of the heads of tasks.
+_HEADS = re.compile(r"output_weights$|ner/|cls/squad/")
+
+
+class TooLong(UserError):
+    """An instance has more tokens than the model takes, and is not to be cut."""
 
 
 class Prepared(NamedTuple):
@@ -88,6 +92,10 @@ class Predictor:
         """The keys of an instance."""
         return self._form.fields
 
+    def takes_texts(self, number):
+        """Whether this number of texts alone can be an instance."""
+        return self._form.takes_texts(number)
+
     def check(self, instance):
         """Raises `UserError`, one line, for an instance that has no answer."""
         self.prepare(instance)
@@ -110,13 +118,9 @@ class Predictor:
     def prepare_example(self, example):
         """`prepare` of an example, as files of the task are read."""
         windows = self.kind.build_features(example)
-        is_refused = self._form.refuses_long_texts and not self._truncate
-        if is_refused and any(window.is_truncated for window in windows):
-            raise UserError(
-                "longer than the {} tokens that the model takes; shorten it".format(
-                    self.max_seq_length
-                )
-            )
+        problem = None if self._truncate else self._form.too_long(example, windows)
+        if problem:
+            raise TooLong(problem)
         return Prepared(example, windows)
 
     def tokenize(self, text):
@@ -150,25 +154,40 @@ class Predictor:
         Raises:
           UserError: the model predicts NaN.
         """
-        rows = iter(self._rows([w for each in prepared for w in each.windows]))
-        answers = []
-        for example, windows in prepared:
-            own = list(itertools.islice(rows, len(windows)))
-            prediction = self.kind.decode(example, windows, own)
-            answers.append(self._form.answer(example, prediction))
-        return answers
+        predictions = self.predict(prepared)
+        return [
+            self._form.answer(each.example, prediction)
+            for each, prediction in zip(prepared, predictions)
+        ]
 
-    def _rows(self, windows):
-        """Returns the list of the dict of outputs of each window."""
-        rows = [None] * len(windows)
-        for places, batch in inputs.batches(windows, self.max_seq_length):
-            outputs = self.backend.run(batch)
-            self._check_finite(outputs)
+    def predict(self, prepared, batch_size=inputs.MOST_WINDOWS):
+        """Returns what the kind's `decode` makes of each of a list of `Prepared`.
+
+        Args:
+          prepared: list of `Prepared`.
+          batch_size: int, windows of a step at most.
+
+        Raises:
+          UserError: the model predicts NaN.
+        """
+        windows = [window for each in prepared for window in each.windows]
+        rows = [[None] * len(each.windows) for each in prepared]
+        owners = [(i, j) for i, own in enumerate(rows) for j in range(len(own))]
+        predictions = [None] * len(prepared)
+        for places, batch in inputs.batches(windows, self.max_seq_length, batch_size):
+            outputs = self.run(batch)
             for number, place in enumerate(places):
-                rows[place] = {name: out[number] for name, out in outputs.items()}
-        return rows
+                i, j = owners[place]
+                rows[i][j] = {name: out[number] for name, out in outputs.items()}
+                # At once: the outputs of all texts together would take gigabytes.
+                if None not in rows[i]:
+                    predictions[i] = self.kind.decode(*prepared[i], rows[i])
+                    rows[i] = ()
+        return predictions
 
-    def _check_finite(self, outputs):
+    def run(self, batch, names=None):
+        """`run` of the back end, see `backends`; raises `UserError` for NaN."""
+        outputs = self.backend.run(batch, names)
         for values in outputs.values():
             if values.dtype.kind == "f" and not np.isfinite(values).all():
                 raise UserError(
@@ -177,6 +196,7 @@ class Predictor:
                         self._source
                     )
                 )
+        return outputs
 
     def __call__(self, instances):
         """Answers an instance or a list of instances.
@@ -217,6 +237,51 @@ class Predictor:
             answers += self.answer(prepared)
         return answers
 
+    def fill_mask(self, text, top_k=5):
+        """The most probable words for each [MASK] of a text.
+
+        Args:
+          text: str, with [MASK] once or more.
+          top_k: int, how many words of each.
+
+        Returns:
+          List of a list of {"token", "probability"} for each [MASK], best first.
+
+        Raises:
+          UserError: the text has no [MASK] or is too long, or the model is none for
+            it.
+        """
+        if encoders.MASK_LOGITS not in getattr(self.backend, "output_names", ()):
+            raise UserError(
+                "{} has no masked language model; load a pretrained model".format(
+                    self._source
+                )
+            )
+        problem = rows.text_problem("text", text)
+        if problem:
+            raise UserError(problem)
+        window, positions = self.kind.mask_features(text)
+        if len(window.input_ids) > self.max_seq_length:
+            raise TooLong(LONGER.format(self.max_seq_length))
+        batch = inputs.assemble([window], len(window.input_ids))
+        batch[encoders.MASK_POSITIONS] = np.array([positions], np.int32)
+        outputs = self.run(batch, (encoders.MASK_LOGITS,))
+        return [
+            self._words(logits, top_k)
+            for logits in outputs[encoders.MASK_LOGITS].astype(np.float64)
+        ]
+
+    def _words(self, logits, top_k):
+        """The words of the largest logits [V], with their probabilities."""
+        probabilities = np.exp(logits - logits.max())
+        probabilities /= probabilities.sum()
+        best = np.argsort(-probabilities, kind="stable")[:top_k].tolist()
+        words = self.kind.tokenizer.convert_ids_to_tokens(best)
+        return [
+            {"token": word, "probability": float(probabilities[i])}
+            for word, i in zip(words, best)
+        ]
+
     def close(self):
         """Frees the model."""
         self.backend.close()
@@ -228,7 +293,13 @@ class Predictor:
         self.close()
 
 
-def load(directory, backend="tensorflow", truncate=False, encoder=False):
+def load(
+    directory,
+    backend="tensorflow",
+    truncate=False,
+    encoder=False,
+    pooling=encoders.DEFAULT_POOLING,
+):
     """Loads a model.
 
     Args:
@@ -239,6 +310,7 @@ def load(directory, backend="tensorflow", truncate=False, encoder=False):
       truncate: bool, whether texts over the model's length are cut as in training;
         else they are refused. Entities and answers are looked for in all of a text.
       encoder: bool, whether to take the encoder alone of a fine-tuned model.
+      pooling: one of `encoder.POOLINGS`, which vector an encoder answers with.
 
     Returns:
       `Predictor`.
@@ -246,28 +318,39 @@ def load(directory, backend="tensorflow", truncate=False, encoder=False):
     Raises:
       UserError: the directory cannot be used.
     """
-    if backend not in BACKENDS:
-        problem = "backend={!r}: expected one of {}"
-        raise UserError(problem.format(backend, ", ".join(BACKENDS)))
+    for name, value, known in (
+        ("backend", backend, BACKENDS),
+        ("pooling", pooling, encoders.POOLINGS),
+    ):
+        if value not in known:
+            problem = "{}={!r}: expected one of {}"
+            raise UserError(problem.format(name, value, ", ".join(known)))
     directory = model_directory.resolve(directory)
-    if backend == "onnx":
-        from albert_zh.serving import onnx_backend
+    files = read_files(directory, encoder)
+    kind = kind_of(files, directory, pooling)
+    create = {"onnx": _onnx_backend, "tensorflow": _tensorflow_backend}[backend]
+    return Predictor(kind, create(kind, directory, encoder), directory, truncate)
 
-        kind = kind_of(read_files(directory, encoder), directory)
-        return Predictor(
-            kind, onnx_backend.OnnxBackend(kind, directory), directory, truncate
-        )
+
+def _onnx_backend(kind, directory, encoder):
+    from albert_zh.serving import onnx_backend
+
+    del encoder  # the file has what was exported
+    return onnx_backend.OnnxBackend(kind, directory)
+
+
+def _tensorflow_backend(kind, directory, encoder):
     from albert_zh.serving import backends
     from albert_zh.training import numerics
 
-    files = read_files(directory, encoder)
     checkpoint = model_directory.find_checkpoint(directory)
     if checkpoint is None:
-        raise UserError("{} holds no checkpoint".format(directory))
-    check_checkpoint(directory, checkpoint, files, encoder)
-    kind = kind_of(files, directory)
-    computing = backends.TensorFlowBackend(kind, checkpoint, numerics.choose())
-    return Predictor(kind, computing, directory, truncate)
+        hint = ""
+        if exported.is_export(directory):
+            hint = '; backend="onnx" loads exports, those of --format=onnx'
+        raise UserError("{} holds no checkpoint{}".format(directory, hint))
+    check_checkpoint(directory, checkpoint, kind.files, encoder)
+    return backends.TensorFlowBackend(kind, checkpoint, numerics.choose())
 
 
 def read_files(directory, encoder=False):
@@ -286,26 +369,16 @@ def read_files(directory, encoder=False):
     files = model_files.load(directory)
     if files is None:
         config_file = model_directory.find_config(directory)
-        vocab_file, spm_model_file = model_directory.find_vocabulary(directory)
         if config_file is None:
+            model_directory.find_checkpoint(directory)  # may be another framework's
             raise UserError("{} holds no model: no config".format(directory))
-        config = model_settings.read_config(config_file)
-        casing = model_directory.read_do_lower_case(directory)
-        files = model_files.TaskFiles(
-            config=config,
-            task=encoders.TASK,
-            labels=(),
-            vocab_file=vocab_file,
-            spm_model_file=spm_model_file,
-            do_lower_case=True if casing is None else casing,
-            normalize_punctuation=False,
-            max_seq_length=config.max_position_embeddings,
+        files = encoders.files_of(
+            model_settings.read_config(config_file),
+            *model_directory.find_vocabulary(directory),
+            do_lower_case=model_directory.read_do_lower_case(directory),
         )
     elif encoder:
-        length = files.config.max_position_embeddings
-        files = files._replace(
-            task=encoders.TASK, labels=(), options={}, max_seq_length=length
-        )
+        files = encoders.files_of(files.config, *files[3:7])
     if not (files.vocab_file or files.spm_model_file):
         raise UserError(
             "{} holds neither {} nor {}; copy the vocabulary it was trained with "
@@ -316,18 +389,19 @@ def read_files(directory, encoder=False):
     return files
 
 
-def kind_of(files, directory):
+def kind_of(files, directory, pooling=encoders.DEFAULT_POOLING):
     """Returns the `kind.Kind` of a model, ready to predict.
 
     Args:
       files: `model_files.TaskFiles`.
       directory: path, where the model is.
+      pooling: as `load` takes it.
 
     Raises:
       UserError: the vocabulary or the options cannot be used.
     """
     if files.task.kind == encoders.TASK.kind:
-        kind = encoders.Encoder(files)
+        kind = encoders.Encoder(files, pooling)
     else:
         kind = kinds.kind_of(files.task)(files)
         kind.decision = model_directory.read_decision(directory)
@@ -347,17 +421,20 @@ def check_checkpoint(directory, checkpoint, files, encoder):
         given = model_directory.ModelDirectory(None)
         model_files.load_trained(None, directory, task, given, {}, has_results=False)
         return
-    from albert_zh.models import architecture, checkpoints
-
-    flag = "--model_dir"
-    architecture.check(checkpoint, files.config, flag)
-    names = set(checkpoints.read_shapes(checkpoint, flag))
-    heads = sorted(names & {"output_weights", "cls/squad/output_weights"})
-    heads += sorted(name for name in names if name.startswith("ner/"))
+    check_encoder(checkpoint, files.config)
+    names = checkpoints.read_shapes(checkpoint, "--model_dir")
+    heads = [name for name in sorted(names) if _HEADS.match(name)]
     if heads and not encoder:
         raise UserError(
-            "{} holds a fine-tuned model ({}), without its task ({})".format(
+            "{} holds a fine-tuned model ({}) without its task ({}); "
+            "convert_checkpoint.py --task_name makes a copy that has it, "
+            "extract_features.py takes its encoder alone".format(
                 directory, heads[0], model_directory.LABELS_FILE
             )
         )
+
+
+def check_encoder(checkpoint, config, flag="--model_dir"):
+    """Raises `UserError` where a checkpoint is damaged or not of a config's encoder."""
+    architecture.check(checkpoint, config, flag)
     checkpoints.check_readable(checkpoint, flag)

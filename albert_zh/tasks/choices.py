@@ -133,6 +133,22 @@ class ChoiceReader(NamedTuple):
         return UserError("{}: no answers; expected them {}".format(path, where))
 
 
+def read_places(path, task):
+    """Reads a file, one example at a time.
+
+    Args:
+      path: local or remote, UTF-8.
+      task: a `registry.Task`, a key of `_READERS`.
+
+    Yields:
+      (place, `Question` or `Cloze`); the place is for messages.
+
+    Raises:
+      UserError: names the place of the first question that cannot be used.
+    """
+    return _READERS[task.name](path, task)
+
+
 def from_command_line(task, texts):
     """Makes questions of what the command line gives.
 

@@ -259,8 +259,7 @@ class SpanDecoder(Decoder):
         # NaN stays, for the loop to see.
         scores = tf.where(runs, scores, tf.fill(shape, _NEVER))
         flat = tf.reshape(scores, [shape[0], -1])
-        # More than there can be entities in a text that people write.
-        number = tf.minimum(4 * shape[2], tf.shape(flat)[1])
+        number = tf.minimum(_SPANS_PER_TOKEN * shape[2], tf.shape(flat)[1])
         best, places = tf.math.top_k(flat, number)
         length = shape[2]
         parts = [places // (length * length), places // length % length]
@@ -270,7 +269,10 @@ class SpanDecoder(Decoder):
     def spans(self, windows, predicted):
         found = []
         for i, (window, row) in enumerate(zip(windows, predicted)):
-            for number, first, last in row["spans"][row["scores"] > 0].tolist():
+            # Padding makes room for more: what is found must not depend on it.
+            most = _SPANS_PER_TOKEN * len(window.positions)
+            spans = row["spans"][:most][row["scores"][:most] > 0]
+            for number, first, last in spans.tolist():
                 first, last = first + window.begin, last + window.begin
                 # Only the window with the most context is asked.
                 if characters.contexts(windows, first, last).argmax() == i:
@@ -292,6 +294,8 @@ class SpanDecoder(Decoder):
 
 # What pads lists of span codes.
 _NO_SPAN = 0
+# More than there can be entities in a text that people write.
+_SPANS_PER_TOKEN = 4
 # The score of what is no run of tokens: exp(_NEVER) is 0 in float32.
 _NEVER = -1e9
 

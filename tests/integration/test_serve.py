@@ -12,9 +12,12 @@ import subprocess
 import sys
 import threading
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 import albert_zh
+import serve
 from albert_zh.serving import export
 from tests import browser as browsers
 from tests import served_models
@@ -163,6 +166,12 @@ def test_wrong_flags_are_one_line(directories, flags, message):
     assert "Traceback" not in log
 
 
+@pytest.mark.parametrize(("host", "expected"), [("0.0.0.0", 1), ("127.0.0.1", 0)])
+def test_a_port_open_to_others_is_a_warning(caplog, host, expected):
+    serve._warn_of_others(host)
+    assert caplog.text.count("whoever reaches the port") == expected
+
+
 def test_a_port_in_use_is_one_line(directories):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -192,6 +201,38 @@ def test_every_kind_of_task(name, directories):
             status, body = service.post({"instances": [dict(instances[0], other="a")]})
             assert (status, list(body)) == (400, ["error"])
             assert "other" in body["error"]
+
+
+ODD = "今天北京#idiom1? \0\u200b\ufeff\u0301İ😀\n"
+TEXTS = st.text(max_size=60) | st.text(ODD, max_size=90)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
+    lambda inner: st.lists(inner, max_size=4)
+    | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_no_instance_is_an_internal_error(name, directories):
+    with albert_zh.load(directories[name]) as predictor, running(predictor) as service:
+        fields = served_models.instances_of(name)[0]
+        texts = st.lists(TEXTS, min_size=1, max_size=5)
+        right = {
+            field: texts if isinstance(value, list) else TEXTS
+            for field, value in fields.items()
+        }
+        instances = st.fixed_dictionaries(right) | st.fixed_dictionaries(
+            {field: VALUES | strategy for field, strategy in right.items()}
+        )
+
+        @hypothesis.given(st.lists(instances | VALUES, min_size=1, max_size=3))
+        def ask(sent):
+            status, body = service.post_ascii({"instances": sent})
+            assert status in (200, 400), body
+            assert list(body) == ["predictions" if status == 200 else "error"]
+
+        ask()
 
 
 def close(found, wanted, tolerance=1e-5):

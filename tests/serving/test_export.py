@@ -230,8 +230,30 @@ def test_what_is_no_export_is_refused_with_the_command(models, tmp_path):
     export.export(models("single"), str(target), "saved_model", "float32")
     with pytest.raises(UserError, match="exported as saved_model, expected onnx"):
         albert_zh.load(str(target), backend="onnx")
-    with pytest.raises(UserError, match="holds no checkpoint"):
+    with pytest.raises(UserError, match='no checkpoint; backend="onnx" loads exports'):
         albert_zh.load(str(target))
+
+
+def test_the_encoder_of_an_export_with_a_head_is_refused(models, tmp_path):
+    target = str(tmp_path / "onnx")
+    export.export(models("single"), target, "onnx", "float32")
+    message = "exported as classification, not as encoder; .* with --encoder"
+    with pytest.raises(UserError, match=message):
+        albert_zh.load(target, backend="onnx", encoder=True)
+    target = str(tmp_path / "encoder")
+    export.export(models("single"), target, "onnx", "float32", as_encoder=True)
+    with albert_zh.load(models("single"), encoder=True) as expected:
+        with albert_zh.load(target, backend="onnx") as found:
+            assert_close(found("天气"), expected("天气"))
+
+
+def test_an_exported_encoder_fills_masks(models, tmp_path):
+    target = str(tmp_path / "onnx")
+    export.export(models("encoder"), target, "onnx", "float32")
+    text = "今天[MASK]气[MASK]好"
+    with albert_zh.load(models("encoder")) as expected:
+        with albert_zh.load(target, backend="onnx") as found:
+            assert_close(found.fill_mask(text), expected.fill_mask(text))
 
 
 def test_a_multi_label_models_threshold_is_exported(models, tmp_path):

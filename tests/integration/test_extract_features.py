@@ -1,0 +1,185 @@
+"""`extract_features.py`: BERT's form, vectors of lines, whitening, neighbours."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import albert_zh
+import extract_features
+import modeling
+from albert_zh.models import checkpoints
+from tests import served_models
+from tests.task_runs import refused, run
+
+LINES = ["今天天气很好", " 怎么开户 ||| 如何办理 ", "", "a", "北京上海" * 9]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with models, called encoder and lcqmc, and with lines.txt."""
+    folder = tmp_path_factory.mktemp("features")
+    for name in ("encoder", "lcqmc"):
+        served_models.write_model(folder / name, name)
+    (folder / "lines.txt").write_text("\n".join(LINES) + "\n", encoding="utf-8")
+    return folder
+
+
+def extract(folder, *flags, model="encoder"):
+    run(
+        extract_features,
+        "--model_dir={}".format(folder / model),
+        "--input_file={}".format(folder / "lines.txt"),
+        "--max_seq_length=16",
+        *flags,
+    )
+
+
+def read(path):
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def test_the_form_and_the_numbers_are_those_of_berts_script(folder):
+    path = folder / "out.jsonl"
+    extract(folder, "--output_file={}".format(path), "--layers=-1,0", "--batch_size=2")
+    records = read(path)
+    assert [record["linex_index"] for record in records] == [0, 1, 2, 3, 4]
+    tokens = [[f["token"] for f in record["features"]] for record in records]
+    assert tokens[0] == ["[CLS]", *LINES[0], "[SEP]"]
+    assert tokens[1] == ["[CLS]", *"怎么开户", "[SEP]", *"如何办理", "[SEP]"]
+    assert tokens[2] == ["[CLS]", "[SEP]"]
+    assert len(tokens[4]) == 16
+    layers = _layers(folder / "encoder", tokens[1], segments=[0] * 6 + [1] * 5)
+    for place, number in ((0, -1), (1, 0)):
+        held = [f["layers"][place] for f in records[1]["features"]]
+        assert {layer["index"] for layer in held} == {number}
+        values = [layer["values"] for layer in held]
+        np.testing.assert_allclose(values, layers[number], atol=1e-5)
+
+
+def _layers(directory, tokens, segments):
+    config = modeling.AlbertConfig.from_json_file(str(directory / "albert_config.json"))
+    ids = [served_models.WORDS.index(token) for token in tokens]
+    with tf.Graph().as_default(), tf.Session() as session:
+        model = modeling.AlbertModel(
+            config, False, tf.constant([ids]), token_type_ids=tf.constant([segments])
+        )
+        checkpoint = str(directory / "model.ckpt-1")
+        checkpoints.restore(checkpoint, tf.trainable_variables())
+        session.run(tf.global_variables_initializer())
+        return [layer[0] for layer in session.run(model.get_all_encoder_layers())]
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean", "first_last_mean"])
+def test_a_vector_for_each_line(pooling, folder):
+    path = folder / (pooling + ".npy")
+    flags = "--pooling={}".format(pooling), "--batch_size=1"
+    extract(folder, *flags, "--output_file={}".format(path))
+    found = np.load(str(path))
+    assert found.shape == (5, 16) and found.dtype == np.float32
+    lines = folder / (pooling + ".json")
+    extract(folder, *flags, "--output_file={}".format(lines))
+    values = [record["values"] for record in read(lines)]
+    np.testing.assert_allclose(values, found, atol=1e-6)
+    with albert_zh.load(str(folder / "encoder"), pooling=pooling) as predictor:
+        expected = [predictor(t)["vector"] for t in (LINES[0], "a")]
+        expected.append(predictor(("怎么开户", "如何办理"))["vector"])
+    np.testing.assert_allclose(found[[0, 3, 1]], expected, atol=1e-6)
+
+
+def test_flags_may_name_the_files(folder):
+    named, found = folder / "named.npy", folder / "found.npy"
+    flags = ["--pooling=mean", "--input_file={}".format(folder / "lines.txt")]
+    run(
+        extract_features,
+        *flags,
+        "--output_file={}".format(named),
+        "--bert_config_file={}".format(folder / "encoder" / "albert_config.json"),
+        "--vocab_file={}".format(folder / "encoder" / "vocab.txt"),
+        "--init_checkpoint={}".format(folder / "encoder" / "model.ckpt-1"),
+        "--max_seq_length=16",
+    )
+    extract(folder, "--pooling=mean", "--output_file={}".format(found))
+    np.testing.assert_array_equal(np.load(str(named)), np.load(str(found)))
+
+
+def test_a_fine_tuned_model_has_vectors_too(folder):
+    path = folder / "tuned.npy"
+    extract(folder, "--pooling=mean", "--output_file={}".format(path), model="lcqmc")
+    assert np.load(str(path)).shape == (5, 16)
+
+
+def test_a_whitening_is_fitted_once_and_used_again(folder, capsys):
+    first, second = folder / "first.npy", folder / "second.npy"
+    whitening = "--whitening_file={}".format(folder / "w.npz")
+    flags = "--pooling=mean", whitening, "--search", "天气", "--top_k=2"
+    capsys.readouterr()
+    fit = "--whiten", "--whiten_size=3", "--output_file={}".format(first)
+    extract(folder, *flags, *fit)
+    fitted = capsys.readouterr().out.splitlines()[0]
+    extract(folder, *flags, "--output_file={}".format(second))
+    assert capsys.readouterr().out.splitlines()[0] == fitted
+    np.testing.assert_array_equal(np.load(str(first)), np.load(str(second)))
+    assert np.load(str(first)).shape == (5, 3)
+
+
+def test_the_nearest_line_to_a_line_is_itself(folder, capsys):
+    capsys.readouterr()
+    queries = "--search", LINES[0], "--search", "怎么开户 ||| 如何办理"
+    extract(folder, "--pooling=mean", *queries, "--top_k=9")
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert first["query"] == first["nearest"][0]["text"] == LINES[0]
+    assert [second["nearest"][0]["line"], len(second["nearest"])] == [2, 5]
+    assert abs(second["nearest"][0]["cosine"] - 1) < 1e-6
+    cosines = [line["cosine"] for line in first["nearest"]]
+    assert cosines == sorted(cosines, reverse=True)
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        ([], "nothing to do: give --output_file or --search"),
+        (["--output_file=a.npy"], "give --pooling"),
+        (["--output_file=a", "--whiten"], "--whiten requires --pooling"),
+        (["--output_file=a", "--search", "a"], "--search requires --pooling"),
+        (["--output_file=a", "--layers=-3"], "-3; the model has 2 layers, -2 to 1"),
+        (["--output_file=a", "--layers=x"], "--layers"),
+        (["--output_file=a", "--pooling=cls", "--layers=1"], "--layers: --pooling has"),
+        (["--output_file=a", "--pooling=cls", "--top_k=1"], "--top_k requires"),
+        (["--output_file=a", "--max_seq_length=65"], "max_position_embeddings 64"),
+        (["--output_file=a", "--max_seq_length=4"], "--max_seq_length=4: expected at"),
+        (["--pooling=cls", "--search", ""], "--search: a text is empty"),
+        (
+            ["--pooling=cls", "--whiten", "--whiten_size=5", "--search", "a"],
+            "--whiten_size=5: expected at most 4",
+        ),
+        (
+            ["--pooling=cls", "--whitening_file=none.npz", "--output_file=a"],
+            "none.npz",
+        ),
+    ],
+)
+def test_flags_that_cannot_be(flags, words, folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    line = refused(
+        extract_features,
+        capsys,
+        "--model_dir={}".format(folder / "encoder"),
+        "--input_file={}".format(folder / "lines.txt"),
+        *flags,
+    )
+    assert words in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_input_is_overwritten(folder, capsys):
+    for path in (folder / "lines.txt", folder / "encoder" / "vocab.txt"):
+        line = refused(
+            extract_features,
+            capsys,
+            "--model_dir={}".format(folder / "encoder"),
+            "--input_file={}".format(folder / "lines.txt"),
+            "--output_file={}".format(path),
+        )
+        assert "is the input file" in line

@@ -1,0 +1,109 @@
+"""`predict.py`: answers as JSON lines, of flags, files and standard input."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import predict
+from tests import served_models
+from tests.task_runs import refused, run
+
+
+@pytest.fixture(scope="module")
+def directories(tmp_path_factory):
+    """Dict name -> model directory."""
+    folder = tmp_path_factory.mktemp("models")
+    names = "lcqmc", "single", "multiple_choice", "encoder"
+    return {name: served_models.write_model(folder / name, name) for name in names}
+
+
+def answers(capsys, *flags):
+    """What the command writes, parsed."""
+    capsys.readouterr()
+    run(predict, *flags)
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_texts_of_flags(directories, capsys):
+    flags = "--text_pair", "-今天", "天气", "--text_pair", "a", "b"
+    found = answers(capsys, "--model_dir", directories["lcqmc"], *flags)
+    assert [list(answer) for answer in found] == [["label", "probabilities"]] * 2
+    (found,) = answers(capsys, "--model_dir", directories["single"], "--text", "--今")
+    assert abs(sum(found["probabilities"].values()) - 1) < 1e-6
+
+
+def test_vectors_and_words_of_a_pretrained_model(directories, capsys):
+    flags = "--model_dir", directories["encoder"]
+    vectors = [
+        answers(capsys, *flags, "--text", "今天", "--pooling", pooling)[0]["vector"]
+        for pooling in ("cls", "mean")
+    ]
+    assert np.shape(vectors) == (2, 16)
+    assert vectors[0] != vectors[1]
+    (found,) = answers(capsys, *flags, "--fill_mask", "今[MASK]天[MASK]", "--top_k=2")
+    assert [len(words) for words in found["masks"]] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    "name, flags, words",
+    [
+        ("lcqmc", ["--text", "a"], "--text: this model takes {"),
+        ("single", ["--text_pair", "a", "b"], "--text_pair: this model takes {"),
+        ("multiple_choice", ["--text", "a"], "with --input_file or on standard input"),
+        ("single", ["--text", ""], "--text: a text is empty"),
+        ("single", ["--text", "天" * 40], "or give --truncate to cut it"),
+        ("single", ["--text", "a", "--input_file=x"], "--text and --input_file"),
+        ("single", ["--text", "a", "--pooling=cls"], "--pooling: "),
+        ("single", ["--text", "a", "--top_k=2"], "--top_k requires --fill_mask"),
+        ("single", ["--fill_mask", "[MASK]"], "no masked language model"),
+        ("encoder", ["--fill_mask", "a"], "no [MASK]"),
+        ("single", ["--input_file=none.tsv"], "none.tsv: no such file"),
+    ],
+)
+def test_flags_that_have_no_answer(name, flags, words, directories, capsys):
+    line = refused(predict, capsys, "--model_dir", directories[name], *flags)
+    assert words in line
+
+
+def _command(directory, *flags):
+    script = os.path.join(os.path.dirname(served_models.__file__), "..", "predict.py")
+    return [sys.executable, script, "--model_dir", directory, *flags]
+
+
+def test_standard_input_in_any_locale(directories):
+    """Non-ASCII answers are escaped where the locale has no such characters."""
+    lines = "".join(json.dumps(text) + "\n" for text in ("今天", "天气", "好"))
+    for encoding in ("utf-8", "ascii"):
+        done = subprocess.run(
+            _command(directories["single"]),
+            input=lines.encode(),
+            stdout=subprocess.PIPE,
+            env=dict(os.environ, PYTHONIOENCODING=encoding),
+            check=True,
+        )
+        found = [json.loads(line) for line in done.stdout.decode(encoding).splitlines()]
+        assert [answer["label"] in "正负中" for answer in found] == [True] * 3
+
+
+def test_nobody_reads_any_more(directories):
+    """A reader such as `head` may end first: no traceback, and no more work."""
+    process = subprocess.Popen(
+        _command(directories["single"]),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdin.write(b'"a"\n')
+    process.stdin.flush()
+    assert process.stdout.readline()
+    process.stdout.close()
+    process.stdin.write(b'"a"\n')
+    process.stdin.flush()
+    assert process.wait(timeout=60) == 0
+    assert b"Traceback" not in process.stderr.read()
+    process.stderr.close()
+    process.stdin.close()
