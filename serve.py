@@ -98,7 +98,7 @@ def main(args):
             connections.Settings(args.timeout_seconds, args.drain_seconds),
             lambda server: _announce(listener, service.name),
         )
-        service.batcher.close(args.drain_seconds)
+        service.close(args.drain_seconds)
         _report(service.batcher.num_pending)
 
 

@@ -250,6 +250,23 @@ def close(found, wanted, tolerance=1e-5):
     return found == wanted
 
 
+def test_words_for_masks(directories):
+    text = "今天[MASK]气很[MASK]"
+    with albert_zh.load(directories["encoder"]) as predictor:
+        expected = json.loads(json.dumps(predictor.fill_mask(text)))
+        with running(predictor) as service:
+            status, body = service.post({"instances": [text, text]}, "fill_mask")
+            assert status == 200 and close(body["predictions"], [expected] * 2)
+            for wrong in ("今天", "", {"text": text}, None, [text], "[MASK]" * 99):
+                body = {"instances": [text, wrong]}
+                status, body = service.post(body, "fill_mask")
+                assert status == 400, wrong
+                assert body["error"].startswith("instances[1]: ")
+    with albert_zh.load(directories["lcqmc"]) as predictor:
+        with running(predictor) as service:
+            assert service.post({"instances": [text]}, "fill_mask")[0] == 404
+
+
 def test_long_texts_are_refused_or_judged_in_windows(directories):
     with albert_zh.load(directories["lcqmc"]) as predictor:
         with running(predictor) as service:
