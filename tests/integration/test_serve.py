@@ -147,6 +147,7 @@ def test_an_onnx_export_needs_no_tensorflow(directories, tmp_path):
         ([], "the following arguments are required: --model_dir"),
         (["--model_dir=nowhere"], "nowhere"),
         (["--model_dir=M", "--name=a/b"], "--name: expected letters"),
+        (["--model_dir=M", "--name=.."], "--name: expected letters"),
         (["--model_dir=M", "--port=65536"], "--port: expected 0 to 65535"),
         (
             ["--model_dir=M", "--host=no.such.host.invalid"],
@@ -164,6 +165,17 @@ def test_wrong_flags_are_one_line(directories, flags, message):
     assert process.returncode == 2 and not shown
     assert message in log.splitlines()[-1]
     assert "Traceback" not in log
+
+
+@pytest.mark.parametrize("package", ["fastapi", "httptools", "prometheus_client"])
+def test_a_missing_package_is_one_line(tmp_path, package):
+    problem = "raise ModuleNotFoundError('no', name={!r})\n".format(package)
+    (tmp_path / (package + ".py")).write_text(problem)
+    process = start("--model_dir=nowhere", PYTHONPATH=str(tmp_path))
+    _, log = process.communicate(timeout=TIMEOUT_SECONDS)
+    assert process.returncode == 2 and "Traceback" not in log
+    expected = "serve.py requires {}: run `pip install fastapi uvicorn httptools"
+    assert expected.format(package) in log.splitlines()[-1]
 
 
 @pytest.mark.parametrize(("host", "expected"), [("0.0.0.0", 1), ("127.0.0.1", 0)])

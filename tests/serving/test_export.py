@@ -1,5 +1,6 @@
 """Exports: every kind of task in every format, verified, whole, checked by sums."""
 
+import concurrent.futures
 import json
 import os
 
@@ -132,6 +133,29 @@ def test_a_lite_model_binds_its_inputs_by_name(models, tmp_path):
 def test_tensorflow_1_writes_no_lite_model(models, tmp_path):
     with pytest.raises(UserError, match="export with TensorFlow 2.15"):
         export.export(models("lcqmc"), str(tmp_path / "x"), "tflite", "float32")
+
+
+def test_an_onnx_model_answers_many_threads(models, tmp_path):
+    target = str(tmp_path / "onnx")
+    export.export(models("single"), target, "onnx", "float32")
+    instances = served_models.instances_of("single") * 5
+    with albert_zh.load(target, backend="onnx") as model:
+        expected = [model(instance) for instance in instances]
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            assert_close(list(pool.map(model, instances)), expected)
+
+
+def test_a_wrong_mask_head_is_refused(models, tmp_path, monkeypatch):
+    held, bias = formats.FORMATS["onnx"], "cls/predictions/output_bias"
+
+    def write(kind, weights, precision, directory):
+        held.write(
+            kind, dict(weights, **{bias: weights[bias] + 1}), precision, directory
+        )
+
+    monkeypatch.setitem(formats.FORMATS, "onnx", held._replace(write=write))
+    with pytest.raises(UserError, match="differs from TensorFlow"):
+        export.export(models("encoder"), str(tmp_path / "x"), "onnx", "float32")
 
 
 def write_dev_file(path):
