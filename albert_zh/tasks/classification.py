@@ -87,7 +87,7 @@ class Classification(kind.Kind):
         return (Field("teacher_logits", dtype=np.float32, size=size),)
 
     @classmethod
-    def output_names(cls, files):
+    def class_names(cls, files):
         return files.labels
 
     def teacher_outputs(self, outputs, features):

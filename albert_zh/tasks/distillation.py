@@ -182,7 +182,7 @@ def _identity(teacher, checkpoint, student):
         "config": teacher.config.to_dict(),
         "settings": model_files.task_settings(teacher),
         "vocabulary": _describe_vocabulary(teacher),
-        "names": kind_of(student.task).output_names(student),
+        "names": kind_of(student.task).class_names(student),
     }
     content = json.dumps(content, sort_keys=True).encode("utf-8")
     return "a model with SHA-256 " + hashlib.sha256(content).hexdigest()
@@ -194,8 +194,8 @@ class _Logits:
     def __init__(self, teacher, student):
         """Builds the teacher's tokenizer; both arguments are `TaskFiles`."""
         self._kind = kind_of(teacher.task)(teacher)
-        names = self._kind.output_names(teacher)
-        self._order = [names.index(n) for n in self._kind.output_names(student)]
+        names = self._kind.class_names(teacher)
+        self._order = [names.index(n) for n in self._kind.class_names(student)]
 
     def __getattr__(self, name):
         return getattr(self._kind, name)

@@ -179,7 +179,7 @@ class Kind(abc.ABC):
         return {}
 
     @classmethod
-    def output_names(cls, files):
+    def class_names(cls, files):
         """The names of the outputs along the last axis of a teacher's logits.
 
         Returns:

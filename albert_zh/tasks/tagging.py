@@ -114,13 +114,13 @@ class Tagging(kind.Kind):
             )
 
     @classmethod
-    def output_names(cls, files):
+    def class_names(cls, files):
         return tuple(tag_schemes.bio_names(files.labels))
 
     @property
     def teacher_fields(self):
         """See `kind.Kind`; the tags' logits of one token after the other."""
-        num_tags = len(self.output_names(self.files))
+        num_tags = len(self.class_names(self.files))
         most = num_tags * (self.files.max_seq_length - 1)
         return (Field("teacher_logits", True, np.float32, most_values=most),)
 
