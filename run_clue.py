@@ -86,8 +86,9 @@ def _download(chosen, data_dir):
             entry = catalogue.find(task.archive)
             installation.install(entry, folders[0], installation.Origin())
         except UserError as error:  # the others are at the same place
-            text = "%s: %s; no more data are downloaded now"
-            _LOGGER.warning(text, task.name, error)
+            text = "`python3 download_model.py %s --output_dir=%s` fails: %s; no more "
+            text += "data are downloaded now"
+            _LOGGER.warning(text, task.archive, folders[0], error)
             return
 
 

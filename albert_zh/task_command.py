@@ -249,8 +249,7 @@ def _prepare(args, command, task):
             _check_needs_no_dev(args)
         objective = _objective(args, command, files, train_data)
         training = _training(args, command, chosen.checkpoint, recipe, objective)
-        if args.teacher_model_dir:
-            training = _with_teacher(args, files, runtime, training)
+        training = _with_teacher(args, files, runtime, training)
 
     def tuner(output_dir):
         return fine_tuning.FineTuner(
@@ -456,7 +455,9 @@ def _objective(args, command, files, train_data):
 
 
 def _with_teacher(args, files, runtime, training):
-    """Returns the `fine_tuning.Training` with the teacher that the flags name."""
+    """Returns the `fine_tuning.Training` with the teacher that the flags may name."""
+    if not args.teacher_model_dir:
+        return training
     teacher = distillation.load(
         args.teacher_model_dir, files, args.output_dir, runtime, args.eval_batch_size
     )

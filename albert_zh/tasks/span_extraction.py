@@ -203,23 +203,14 @@ class SpanExtraction(kind.Kind):
     def build_features(self, example):
         tokenizer, longest = self.tokenizer, self.settings.max_query_length
         question = tokenizer.convert_tokens_to_ids(tokenizer.tokenize(example.question))
-        notes = ()
-        if len(question) > longest:
-            notes = ("have a question cut to {} tokens".format(longest),)
-        if not question:  # CMRC 2018's trial file has one, which counts when scored
-            notes = ("have an empty question",)
         prefix = [tokenizer.cls_id] + question[:longest] + [tokenizer.sep_id]
         ids, starts, ends = self._tokens(example.context)
         size = self.files.max_seq_length - len(prefix) - 1
         firsts = window_starts(len(ids), size, self.settings.doc_stride)
         judged = window_of_tokens(len(ids), firsts, size)
         target = token_span(example.span, starts, ends)
-        if target and not any(_holds(first, size, target) for first in firsts):
-            notes += ("have an answer that no window holds whole",)
-        most = self.settings.max_answer_length
-        if target and target[1] - target[0] >= most:
-            note = "have an answer of over {} tokens, which is never predicted"
-            notes += (note.format(most),)
+        is_whole = any(_holds(first, size, target) for first in firsts if target)
+        notes = self._notes(len(question), target, is_whole)
         features = []
         for number, first in enumerate(firsts):
             part = slice(first, first + size)
@@ -237,6 +228,28 @@ class SpanExtraction(kind.Kind):
                 )
             )
         return features
+
+    def _notes(self, num_question_tokens, target, is_whole):
+        """What to tell of a question: see `features.Features`.
+
+        Args:
+          num_question_tokens: int, of the whole question.
+          target: first and last token of the answer, or None.
+          is_whole: whether a window holds the answer whole.
+        """
+        notes, settings = [], self.settings
+        if num_question_tokens > settings.max_query_length:
+            note = "have a question cut to {} tokens"
+            notes.append(note.format(settings.max_query_length))
+        # CMRC 2018's trial file has one, which counts when scored.
+        if not num_question_tokens:
+            notes.append("have an empty question")
+        if target and not is_whole:
+            notes.append("have an answer that no window holds whole")
+        if target and target[1] - target[0] >= settings.max_answer_length:
+            note = "have an answer of over {} tokens, which is never predicted"
+            notes.append(note.format(settings.max_answer_length))
+        return tuple(notes)
 
     def outputs(self, model, is_training):
         """See `kind.Kind`; as in BERT, without dropout in front of the head."""

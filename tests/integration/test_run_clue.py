@@ -91,4 +91,7 @@ def test_what_is_missing_is_downloaded_as_long_as_that_works(
     run_clue._download(clue.choose_tasks(names), str(tmp_path))
     folders = [str(tmp_path / name) for name in ("afqmc", "cmnli")]
     assert asked == list(zip(("afqmc", "cmnli"), folders))
-    assert "cmnli: cannot be reached; no more data are downloaded now" in caplog.text
+    command = "`python3 download_model.py cmnli --output_dir={}` fails: ".format(
+        folders[1]
+    )
+    assert command + "cannot be reached; no more data are downloaded" in caplog.text
