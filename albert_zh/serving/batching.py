@@ -34,7 +34,7 @@ class Settings(NamedTuple):
         the model runs those of the other.
     """
 
-    max_latency_ms: float = 5.0
+    max_latency_ms: float = 2.0
     max_batch_size: int = 64
     max_queue: int = 1024
     num_workers: int = 2

@@ -13,7 +13,7 @@ from albert_zh.tasks.features import pair_features
 # The largest difference of an output, as a share of the largest value of it in the
 # batch, or of 1 if that is less. Logits of an int8 model that collapse, as published
 # ones have from 12.1 to 5.7, differ by half.
-TOLERANCES = {"float32": 1e-4, "float16": 2e-2, "int8": 0.25}
+TOLERANCES = {"float32": 1e-4, "float16": 2e-2, "int8": 0.4}
 # The least share of predictions for --dev_file that are the same.
 MIN_AGREEMENT = 0.99
 

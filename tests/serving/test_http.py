@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from albert_zh.base.errors import UserError
 from albert_zh.serving import batching, connections
 from albert_zh.serving import http as serving_http
 from tests.fake_predictor import FakePredictor
@@ -75,6 +76,7 @@ def test_metadata_has_what_a_client_needs(service):
         "labels": ["0", "1"],
         "fields": ["text_a", "text_b"],
         "max_seq_length": 32,
+        "fill_mask": False,
         "max_body_bytes": 20000,
         "max_instances": 4,
         "max_text_chars": 100,
@@ -455,3 +457,17 @@ def test_no_bytes_are_an_internal_error(service, parts):
 def test_the_service_is_well_after_all_this(service):
     assert service.post({"instances": [GOOD]}) == (200, {"predictions": [ANSWER]})
     assert service.service.batcher.num_pending == 0
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", ""])
+def test_hosts(host):
+    try:
+        listener = connections.bind(host, 0)
+    except UserError:
+        pytest.skip("this machine has no such address")
+    with listener:
+        address = connections.address_of(listener)
+        port = listener.getsockname()[1]
+        name = {"": "", "::1": "[::1]"}.get(host, "127.0.0.1")
+        assert address.startswith("http://" + name)
+        assert address.endswith(":{}/".format(port))
