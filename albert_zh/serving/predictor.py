@@ -7,13 +7,11 @@ Estimator is not used: it would build the graph and restore the checkpoint for e
 prediction.
 """
 
-import os
 import re
 from typing import Any, List, NamedTuple
 
 import numpy as np
 
-from albert_zh.base import files as file_system
 from albert_zh.base.errors import UserError
 from albert_zh.models import architecture, checkpoints
 from albert_zh.models import directory as model_directory
@@ -352,10 +350,10 @@ def _tensorflow_backend(kind, directory, encoder):
 
     checkpoint = model_directory.find_checkpoint(directory)
     if checkpoint is None:
-        export_file = os.path.join(directory, exported.EXPORT_FILE)
-        is_export = file_system.exists(export_file)
-        advice = "; it is an export: give backend onnx" if is_export else ""
-        raise UserError("{} holds no checkpoint{}".format(directory, advice))
+        hint = ""
+        if exported.is_export(directory):
+            hint = '; backend="onnx" loads exports, those of --format=onnx'
+        raise UserError("{} holds no checkpoint{}".format(directory, hint))
     check_checkpoint(directory, checkpoint, kind.files, encoder)
     return backends.TensorFlowBackend(kind, checkpoint, numerics.choose())
 
