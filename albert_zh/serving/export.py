@@ -91,7 +91,10 @@ def export(
     with files.writing(output_dir):
         files.make_directory(os.path.dirname(output_dir))
     with files.directory_beside(output_dir) as directory:
-        FORMATS[format_name].write(source.kind, source.weights, precision, directory)
+        with files.writing(output_dir):
+            FORMATS[format_name].write(
+                source.kind, source.weights, precision, directory
+            )
         size = _size_of(directory)
         _LOGGER.info("written as %s; comparing it with TensorFlow", format_name)
         found, outputs = _verify(source, format_name, directory)

@@ -65,6 +65,11 @@ class Export(NamedTuple):
         return os.path.join(self.directory, MODEL_FILES[self.format])
 
 
+def is_export(directory):
+    """Whether a directory holds an exported model, of any format."""
+    return files.exists(os.path.join(directory, EXPORT_FILE))
+
+
 def write(export):
     """Writes the `export.json` of a directory that has all other files."""
     record = export._asdict()
@@ -93,7 +98,7 @@ def read(directory, wanted):
       UserError: it has no export of this format, or a file is missing or was changed.
     """
     path = os.path.join(directory, EXPORT_FILE)
-    if not files.exists(path):
+    if not is_export(directory):
         raise UserError(
             "{0}: no exported model (no {1}); write one: python3 export_model.py "
             "--model_dir={0} --format={2} --output_dir=NEW_DIRECTORY".format(

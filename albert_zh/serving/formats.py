@@ -47,9 +47,9 @@ class Format(NamedTuple):
 
 
 def output_names(graph):
-    """The names of the outputs that TensorFlow's formats have.
+    """The sorted names of the outputs of a `graphs.ExportGraph` to export.
 
-    Not those of each layer, nor those that read an input which may be left out.
+    Without those of single layers, and without what reads an optional input.
     """
     return sorted(
         name
@@ -78,10 +78,12 @@ class _OnnxRuntime:
         del names  # all
         path = os.path.join(directory, exported.MODEL_FILES["onnx"])
         self._session = onnx_backend.open_session(path)
+        self._fed = [tensor.name for tensor in self._session.get_inputs()]
+        self._fed += [t.name for t in self._session.get_overridable_initializers()]
         self._names = [output.name for output in self._session.get_outputs()]
 
     def run(self, features):
-        fed = {name: features[name] for name in inputs.NAMES}
+        fed = {name: features[name] for name in self._fed if name in features}
         return dict(zip(self._names, self._session.run(self._names, fed)))
 
     def close(self):

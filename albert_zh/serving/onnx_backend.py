@@ -3,7 +3,14 @@
 import numpy as np
 
 from albert_zh.base.errors import UserError
-from albert_zh.serving import encoder, exported, inputs, packages, predictions
+from albert_zh.serving import (
+    encoder,
+    exported,
+    inputs,
+    onnx_model,
+    packages,
+    predictions,
+)
 
 _PURPOSE = "an ONNX model"
 
@@ -25,10 +32,11 @@ class OnnxBackend:
           num_threads: threads of one `run`; None for one per core.
 
         Raises:
-          UserError: there is no such export, one of its files was changed, or the
-            package onnxruntime is missing.
+          UserError: there is no such export, or it is of another kind; one of its
+            files was changed; or the package onnxruntime is missing.
         """
         self.export = exported.read(directory, "onnx")
+        self._check_head(onnx_model.head_of(kind.files).name)
         self._session = open_session(self.export.model_file, num_threads)
         self._is_encoder = kind.files.task.kind == encoder.TASK.kind
         outputs = tuple(output.name for output in self._session.get_outputs())
@@ -36,6 +44,19 @@ class OnnxBackend:
         self._default = predictions.NEEDED.get(self.export.head, outputs)
         if self._is_encoder:
             self._default = kind.output_names()
+
+    def _check_head(self, head):
+        """Raises `UserError` where the export has another head."""
+        if self.export.head != head:
+            is_encoder = head == encoder.TASK.kind
+            raise UserError(
+                "{}: exported as {}, not as {}; export the model again{}".format(
+                    self.export.directory,
+                    self.export.head,
+                    head,
+                    " with --encoder" if is_encoder else "",
+                )
+            )
 
     def run(self, arrays, names=None):
         """Computes what `kind.Kind.decode` reads.

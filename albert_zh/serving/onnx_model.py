@@ -14,11 +14,11 @@ Outputs, float32, by kind of task:
   tagging, softmax              logits [batch, length - 1, tags], without [CLS]
   tagging, crf                  the same, and transitions [tags, tags]
   tagging, span                 scores [batch, types, length - 1, length - 1]
-  encoder                       sequence_output, and layer_1, layer_2, ... of which it
-                                is the last [batch, length, H]; pooled_output, cls,
-                                mean, first_last_mean [batch, H]; with an MLM head, for
-                                rows b * length + t in the input masked_lm_positions
-                                [P], which may be left out: masked_lm_logits [P, V]
+  encoder                       layer_1, layer_2, ..., and the last of them once more,
+                                as sequence_output [batch, length, H]; pooled_output,
+                                cls, mean, first_last_mean [batch, H]; with an MLM head,
+                                for rows b * length + t in masked_lm_positions [P], an
+                                input that may be left out: masked_lm_logits [P, V]
 
 Shapes in comments are those of `modeling`.
 """
@@ -311,8 +311,9 @@ def _rotated(graph, x, cos, sin, size):
 
 def _encoder(graph, config, layers, variables):
     width = config.hidden_size
-    names = [encoder.layer_name(i) for i in range(len(layers))] + ["sequence_output"]
-    for name, layer in zip(names, layers + layers[-1:]):
+    named = {encoder.layer_name(i): layer for i, layer in enumerate(layers)}
+    named["sequence_output"] = layers[-1]
+    for name, layer in named.items():
         graph.add("Identity", layer, name=name)
         graph.add_output(name, ["batch", "length", width])
     vectors = _vectors(graph, layers)

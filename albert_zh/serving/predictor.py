@@ -17,7 +17,7 @@ from albert_zh.models import architecture, checkpoints
 from albert_zh.models import directory as model_directory
 from albert_zh.models import settings as model_settings
 from albert_zh.serving import encoder as encoders
-from albert_zh.serving import inputs
+from albert_zh.serving import exported, inputs
 from albert_zh.serving.forms import FORMS, LONGER
 from albert_zh.tasks import kinds, model_files, rows
 from albert_zh.tasks.features import Features
@@ -350,7 +350,10 @@ def _tensorflow_backend(kind, directory, encoder):
 
     checkpoint = model_directory.find_checkpoint(directory)
     if checkpoint is None:
-        raise UserError("{} holds no checkpoint".format(directory))
+        hint = ""
+        if exported.is_export(directory):
+            hint = '; backend="onnx" loads exports, those of --format=onnx'
+        raise UserError("{} holds no checkpoint{}".format(directory, hint))
     check_checkpoint(directory, checkpoint, kind.files, encoder)
     return backends.TensorFlowBackend(kind, checkpoint, numerics.choose())
 

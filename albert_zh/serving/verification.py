@@ -7,7 +7,7 @@ from typing import Any, Dict, NamedTuple, Optional
 import numpy as np
 
 from albert_zh.base.errors import UserError
-from albert_zh.serving import inputs, predictions
+from albert_zh.serving import encoder, inputs, predictions
 from albert_zh.tasks.features import pair_features
 
 # The largest difference of an output, as a share of the largest value of it in the
@@ -67,10 +67,13 @@ def sample_batches(tokenizer, max_seq_length):
     windows = [pair_features(tokenizer, *pair, max_seq_length) for pair in pairs]
     one, long = windows[len(_TEXTS) + 1], windows[-1]
     groups = [[one], windows[: len(_TEXTS)], windows[len(_TEXTS) : -1], [long, one]]
-    return [
+    batches = [
         inputs.assemble(group, max(len(window.input_ids) for window in group))
         for group in groups
     ]
+    for batch in batches[1:]:  # what an MLM head reads; other models have no such input
+        batch[encoder.MASK_POSITIONS] = np.arange(1, 4, dtype=np.int32)
+    return batches
 
 
 def difference(expected, found):

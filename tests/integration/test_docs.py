@@ -43,7 +43,12 @@ OTHER_FLAGS = {"--logdir"}
 # What a user's folder holds after `make demo`.
 CONTENT = ("*.py", "albert_zh", "albert_config/*.json", "examples", "resources")
 # `make demo` takes minutes; with these settings it makes the same files.
-SHORT_DEMO = {"dupe_factor": 1, "num_train_steps": 10, "num_warmup_steps": 1}
+SHORT_DEMO = {
+    "dupe_factor": 1,
+    "num_train_steps": 10,
+    "num_warmup_steps": 1,
+    "num_train_epochs": 0.1,
+}
 TIMEOUT_SECONDS = 600
 
 
@@ -244,11 +249,13 @@ def after_demo(tmp_path_factory):
 
 
 def _run_short_demo(folder, python):
-    """Runs the demo up to its pretrained model, which is all that the pages use."""
+    """Runs the demo up to its classifier, which is all that the pages use."""
     (folder / "demo").mkdir()
     run_demo.split_corpus(str(REPOSITORY / run_demo.CORPUS), str(folder / "demo"))
     args = run_demo.build_parser().parse_args([])
-    for step in run_demo.pretraining_steps(args, "demo"):
+    steps = run_demo.pretraining_steps(args, "demo")
+    steps.append(run_demo.classification_steps(args, "demo")[0])
+    for step in steps:
         flags = {
             name: SHORT_DEMO.get(name, value) for name, value in step.flags.items()
         }

@@ -1,5 +1,6 @@
 """Exports: every kind of task in every format, verified, whole, checked by sums."""
 
+import concurrent.futures
 import json
 import os
 
@@ -134,6 +135,29 @@ def test_tensorflow_1_writes_no_lite_model(models, tmp_path):
         export.export(models("lcqmc"), str(tmp_path / "x"), "tflite", "float32")
 
 
+def test_an_onnx_model_answers_many_threads(models, tmp_path):
+    target = str(tmp_path / "onnx")
+    export.export(models("single"), target, "onnx", "float32")
+    instances = served_models.instances_of("single") * 5
+    with albert_zh.load(target, backend="onnx") as model:
+        expected = [model(instance) for instance in instances]
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            assert_close(list(pool.map(model, instances)), expected)
+
+
+def test_a_wrong_mask_head_is_refused(models, tmp_path, monkeypatch):
+    held, bias = formats.FORMATS["onnx"], "cls/predictions/output_bias"
+
+    def write(kind, weights, precision, directory):
+        held.write(
+            kind, dict(weights, **{bias: weights[bias] + 1}), precision, directory
+        )
+
+    monkeypatch.setitem(formats.FORMATS, "onnx", held._replace(write=write))
+    with pytest.raises(UserError, match="differs from TensorFlow"):
+        export.export(models("encoder"), str(tmp_path / "x"), "onnx", "float32")
+
+
 def write_dev_file(path):
     rows = "text_a\ttext_b\tlabel\n"
     for i, text in enumerate(
@@ -230,8 +254,30 @@ def test_what_is_no_export_is_refused_with_the_command(models, tmp_path):
     export.export(models("single"), str(target), "saved_model", "float32")
     with pytest.raises(UserError, match="exported as saved_model, expected onnx"):
         albert_zh.load(str(target), backend="onnx")
-    with pytest.raises(UserError, match="holds no checkpoint"):
+    with pytest.raises(UserError, match='no checkpoint; backend="onnx" loads exports'):
         albert_zh.load(str(target))
+
+
+def test_the_encoder_of_an_export_with_a_head_is_refused(models, tmp_path):
+    target = str(tmp_path / "onnx")
+    export.export(models("single"), target, "onnx", "float32")
+    message = "exported as classification, not as encoder; .* with --encoder"
+    with pytest.raises(UserError, match=message):
+        albert_zh.load(target, backend="onnx", encoder=True)
+    target = str(tmp_path / "encoder")
+    export.export(models("single"), target, "onnx", "float32", as_encoder=True)
+    with albert_zh.load(models("single"), encoder=True) as expected:
+        with albert_zh.load(target, backend="onnx") as found:
+            assert_close(found("天气"), expected("天气"))
+
+
+def test_an_exported_encoder_fills_masks(models, tmp_path):
+    target = str(tmp_path / "onnx")
+    export.export(models("encoder"), target, "onnx", "float32")
+    text = "今天[MASK]气[MASK]好"
+    with albert_zh.load(models("encoder")) as expected:
+        with albert_zh.load(target, backend="onnx") as found:
+            assert_close(found.fill_mask(text), expected.fill_mask(text))
 
 
 def test_a_multi_label_models_threshold_is_exported(models, tmp_path):

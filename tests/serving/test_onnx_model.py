@@ -120,9 +120,11 @@ def test_onnx_runtime_fuses_what_it_can(tmp_path, dialect):
     fused = onnx.load(options.optimized_model_filepath)
     counts = collections.Counter(node.op_type for node in fused.graph.node)
     layers = 3
-    assert counts["SkipLayerNormalization"] == 2 * layers
     assert counts["FastGelu"] + counts["BiasGelu"] == layers
-    assert counts["LayerNormalization"] == 1  # of the embeddings
+    norms = counts["SkipLayerNormalization"] + counts["LayerNormalization"]
+    assert norms == 2 * layers + 1  # of the embeddings
+    if not onnxruntime.__version__.startswith("1.10."):
+        assert counts["SkipLayerNormalization"] == 2 * layers
     assert counts["Softmax"] == layers
     assert not counts["ReduceMean"] and not counts["Tanh"] and not counts["Sqrt"]
 
