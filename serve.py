@@ -60,7 +60,7 @@ def build_parser():
 def _name(text):
     if not _NAME.fullmatch(text):
         message = (
-            "expected letters, digits, '.', '_' and '-', such as m-1, received {!r}"
+            "expected letters, digits, '_', '.', '-', such as m-1.2; received {!r}"
         )
         raise argparse.ArgumentTypeError(message.format(text))
     return text
