@@ -7,12 +7,16 @@ they are computed. `albert_zh.load` is the same from Python.
 
 from albert_zh import command_line  # isort: split
 
+import logging
+
 import albert_zh
-from albert_zh.base import console
+from albert_zh.base import console, files
 from albert_zh.base.errors import UserError
 from albert_zh.serving import encoder, streams
 from albert_zh.serving.predictor import BACKENDS, TooLong
 from albert_zh.tasks.reading import command_line_text
+
+_LOGGER = logging.getLogger(__name__)
 
 
 def build_parser():
@@ -57,6 +61,8 @@ def _check_flags(args):
         raise UserError("{} cannot be combined; give one".format(" and ".join(given)))
     if "top_k" in args.given and not args.fill_mask:
         raise UserError("--top_k requires --fill_mask")
+    if args.input_file and not files.exists(args.input_file):
+        raise UserError("--input_file={}: no such file".format(args.input_file))
 
 
 def _answers(args, predictor):
@@ -70,6 +76,7 @@ def _answers(args, predictor):
     elif args.input_file:
         yield from streams.answers_of_file(predictor, args.input_file)
     else:
+        _LOGGER.info("reading standard input, one JSON value a line")
         yield from streams.answers_of_input(predictor)
 
 
@@ -77,12 +84,12 @@ def _from_flags(args, predictor):
     """Yields what the model takes of --text and --text_pair."""
     flag = "--text" if args.text else "--text_pair"
     if not predictor.takes_texts(1 if args.text else 2):
-        raise UserError(
-            "{}: this model takes {{{}}}; give --text or --text_pair as it needs, or "
-            "such objects with --input_file or on standard input".format(
-                flag, ", ".join('"{}": ...'.format(name) for name in predictor.fields)
-            )
-        )
+        advice = "give such objects with --input_file or on standard input"
+        if predictor.takes_texts(2 if args.text else 1):
+            advice = "give --text_pair A B" if args.text else "give --text A"
+        fields = ", ".join('"{}": ...'.format(name) for name in predictor.fields)
+        text = "{}: this model takes {{{}}}; {}"
+        raise UserError(text.format(flag, fields, advice))
     for texts in args.text or args.text_pair:
         texts = [command_line_text(flag, text) for text in texts]
         try:

@@ -22,7 +22,7 @@ from albert_zh.serving import exported
 
 _LOGGER = logging.getLogger(__name__)
 
-_NAME = re.compile(r"[\w.-]+", re.ASCII)
+_NAME = re.compile(r"\w[\w.-]*", re.ASCII)
 _PACKAGES = "fastapi uvicorn httptools prometheus_client"
 
 
@@ -59,7 +59,9 @@ def build_parser():
 
 def _name(text):
     if not _NAME.fullmatch(text):
-        message = "expected letters, digits, '.', '_' and '-', received {!r}"
+        message = (
+            "expected letters, digits, '.', '_' and '-', such as m-1, received {!r}"
+        )
         raise argparse.ArgumentTypeError(message.format(text))
     return text
 
@@ -96,9 +98,9 @@ def main(args):
             http.build_app(service),
             listener,
             connections.Settings(args.timeout_seconds, args.drain_seconds),
-            lambda server: _announce(listener, service.name),
+            lambda server: _announce(connections.address_of(listener), service.name),
         )
-        service.batcher.close(args.drain_seconds)
+        service.close(args.drain_seconds)
         _report(service.batcher.num_pending)
 
 
@@ -124,10 +126,7 @@ def _warn_of_others(host):
         )
 
 
-def _announce(listener, name):
-    from albert_zh.serving import connections
-
-    address = connections.address_of(listener)
+def _announce(address, name):
     console.show("page: {0}\nmodel: {0}v1/models/{1}:predict\n".format(address, name))
 
 

@@ -17,6 +17,7 @@ class ScriptedPredictor:
     task_name = "task"
     labels = []
     max_seq_length = 128
+    has_mask_head = False
 
     def __init__(self, kind_name, fields, answer):
         """Begins.
@@ -68,6 +69,7 @@ class FakePredictor:
     labels = ["0", "1"]
     fields = ("text_a", "text_b")
     max_seq_length = 32
+    has_mask_head = False
     broken = "BROKEN"
 
     def __init__(self):

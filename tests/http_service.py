@@ -87,4 +87,4 @@ def running(predictor, limits=None, batches=None, times=None):
     finally:
         server.should_exit = True
         thread.join(TIMEOUT_SECONDS)
-        service.batcher.close(TIMEOUT_SECONDS)
+        service.close(TIMEOUT_SECONDS)

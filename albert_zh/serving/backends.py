@@ -32,6 +32,8 @@ class TensorFlowBackend:
         Raises:
           UserError: the checkpoint cannot be restored.
         """
+        # No gradients are computed; hand-written ones take time to build.
+        numerics = numerics._replace(plain_gradients=True)
         with tf.Graph().as_default() as graph:
             self._inputs = {
                 name: tf.placeholder(tf.int32, [None, None], name)

@@ -2,6 +2,7 @@
 
     POST /v1/models/NAME:predict       {"instances": [...]} -> {"predictions": [...]}
     POST /v1/models/NAME:tokenize      {"texts": [...]} -> {"tokens": [[...], ...]}
+    POST /v1/models/NAME:fill_mask     words for [MASK], of models that have them
     GET  /v1/models                    the name of the model
     GET  /v1/models/NAME               status
     GET  /v1/models/NAME/metadata      task, labels, fields of an instance, limits
@@ -127,7 +128,8 @@ class Service:
     Attributes:
       name: of the model in addresses.
       limits: `Limits`.
-      batcher: `batching.Batcher`; the owner closes it.
+      batcher: `batching.Batcher`.
+      filler: that of texts with [MASK], or None if the model has no words for it.
       metrics: `Metrics`.
     """
 
@@ -148,6 +150,18 @@ class Service:
             predictor.prepare, self._answer, self.metrics.observe_batch
         )
         self.batcher = batching.Batcher(model, batch_settings)
+        self.filler = None
+        if predictor.has_mask_head:
+            # A text at a time, which is what people try; bounded like the others.
+            model = batching.Model(self._fill_mask, list)
+            settings = batch_settings._replace(num_workers=1)
+            self.filler = batching.Batcher(model, settings)
+
+    def close(self, timeout_seconds=None):
+        """Ends the batchers' threads; see `batching.Batcher.close`."""
+        self.batcher.close(timeout_seconds)
+        if self.filler:
+            self.filler.close(timeout_seconds)
 
     def _answer(self, prepared):
         """Answers prepared instances, which are right: a failure is ours."""
@@ -156,11 +170,16 @@ class Service:
         except UserError as error:
             raise RuntimeError(str(error)) from error
 
+    def _fill_mask(self, text):
+        if not isinstance(text, str):
+            raise UserError("expected a text with [MASK], received no text")
+        return self._predictor.fill_mask(text)
+
     async def predict(self, request):
         """POST :predict."""
         started, code = time.monotonic(), 500
         try:
-            response = await self._predict(request)
+            response = await self._predict(request, self.batcher)
             code = response.status_code
             return response
         except HTTPException as error:
@@ -172,12 +191,16 @@ class Service:
         finally:
             self.metrics.observe_request(code, time.monotonic() - started)
 
-    async def _predict(self, request):
+    async def fill_mask(self, request):
+        """POST :fill_mask."""
+        return await self._predict(request, self.filler)
+
+    async def _predict(self, request, batcher):
         body = await self._body(request, _PREDICT_SCHEMA)
         instances = body["instances"]
         self._check_size(instances, "instances")
         try:
-            future = self.batcher.submit(instances)
+            future = batcher.submit(instances)
         except batching.QueueFull as error:
             message = "the queue is full; try again later"
             raise HTTPException(503, message, {"Retry-After": "1"}) from error
@@ -231,6 +254,7 @@ class Service:
                     labels=list(predictor.labels),
                     fields=list(predictor.fields),
                     max_seq_length=predictor.max_seq_length,
+                    fill_mask=self.filler is not None,
                 ),
             }
         )
@@ -312,6 +336,8 @@ def build_app(service):
         get(prefix, service.status)
         get(prefix + "/metadata", service.metadata)
     post(model + ":tokenize", service.tokenize)
+    if service.filler:
+        post(model + ":fill_mask", service.fill_mask)
     get("/v1/models", service.models)
     get("/healthz", service.health)
     get("/metrics", service.show_metrics)

@@ -237,6 +237,11 @@ class Predictor:
             answers += self.answer(prepared)
         return answers
 
+    @property
+    def has_mask_head(self):
+        """Whether `fill_mask` has words."""
+        return encoders.MASK_LOGITS in getattr(self.backend, "output_names", ())
+
     def fill_mask(self, text, top_k=5):
         """The most probable words for each [MASK] of a text.
 
@@ -251,7 +256,7 @@ class Predictor:
           UserError: the text has no [MASK] or is too long, or the model is none for
             it.
         """
-        if encoders.MASK_LOGITS not in getattr(self.backend, "output_names", ()):
+        if not self.has_mask_head:
             raise UserError(
                 "{} has no masked language model; load a pretrained model".format(
                     self._source

@@ -147,6 +147,7 @@ def test_an_onnx_export_needs_no_tensorflow(directories, tmp_path):
         ([], "the following arguments are required: --model_dir"),
         (["--model_dir=nowhere"], "nowhere"),
         (["--model_dir=M", "--name=a/b"], "--name: expected letters"),
+        (["--model_dir=M", "--name=.."], "--name: expected letters"),
         (["--model_dir=M", "--port=65536"], "--port: expected 0 to 65535"),
         (
             ["--model_dir=M", "--host=no.such.host.invalid"],
@@ -164,6 +165,17 @@ def test_wrong_flags_are_one_line(directories, flags, message):
     assert process.returncode == 2 and not shown
     assert message in log.splitlines()[-1]
     assert "Traceback" not in log
+
+
+@pytest.mark.parametrize("package", ["fastapi", "httptools", "prometheus_client"])
+def test_a_missing_package_is_one_line(tmp_path, package):
+    problem = "raise ModuleNotFoundError('no', name={!r})\n".format(package)
+    (tmp_path / (package + ".py")).write_text(problem)
+    process = start("--model_dir=nowhere", PYTHONPATH=str(tmp_path))
+    _, log = process.communicate(timeout=TIMEOUT_SECONDS)
+    assert process.returncode == 2 and "Traceback" not in log
+    expected = "serve.py requires {}: run `pip install fastapi uvicorn httptools"
+    assert expected.format(package) in log.splitlines()[-1]
 
 
 @pytest.mark.parametrize(("host", "expected"), [("0.0.0.0", 1), ("127.0.0.1", 0)])
@@ -248,6 +260,23 @@ def close(found, wanted, tolerance=1e-5):
     if isinstance(wanted, float):
         return abs(found - wanted) <= tolerance
     return found == wanted
+
+
+def test_words_for_masks(directories):
+    text = "今天[MASK]气很[MASK]"
+    with albert_zh.load(directories["encoder"]) as predictor:
+        expected = json.loads(json.dumps(predictor.fill_mask(text)))
+        with running(predictor) as service:
+            status, body = service.post({"instances": [text, text]}, "fill_mask")
+            assert status == 200 and close(body["predictions"], [expected] * 2)
+            for wrong in ("今天", "", {"text": text}, None, [text], "[MASK]" * 99):
+                body = {"instances": [text, wrong]}
+                status, body = service.post(body, "fill_mask")
+                assert status == 400, wrong
+                assert body["error"].startswith("instances[1]: ")
+    with albert_zh.load(directories["lcqmc"]) as predictor:
+        with running(predictor) as service:
+            assert service.post({"instances": [text]}, "fill_mask")[0] == 404
 
 
 def test_long_texts_are_refused_or_judged_in_windows(directories):

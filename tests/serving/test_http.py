@@ -76,6 +76,7 @@ def test_metadata_has_what_a_client_needs(service):
         "labels": ["0", "1"],
         "fields": ["text_a", "text_b"],
         "max_seq_length": 32,
+        "fill_mask": False,
         "max_body_bytes": 20000,
         "max_instances": 4,
         "max_text_chars": 100,

@@ -223,3 +223,19 @@ def test_the_page_loads_nothing_from_elsewhere(phone):
         addresses = [name for name in names if "://" in name]
         own = "http://127.0.0.1:{}/".format(service.port)
         assert addresses and all(name.startswith(own) for name in addresses)
+
+
+def test_words_for_masks(phone):
+    predictor = ScriptedPredictor("encoder", ("text",), {"vector": [1.0]})
+    predictor.has_mask_head = True
+    words = [{"token": "气", "probability": 0.75}, {"token": "色", "probability": 0.25}]
+    predictor.fill_mask = lambda text: [words] * text.count("[MASK]")
+    with page_of(phone, predictor):
+        assert phone.find("#query") and phone.find("#tab_fill_mask").text
+        phone.find("#tab_fill_mask").click()
+        submit(phone, masked="天[MASK][MASK]")
+        assert texts_of(phone, ".verdict") == ["气", "气"]
+        assert texts_of(phone, ".rows li")[:2] == ["气\n75.0 %", "色\n25.0 %"]
+        assert fits(phone)
+        phone.find("#tab_encoder").click()
+        assert phone.find("#query") and not texts_of(phone, ".verdict")
