@@ -29,6 +29,8 @@ class ExportGraph:
         """
         graph = tf.Graph()
         with graph.as_default():
+            # TensorFlow 2 warns of the other ones when it loads a SavedModel.
+            tf.get_variable_scope().set_use_resource(True)
             self.inputs = {
                 name: tf.placeholder(tf.int32, [None, None], name)
                 for name in inputs.NAMES
