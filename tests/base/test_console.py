@@ -1,6 +1,8 @@
 """What commands show: nothing in it that a terminal acts on, and no traceback."""
 
 import contextlib
+import io
+import json
 import logging
 import os
 import pathlib
@@ -126,3 +128,16 @@ def test_full_output_is_one_line():
     last = done.stderr.decode("utf-8").splitlines()[-1]
     assert done.returncode == 1
     assert last.startswith("error: cannot write to standard output: No space left")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "gbk"])
+def test_json_lines_are_json_in_any_encoding(encoding, monkeypatch):
+    values = [{"文": "😀\x1b\x85\u2028\u202e\ud800\n"}, "\x7f", [1.5, None]]
+    output = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", output)
+    assert console.show_json(values)
+    content = output.buffer.getvalue()
+    assert b"\x1b" not in content and b"\x7f" not in content
+    assert [json.loads(line) for line in content.decode(encoding).split("\n")[:-1]] == (
+        values
+    )
