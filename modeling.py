@@ -680,7 +680,7 @@ def _encode(config, kernels, embeddings, input_mask, positions):
     x = k.hidden(x, batch, length)  # [B*S, H]
     # [B, 1, 1, S], added to the scores of every head and query.
     mask_bias = (1.0 - tf.cast(input_mask, tf.float32)) * _MASKED_SCORE
-    mask_bias = tf.reshape(mask_bias, [batch, 1, 1, length])
+    mask_bias = tf.expand_dims(tf.expand_dims(mask_bias, 1), 1)
 
     layers = _layer_weights(config, k)
     queries = [_all_positions] * len(layers)
