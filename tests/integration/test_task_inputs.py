@@ -18,9 +18,12 @@ import run_classifier
 from albert_zh import command_line
 from albert_zh.models import checkpoints
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(tf, "estimator"), reason="this TensorFlow has no Estimator"
-)
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.skipif(
+        not hasattr(tf, "estimator"), reason="this TensorFlow has no Estimator"
+    ),
+]
 
 CHARACTERS = "天地人山水火土金木石日月星云风雨花草鸟鱼好坏"
 CONFIG = {

@@ -8,7 +8,10 @@ from tests import browser as browsers
 from tests.fake_predictor import FakePredictor, ScriptedPredictor
 from tests.http_service import running
 
-pytestmark = pytest.mark.skipif(bool(browsers.missing()), reason=browsers.missing())
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.skipif(bool(browsers.missing()), reason=browsers.missing()),
+]
 
 PHONE = (360, 740)
 DESKTOP = (1280, 900)
