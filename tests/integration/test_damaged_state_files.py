@@ -16,6 +16,7 @@ from albert_zh.base.errors import UserError
 from albert_zh.data import input_pipeline, record_format, run
 from albert_zh.downloads import fetch, installation
 from albert_zh.models import checkpoint_state, checkpoints
+from albert_zh.models import directory as model_directory
 from albert_zh.models import settings as model_settings
 from albert_zh.tasks import fine_tuning, metrics, training_settings, trials
 from albert_zh.training import input_position, optimizer_record
@@ -118,7 +119,7 @@ FILES = {
         [{"step": 4, "accuracy": 0.5, "loss": 0.7, "f1": 0.4}],
         read_scores,
     ),
-    "decision.json": ({"threshold": 0.4}, reader(fine_tuning._DECISION_SCHEMA)),
+    "decision.json": ({"threshold": 0.4}, reader(model_directory.DECISION_SCHEMA)),
     "trials.json": (
         trials.summarize("accuracy", [trials.Trial(1, "", (0.5,), {"dev": 0.5})]),
         lambda path: trials.format_summary(trials.read(os.path.dirname(path))),
