@@ -123,3 +123,8 @@ INSTANCES["multi_label"] = INSTANCES["encoder"] = INSTANCES["single"]
 def instances_of(name):
     """The list of instances for a key of `TASKS`."""
     return INSTANCES[name.split("-")[0]]
+
+
+def write_models(folder):
+    """Writes a model directory of each task; returns dict name -> directory."""
+    return {name: write_model(folder / name, name) for name in TASKS}

@@ -32,11 +32,7 @@ KINDS += ["multiple_choice", "chid", "encoder"]
 @pytest.fixture(scope="module")
 def directories(tmp_path_factory):
     """Dict name of `served_models.TASKS` -> model directory."""
-    folder = tmp_path_factory.mktemp("models")
-    return {
-        name: served_models.write_model(folder / name, name)
-        for name in served_models.TASKS
-    }
+    return served_models.write_models(tmp_path_factory.mktemp("models"))
 
 
 def start(*flags, **environment):

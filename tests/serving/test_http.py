@@ -323,6 +323,7 @@ def test_a_client_that_takes_no_answer_is_dropped(predictor):
                 raw.sendall(head.format(PREDICT, len(body), more).encode() + body)
                 wait_until(lambda: service.server.server_state.connections)
                 wait_until(lambda: not service.server.server_state.connections)
+        assert service.request("GET", "/healthz")[0] == 200
 
 
 def test_shutdown_answers_running_requests(predictor):
