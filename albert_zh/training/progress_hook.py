@@ -6,9 +6,12 @@ import tensorflow.compat.v1 as tf
 
 from albert_zh.base import progress
 
+# The loss of one small batch says little: shown is the mean of so many steps.
+_AVERAGED_STEPS = 50
+
 
 class ProgressHook(tf.train.SessionRunHook):
-    """Shows loss, steps/s, sequences/s and the time left while a session trains."""
+    """Shows mean loss, steps/s, sequences/s and the time left while a session trains."""
 
     def __init__(self, total_steps, batch_size, loss=None):
         """Creates the hook.
@@ -38,7 +41,8 @@ class ProgressHook(tf.train.SessionRunHook):
         if self._progress is None:
             self._progress = _StepProgress(self._total_steps, step, self._batch_size)
             return
-        self._progress.loss = run_values.results.get("loss")
+        if self._loss is not None:
+            self._progress.losses.append(float(run_values.results["loss"]))
         self._progress.update(step - self._progress.done)
 
     def end(self, session):
@@ -62,19 +66,20 @@ class _StepProgress(progress.Progress):
       batch_size: int, sequences per step.
 
     Attributes:
-      loss: float, the latest; None if it is not known.
+      losses: deque of float, the latest ones; empty if they are not known.
     """
 
     def __init__(self, total_steps, step, batch_size):
         super().__init__(total_steps, step, unit="step")
         self._batch_size = batch_size
-        self.loss = None
+        self.losses = collections.deque(maxlen=_AVERAGED_STEPS)
 
     def measures(self):
         """Returns a dict name -> text of what is shown besides the steps."""
         measures = collections.OrderedDict()
-        if self.loss is not None:
-            measures["loss"] = "{:.4f}".format(float(self.loss))
+        if self.losses:
+            mean = sum(self.losses) / len(self.losses)
+            measures["loss"] = "{:.4f}".format(mean)
         measures["sequences/s"] = "{:.1f}".format(self.rate * self._batch_size)
         return measures
 

@@ -33,7 +33,10 @@ def train(clock, has_loss=True, seconds=20):
             fetched = session.run(hook.before_run(None).fetches)
             assert fetched.keys() == ({"step", "loss"} if has_loss else {"step"})
             clock.now += seconds
-            values = types.SimpleNamespace(results=dict(fetched, step=number))
+            results = dict(fetched, step=number)
+            if has_loss:
+                results["loss"] = float(number)
+            values = types.SimpleNamespace(results=results)
             hook.after_run(None, values)
         clock.now += 100  # to save the last checkpoint
         hook.end(session)
@@ -42,10 +45,10 @@ def train(clock, has_loss=True, seconds=20):
 def test_lines_are_logged_now_and_then_and_at_the_end(clock, caplog):
     caplog.set_level("INFO")
     train(clock)
-    # The first step, which builds the graph, does not count towards the speed.
+    # The first step, which builds the graph, does not count. The loss is the mean.
     assert caplog.messages == [
-        "step 9/20  loss 0.5000  sequences/s 0.4  0.05 steps/s  0:03:40 left",
-        "step 10/20  loss 0.5000  sequences/s 0.4  0.05 steps/s  0:03:20 left",
+        "step 9/20  loss 8.5000  sequences/s 0.4  0.05 steps/s  0:03:40 left",
+        "step 10/20  loss 9.0000  sequences/s 0.4  0.05 steps/s  0:03:20 left",
     ]
 
 
@@ -62,5 +65,5 @@ def test_a_terminal_shows_a_bar(clock, caplog, monkeypatch):
     monkeypatch.setattr(sys, "stderr", terminal)
     train(clock)
     assert "10/20" in terminal.getvalue()
-    assert "loss=0.5000, sequences/s=0.4" in terminal.getvalue()
+    assert "loss=9.0000, sequences/s=0.4" in terminal.getvalue()
     assert len(caplog.messages) == 1
