@@ -30,7 +30,7 @@ from albert_zh import command_line  # isort: split
 from albert_zh.base import console, json_files
 from albert_zh.base.errors import UserError
 from albert_zh.command_line import positive_int
-from albert_zh.data import corpus
+from albert_zh.data import corpus, input_pipeline
 from benchmarks.work_directory import work_directory
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
@@ -48,17 +48,34 @@ FINE_TUNING = {
 }
 
 
+class Stage(NamedTuple):
+    """A part of a row's pretraining.
+
+    Attributes:
+      length: int, tokens of a sequence.
+      share: float, of the row's budget.
+      num_layers: int, times the shared layer is applied; 0 for what the config says.
+    """
+
+    length: int
+    share: float
+    num_layers: int = 0
+
+
 class Recipe(NamedTuple):
     """How a row is pretrained; a row changes some of these settings.
 
     Attributes:
       optimizer, learning_rate, batch_size, lr_schedule: as the flags.
       warmup_share: of the steps.
-      stages: pairs of a length and the share of the budget trained at it.
+      stages: tuple of `Stage`; each goes on from the one before, with a warm-up and a
+        decay of its own.
       masked_lm_prob, ngram, mask_token_share, sop_weight, dropout: as the flags.
       whole_words: bool, whether all tokens of a word are masked together.
       config: NAME of albert_config/albert_config_NAME.json.
       ln_type: "postln", "preln", or "" for what the config says.
+      initializer_range: float, standard deviation of initial kernels and embeddings.
+      shuffle_buffer_size: as the flag.
       vocab_size: of a vocabulary built from the corpus; 0 for `--vocab_file`'s.
     """
 
@@ -67,7 +84,7 @@ class Recipe(NamedTuple):
     batch_size: int = 64
     lr_schedule: str = "linear"
     warmup_share: float = 0.05
-    stages: Tuple[Tuple[int, float], ...] = ((LENGTH, 1.0),)
+    stages: Tuple[Stage, ...] = (Stage(LENGTH, 1.0),)
     masked_lm_prob: float = 0.15
     ngram: int = 1
     mask_token_share: float = 0.8
@@ -76,6 +93,8 @@ class Recipe(NamedTuple):
     whole_words: bool = True
     config: str = "tiny_google"
     ln_type: str = ""
+    initializer_range: float = 0.02
+    shuffle_buffer_size: int = input_pipeline.SHUFFLE_BUFFER_RECORDS
     vocab_size: int = 8192
 
 
@@ -98,8 +117,14 @@ ROWS = {
     "one_cycle": {"lr_schedule": "one_cycle", "warmup_share": 0.5},
     "tenth": {"lr_schedule": "tenth"},
     "trapezoid": {"lr_schedule": "trapezoid"},
-    "length_64_first": {"stages": ((64, 0.8), (LENGTH, 0.2))},
-    "length_512_last": {"stages": ((LENGTH, 0.9), (512, 0.1))},
+    "length_64_first": {"stages": (Stage(64, 0.8), Stage(LENGTH, 0.2))},
+    "length_512_last": {"stages": (Stage(LENGTH, 0.9), Stage(512, 0.1))},
+    "layers_1_2_4": {
+        "stages": (Stage(LENGTH, 0.3, 1), Stage(LENGTH, 0.3, 2), Stage(LENGTH, 0.4)),
+    },
+    "initializer_0.04": {"initializer_range": 0.04},
+    "initializer_0.06": {"initializer_range": 0.06},
+    "shuffle_10000": {"shuffle_buffer_size": 10000},
     "mask_0.2": {"masked_lm_prob": 0.2},
     "mask_0.3": {"masked_lm_prob": 0.3},
     "mask_token_only": {"mask_token_share": 1.0},
@@ -230,14 +255,15 @@ class Run:
             )
 
     def _stages(self):
-        """The (length, steps) of each stage of pretraining."""
-        for length, share in self._recipe.stages:
-            sequences = self._args.sequences * share * LENGTH / length
-            yield length, int(sequences / self._recipe.batch_size)
+        """The (`Stage`, steps) of each stage of pretraining."""
+        for stage in self._recipe.stages:
+            sequences = self._args.sequences * stage.share * LENGTH / stage.length
+            yield stage, int(sequences / self._recipe.batch_size)
 
     def _pretrain(self):
         recipe, checkpoint = self._recipe, None
-        for number, (length, steps) in enumerate(self._stages()):
+        for number, (stage, steps) in enumerate(self._stages()):
+            length = stage.length
             output_dir = self._folder / "stage_{}".format(number)
             masks = {
                 "--masked_lm_prob": recipe.masked_lm_prob,
@@ -252,10 +278,11 @@ class Run:
                     "--do_train": True,
                     "--input_file": self._records(length),
                     "--output_dir": output_dir,
-                    "--albert_config_file": self._config_file(),
+                    "--albert_config_file": self._config_file(stage.num_layers),
                     "--vocab_file": self._vocab_file(),
                     "--init_checkpoint": checkpoint,
                     "--max_seq_length": length,
+                    "--shuffle_buffer_size": recipe.shuffle_buffer_size,
                     "--num_train_steps": steps,
                     "--num_warmup_steps": int(recipe.warmup_share * steps),
                     "--train_batch_size": recipe.batch_size,
@@ -332,14 +359,18 @@ class Run:
                 cut.write_bytes(b"".join(next(lines, b"") for _ in range(limit + 1)))
         return cut
 
-    def _config_file(self):
+    def _config_file(self, num_layers=0):
+        """The row's model, with so many layers (0: the config's), as a file."""
         name = "albert_config_{}.json".format(self._recipe.config)
         config = json.loads((REPOSITORY / "albert_config" / name).read_text())
         if self._recipe.ln_type:
             config["ln_type"] = self._recipe.ln_type
+        if num_layers:
+            config["num_hidden_layers"] = num_layers
+        config["initializer_range"] = self._recipe.initializer_range
         with open(self._vocab_file(), encoding="utf-8") as lines:
             config["vocab_size"] = sum(1 for _ in lines)
-        path = self._folder / "config.json"
+        path = self._folder / "config_{}.json".format(config["num_hidden_layers"])
         json_files.write(config, str(path))
         return path
 

@@ -22,7 +22,7 @@ def test_a_row_changes_settings_that_exist(name):
     recipe = quality.Recipe(**quality.ROWS[name])
     assert recipe.optimizer in optimization.OPTIMIZERS
     assert recipe.lr_schedule in optimization.SCHEDULES
-    assert sum(share for _, share in recipe.stages) == pytest.approx(1.0)
+    assert sum(stage.share for stage in recipe.stages) == pytest.approx(1.0)
     assert name == "base" or recipe != quality.Recipe()
 
 
@@ -47,7 +47,8 @@ def test_a_budget_of_no_two_steps_is_refused(tmp_path):
 def test_shorter_sequences_count_less(tmp_path):
     run = quality.Run("length_64_first", arguments(tmp_path, "--sequences=64000"))
     # 0.8 of 64,000 x 128 tokens at 64, the rest at 128, 64 sequences a step.
-    assert list(run._stages()) == [(64, 1600), (128, 200)]
+    stages = [(stage.length, steps) for stage, steps in run._stages()]
+    assert stages == [(64, 1600), (128, 200)]
 
 
 def test_a_corpus_too_small_for_the_vocabulary_is_refused(tmp_path):
