@@ -31,6 +31,7 @@ from albert_zh.base import console, json_files
 from albert_zh.base.errors import UserError
 from albert_zh.command_line import positive_int
 from albert_zh.data import corpus, input_pipeline
+from benchmarks import task_files
 from benchmarks.work_directory import work_directory
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
@@ -147,18 +148,17 @@ def build_parser():
     add("--work", type=work_directory, required=True, help="folder for all of it")
     add("--rows", default="base", help="names, comma-separated; all: every one")
     add("--sequences", type=positive_int, default=100000, help="budget of a row")
-    add("--task", action="append", default=[], type=_task, help="TASK_NAME=DATA_DIR")
+    add(
+        "--task",
+        action="append",
+        default=[],
+        type=task_files.task_argument,
+        help="TASK_NAME=DATA_DIR",
+    )
     add("--seeds", type=positive_int, default=3, help="fine-tuning runs of a row")
     add("--train_rows", type=positive_int, help="of a task's training file at most")
     add("--vocab_file", help="vocabulary of the row `vocabulary_given`")
     return parser
-
-
-def _task(text):
-    name, _, folder = text.partition("=")
-    if not folder:
-        raise ValueError
-    return name, pathlib.Path(folder)
 
 
 def main(args):
@@ -331,7 +331,11 @@ class Run:
                 "--do_train": True,
                 "--do_eval": True,
                 "--task_name": task,
-                "--train_file": self._training_file(task, folder),
+                "--train_file": task_files.first_rows(
+                    next(folder.glob("train.*")),
+                    self._args.train_rows,
+                    self._args.work / "tasks" / task,
+                ),
                 "--dev_file": next(folder.glob("dev.*")),
                 "--test_file": next(folder.glob("test.*")),
                 "--output_dir": output_dir,
@@ -344,20 +348,6 @@ class Run:
         )
         scores = json.loads((output_dir / "eval_results.json").read_text())
         return {split: scores[split]["accuracy"] for split in ("dev", "test")}
-
-    def _training_file(self, task, folder):
-        """The training file of a task, or the copy of its first rows."""
-        path = next(folder.glob("train.*"))
-        limit = self._args.train_rows
-        if limit is None:
-            return path
-        cut = self._args.work / "tasks" / "{}_{}{}".format(task, limit, path.suffix)
-        if not cut.exists():
-            cut.parent.mkdir(exist_ok=True)
-            # The first line is a header, or one row more.
-            with path.open("rb") as lines:
-                cut.write_bytes(b"".join(next(lines, b"") for _ in range(limit + 1)))
-        return cut
 
     def _config_file(self, num_layers=0):
         """The row's model, with so many layers (0: the config's), as a file."""
