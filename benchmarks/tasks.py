@@ -1,0 +1,170 @@
+"""Real tasks from one model: the command, the scores and the seconds of each.
+
+    python benchmarks/tasks.py --data=DATA --model_dir=MODEL --work=/tmp/tasks
+
+DATA holds the folders that `ROWS` names. Every task is fine-tuned by the recipe of its
+entry and the model's size, where the row says nothing else. The best epoch is chosen
+on dev; a test file is scored where it has labels. Finished rows are shown again.
+"""
+
+import json
+import pathlib
+import shlex
+import subprocess
+import sys
+import time
+from typing import NamedTuple, Tuple
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from albert_zh import command_line  # isort: split
+
+from albert_zh.base import console, json_files
+from albert_zh.base.errors import UserError
+from benchmarks.work_directory import work_directory
+
+REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+# Scores to show, in this order, of those that eval_results.json has.
+SCORES = ("exact_match", "f1", "micro_f1", "accuracy", "pearson", "spearman")
+
+
+class Row(NamedTuple):
+    """A task and how it is run.
+
+    Attributes:
+      script: name of the command.
+      task_name: as the flag.
+      files: tuple of (flag, path below DATA).
+      flags: tuple of further flags.
+    """
+
+    script: str
+    task_name: str
+    files: Tuple[Tuple[str, str], ...]
+    flags: Tuple[str, ...] = ()
+
+
+def _of_folder(script, task_name, folder, *flags):
+    return Row(script, task_name, (("data_dir", folder),), flags)
+
+
+def _of_files(script, task_name, train, dev, test=None, flags=()):
+    files = (("train_file", train), ("dev_file", dev), ("test_file", test))
+    return Row(script, task_name, tuple(item for item in files if item[1]), flags)
+
+
+# Of files whose form is not that of the task's entry, so that it gives no recipe.
+_OPEN = (
+    "--max_seq_length=64",
+    "--train_batch_size=32",
+    "--learning_rate=1e-4",
+    "--num_train_epochs=3",
+)
+ROWS = {
+    "cluener softmax": _of_folder("run_ner.py", "cluener", "cluener"),
+    "cluener crf": _of_folder("run_ner.py", "cluener", "cluener", "--decoder=crf"),
+    "cluener span": _of_folder("run_ner.py", "cluener", "cluener", "--decoder=span"),
+    "resume_ner": _of_folder("run_ner.py", "resume_ner", "tasks/resume_ner"),
+    "cmrc2018": _of_files(
+        "run_squad.py",
+        "cmrc2018",
+        "cmrc2018/cmrc2018_trial.json",
+        "cmrc2018/cmrc2018_dev.json",
+    ),
+    "c3": _of_folder("run_multiple_choice.py", "c3", "tasks/c3"),
+    "tnews": _of_files(
+        "run_classifier.py", "tnews", "tasks/tnews/train.json", "tasks/tnews/test.json"
+    ),
+    "afqmc": _of_files(
+        "run_classifier.py",
+        "pair",
+        "tasks/afqmc/train.txt",
+        "tasks/afqmc/dev.txt",
+        flags=_OPEN,
+    ),
+    "ocnli": _of_files(
+        "run_classifier.py", "ocnli", "ocnli/train.10k.json", "ocnli/dev.json"
+    ),
+    "chnsenticorp": _of_folder("run_classifier.py", "chnsenticorp", "chnsenticorp"),
+    "stsb": _of_files(
+        "run_classifier.py",
+        "regression",
+        "tasks/stsb/train.txt",
+        "tasks/stsb/dev.txt",
+        "tasks/stsb/test.txt",
+        flags=_OPEN,
+    ),
+}
+
+
+def build_parser():
+    """Returns the benchmark's flags."""
+    parser = command_line.ArgumentParser(__doc__.split("\n")[0])
+    add = parser.add_argument
+    add("--data", type=pathlib.Path, required=True, help="folder of the tasks' folders")
+    add("--model_dir", required=True, help="pretrained model")
+    add("--work", type=work_directory, required=True, help="folder for all of it")
+    add("--rows", default="all", help="names, comma-separated")
+    return parser
+
+
+def main(args):
+    """Fine-tunes what is not done yet of the rows; prints the table.
+
+    Raises:
+      UserError: a row is unknown, or a command failed.
+    """
+    names = list(ROWS) if args.rows == "all" else args.rows.split(",")
+    unknown = [name for name in names if name not in ROWS]
+    if unknown:
+        raise UserError(
+            "--rows: no row {}; expected some of {}".format(
+                ", ".join(unknown), ", ".join(ROWS)
+            )
+        )
+    lines = ["| task | dev | test | seconds | command |", "|---" * 5 + "|"]
+    for name in names:
+        lines.append(fine_tune(args, name))
+        console.show("\n".join(lines) + "\n\n")
+
+
+def fine_tune(args, name):
+    """Fine-tunes one row, unless that is done; returns its line of the table."""
+    folder = args.work / name.replace(" ", "_")
+    folder.mkdir(parents=True, exist_ok=True)
+    done = folder / "seconds.json"
+    if not done.exists():
+        began = time.time()
+        with open(folder / "log.txt", "a") as log:
+            line = [sys.executable, *command(name, args.data, args.model_dir)]
+            line.append("--output_dir={}".format(folder / "model"))
+            if subprocess.call(line, stdout=log, stderr=log, cwd=str(REPOSITORY)):
+                raise UserError("{} failed; see {}".format(name, log.name))
+        json_files.write(time.time() - began, str(done))
+    results = json.loads((folder / "model" / "eval_results.json").read_text())
+    return "| {} | {} | {} | {:.0f} | `{}` |".format(
+        name,
+        scores(results.get("dev", {})),
+        scores(results.get("test", {})),
+        json.loads(done.read_text()),
+        " ".join(map(shlex.quote, command(name, pathlib.Path("DATA"), "MODEL"))),
+    )
+
+
+def command(name, data, model_dir):
+    """Returns the command of a row without its output directory, a list of str."""
+    row = ROWS[name]
+    line = [row.script, "--task_name=" + row.task_name, "--do_train", "--do_eval"]
+    line += ["--{}={}".format(flag, data / path) for flag, path in row.files]
+    return line + ["--model_dir=" + model_dir, *row.flags]
+
+
+def scores(split):
+    """Returns the `SCORES` of a split as text, "" where it has none."""
+    return ", ".join(
+        "{} {:.4f}".format(name, split[name]) for name in SCORES if name in split
+    )
+
+
+if __name__ == "__main__":
+    command_line.run(main, build_parser())
