@@ -113,7 +113,11 @@ class Predictor:
         Raises:
           UserError: one line that says what is wrong with the instance.
         """
-        return self.prepare_example(self._form.example(instance))
+        try:
+            example = self._form.example(instance)
+        except RecursionError as error:
+            raise UserError("the instance is nested too deeply") from error
+        return self.prepare_example(example)
 
     def prepare_example(self, example):
         """`prepare` of an example, as files of the task are read."""

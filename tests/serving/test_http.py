@@ -123,6 +123,11 @@ BAD = {
     "digits": (b'{"instances": [' + b"9" * 9999 + b"]}", 400, "9,999 digits"),
     "nested": (b"[" * 9999 + b"]" * 9999, 400, "nested too deeply"),
     "nested objects": (b'{"instances":' * 1500, 400, "body: "),
+    "a key twice": (
+        b'{"instances": [{"text_a": "a", "text_a": "b", "text_b": "b"}]}',
+        400,
+        "body: it holds the key 'text_a' twice",
+    ),
     "half a pair": (rb'{"instances": [["a", "\ud800"]]}', 400, "half a surrogate"),
     "number": (b'{"instances": [1]}', 400, "instances[0]: expected text_a"),
     "null": (b'{"instances": [["a", "b"], null]}', 400, "instances[1]: expected"),
@@ -145,10 +150,21 @@ def test_bad_requests_are_told_why(service, name):
     assert "\n" not in answer["error"] and len(answer["error"]) <= 500
 
 
-@pytest.mark.parametrize("body", [b"{}", b'{"texts": [1]}', b'{"texts": []}', b"x"])
-def test_bad_requests_for_tokens_are_told_why(service, body):
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"{}", "'texts' is a required property"),
+        (b'{"texts": []}', "texts: "),
+        (b'{"texts": ["a", 1]}', "texts[1] is 1; expected text"),
+        # Before anything looks at each of them.
+        (b'{"texts": [' + b"1," * 6000 + b"1]}", "received 6,001; send at most 4"),
+        (b"x", "body: "),
+    ],
+)
+def test_bad_requests_for_tokens_are_told_why(service, body, reason):
     status, answer = service.post(body, "tokenize")
     assert (status, list(answer)) == (400, ["error"])
+    assert reason in answer["error"]
 
 
 def test_chunks_are_counted(service):

@@ -121,6 +121,9 @@ def test_fill_mask_is_the_softmax_over_the_vocabulary(directories):
 
 
 LONG = "今天天气很好" * 20
+NESTED = []
+for _ in range(5000):
+    NESTED = [NESTED]
 # (name of a model, instance, what the message says)
 REFUSED = [
     ("lcqmc", {"text_a": "a"}, 'no text_b; expected {"text_a": ..., "text_b": ...}'),
@@ -139,6 +142,8 @@ REFUSED = [
     ("lcqmc", 7, "an instance is 7; expected {"),
     ("lcqmc", None, "an instance is None; expected {"),
     ("lcqmc", {1: "a"}, "unknown field 1; expected"),
+    ("lcqmc", NESTED, "nested too deeply"),
+    ("lcqmc", {"text_a": "a", "text_b": NESTED}, "nested too deeply"),
     ("single", {"text_a": "a"}, "unknown field 'text_a'; expected {\"text\": ...}"),
     ("single", {"text": LONG}, "longer than the 32 tokens"),
     ("ner-crf", {"text": " "}, "text is empty"),

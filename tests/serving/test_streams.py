@@ -152,6 +152,7 @@ def test_standard_input_is_answered_as_it_arrives(predictors):
         (b'"a"\nNaN\n', 1, "standard input:2: not JSON"),
         (b'"a"\n"' + "天".encode() * 33 + b'"', 1, "give --truncate to cut it"),
         (b"[" * 10000, 0, "nested too deeply"),
+        (b'"a"\n{"text": "a", "text": "b"}', 1, "the key 'text' twice"),
     ],
 )
 def test_what_stands_in_standard_input(content, number, words, predictors, tmp_path):
