@@ -24,7 +24,8 @@ SPM_FILE = "spm.model"
 LABELS_FILE = "labels.json"
 # What its kind of task chose on dev, such as a threshold.
 DECISION_FILE = "decision.json"
-# Tokenizer settings with Hugging Face's keys; only do_lower_case is read.
+# Tokenizer settings of a model without labels: do_lower_case, which is Hugging Face's
+# key, and normalize_punctuation.
 TOKENIZER_FILE = "tokenizer_settings.json"
 # Hugging Face's file with the same key. Not written beside a TensorFlow checkpoint:
 # bert-for-tf2 expects exactly one file there that matches *_config*.json.
@@ -229,6 +230,22 @@ def read_do_lower_case(directory):
         if value is not None:
             return value
     return None
+
+
+def read_normalize_punctuation(directory):
+    """Reads whether the tokenizer of a model without labels maps punctuation.
+
+    Args:
+      directory: path from `resolve`.
+
+    Returns:
+      bool from `tokenizer_settings.json`, else False.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    path = os.path.join(directory, TOKENIZER_FILE)
+    return files.exists(path) and model_settings.read_normalize_punctuation(path)
 
 
 def choose_do_lower_case(given, directory):

@@ -22,16 +22,17 @@ _LABEL = r"\A[^\x00-\x1f\x7f]+\Z"
 _NO_LABEL = re.compile("[\x80-\x9f\u2028\u2029\ud800-\udfff]")
 
 _CASING = {"do_lower_case": {"type": "boolean"}}
-_TOKENIZER_SCHEMA = {"type": "object", "properties": _CASING}
+_MARKS = {"normalize_punctuation": {"type": "boolean"}}
+_TOKENIZER_SCHEMA = {"type": "object", "properties": dict(_CASING, **_MARKS)}
 _TASK_SETTINGS = dict(
     _CASING,
+    **_MARKS,
     task_name={"type": "string", "minLength": 1},
     labels={
         "type": "array",
         "uniqueItems": True,
         "items": {"type": "string", "pattern": _LABEL},
     },
-    normalize_punctuation={"type": "boolean"},
     max_seq_length={
         "type": "integer",
         "minimum": MIN_SEQ_LENGTH,
@@ -146,6 +147,22 @@ def read_casing(path, is_labels):
     """
     schema = _PARTIAL_LABELS_SCHEMA if is_labels else _TOKENIZER_SCHEMA
     return json_files.read(path, schema, _ADVICE).get("do_lower_case")
+
+
+def read_normalize_punctuation(path):
+    """Reads from tokenizer settings whether the tokenizer maps punctuation.
+
+    Args:
+      path: path of the tokenizer settings.
+
+    Returns:
+      bool; False if the file does not say.
+
+    Raises:
+      UserError: it cannot be read or is damaged.
+    """
+    settings = json_files.read(path, _TOKENIZER_SCHEMA, _ADVICE)
+    return settings.get("normalize_punctuation", False)
 
 
 def read_config(path):
