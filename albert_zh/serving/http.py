@@ -14,6 +14,7 @@ HTTP requests: sockets, time limits, shutdown.
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -31,6 +32,7 @@ from albert_zh.base import json_files
 from albert_zh.base.console import printable
 from albert_zh.base.errors import UserError
 from albert_zh.serving import batching
+from albert_zh.serving.predictor import NotFinite
 
 PAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "page.html")
 # TensorFlow Serving's default signature; there is no other here.
@@ -156,23 +158,19 @@ class Service:
             settings = batch_settings._replace(num_workers=1)
             self.filler = batching.Batcher(model, settings)
 
-    def close(self, timeout_seconds=None):
+    def close(self, deadline=None):
         """Ends the batchers' threads; see `batching.Batcher.close`."""
-        self.batcher.close(timeout_seconds)
+        self.batcher.close(deadline)
         if self.filler:
-            self.filler.close(timeout_seconds)
+            self.filler.close(deadline)
 
     def _answer(self, prepared):
-        """Answers prepared instances, which are right: a failure is ours."""
-        try:
+        with _our_fault():
             return self._predictor.answer(prepared)
-        except UserError as error:
-            raise RuntimeError(str(error)) from error
 
     def _fill_mask(self, text):
-        if not isinstance(text, str):
-            raise UserError("expected a text with [MASK], received no text")
-        return self._predictor.fill_mask(text)
+        with _our_fault():
+            return self._predictor.fill_mask(text)
 
     async def predict(self, request):
         """POST :predict."""
@@ -306,6 +304,15 @@ class Service:
                     message = "{}[{}]: a text has {:,} characters; send at most {:,}"
                     message = message.format(name, index, len(text), limit)
                     raise HTTPException(400, message)
+
+
+@contextlib.contextmanager
+def _our_fault():
+    """A model that predicts NaN is an internal error, not one of the request."""
+    try:
+        yield
+    except NotFinite as error:
+        raise RuntimeError(str(error)) from error
 
 
 def _texts(instance):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from albert_zh.base.errors import UserError
 from albert_zh.serving import batching, connections
 from albert_zh.serving import http as serving_http
+from albert_zh.serving.predictor import NotFinite
 from tests.fake_predictor import FakePredictor
 from tests.http_service import TIMEOUT_SECONDS, running
 
@@ -275,6 +276,19 @@ def test_a_broken_model_is_an_error_for_its_request_only(predictor):
         wait_for_metric(service, b'albert_requests_total{code="500"} 1.0')
 
 
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [(UserError("no [MASK]"), 400), (NotFinite("predicts NaN"), 500)],
+)
+def test_what_words_for_masks_fail_for(predictor, error, expected):
+    def fill_mask(text):
+        raise error
+
+    predictor.has_mask_head, predictor.fill_mask = True, fill_mask
+    with running(predictor) as service:
+        assert service.post({"instances": ["a"]}, "fill_mask")[0] == expected
+
+
 HEAD = b"POST /%b HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n"
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
 # Where a client stalls -> what it has sent.
@@ -370,9 +384,12 @@ def test_shutdown_waits_no_longer_than_it_should(predictor):
         with contextlib.closing(service.connect()) as connection:
             connection.request("POST", PREDICT, json.dumps({"instances": [GOOD]}))
             assert predictor.started.acquire(timeout=TIMEOUT_SECONDS)
+            begun = time.monotonic()
             service.stop()
             service.thread.join(TIMEOUT_SECONDS)
             assert not service.thread.is_alive()
+            # Its time is up: nothing more is waited for.
+            assert begun + 1 <= service.deadline() <= time.monotonic()
         predictor.gate.set()
 
 
