@@ -186,6 +186,7 @@ def _show_nearest(args, queries, asked, lines, found):
         nearest = [
             {"line": int(place) + 1, "text": lines[place], "cosine": float(cosine)}
             for place, cosine in zip(places, cosines)
+            if place >= 0  # faiss may find fewer
         ]
         if not console.show_json([{"query": query, "nearest": nearest}]):
             return

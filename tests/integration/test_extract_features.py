@@ -1,5 +1,6 @@
 """`extract_features.py`: BERT's form, vectors of lines, whitening, neighbours."""
 
+import argparse
 import json
 
 import numpy as np
@@ -134,6 +135,20 @@ def test_the_nearest_line_to_a_line_is_itself(folder, capsys):
     assert abs(second["nearest"][0]["cosine"] - 1) < 1e-6
     cosines = [line["cosine"] for line in first["nearest"]]
     assert cosines == sorted(cosines, reverse=True)
+
+
+def test_neighbours_that_an_index_misses_are_left_out(capsys, monkeypatch):
+    class Index:
+        def search(self, queries, number):
+            return np.array([[1, -1]]), np.array([[0.5, -1e38]])
+
+    monkeypatch.setattr(extract_features.vectors, "build_index", lambda *_: Index())
+    args = argparse.Namespace(index="faiss", top_k=2)
+    held = np.ones((2, 3), np.float32)
+    capsys.readouterr()
+    extract_features._show_nearest(args, ["q"], held[:1], ["a", "b"], held)
+    expected = [{"line": 2, "text": "b", "cosine": 0.5}]
+    assert json.loads(capsys.readouterr().out)["nearest"] == expected
 
 
 @pytest.mark.parametrize(
