@@ -2,7 +2,7 @@
 
 import os
 
-from albert_zh.base import json_files
+from albert_zh.base import files, json_files
 from albert_zh.base.errors import UserError
 from albert_zh.serving.predictor import TooLong
 from albert_zh.tasks import choices, rows, squad_files, tagged_texts
@@ -49,7 +49,7 @@ def answers_of_input(predictor, descriptor=0):
 
     Raises:
       UserError: names the first line that cannot be used; those before it are
-        answered.
+        answered. Or nothing can be read, as from a directory.
     """
     for lines in _line_groups(descriptor):
         for chunk in chunked(lines, _CHUNK):
@@ -130,7 +130,8 @@ def _line_groups(descriptor):
     """
     rest, number, blank = b"", 0, []
     while True:
-        block = os.read(descriptor, _BLOCK_BYTES)
+        with files.reading(_STANDARD_INPUT):
+            block = os.read(descriptor, _BLOCK_BYTES)
         pieces = (rest + block).split(b"\n")
         rest = pieces.pop() if block else b""
         lines = []

@@ -138,6 +138,13 @@ def test_standard_input_is_answered_as_it_arrives(predictors):
     os.close(source)
 
 
+def test_what_cannot_be_read_is_one_line(predictors, tmp_path):
+    descriptor = os.open(str(tmp_path), os.O_RDONLY)
+    with pytest.raises(UserError, match="cannot read standard input: Is a directory"):
+        next(streams.answers_of_input(predictors("single"), descriptor))
+    os.close(descriptor)
+
+
 @pytest.mark.parametrize(
     "content, number, words",
     [
