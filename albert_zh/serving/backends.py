@@ -2,6 +2,7 @@
 
 A back end is an object with
 
+    output_names              tuple of the names of what it can compute
     run(inputs, names=None)   dict of `inputs.assemble` -> dict name -> ndarray: the
                               outputs of these names, or those that the kind decodes;
                               any number of threads may call it at once
@@ -43,8 +44,9 @@ class TensorFlowBackend:
                 kind, self._inputs, is_training=False, use_tpu=False, numerics=numerics
             )
             outputs = kind.outputs(model, is_training=False)
-            self._outputs = kind.predictions(outputs, self._inputs)
-            self._default = getattr(kind, "output_names", self._outputs.keys)()
+            predictions = kind.predictions(outputs, self._inputs)
+            self._outputs = dict(outputs, **predictions)
+            self._default = tuple(predictions)
             if kind.files.task is encoder.TASK:
                 self._add_mask_head(kind.files.config, model, checkpoint)
             saver = tf.train.Saver(tf.trainable_variables())
@@ -77,7 +79,7 @@ class TensorFlowBackend:
 
     @property
     def output_names(self):
-        """Names of all outputs."""
+        """See above."""
         return tuple(self._outputs)
 
     def run(self, arrays, names=None):

@@ -12,10 +12,17 @@ import albert_zh
 import export_model
 from albert_zh.base.errors import UserError
 from albert_zh.models import directory as model_directory
-from albert_zh.serving import export, exported, formats, verification
-from tests import served_models, task_runs
+from albert_zh.serving import (
+    encoder,
+    export,
+    exported,
+    formats,
+    predictor,
+    verification,
+)
+from tests import export_models, served_models, task_runs
 
-pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 IS_TENSORFLOW_2 = not tf.__version__.startswith("1.")
@@ -139,7 +146,7 @@ def test_an_onnx_model_answers_many_threads(models, tmp_path):
     target = str(tmp_path / "onnx")
     export.export(models("single"), target, "onnx", "float32")
     instances = served_models.instances_of("single") * 5
-    with albert_zh.load(target, backend="onnx") as model:
+    with albert_zh.load(target) as model:  # by itself with ONNX Runtime
         expected = [model(instance) for instance in instances]
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
             assert_close(list(pool.map(model, instances)), expected)
@@ -156,6 +163,21 @@ def test_a_wrong_mask_head_is_refused(models, tmp_path, monkeypatch):
     monkeypatch.setitem(formats.FORMATS, "onnx", held._replace(write=write))
     with pytest.raises(UserError, match="differs from TensorFlow"):
         export.export(models("encoder"), str(tmp_path / "x"), "onnx", "float32")
+
+
+def test_an_output_that_is_missing_is_refused(models, tmp_path, monkeypatch):
+    held = formats.FORMATS["onnx"]
+
+    def write(kind, weights, precision, directory):
+        held.write(kind, weights, precision, directory)
+        path = os.path.join(directory, "model.onnx")
+        model = onnx.load(path)
+        del model.graph.output[-1]
+        onnx.save(model, path)
+
+    monkeypatch.setitem(formats.FORMATS, "onnx", held._replace(write=write))
+    with pytest.raises(UserError, match="differs from TensorFlow by inf"):
+        export.export(models("lcqmc"), str(tmp_path / "x"), "onnx", "float32")
 
 
 def write_dev_file(path):
@@ -254,8 +276,10 @@ def test_what_is_no_export_is_refused_with_the_command(models, tmp_path):
     export.export(models("single"), str(target), "saved_model", "float32")
     with pytest.raises(UserError, match="exported as saved_model, expected onnx"):
         albert_zh.load(str(target), backend="onnx")
-    with pytest.raises(UserError, match='no checkpoint; backend="onnx" loads exports'):
+    with pytest.raises(UserError, match="exported as saved_model, expected onnx"):
         albert_zh.load(str(target))
+    with pytest.raises(UserError, match='no checkpoint; backend="onnx" loads it if'):
+        albert_zh.load(str(target), backend="tensorflow")
 
 
 def test_the_encoder_of_an_export_with_a_head_is_refused(models, tmp_path):
@@ -269,6 +293,21 @@ def test_the_encoder_of_an_export_with_a_head_is_refused(models, tmp_path):
     with albert_zh.load(models("single"), encoder=True) as expected:
         with albert_zh.load(target, backend="onnx") as found:
             assert_close(found("天气"), expected("天气"))
+
+
+def test_an_exported_encoder_keeps_its_tokenizers_settings(tmp_path):
+    kind = export_models.build_kind(tmp_path, "albert_zh", "encoder")
+    for settings in ((True, False), (False, True)):
+        lower, marks = settings
+        task_files = kind.files._replace(
+            do_lower_case=lower, normalize_punctuation=marks
+        )
+        held = encoder.Encoder(task_files)
+        target = tmp_path / "{}".format(lower)
+        target.mkdir()
+        export.copy_files(export.Source(str(tmp_path), "", held, {}, None), str(target))
+        found = predictor.read_files(str(target))
+        assert (found.do_lower_case, found.normalize_punctuation) == settings
 
 
 def test_an_exported_encoder_fills_masks(models, tmp_path):

@@ -178,6 +178,11 @@ REFUSED = [
         "#idiom1# occurs twice",
     ),
     ("chid", {"content": "#idiom1#", "candidates": ["a", "b"]}, "a list of texts"),
+    (
+        "chid",
+        {"content": ["#idiom1#"], "candidates": ["a", LONG]},
+        "a candidate is longer than the 28 tokens",
+    ),
     ("encoder", {"text": "a", "text_b": "a"}, "give text or a pair"),
     ("encoder", {"text_a": "a"}, "no text_b; expected"),
     ("encoder", {}, 'no text; expected {"text": ...}'),
@@ -206,6 +211,39 @@ def test_what_has_no_answer_is_refused_in_one_line(name, instance, words, predic
 def test_a_list_names_the_instance_it_refuses(predictors):
     with pytest.raises(UserError, match="^instance 1: text is empty$"):
         predictors["single"](["a", ""])
+
+
+def test_what_is_no_list_is_an_instance(predictors):
+    for value in (None, 7, iter("a")):
+        with pytest.raises(UserError, match="an instance is "):
+            predictors["single"](value)
+
+
+def test_a_blank_is_judged_by_the_text_around_it(predictors):
+    """As in training; a text of any length is an instance."""
+    content = [LONG + "#idiom1#" + LONG + "#idiom2#"]
+    instance = {"content": content, "candidates": ["天气", "上海ab"]}
+    predictor = predictors["chid"]
+    windows = predictor.prepare(instance).windows
+    assert [window.is_truncated for window in windows] == [True, True]
+    longest = [max(window.targets["sequence_lengths"]) for window in windows]
+    assert longest == [32, 32]
+
+
+@pytest.mark.parametrize(
+    "name, text, tokens",
+    [
+        ("single", "ab 今", [("ab", 0, 2), ("今", 3, 4)]),
+        ("ner-crf", "ab 今", [("a", 0, 1), ("[UNK]", 1, 2), ("今", 3, 4)]),
+        ("ner-crf", "今" * 99, [("今", i, i + 1) for i in range(99)]),
+        ("ner-crf", "", []),
+    ],
+)
+def test_tokens_are_those_that_the_model_reads(name, text, tokens, predictors):
+    found = predictors[name].tokenize(text)
+    assert [(t["token"], t["start"], t["end"]) for t in found] == tokens
+    ids = [token["id"] for token in found]
+    assert ids == [served_models.WORDS.index(token) for token, *_ in tokens]
 
 
 @given(
