@@ -53,20 +53,7 @@ class TensorFlowBackend:
             graph.finalize()
         self._session = tf.Session("", graph, tf.ConfigProto(allow_soft_placement=True))
         self._runs, self._lock = {}, threading.Lock()
-        # The saver says at the level INFO what it restores.
-        verbosity = tf.logging.get_verbosity()
-        tf.logging.set_verbosity(tf.logging.ERROR)
-        try:
-            with graph.as_default():
-                saver.restore(self._session, checkpoint)
-        except (tf.errors.OpError, ValueError) as error:
-            raise UserError(
-                "{}: cannot be restored ({}); copy the model again".format(
-                    checkpoint, str(error).split("\n")[0]
-                )
-            ) from error
-        finally:
-            tf.logging.set_verbosity(verbosity)
+        _restore(saver, self._session, checkpoint)
 
     def _add_mask_head(self, config, model, checkpoint):
         """Adds the output of the masked language model, if the checkpoint has one."""
@@ -108,3 +95,21 @@ class TensorFlowBackend:
     def close(self):
         """Closes the session."""
         self._session.close()
+
+
+def _restore(saver, session, checkpoint):
+    """Restores variables; raises `UserError` where the checkpoint is damaged."""
+    # The saver says at the level INFO what it restores.
+    verbosity = tf.logging.get_verbosity()
+    tf.logging.set_verbosity(tf.logging.ERROR)
+    try:
+        with session.graph.as_default():
+            saver.restore(session, checkpoint)
+    except (tf.errors.OpError, ValueError) as error:
+        raise UserError(
+            "{}: cannot be restored ({}); copy the model again".format(
+                checkpoint, str(error).split("\n")[0]
+            )
+        ) from error
+    finally:
+        tf.logging.set_verbosity(verbosity)

@@ -75,7 +75,6 @@ class Encoder:
         self.files = files
         self.pooling = pooling
         self.tokenizer = files.build_tokenizer()
-        self.decision = {}
 
     def build_features(self, example):
         """The inputs of a `reading.Example`; see `kind.Kind`."""

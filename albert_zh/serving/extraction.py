@@ -156,9 +156,10 @@ def _record(line_index, tokens, layers, vectors):
     }
 
 
-def vector_record(line_index, vector):
-    """One line of a file of a vector a line."""
-    return {"linex_index": line_index, "values": _rounded(vector)}
+def vector_lines(found):
+    """Yields the lines of a file of a vector a line, bytes, for float32 [N, H]."""
+    for index, vector in enumerate(found):
+        yield json_line({"linex_index": index, "values": _rounded(vector)})
 
 
 def _rounded(values):

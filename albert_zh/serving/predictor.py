@@ -223,7 +223,7 @@ class Predictor:
             return True
         is_texts = all(isinstance(text, str) for text in instances)
         takes_several = isinstance(instances, tuple) or len(self.fields) == 2
-        return bool(instances) and is_texts and takes_several
+        return len(instances) > 0 and is_texts and takes_several
 
     def predict_many(self, instances):
         """Answers a list of instances; see `__call__`."""

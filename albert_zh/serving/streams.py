@@ -30,6 +30,7 @@ def answers_of_file(predictor, path):
     Raises:
       UserError: names the place of the first row that cannot be used.
     """
+    files.require_regular(path)  # it is read twice
     for _ in _prepared(predictor, _items(predictor, path)):
         pass
     for chunk in chunked(_prepared(predictor, _items(predictor, path)), _CHUNK):

@@ -188,6 +188,21 @@ def test_flags_that_cannot_be(flags, words, folder, tmp_path, capsys, monkeypatc
     assert not list(tmp_path.iterdir())
 
 
+def test_a_file_that_cannot_be_written_wastes_no_work(
+    folder, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.delattr(extract_features.extraction, "pooled_vectors")
+    line = refused(
+        extract_features,
+        capsys,
+        "--model_dir={}".format(folder / "encoder"),
+        "--input_file={}".format(folder / "lines.txt"),
+        "--pooling=mean",
+        "--output_file={}".format(tmp_path / "none" / "a.npy"),
+    )
+    assert "cannot write" in line and "a.npy" in line
+
+
 def test_no_input_is_overwritten(folder, capsys):
     for path in (folder / "lines.txt", folder / "encoder" / "vocab.txt"):
         line = refused(

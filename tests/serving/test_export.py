@@ -21,6 +21,7 @@ from albert_zh.serving import (
     verification,
 )
 from tests import export_models, served_models, task_runs
+from tests.served_models import is_close
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -69,20 +70,7 @@ def test_onnx_answers_as_tensorflow_does(models, tmp_path, name, precision):
         target, backend="onnx"
     ) as found:
         assert found.kind_name == expected.kind_name
-        assert_close(found(instances), expected(instances))
-
-
-def assert_close(found, expected):
-    """Nested lists and dicts with the same texts, and numbers that differ little."""
-    if isinstance(expected, float):
-        assert found == pytest.approx(expected, abs=1e-4)
-    elif isinstance(expected, (list, dict)):
-        assert len(found) == len(expected)
-        keys = expected if isinstance(expected, dict) else range(len(expected))
-        for key in keys:
-            assert_close(found[key], expected[key])
-    else:
-        assert found == expected
+        assert is_close(found(instances), expected(instances), 1e-4)
 
 
 @pytest.mark.parametrize("name", ["encoder", "lcqmc", "multiple_choice", "ner-span"])
@@ -149,7 +137,7 @@ def test_an_onnx_model_answers_many_threads(models, tmp_path):
     with albert_zh.load(target) as model:  # by itself with ONNX Runtime
         expected = [model(instance) for instance in instances]
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
-            assert_close(list(pool.map(model, instances)), expected)
+            assert is_close(list(pool.map(model, instances)), expected, 1e-4)
 
 
 def test_a_wrong_mask_head_is_refused(models, tmp_path, monkeypatch):
@@ -292,7 +280,7 @@ def test_the_encoder_of_an_export_with_a_head_is_refused(models, tmp_path):
     export.export(models("single"), target, "onnx", "float32", as_encoder=True)
     with albert_zh.load(models("single"), encoder=True) as expected:
         with albert_zh.load(target, backend="onnx") as found:
-            assert_close(found("天气"), expected("天气"))
+            assert is_close(found("天气"), expected("天气"), 1e-4)
 
 
 def test_an_exported_encoder_keeps_its_tokenizers_settings(tmp_path):
@@ -316,7 +304,7 @@ def test_an_exported_encoder_fills_masks(models, tmp_path):
     text = "今天[MASK]气[MASK]好"
     with albert_zh.load(models("encoder")) as expected:
         with albert_zh.load(target, backend="onnx") as found:
-            assert_close(found.fill_mask(text), expected.fill_mask(text))
+            assert is_close(found.fill_mask(text), expected.fill_mask(text), 1e-4)
 
 
 def test_a_multi_label_models_threshold_is_exported(models, tmp_path):

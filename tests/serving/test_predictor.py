@@ -1,7 +1,6 @@
 """The resident model: the commands' numbers, from any number of threads."""
 
 import concurrent.futures
-import math
 import os
 import shutil
 import subprocess
@@ -21,6 +20,7 @@ from albert_zh.tasks import fine_tuning
 from albert_zh.tasks.features import Features
 from albert_zh.tasks.reading import ExampleFile
 from tests import served_models
+from tests.served_models import is_close
 
 TASKS = [name for name in served_models.TASKS if name != "encoder"]
 
@@ -29,27 +29,6 @@ TASKS = [name for name in served_models.TASKS if name != "encoder"]
 def directories(tmp_path_factory):
     """Dict name of `served_models.TASKS` -> model directory."""
     return served_models.write_models(tmp_path_factory.mktemp("models"))
-
-
-def flat(value):
-    """The numbers and the other values of nested lists, tuples, dicts and arrays."""
-    if isinstance(value, dict):
-        value = [item for pair in sorted(value.items()) for item in pair]
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if isinstance(value, (list, tuple)):
-        return [leaf for item in value for leaf in flat(item)]
-    return [value]
-
-
-def assert_close(found, expected, tolerance=1e-6):
-    found, expected = flat(found), flat(expected)
-    assert len(found) == len(expected)
-    for one, other in zip(found, expected):
-        if isinstance(one, float):
-            assert math.isclose(one, other, rel_tol=tolerance, abs_tol=tolerance)
-        else:
-            assert one == other
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -64,8 +43,8 @@ def test_the_numbers_are_those_of_the_fine_tuning_loop(name, directories):
         )
         predictions = list(tuner.predict(ExampleFile("these", examples)))
         expected = [form.answer(*each) for each in predictions]
-        assert_close(answers, expected)
-        assert_close([predictor(instance) for instance in instances], answers)
+        assert is_close(answers, expected)
+        assert is_close([predictor(instance) for instance in instances], answers)
 
 
 @pytest.mark.parametrize("name", ["lcqmc", "ner-span", "multiple_choice"])
@@ -80,7 +59,7 @@ def test_threads_get_their_own_answers(name, directories):
 
         with concurrent.futures.ThreadPoolExecutor(64) as pool:
             for place, answer in pool.map(ask, range(256)):
-                assert_close(answer, expected[place])
+                assert is_close(answer, expected[place])
 
 
 @pytest.mark.parametrize("pooling", encoder.POOLINGS)
@@ -297,12 +276,13 @@ def test_texts_that_are_too_long_are_cut_where_asked(directories):
 def test_texts_alone_stand_for_instances(directories):
     with albert_zh.load(directories["single"]) as single:
         expected = single({"text": "今天"})
-        assert_close(single("今天"), expected)
-        assert_close(single(["今天", {"text": "今天"}]), [expected] * 2)
+        assert is_close(single("今天"), expected)
+        assert is_close(single(["今天", {"text": "今天"}]), [expected] * 2)
+        assert is_close(single(np.array(["今天", "今天"])), [expected] * 2)
     with albert_zh.load(directories["lcqmc"]) as pair:
         expected = pair({"text_a": "今天", "text_b": "天气"})
-        assert_close(pair(["今天", "天气"]), expected)
-        assert_close(pair([["今天", "天气"], ("今天", "天气")]), [expected] * 2)
+        assert is_close(pair(["今天", "天气"]), expected)
+        assert is_close(pair([["今天", "天气"], ("今天", "天气")]), [expected] * 2)
         assert pair([]) == []
 
 

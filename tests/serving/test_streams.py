@@ -138,6 +138,14 @@ def test_standard_input_is_answered_as_it_arrives(predictors):
     os.close(source)
 
 
+def test_a_pipe_is_no_file_of_rows(predictors, tmp_path):
+    """It would be read twice, and the second time for ever."""
+    path = str(tmp_path / "rows.tsv")
+    os.mkfifo(path)
+    with pytest.raises(UserError, match="rows.tsv: it is no ordinary file"):
+        next(streams.answers_of_file(predictors("single"), path))
+
+
 def test_what_cannot_be_read_is_one_line(predictors, tmp_path):
     descriptor = os.open(str(tmp_path), os.O_RDONLY)
     with pytest.raises(UserError, match="cannot read standard input: Is a directory"):
