@@ -222,30 +222,37 @@ def read_do_lower_case(directory):
     Raises:
       UserError: one of the files is damaged.
     """
-    for name in (LABELS_FILE, TOKENIZER_FILE, _HUGGING_FACE_TOKENIZER_FILE):
-        path = os.path.join(directory, name)
-        if not files.exists(path):
-            continue
-        value = model_settings.read_casing(path, is_labels=name == LABELS_FILE)
-        if value is not None:
-            return value
-    return None
+    names = LABELS_FILE, TOKENIZER_FILE, _HUGGING_FACE_TOKENIZER_FILE
+    return _read_tokenizer_setting("do_lower_case", directory, names)
 
 
 def read_normalize_punctuation(directory):
-    """Reads whether the tokenizer of a model without labels maps punctuation.
+    """Reads whether a model's tokenizer maps punctuation.
 
     Args:
       directory: path from `resolve`.
 
     Returns:
-      bool from `tokenizer_settings.json`, else False.
+      bool from `labels.json`, else `tokenizer_settings.json`, else False.
 
     Raises:
-      UserError: the file is damaged.
+      UserError: one of the files is damaged.
     """
-    path = os.path.join(directory, TOKENIZER_FILE)
-    return files.exists(path) and model_settings.read_normalize_punctuation(path)
+    names = LABELS_FILE, TOKENIZER_FILE
+    return bool(_read_tokenizer_setting("normalize_punctuation", directory, names))
+
+
+def _read_tokenizer_setting(setting, directory, names):
+    """Returns a setting from the first file that has it; None if none has."""
+    for name in names:
+        path = os.path.join(directory, name)
+        if files.exists(path):
+            value = model_settings.read_tokenizer_setting(
+                path, setting, is_labels=name == LABELS_FILE
+            )
+            if value is not None:
+                return value
+    return None
 
 
 def choose_do_lower_case(given, directory):
