@@ -5,7 +5,7 @@
 
 The same texts then run through TensorFlow and through the export in its own runtime;
 what differs too much is refused. The directory written holds vocabulary, labels and
-checksums, too: albert_zh.load(DIRECTORY, backend="onnx") needs nothing else.
+checksums, too: for an ONNX export, albert_zh.load(DIRECTORY) needs nothing else.
 """
 
 from albert_zh import command_line  # isort: split

@@ -7,6 +7,7 @@ text, or a pair with " ||| " between them.
 
 from albert_zh import command_line  # isort: split
 
+import contextlib
 import logging
 
 import numpy as np
@@ -155,20 +156,22 @@ def _write_vectors(args, predictor, lines):
         vectors.check_whitening(len(lines), width, args.whiten_size)
     elif args.whitening_file:
         whitening = vectors.load_whitening(args.whitening_file, width)
-    found, num_cut = extraction.pooled_vectors(predictor, lines, args.batch_size)
-    if args.whiten:
-        whitening = vectors.fit_whitening(found, args.whiten_size)
-        if args.whitening_file:
-            whitening.save(args.whitening_file)
-    found = whitening.apply(found) if whitening else found
+    # Opened before the work, which a file that cannot be written would waste.
+    output = contextlib.nullcontext()
     if args.output_file:
-        with files.whole(args.output_file) as target:
-            if args.output_file.endswith(".npy"):
-                np.save(target, found)
-            else:
-                for number, vector in enumerate(found):
-                    record = extraction.vector_record(number, vector)
-                    target.write(extraction.json_line(record))
+        output = files.whole(args.output_file)
+    with output as target:
+        found, num_cut = extraction.pooled_vectors(predictor, lines, args.batch_size)
+        if args.whiten:
+            whitening = vectors.fit_whitening(found, args.whiten_size)
+            if args.whitening_file:
+                whitening.save(args.whitening_file)
+        found = whitening.apply(found) if whitening else found
+        if target and args.output_file.endswith(".npy"):
+            np.save(target, found)
+        elif target:
+            for line in extraction.vector_lines(found):
+                target.write(line)
     if queries:
         asked, _ = extraction.pooled_vectors(predictor, queries)
         asked = whitening.apply(asked) if whitening else asked
@@ -186,6 +189,7 @@ def _show_nearest(args, queries, asked, lines, found):
         nearest = [
             {"line": int(place) + 1, "text": lines[place], "cosine": float(cosine)}
             for place, cosine in zip(places, cosines)
+            if place >= 0  # faiss may find fewer
         ]
         if not console.show_json([{"query": query, "nearest": nearest}]):
             return

@@ -8,6 +8,7 @@ they are computed. `albert_zh.load` is the same from Python.
 from albert_zh import command_line  # isort: split
 
 import logging
+import sys
 
 import albert_zh
 from albert_zh.base import console, files
@@ -30,7 +31,8 @@ def build_parser():
     parser.add_texts("--fill_mask", 1, text)
     add("--top_k", type=command_line.positive_int, default=5, help="words of a [MASK]")
     add("--input_file", help="judge the rows of this file; default: standard input")
-    add("--backend", choices=BACKENDS, default="tensorflow", help="what computes")
+    text = "what computes; default: onnx for an export, else tensorflow"
+    add("--backend", choices=BACKENDS, help=text)
     text = "cut texts over the model's length; else they are refused"
     parser.add_bool("--truncate", False, text)
     text = "the vector of a text, of a pretrained model"
@@ -56,12 +58,18 @@ def main(args):
 
 def _check_flags(args):
     sources = ["text", "text_pair", "fill_mask", "input_file"]
-    given = ["--" + name for name in sources if getattr(args, name)]
+    given = ["--" + name for name in sources if name in args.given]
     if len(given) > 1:
         raise UserError("{} cannot be combined; give one".format(" and ".join(given)))
+    for name in ("truncate", "pooling"):
+        if args.fill_mask and name in args.given:
+            message = "--{}: has no meaning for --fill_mask; remove it"
+            raise UserError(message.format(name))
+    if not given and sys.stdin is None:
+        raise UserError("standard input is closed; give --input_file or --text")
     if "top_k" in args.given and not args.fill_mask:
         raise UserError("--top_k requires --fill_mask")
-    if args.input_file and not files.exists(args.input_file):
+    if "input_file" in args.given and not files.exists(args.input_file):
         raise UserError("--input_file={}: no such file".format(args.input_file))
 
 

@@ -18,7 +18,7 @@ import albert_zh
 from albert_zh.base import console
 from albert_zh.base.errors import UserError
 from albert_zh.command_line import non_negative_number, positive_int, positive_number
-from albert_zh.serving import exported
+from albert_zh.serving.predictor import BACKENDS
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -37,8 +37,8 @@ def build_parser():
     text = "address to listen at; 0.0.0.0 admits other machines"
     add("--host", default="127.0.0.1", help=text)
     add("--port", type=_port, default=8501, help="0: any free port")
-    text = "what computes; default: onnx for an ONNX export, else tensorflow"
-    add("--backend", choices=("tensorflow", "onnx"), help=text)
+    text = "what computes; default: onnx for an export, else tensorflow"
+    add("--backend", choices=BACKENDS, help=text)
     text = "milliseconds that a request may wait for others to form a batch"
     add("--max_latency_ms", type=non_negative_number, default=2.0, help=text)
     add("--max_batch_size", type=positive_int, default=64, help="instances of a batch")
@@ -85,8 +85,7 @@ def main(args):
         raise UserError(message.format(args.max_instances, args.max_queue))
     # First, since loading takes time.
     listener = connections.bind(args.host, args.port)
-    backend = args.backend or _backend_for(args.model_dir)
-    with albert_zh.load(args.model_dir, backend=backend) as predictor:
+    with albert_zh.load(args.model_dir, backend=args.backend) as predictor:
         service = http.Service(
             predictor,
             args.name or _default_name(predictor, args.model_dir),
@@ -94,20 +93,14 @@ def main(args):
             batching.Settings(args.max_latency_ms, args.max_batch_size, args.max_queue),
         )
         _warn_of_others(args.host)
-        connections.serve(
+        deadline = connections.serve(
             http.build_app(service),
             listener,
             connections.Settings(args.timeout_seconds, args.drain_seconds),
             lambda server: _announce(connections.address_of(listener), service.name),
         )
-        service.close(args.drain_seconds)
+        service.close(deadline)
         _report(service.batcher.num_pending)
-
-
-def _backend_for(model_dir):
-    """Returns the back end that a directory is made for."""
-    model = os.path.join(model_dir, exported.MODEL_FILES["onnx"])
-    return "onnx" if os.path.exists(model) else "tensorflow"
 
 
 def _default_name(predictor, model_dir):

@@ -6,6 +6,7 @@ import json
 import queue
 import socket
 import threading
+import time
 
 from albert_zh.serving import batching, connections
 from albert_zh.serving import http as serving_http
@@ -21,11 +22,12 @@ class RunningService:
       port: on 127.0.0.1.
       server: uvicorn's.
       thread: ends after `stop`.
+      deadline: function that returns what `connections.serve` did, after the end.
     """
 
-    def __init__(self, service, port, server, thread):
+    def __init__(self, service, port, server, thread, deadline):
         self.service, self.port = service, port
-        self.server, self.thread = server, thread
+        self.server, self.thread, self.deadline = server, thread, deadline
 
     def stop(self):
         """Begins the shutdown."""
@@ -75,16 +77,18 @@ def running(predictor, limits=None, batches=None, times=None):
     limits = limits or serving_http.Limits()
     service = serving_http.Service(predictor, "fake", limits, batches)
     app = serving_http.build_app(service)
-    servers = queue.Queue()
+    servers, deadlines = queue.Queue(), queue.Queue()
     times = times or connections.Settings()
     thread = threading.Thread(
-        target=connections.serve, args=(app, listener, times, servers.put)
+        target=lambda: deadlines.put(
+            connections.serve(app, listener, times, servers.put)
+        )
     )
     thread.start()
     server = servers.get(timeout=TIMEOUT_SECONDS)
     try:
-        yield RunningService(service, port, server, thread)
+        yield RunningService(service, port, server, thread, deadlines.get_nowait)
     finally:
         server.should_exit = True
         thread.join(TIMEOUT_SECONDS)
-        service.close(TIMEOUT_SECONDS)
+        service.close(time.monotonic() + TIMEOUT_SECONDS)

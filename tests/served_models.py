@@ -128,3 +128,23 @@ def instances_of(name):
 def write_models(folder):
     """Writes a model directory of each task; returns dict name -> directory."""
     return {name: write_model(folder / name, name) for name in TASKS}
+
+
+def is_close(found, expected, tolerance=1e-6):
+    """Whether two answers are equal, but for numbers that differ little.
+
+    Args:
+      found, expected: nested lists and dicts of JSON types.
+      tolerance: float, absolute, of numbers above 1 relative.
+    """
+    if isinstance(expected, dict):
+        return set(found) == set(expected) and all(
+            is_close(found[key], expected[key], tolerance) for key in expected
+        )
+    if isinstance(expected, list):
+        return len(found) == len(expected) and all(
+            is_close(*pair, tolerance) for pair in zip(found, expected)
+        )
+    if isinstance(expected, float):
+        return abs(found - expected) <= tolerance * max(1, abs(expected))
+    return found == expected

@@ -56,20 +56,22 @@ def write(value, path):
     files.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", path)
 
 
-def parse(content, schema):
+def parse(content, schema, unique_keys=False):
     """Parses JSON from bytes.
 
     Args:
       content: bytes, UTF-8, with or without a byte-order mark.
       schema: dict, JSON Schema draft 7.
+      unique_keys: whether an object with a key twice is refused; else its last value
+        counts.
 
     Returns:
       The value.
 
     Raises:
       ValueError: it is not JSON, holds NaN, infinity, an integer of more than 300
-        digits or half a surrogate pair, is nested too deeply, or does not match the
-        schema; says where.
+        digits, half a surrogate pair or a key twice, is nested too deeply, or does not
+        match the schema; says where.
     """
     try:
         text = content.decode("utf-8-sig")
@@ -78,16 +80,17 @@ def parse(content, schema):
             parse_constant=_refuse_constant,
             parse_float=_finite_float,
             parse_int=_moderate_integer,
+            object_pairs_hook=_unique if unique_keys else None,
         )
         # An escaped half of a surrogate pair cannot be encoded in a file.
         json.dumps(value, ensure_ascii=False).encode("utf-8")
+        check(value, schema)  # its messages show values, nested as deeply
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     except UnicodeEncodeError as error:
         raise ValueError("it holds half a surrogate pair") from error
     except UnicodeDecodeError as error:
         raise ValueError("byte {} is not UTF-8".format(error.start)) from error
-    check(value, schema)
     return value
 
 
@@ -104,6 +107,16 @@ def check(value, schema):
     error = jsonschema.exceptions.best_match(_Validator(schema).iter_errors(value))
     if error is not None:
         raise ValueError(_describe(error))
+
+
+def _unique(pairs):
+    """Returns the dict of an object's (key, value) pairs; `ValueError` for a repeat."""
+    value = {}
+    for key, item in pairs:
+        if key in value:
+            raise ValueError("it holds the key {:.100} twice".format(repr(key)))
+        value[key] = item
+    return value
 
 
 def _refuse_constant(name):

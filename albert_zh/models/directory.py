@@ -24,7 +24,8 @@ SPM_FILE = "spm.model"
 LABELS_FILE = "labels.json"
 # What its kind of task chose on dev, such as a threshold.
 DECISION_FILE = "decision.json"
-# Tokenizer settings with Hugging Face's keys; only do_lower_case is read.
+# Tokenizer settings of a model without labels: do_lower_case, which is Hugging Face's
+# key, and normalize_punctuation.
 TOKENIZER_FILE = "tokenizer_settings.json"
 # Hugging Face's file with the same key. Not written beside a TensorFlow checkpoint:
 # bert-for-tf2 expects exactly one file there that matches *_config*.json.
@@ -221,13 +222,36 @@ def read_do_lower_case(directory):
     Raises:
       UserError: one of the files is damaged.
     """
-    for name in (LABELS_FILE, TOKENIZER_FILE, _HUGGING_FACE_TOKENIZER_FILE):
+    names = LABELS_FILE, TOKENIZER_FILE, _HUGGING_FACE_TOKENIZER_FILE
+    return _read_tokenizer_setting("do_lower_case", directory, names)
+
+
+def read_normalize_punctuation(directory):
+    """Reads whether a model's tokenizer maps punctuation.
+
+    Args:
+      directory: path from `resolve`.
+
+    Returns:
+      bool from `labels.json`, else `tokenizer_settings.json`, else False.
+
+    Raises:
+      UserError: one of the files is damaged.
+    """
+    names = LABELS_FILE, TOKENIZER_FILE
+    return bool(_read_tokenizer_setting("normalize_punctuation", directory, names))
+
+
+def _read_tokenizer_setting(setting, directory, names):
+    """Returns a setting from the first file that has it; None if none has."""
+    for name in names:
         path = os.path.join(directory, name)
-        if not files.exists(path):
-            continue
-        value = model_settings.read_casing(path, is_labels=name == LABELS_FILE)
-        if value is not None:
-            return value
+        if files.exists(path):
+            value = model_settings.read_tokenizer_setting(
+                path, setting, is_labels=name == LABELS_FILE
+            )
+            if value is not None:
+                return value
     return None
 
 

@@ -21,17 +21,18 @@ _LABEL = r"\A[^\x00-\x1f\x7f]+\Z"
 # What a new label may not hold besides: other line ends and half surrogate pairs.
 _NO_LABEL = re.compile("[\x80-\x9f\u2028\u2029\ud800-\udfff]")
 
-_CASING = {"do_lower_case": {"type": "boolean"}}
-_TOKENIZER_SCHEMA = {"type": "object", "properties": _CASING}
+_TOKENIZER_SETTINGS = {
+    "do_lower_case": {"type": "boolean"},
+    "normalize_punctuation": {"type": "boolean"},
+}
 _TASK_SETTINGS = dict(
-    _CASING,
+    _TOKENIZER_SETTINGS,
     task_name={"type": "string", "minLength": 1},
     labels={
         "type": "array",
         "uniqueItems": True,
         "items": {"type": "string", "pattern": _LABEL},
     },
-    normalize_punctuation={"type": "boolean"},
     max_seq_length={
         "type": "integer",
         "minimum": MIN_SEQ_LENGTH,
@@ -131,12 +132,13 @@ def check_fit(path, settings, config):
         )
 
 
-def read_casing(path, is_labels):
-    """Reads whether a model's tokenizer lower-cases.
+def read_tokenizer_setting(path, name, is_labels):
+    """Reads a setting of a model's tokenizer.
 
     Args:
       path: path of a `labels.json` or of tokenizer settings.
-      is_labels: bool, which of the two it is.
+      name: "do_lower_case" or "normalize_punctuation".
+      is_labels: bool, which of the two files it is.
 
     Returns:
       bool, or None if the file does not say.
@@ -144,8 +146,10 @@ def read_casing(path, is_labels):
     Raises:
       UserError: it cannot be read or is damaged.
     """
-    schema = _PARTIAL_LABELS_SCHEMA if is_labels else _TOKENIZER_SCHEMA
-    return json_files.read(path, schema, _ADVICE).get("do_lower_case")
+    schema = _PARTIAL_LABELS_SCHEMA
+    if not is_labels:  # may be another program's, with other settings
+        schema = {"type": "object", "properties": {name: _TOKENIZER_SETTINGS[name]}}
+    return json_files.read(path, schema, _ADVICE).get(name)
 
 
 def read_config(path):

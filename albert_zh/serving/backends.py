@@ -2,6 +2,7 @@
 
 A back end is an object with
 
+    output_names              tuple of the names of what it can compute
     run(inputs, names=None)   dict of `inputs.assemble` -> dict name -> ndarray: the
                               outputs of these names, or those that the kind decodes;
                               any number of threads may call it at once
@@ -43,28 +44,16 @@ class TensorFlowBackend:
                 kind, self._inputs, is_training=False, use_tpu=False, numerics=numerics
             )
             outputs = kind.outputs(model, is_training=False)
-            self._outputs = kind.predictions(outputs, self._inputs)
-            self._default = getattr(kind, "output_names", self._outputs.keys)()
+            predictions = kind.predictions(outputs, self._inputs)
+            self._outputs = dict(outputs, **predictions)
+            self._default = tuple(predictions)
             if kind.files.task is encoder.TASK:
                 self._add_mask_head(kind.files.config, model, checkpoint)
             saver = tf.train.Saver(tf.trainable_variables())
             graph.finalize()
         self._session = tf.Session("", graph, tf.ConfigProto(allow_soft_placement=True))
         self._runs, self._lock = {}, threading.Lock()
-        # The saver says at the level INFO what it restores.
-        verbosity = tf.logging.get_verbosity()
-        tf.logging.set_verbosity(tf.logging.ERROR)
-        try:
-            with graph.as_default():
-                saver.restore(self._session, checkpoint)
-        except (tf.errors.OpError, ValueError) as error:
-            raise UserError(
-                "{}: cannot be restored ({}); copy the model again".format(
-                    checkpoint, str(error).split("\n")[0]
-                )
-            ) from error
-        finally:
-            tf.logging.set_verbosity(verbosity)
+        _restore(saver, self._session, checkpoint)
 
     def _add_mask_head(self, config, model, checkpoint):
         """Adds the output of the masked language model, if the checkpoint has one."""
@@ -77,7 +66,7 @@ class TensorFlowBackend:
 
     @property
     def output_names(self):
-        """Names of all outputs."""
+        """See above."""
         return tuple(self._outputs)
 
     def run(self, arrays, names=None):
@@ -106,3 +95,21 @@ class TensorFlowBackend:
     def close(self):
         """Closes the session."""
         self._session.close()
+
+
+def _restore(saver, session, checkpoint):
+    """Restores variables; raises `UserError` where the checkpoint is damaged."""
+    # The saver says at the level INFO what it restores.
+    verbosity = tf.logging.get_verbosity()
+    tf.logging.set_verbosity(tf.logging.ERROR)
+    try:
+        with session.graph.as_default():
+            saver.restore(session, checkpoint)
+    except (tf.errors.OpError, ValueError) as error:
+        raise UserError(
+            "{}: cannot be restored ({}); copy the model again".format(
+                checkpoint, str(error).split("\n")[0]
+            )
+        ) from error
+    finally:
+        tf.logging.set_verbosity(verbosity)

@@ -155,17 +155,20 @@ class Batcher:
                 self._changed.notify_all()
         return request.future
 
-    def close(self, timeout_seconds=None):
+    def close(self, deadline=None):
         """Refuses new requests and waits until the accepted ones are answered.
 
         Args:
-          timeout_seconds: the longest wait for each worker; None: without a limit.
+          deadline: the longest wait, as of `time.monotonic`; None: without a limit.
         """
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
         for worker in self._workers:
-            worker.join(timeout_seconds)
+            seconds = None
+            if deadline is not None:
+                seconds = max(deadline - time.monotonic(), 0)
+            worker.join(seconds)
 
     def __enter__(self):
         return self

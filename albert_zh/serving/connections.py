@@ -11,6 +11,7 @@ import json
 import signal
 import socket
 import threading
+import time
 from typing import NamedTuple
 
 import uvicorn
@@ -97,6 +98,9 @@ def serve(app, listener, settings, on_ready=lambda server: None):
       settings: `Settings`.
       on_ready: function that is called when requests are answered; its argument is
         the server, whose `should_exit = True` ends it, too.
+
+    Returns:
+      When `drain_seconds` are over, as of `time.monotonic`.
     """
     config = uvicorn.Config(
         app,
@@ -113,15 +117,26 @@ def serve(app, listener, settings, on_ready=lambda server: None):
         timeout_keep_alive=max(1, round(settings.timeout_seconds)),
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
     )
-    _Server(config, on_ready).run(sockets=[listener])
+    server = _Server(config, on_ready)
+    server.run(sockets=[listener])
+    return server.stopped_at + settings.drain_seconds
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which returns after SIGTERM instead of raising it again."""
+    """uvicorn's server, which returns after SIGTERM instead of raising it again.
+
+    Attributes:
+      stopped_at: when the shutdown began, as of `time.monotonic`.
+    """
 
     def __init__(self, config, on_ready):
         super().__init__(config)
         self._on_ready = on_ready
+        self.stopped_at = time.monotonic()
+
+    async def shutdown(self, sockets=None):
+        self.stopped_at = time.monotonic()
+        await super().shutdown(sockets=sockets)
 
     async def startup(self, sockets=None):
         await super().startup(sockets=sockets)

@@ -75,7 +75,6 @@ class Encoder:
         self.files = files
         self.pooling = pooling
         self.tokenizer = files.build_tokenizer()
-        self.decision = {}
 
     def build_features(self, example):
         """The inputs of a `reading.Example`; see `kind.Kind`."""
@@ -97,7 +96,11 @@ class Encoder:
         return {layer_name(i): layer for i, layer in enumerate(layers)}
 
     def predictions(self, outputs, features):
-        """Returns the dict of the outputs and of a vector [B, H] for each pooling."""
+        """Returns the dict of the vectors [B, H] of `pooling`, under its name."""
+        return {self.pooling: self.vectors(outputs, features)[self.pooling]}
+
+    def vectors(self, outputs, features):
+        """Returns the dict of the vectors [B, H] of each of `POOLINGS`."""
         mask = tf.expand_dims(tf.cast(features["input_mask"], tf.float32), 2)
         number = tf.reduce_sum(mask, axis=1)
 
@@ -109,16 +112,11 @@ class Encoder:
 
         last_name = layer_name(self.files.config.num_hidden_layers - 1)
         first, last = outputs[layer_name(0)], outputs[last_name]
-        vectors = {
+        return {
             "cls": last[:, 0],
             "mean": mean(last),
             "first_last_mean": (mean(first) + mean(last)) / 2,
         }
-        return dict(outputs, **vectors)
-
-    def output_names(self):
-        """The names of the outputs that `decode` reads."""
-        return (self.pooling,)
 
     def decode(self, example, windows, predicted):
         """See `kind.Kind`."""

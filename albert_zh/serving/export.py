@@ -21,7 +21,7 @@ from albert_zh.serving import (
     predictor,
     verification,
 )
-from albert_zh.serving.formats import FORMATS, output_names
+from albert_zh.serving.formats import FORMATS
 from albert_zh.tasks import model_files
 from albert_zh.tasks.readers import reader_of
 
@@ -131,7 +131,7 @@ def _check_output_dir(output_dir):
     """Raises `UserError` where a directory cannot be written as a whole."""
     if files.is_remote(output_dir):
         raise UserError(
-            "--output_dir={}: expected a local directory; copy it from " "there".format(
+            "--output_dir={}: expected a local directory; copy it from there".format(
                 output_dir
             )
         )
@@ -175,14 +175,14 @@ def _read_dev_file(path, task_files):
 
 
 def _verify(source, format_name, directory):
-    """Returns the `verification.Verification` and the list of the outputs' names."""
+    """Returns the `verification.Verification` and the names of the outputs, sorted."""
     head = onnx_model.head_of(source.kind.files).name
     with contextlib.closing(graphs.ExportGraph(source.kind, source.weights)) as graph:
-        runtime = FORMATS[format_name].open(directory, output_names(graph))
-        with contextlib.closing(runtime):
-            found = verification.verify(source.kind, head, graph, runtime, source.data)
-            one = verification.sample_batches(source.kind.tokenizer, 8)[0]
-            return found, sorted(runtime.run(one))
+        names = FORMATS[format_name].output_names(graph)
+        with contextlib.closing(FORMATS[format_name].open(directory, names)) as runtime:
+            compared = verification.Models(graph, runtime, names)
+            found = verification.verify(source.kind, head, compared, source.data)
+    return found, names
 
 
 def _size_of(directory):
@@ -212,8 +212,11 @@ def copy_files(source, directory):
         task_files.config.to_json_string(),
         os.path.join(directory, model_directory.CONFIG_FILE),
     )
-    casing = {"do_lower_case": task_files.do_lower_case}
-    json_files.write(casing, os.path.join(directory, model_directory.TOKENIZER_FILE))
+    settings = {
+        "do_lower_case": task_files.do_lower_case,
+        "normalize_punctuation": task_files.normalize_punctuation,
+    }
+    json_files.write(settings, os.path.join(directory, model_directory.TOKENIZER_FILE))
 
 
 def _details(found):

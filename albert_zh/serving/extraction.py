@@ -10,7 +10,7 @@ from albert_zh.models import directory as model_directory
 from albert_zh.models import settings as model_settings
 from albert_zh.serving import backends, encoder, inputs
 from albert_zh.serving.predictor import Predictor, check_encoder, kind_of
-from albert_zh.tasks import model_files, reading, rows
+from albert_zh.tasks import reading, rows
 from albert_zh.tasks.features import chunked
 from albert_zh.training import numerics
 
@@ -57,8 +57,7 @@ def load_encoder(chosen, settings):
     length = length or min(_DEFAULT_LENGTH, config.max_position_embeddings)
     marks = settings.normalize_punctuation
     if marks is None and chosen.directory:
-        saved = model_files.load(chosen.directory)
-        marks = saved is not None and saved.normalize_punctuation
+        marks = model_directory.read_normalize_punctuation(chosen.directory)
     files = encoder.files_of(
         config,
         None if chosen.spm_model_file else chosen.vocab_file,
@@ -156,9 +155,10 @@ def _record(line_index, tokens, layers, vectors):
     }
 
 
-def vector_record(line_index, vector):
-    """One line of a file of a vector a line."""
-    return {"linex_index": line_index, "values": _rounded(vector)}
+def vector_lines(found):
+    """Yields the lines of a file of a vector a line, bytes, for float32 [N, H]."""
+    for index, vector in enumerate(found):
+        yield json_line({"linex_index": index, "values": _rounded(vector)})
 
 
 def _rounded(values):

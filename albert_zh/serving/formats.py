@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import warnings
-from typing import Callable, NamedTuple, Tuple
+from typing import Callable, List, NamedTuple, Tuple
 
 from albert_zh.base.errors import UserError
 from albert_zh.base.lazy import tensorflow as tf
@@ -37,28 +37,23 @@ class Format(NamedTuple):
         files.
       open: function (directory, output names) -> a runtime.
       precisions: tuple of those it has.
+      output_names: function of a `graphs.ExportGraph` -> the list of the names of those
+        of its outputs that the model has, sorted.
       check: function that raises `UserError` where this interpreter cannot export it.
     """
 
     write: Callable[..., None]
     open: Callable[..., object]
     precisions: Tuple[str, ...]
+    output_names: Callable[[graphs.ExportGraph], List[str]]
     check: Callable[[], None] = lambda: None
 
 
-def output_names(graph):
-    """The sorted names of the outputs of a `graphs.ExportGraph` to export.
-
-    Without those of single layers, and without what reads an optional input.
-    """
-    return sorted(
-        name
-        for name in graph.outputs
-        if name != encoder.MASK_LOGITS and not encoder.is_layer_name(name)
-    )
-
-
 # --- ONNX ---
+
+
+def _all_outputs(graph):
+    return sorted(graph.outputs)
 
 
 def _write_onnx(kind, weights, precision, directory):
@@ -75,12 +70,12 @@ def _write_onnx(kind, weights, precision, directory):
 
 class _OnnxRuntime:
     def __init__(self, directory, names):
-        del names  # all
         path = os.path.join(directory, exported.MODEL_FILES["onnx"])
         self._session = onnx_backend.open_session(path)
         self._fed = [tensor.name for tensor in self._session.get_inputs()]
         self._fed += [t.name for t in self._session.get_overridable_initializers()]
-        self._names = [output.name for output in self._session.get_outputs()]
+        held = {output.name for output in self._session.get_outputs()}
+        self._names = [name for name in names if name in held]
 
     def run(self, features):
         fed = {name: features[name] for name in self._fed if name in features}
@@ -98,11 +93,20 @@ def _check_onnx():
 # --- TensorFlow ---
 
 
+def _main_outputs(graph):
+    """Without those of single layers, and without what reads an optional input."""
+    return sorted(
+        name
+        for name in graph.outputs
+        if name != encoder.MASK_LOGITS and not encoder.is_layer_name(name)
+    )
+
+
 def _write_saved_model(kind, weights, precision, directory):
     del precision
     graph = graphs.ExportGraph(kind, weights)
     with contextlib.closing(graph), graph.session.graph.as_default():
-        outputs = {name: graph.outputs[name] for name in output_names(graph)}
+        outputs = {name: graph.outputs[name] for name in _main_outputs(graph)}
         signature = tf.saved_model.predict_signature_def(graph.inputs, outputs)
         # The builder creates the directory.
         target = os.path.join(directory, "model")
@@ -168,7 +172,7 @@ def _write_frozen_graph(kind, weights, precision, directory):
     del precision
     graph = graphs.ExportGraph(kind, weights)
     with contextlib.closing(graph), graph.session.graph.as_default():
-        names = output_names(graph)
+        names = _main_outputs(graph)
         frozen = tf.graph_util.convert_variables_to_constants(
             graph.session, graph.session.graph.as_graph_def(), names
         )
@@ -261,11 +265,23 @@ def _is_tensorflow_2():
 
 FORMATS = {
     "onnx": Format(
-        _write_onnx, _OnnxRuntime, ("float32", "float16", "int8"), _check_onnx
+        _write_onnx,
+        _OnnxRuntime,
+        ("float32", "float16", "int8"),
+        _all_outputs,
+        _check_onnx,
     ),
-    "saved_model": Format(_write_saved_model, _open_saved_model, ("float32",)),
-    "frozen_graph": Format(_write_frozen_graph, _open_frozen_graph, ("float32",)),
+    "saved_model": Format(
+        _write_saved_model, _open_saved_model, ("float32",), _main_outputs
+    ),
+    "frozen_graph": Format(
+        _write_frozen_graph, _open_frozen_graph, ("float32",), _main_outputs
+    ),
     "tflite": Format(
-        _write_tflite, _LiteRuntime, ("float32", "float16", "int8"), _check_tflite
+        _write_tflite,
+        _LiteRuntime,
+        ("float32", "float16", "int8"),
+        _main_outputs,
+        _check_tflite,
     ),
 }

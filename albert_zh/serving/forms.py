@@ -10,7 +10,14 @@ import abc
 import numpy as np
 
 from albert_zh.base.errors import UserError
-from albert_zh.tasks import choices, reading, rows, squad_files, tagged_texts
+from albert_zh.tasks import (
+    choice_features,
+    choices,
+    reading,
+    rows,
+    squad_files,
+    tagged_texts,
+)
 
 # A text that is to be cut, with the most tokens.
 LONGER = "longer than the {} tokens that the model takes; shorten it"
@@ -67,6 +74,14 @@ class Form(abc.ABC):
         del example
         is_cut = any(window.is_truncated for window in windows)
         return LONGER.format(self._kind.files.max_seq_length) if is_cut else None
+
+    def tokens(self, text):
+        """Divides a text as the model does.
+
+        Returns:
+          List of (token, start, end), such as `tokenization.Token`.
+        """
+        return self._kind.tokenizer.tokenize_with_offsets(text)
 
     def _record(self, instance):
         """Returns an instance as a dict."""
@@ -162,6 +177,17 @@ class TaggingForm(Form):
     def _example(self, record):
         return tagged_texts.TaggedText(_text(record, "text"))
 
+    def tokens(self, text):
+        """See `Form`; a character each, those of all windows."""
+        found = []
+        for window in self._kind.build_features(tagged_texts.TaggedText(text)):
+            begin, positions = window.origin
+            new = slice(len(found) - begin, None)
+            ids = window.input_ids[1:-1][new]  # without [CLS] and [SEP]
+            tokens = self._kind.tokenizer.convert_ids_to_tokens(ids)
+            found += [(t, at, at + 1) for t, at in zip(tokens, positions[new])]
+        return found
+
     def answer(self, example, prediction):
         return {"entities": [dict(entity._asdict()) for entity in prediction]}
 
@@ -222,6 +248,13 @@ class ClozeForm(Form):
 
     def takes_texts(self, number):
         return False
+
+    def too_long(self, example, windows):
+        """See `Form`: of a candidate; a blank is judged by the text around it."""
+        most = choice_features.most_candidate_tokens(self._kind.files.max_seq_length)
+        lengths = map(len, map(self._kind.tokenizer.tokenize, example.choices))
+        is_cut = any(window.is_truncated for window in windows) and max(lengths) > most
+        return "a candidate is " + LONGER.format(most) if is_cut else None
 
     def _example(self, record):
         return choices.cloze_of("", record, self._kind.files.task, seen=set())

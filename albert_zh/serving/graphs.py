@@ -66,7 +66,7 @@ class ExportGraph:
         return outputs
 
     def _encoder_outputs(self, kind, model, outputs, weights):
-        outputs = kind.predictions(outputs, self.inputs)
+        outputs.update(kind.vectors(outputs, self.inputs))
         outputs["sequence_output"] = model.get_sequence_output()
         if _POOLER in weights:
             outputs["pooled_output"] = model.get_pooled_output()

@@ -14,6 +14,7 @@ HTTP requests: sockets, time limits, shutdown.
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -31,6 +32,7 @@ from albert_zh.base import json_files
 from albert_zh.base.console import printable
 from albert_zh.base.errors import UserError
 from albert_zh.serving import batching
+from albert_zh.serving.predictor import NotFinite
 
 PAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "page.html")
 # TensorFlow Serving's default signature; there is no other here.
@@ -54,9 +56,8 @@ _PREDICT_SCHEMA = {
 }
 _TOKENIZE_SCHEMA = {
     "type": "object",
-    "properties": {
-        "texts": {"type": "array", "minItems": 1, "items": {"type": "string"}}
-    },
+    # Not their types: a schema takes seconds for the many texts that a body can hold.
+    "properties": {"texts": {"type": "array", "minItems": 1}},
     "required": ["texts"],
     "additionalProperties": False,
 }
@@ -157,23 +158,19 @@ class Service:
             settings = batch_settings._replace(num_workers=1)
             self.filler = batching.Batcher(model, settings)
 
-    def close(self, timeout_seconds=None):
+    def close(self, deadline=None):
         """Ends the batchers' threads; see `batching.Batcher.close`."""
-        self.batcher.close(timeout_seconds)
+        self.batcher.close(deadline)
         if self.filler:
-            self.filler.close(timeout_seconds)
+            self.filler.close(deadline)
 
     def _answer(self, prepared):
-        """Answers prepared instances, which are right: a failure is ours."""
-        try:
+        with _our_fault():
             return self._predictor.answer(prepared)
-        except UserError as error:
-            raise RuntimeError(str(error)) from error
 
     def _fill_mask(self, text):
-        if not isinstance(text, str):
-            raise UserError("expected a text with [MASK], received no text")
-        return self._predictor.fill_mask(text)
+        with _our_fault():
+            return self._predictor.fill_mask(text)
 
     async def predict(self, request):
         """POST :predict."""
@@ -217,6 +214,10 @@ class Service:
         """POST :tokenize."""
         texts = (await self._body(request, _TOKENIZE_SCHEMA))["texts"]
         self._check_size(texts, "texts")
+        for index, text in enumerate(texts):
+            if not isinstance(text, str):
+                message = "texts[{}] is {:.100}; expected text"
+                raise HTTPException(400, message.format(index, repr(text)))
         loop = asyncio.get_event_loop()
         tokens = await loop.run_in_executor(
             None, lambda: list(map(self._predictor.tokenize, texts))
@@ -286,7 +287,7 @@ class Service:
             if len(body) > limit:
                 raise too_large
         try:
-            return json_files.parse(bytes(body), schema)
+            return json_files.parse(bytes(body), schema, unique_keys=True)
         except ValueError as error:
             raise HTTPException(400, "body: {}".format(error)) from error
 
@@ -303,6 +304,15 @@ class Service:
                     message = "{}[{}]: a text has {:,} characters; send at most {:,}"
                     message = message.format(name, index, len(text), limit)
                     raise HTTPException(400, message)
+
+
+@contextlib.contextmanager
+def _our_fault():
+    """A model that predicts NaN is an internal error, not one of the request."""
+    try:
+        yield
+    except NotFinite as error:
+        raise RuntimeError(str(error)) from error
 
 
 def _texts(instance):

@@ -38,12 +38,10 @@ class OnnxBackend:
         self.export = exported.read(directory, "onnx")
         self._check_head(onnx_model.head_of(kind.files).name)
         self._session = open_session(self.export.model_file, num_threads)
-        self._is_encoder = kind.files.task.kind == encoder.TASK.kind
-        outputs = tuple(output.name for output in self._session.get_outputs())
-        self.output_names = outputs
-        self._default = predictions.NEEDED.get(self.export.head, outputs)
-        if self._is_encoder:
-            self._default = kind.output_names()
+        self.output_names = tuple(o.name for o in self._session.get_outputs())
+        self._default = predictions.NEEDED.get(self.export.head)
+        if kind.files.task is encoder.TASK:
+            self._default = (kind.pooling,)
 
     def _check_head(self, head):
         """Raises `UserError` where the export has another head."""
@@ -74,7 +72,7 @@ class OnnxBackend:
             fed[encoder.MASK_POSITIONS] = _flat_rows(
                 arrays[encoder.MASK_POSITIONS], arrays["input_ids"].shape[1]
             )
-        wanted = list(self._default if names is None or not self._is_encoder else names)
+        wanted = list(self._default if names is None else names)
         outputs = dict(zip(wanted, self._session.run(wanted, fed)))
         return predictions.of_outputs(self.export.head, outputs, arrays)
 

@@ -17,7 +17,7 @@ from albert_zh.models import architecture, checkpoints
 from albert_zh.models import directory as model_directory
 from albert_zh.models import settings as model_settings
 from albert_zh.serving import encoder as encoders
-from albert_zh.serving import exported, inputs
+from albert_zh.serving import exported, inputs, vectors
 from albert_zh.serving.forms import FORMS, LONGER
 from albert_zh.tasks import kinds, model_files, rows
 from albert_zh.tasks.features import Features
@@ -32,6 +32,10 @@ _HEADS = re.compile(r"output_weights$|ner/|cls/squad/")
 
 class TooLong(UserError):
     """An instance has more tokens than the model takes, and is not to be cut."""
+
+
+class NotFinite(UserError):
+    """The model predicts NaN, whatever the instance."""
 
 
 class Prepared(NamedTuple):
@@ -113,7 +117,11 @@ class Predictor:
         Raises:
           UserError: one line that says what is wrong with the instance.
         """
-        return self.prepare_example(self._form.example(instance))
+        try:
+            example = self._form.example(instance)
+        except RecursionError as error:
+            raise UserError("the instance is nested too deeply") from error
+        return self.prepare_example(example)
 
     def prepare_example(self, example):
         """`prepare` of an example, as files of the task are read."""
@@ -124,7 +132,7 @@ class Predictor:
         return Prepared(example, windows)
 
     def tokenize(self, text):
-        """Returns the tokens of a text for people to see.
+        """Returns the tokens of a text, as the model reads it, for people to see.
 
         Args:
           text: str.
@@ -132,17 +140,11 @@ class Predictor:
         Returns:
           List of dicts: `token`, `id`, and `start` and `end` in the text.
         """
-        tokens = self.kind.tokenizer.tokenize_with_offsets(text)
-        texts = [token.text for token in tokens]
-        ids = self.kind.tokenizer.convert_tokens_to_ids(texts)
+        tokens = self._form.tokens(text)
+        ids = self.kind.tokenizer.convert_tokens_to_ids([token for token, *_ in tokens])
         return [
-            {
-                "token": token.text,
-                "id": int(number),
-                "start": token.start,
-                "end": token.end,
-            }
-            for token, number in zip(tokens, ids)
+            {"token": token, "id": int(number), "start": start, "end": end}
+            for (token, start, end), number in zip(tokens, ids)
         ]
 
     def answer(self, prepared):
@@ -152,7 +154,7 @@ class Predictor:
           List of dicts, in the same order.
 
         Raises:
-          UserError: the model predicts NaN.
+          NotFinite: the model predicts NaN.
         """
         predictions = self.predict(prepared)
         return [
@@ -168,7 +170,7 @@ class Predictor:
           batch_size: int, windows of a step at most.
 
         Raises:
-          UserError: the model predicts NaN.
+          NotFinite: the model predicts NaN.
         """
         windows = [window for each in prepared for window in each.windows]
         rows = [[None] * len(each.windows) for each in prepared]
@@ -186,11 +188,11 @@ class Predictor:
         return predictions
 
     def run(self, batch, names=None):
-        """`run` of the back end, see `backends`; raises `UserError` for NaN."""
+        """`run` of the back end, see `backends`; raises `NotFinite` for NaN."""
         outputs = self.backend.run(batch, names)
         for values in outputs.values():
             if values.dtype.kind == "f" and not np.isfinite(values).all():
-                raise UserError(
+                raise NotFinite(
                     "{} predicts NaN: its weights are damaged or its training "
                     "diverged; train again with a lower --learning_rate".format(
                         self._source
@@ -209,18 +211,19 @@ class Predictor:
           A dict, or a list of them in the same order.
 
         Raises:
-          UserError: an instance cannot be used; in a list, its number from 0 on.
+          UserError: an instance cannot be used; of a list, the message begins with
+            its number, from 0 on.
         """
         if self._is_one(instances):
             return self.answer([self.prepare(instances)])[0]
         return self.predict_many(instances)
 
     def _is_one(self, instances):
-        if isinstance(instances, (dict, str)):
+        if isinstance(instances, (dict, str)) or not hasattr(instances, "__len__"):
             return True
         is_texts = all(isinstance(text, str) for text in instances)
         takes_several = isinstance(instances, tuple) or len(self.fields) == 2
-        return bool(instances) and is_texts and takes_several
+        return len(instances) > 0 and is_texts and takes_several
 
     def predict_many(self, instances):
         """Answers a list of instances; see `__call__`."""
@@ -240,7 +243,7 @@ class Predictor:
     @property
     def has_mask_head(self):
         """Whether `fill_mask` has words."""
-        return encoders.MASK_LOGITS in getattr(self.backend, "output_names", ())
+        return encoders.MASK_LOGITS in self.backend.output_names
 
     def fill_mask(self, text, top_k=5):
         """The most probable words for each [MASK] of a text.
@@ -272,15 +275,15 @@ class Predictor:
         batch[encoders.MASK_POSITIONS] = np.array([positions], np.int32)
         outputs = self.run(batch, (encoders.MASK_LOGITS,))
         return [
-            self._words(logits, top_k)
-            for logits in outputs[encoders.MASK_LOGITS].astype(np.float64)
+            self._words(logits.astype(np.float64), top_k)
+            for logits in outputs[encoders.MASK_LOGITS]
         ]
 
     def _words(self, logits, top_k):
         """The words of the largest logits [V], with their probabilities."""
         probabilities = np.exp(logits - logits.max())
         probabilities /= probabilities.sum()
-        best = np.argsort(-probabilities, kind="stable")[:top_k].tolist()
+        best = vectors.largest(probabilities, top_k).tolist()
         words = self.kind.tokenizer.convert_ids_to_tokens(best)
         return [
             {"token": word, "probability": float(probabilities[i])}
@@ -300,7 +303,7 @@ class Predictor:
 
 def load(
     directory,
-    backend="tensorflow",
+    backend=None,
     truncate=False,
     encoder=False,
     pooling=encoders.DEFAULT_POOLING,
@@ -311,9 +314,11 @@ def load(
       directory: a fine-tuned model's, its training's (whose `best/` counts), or that
         of a pretrained model, which has vectors and words for [MASK]. It need not be
         writable.
-      backend: one of `BACKENDS`.
+      backend: one of `BACKENDS`; None for "onnx" where the directory is an export,
+        else "tensorflow".
       truncate: bool, whether texts over the model's length are cut as in training;
-        else they are refused. Entities and answers are looked for in all of a text.
+        else they are refused. Entities and answers are looked for in all of a text,
+        and a blank is judged by the text around it.
       encoder: bool, whether to take the encoder alone of a fine-tuned model.
       pooling: one of `encoder.POOLINGS`, which vector an encoder answers with.
 
@@ -323,6 +328,9 @@ def load(
     Raises:
       UserError: the directory cannot be used.
     """
+    directory = model_directory.resolve(directory)
+    if backend is None:
+        backend = "onnx" if exported.is_export(directory) else "tensorflow"
     for name, value, known in (
         ("backend", backend, BACKENDS),
         ("pooling", pooling, encoders.POOLINGS),
@@ -330,18 +338,15 @@ def load(
         if value not in known:
             problem = "{}={!r}: expected one of {}"
             raise UserError(problem.format(name, value, ", ".join(known)))
-    directory = model_directory.resolve(directory)
     files = read_files(directory, encoder)
     kind = kind_of(files, directory, pooling)
-    create = {"onnx": _onnx_backend, "tensorflow": _tensorflow_backend}[backend]
-    return Predictor(kind, create(kind, directory, encoder), directory, truncate)
+    if backend == "onnx":
+        from albert_zh.serving import onnx_backend
 
-
-def _onnx_backend(kind, directory, encoder):
-    from albert_zh.serving import onnx_backend
-
-    del encoder  # the file has what was exported
-    return onnx_backend.OnnxBackend(kind, directory)
+        held = onnx_backend.OnnxBackend(kind, directory)
+    else:
+        held = _tensorflow_backend(kind, directory, encoder)
+    return Predictor(kind, held, directory, truncate)
 
 
 def _tensorflow_backend(kind, directory, encoder):
@@ -352,7 +357,7 @@ def _tensorflow_backend(kind, directory, encoder):
     if checkpoint is None:
         hint = ""
         if exported.is_export(directory):
-            hint = '; backend="onnx" loads exports, those of --format=onnx'
+            hint = '; backend="onnx" loads it if it was exported with --format=onnx'
         raise UserError("{} holds no checkpoint{}".format(directory, hint))
     check_checkpoint(directory, checkpoint, kind.files, encoder)
     return backends.TensorFlowBackend(kind, checkpoint, numerics.choose())
@@ -381,9 +386,16 @@ def read_files(directory, encoder=False):
             model_settings.read_config(config_file),
             *model_directory.find_vocabulary(directory),
             do_lower_case=model_directory.read_do_lower_case(directory),
+            normalize_punctuation=model_directory.read_normalize_punctuation(directory),
         )
     elif encoder:
-        files = encoders.files_of(files.config, *files[3:7])
+        files = encoders.files_of(
+            files.config,
+            files.vocab_file,
+            files.spm_model_file,
+            files.do_lower_case,
+            files.normalize_punctuation,
+        )
     if not (files.vocab_file or files.spm_model_file):
         raise UserError(
             "{} holds neither {} nor {}; copy the vocabulary it was trained with "

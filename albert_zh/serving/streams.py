@@ -2,7 +2,7 @@
 
 import os
 
-from albert_zh.base import json_files
+from albert_zh.base import files, json_files
 from albert_zh.base.errors import UserError
 from albert_zh.serving.predictor import TooLong
 from albert_zh.tasks import choices, rows, squad_files, tagged_texts
@@ -30,6 +30,7 @@ def answers_of_file(predictor, path):
     Raises:
       UserError: names the place of the first row that cannot be used.
     """
+    files.require_regular(path)  # it is read twice
     for _ in _prepared(predictor, _items(predictor, path)):
         pass
     for chunk in chunked(_prepared(predictor, _items(predictor, path)), _CHUNK):
@@ -49,7 +50,7 @@ def answers_of_input(predictor, descriptor=0):
 
     Raises:
       UserError: names the first line that cannot be used; those before it are
-        answered.
+        answered. Or nothing can be read, as from a directory.
     """
     for lines in _line_groups(descriptor):
         for chunk in chunked(lines, _CHUNK):
@@ -118,7 +119,7 @@ def _parse(numbered):
     number, line = numbered
     place = "{}:{}".format(_STANDARD_INPUT, number)
     try:
-        return place, json_files.parse(line, {})
+        return place, json_files.parse(line, {}, unique_keys=True)
     except ValueError as error:
         raise UserError("{}: not JSON ({})".format(place, error)) from error
 
@@ -130,7 +131,8 @@ def _line_groups(descriptor):
     """
     rest, number, blank = b"", 0, []
     while True:
-        block = os.read(descriptor, _BLOCK_BYTES)
+        with files.reading(_STANDARD_INPUT):
+            block = os.read(descriptor, _BLOCK_BYTES)
         pieces = (rest + block).split(b"\n")
         rest = pieces.pop() if block else b""
         lines = []

@@ -152,14 +152,22 @@ class ExactIndex:
         found = []
         for begin in range(0, len(queries), step):
             scores = queries[begin : begin + step] @ self._vectors.T
-            found += [_largest(row, number) for row in scores]
+            found += [largest(row, number) for row in scores]
         places = np.array(found, np.int64).reshape(len(queries), -1)
         cosines = np.einsum("qh,qkh->qk", queries, self._vectors[places])
         return places, cosines
 
 
-def _largest(scores, number):
-    """The places of the largest scores, int64 [number], the largest first."""
+def largest(scores, number):
+    """The places of the largest of scores [N], the largest and the earliest first.
+
+    Args:
+      scores: float [N].
+      number: how many places; all where there are fewer.
+
+    Returns:
+      int64 [min(number, N)].
+    """
     places = np.arange(len(scores))
     if number < len(scores):
         least = np.partition(scores, len(scores) - number)[len(scores) - number]
@@ -180,7 +188,7 @@ class FaissIndex:
         self._index.add(np.ascontiguousarray(vectors, np.float32))
 
     def search(self, queries, number):
-        """See `ExactIndex`; may miss some."""
+        """See `ExactIndex`; may miss some. A place is -1 where it finds too few."""
         self._index.hnsw.efSearch = max(_LOOKED_AT, number)
         queries = np.ascontiguousarray(queries, np.float32)
         cosines, places = self._index.search(queries, number)

@@ -2,7 +2,7 @@
 
 import collections
 import time
-from typing import Any, Dict, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional
 
 import numpy as np
 
@@ -76,46 +76,63 @@ def sample_batches(tokenizer, max_seq_length):
     return batches
 
 
-def difference(expected, found):
-    """The largest difference of two dicts of outputs; infinite for NaN.
+class Models(NamedTuple):
+    """The two models to compare.
+
+    Attributes:
+      reference: `graphs.ExportGraph`.
+      exported: the runtime of the exported model, see `formats`.
+      names: list of the outputs that it must have.
+    """
+
+    reference: Any
+    exported: Any
+    names: List[str]
+
+
+def difference(expected, found, names):
+    """The largest difference of outputs; infinite for a missing one and for NaN.
 
     Args:
       expected: dict name -> array, of TensorFlow.
-      found: dict name -> array; may have more outputs.
+      found: dict name -> array.
+      names: of the outputs to compare.
     """
     largest = 0.0
-    for name, values in expected.items():
-        if name not in found or not values.size:
-            continue
-        if found[name].shape != values.shape or not np.isfinite(found[name]).all():
+    for name in names:
+        values, others = expected[name], found.get(name)
+        if others is None or others.shape != values.shape:
             return float("inf")
-        scale = max(1.0, float(np.abs(values).max()))
-        largest = max(largest, float(np.abs(found[name] - values).max()) / scale)
+        if not (np.isfinite(values).all() and np.isfinite(others).all()):
+            return float("inf")
+        if values.size:  # the mask head's are none without positions
+            scale = max(1.0, float(np.abs(values).max()))
+            largest = max(largest, float(np.abs(others - values).max()) / scale)
     return largest
 
 
-def verify(kind, head, reference, runtime, data=None):
+def verify(kind, head, models, data=None):
     """Runs the same texts through TensorFlow and through an exported model.
 
     Args:
       kind: `kind.Kind` or `encoder.Encoder`.
       head: `onnx_model.Head.name`.
-      reference: `graphs.ExportGraph`.
-      runtime: see `formats`.
+      models: `Models`.
       data: labelled `reading.ExampleFile`, or None.
 
     Returns:
       `Verification`.
     """
     batches = sample_batches(kind.tokenizer, kind.files.max_seq_length)
+    reference, runtime, names = models
     largest = max(
-        difference(reference.run(batch), runtime.run(batch)) for batch in batches
+        difference(reference.run(batch), runtime.run(batch), names) for batch in batches
     )
     latencies = [_latency(each, batches[0]) for each in (runtime, reference)]
     found = Verification(largest, *latencies, num_tokens=batches[0]["input_ids"].size)
     if data is None or not np.isfinite(largest):
         return found
-    compared = _Comparison(kind, head, data.examples, reference, runtime)
+    compared = _Comparison(kind, head, data.examples, models)
     return found._replace(
         difference=max(largest, compared.difference),
         agreement=agreement(kind, *compared.predictions),
@@ -163,14 +180,15 @@ class _Comparison:
       predictions: two lists, of `kind.Kind.decode` for each example.
     """
 
-    def __init__(self, kind, head, examples, *models):
+    def __init__(self, kind, head, examples, models):
+        reference, runtime, names = models
         features = [kind.build_features(example) for example in examples]
         windows = [window for group in features for window in group]
-        rows = [[None] * len(windows) for _ in models]
+        rows = [[None] * len(windows) for _ in range(2)]
         self.difference = 0.0
         for places, batch in inputs.batches(windows, kind.files.max_seq_length):
-            outputs = [model.run(batch) for model in models]
-            self.difference = max(self.difference, difference(*outputs))
+            outputs = reference.run(batch), runtime.run(batch)
+            self.difference = max(self.difference, difference(*outputs, names))
             for own, output in zip(rows, outputs):
                 predicted = predictions.of_outputs(head, output, batch)
                 for number, place in enumerate(places):
@@ -195,11 +213,12 @@ def agreement(kind, expected, found):
       expected, found: lists of predictions of the same examples.
 
     Returns:
-      Float up to 1: the share of labels, choices or answers that are the same; of
-      entities F1; of numbers Pearson's correlation.
+      Float up to 1: the share of labels, choices or answers that are the same; F1 of
+      entities and of several labels; of numbers the concordance correlation (Lin,
+      1989), which is lower than Pearson's where they are shifted or scaled.
     """
     if kind.files.task.kind == "regression":
-        return _correlation(np.array(expected), np.array(found))
+        return _concordance(np.array(expected), np.array(found))
     marks = _MARKS[kind.files.task.kind]
     common = total = 0
     for pair in zip(expected, found):
@@ -209,10 +228,11 @@ def agreement(kind, expected, found):
     return common / total if total else 1.0
 
 
-def _correlation(a, b):
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
-        return float(np.allclose(a, b, atol=1e-3))
-    return float(np.corrcoef(a, b)[0, 1])
+def _concordance(a, b):
+    spread = a.var() + b.var() + (a.mean() - b.mean()) ** 2
+    if spread < 1e-6:  # all the same number
+        return 1.0
+    return float(2 * np.mean((a - a.mean()) * (b - b.mean())) / spread)
 
 
 def _best(kind, prediction):
@@ -223,7 +243,7 @@ def _best(kind, prediction):
 _MARKS: Dict[str, Any] = {
     "classification": _best,
     "multiple_choice": _best,
-    "multi_label": lambda kind, p: list(enumerate((p >= kind.threshold).tolist())),
+    "multi_label": lambda kind, p: np.flatnonzero(p >= kind.threshold).tolist(),
     "cloze": lambda kind, p: list(enumerate(p.indices.tolist())),
     "span_extraction": lambda kind, p: [p.text],
     "tagging": lambda kind, p: [(e.start, e.end, e.type) for e in p],

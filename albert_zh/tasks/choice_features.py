@@ -62,7 +62,7 @@ def blank_features(tokenizer, candidates, blank, max_seq_length):
     Returns:
       `features.Features` of a sequence for each candidate.
     """
-    room = max_seq_length - _BLANK_SPECIALS - 1  # 1: the blank itself
+    room = most_candidate_tokens(max_seq_length)
     answers = [tokenizer.tokenize(candidate) for candidate in candidates]
     is_truncated = max(map(len, answers)) > room
     answers = [answer[:room] for answer in answers]
@@ -76,6 +76,11 @@ def blank_features(tokenizer, candidates, blank, max_seq_length):
     text += after[:num_after]
     sequences = [(answer, text) for answer in answers]
     return _build(tokenizer, sequences, blank.answer, is_truncated)
+
+
+def most_candidate_tokens(max_seq_length):
+    """The most tokens of a candidate for a blank that `blank_features` does not cut."""
+    return max_seq_length - _BLANK_SPECIALS - 1  # 1: the blank itself
 
 
 def window(num_before, num_after, room):

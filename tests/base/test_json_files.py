@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 
 import hypothesis
 import hypothesis.strategies as st
@@ -69,6 +70,24 @@ def test_a_huge_integer_is_one_line(tmp_path):
     with pytest.raises(ValueError) as error:
         json_files.parse(content, SCHEMA)
     assert len(str(error.value)) < 400
+
+
+def test_no_depth_is_too_deep_for_a_message():
+    """At some depth a value can be parsed, but not be shown in a message."""
+    limit = sys.getrecursionlimit()
+    for depth in range(limit - 100, limit):
+        for begin, end in ((b"[", b"]"), (b'{"a":[', b"]}")):
+            with pytest.raises(ValueError):
+                json_files.parse(begin * depth + end * depth, {"type": "string"})
+
+
+def test_a_key_twice_is_refused_where_asked():
+    content = b'{"a": {"b": 1, "b": 2}, "c": 3}'
+    assert json_files.parse(content, {}) == {"a": {"b": 2}, "c": 3}
+    with pytest.raises(ValueError, match="the key 'b' twice"):
+        json_files.parse(content, {}, unique_keys=True)
+    content = content.replace(b'"b": 2', b'"d": 2')
+    assert json_files.parse(content, {}, unique_keys=True)["a"] == {"b": 1, "d": 2}
 
 
 def test_a_pipe_is_refused(tmp_path):

@@ -101,7 +101,9 @@ FILES = {
     "labels.json": (LABELS, model_settings.read_labels),
     "tokenizer_settings.json": (
         {"do_lower_case": True},
-        lambda path: model_settings.read_casing(path, is_labels=False),
+        lambda path: model_settings.read_tokenizer_setting(
+            path, "do_lower_case", False
+        ),
     ),
     "albert_config.json": (CONFIG, model_settings.read_config),
     "input_position.json": (POSITION, resume),

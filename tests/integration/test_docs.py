@@ -2,7 +2,7 @@
 
 Pages for users begin by activating the environment. Their blocks of code run here, in
 order and as written, unless the first line is a comment that says what the block needs
-("Needs: a TPU"). A block that needs only a package runs where that is installed. The
+("Needs: a TPU"). A block that needs only packages runs where they are installed. The
 flags of all commands of all pages are parsed by the commands' own parsers.
 """
 
@@ -30,7 +30,7 @@ PAGES = ["README_en.md"] + sorted(
 ACTIVATION = "source .venv/bin/activate"
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NEEDS = re.compile(r"# (?:Needs: |需要：)(.*)\n")
-PACKAGE = re.compile(r"pip install ([\w-]+)")
+PACKAGES = re.compile(r"pip install ([\w -]+)")
 COMMENT = re.compile(r"(?:^|\s+)#.*$", re.MULTILINE)
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)#?([^)]*)\)")
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
@@ -69,8 +69,10 @@ class Block(NamedTuple):
     def runs_here(self):
         if self.needs is None:
             return True
-        package = PACKAGE.fullmatch(self.needs)
-        return bool(package) and importlib.util.find_spec(package.group(1)) is not None
+        packages = PACKAGES.fullmatch(self.needs)
+        return bool(packages) and all(
+            importlib.util.find_spec(name) for name in packages.group(1).split()
+        )
 
 
 def in_chinese(page):

@@ -1,5 +1,6 @@
 """`extract_features.py`: BERT's form, vectors of lines, whitening, neighbours."""
 
+import argparse
 import json
 
 import numpy as np
@@ -136,6 +137,20 @@ def test_the_nearest_line_to_a_line_is_itself(folder, capsys):
     assert cosines == sorted(cosines, reverse=True)
 
 
+def test_neighbours_that_an_index_misses_are_left_out(capsys, monkeypatch):
+    class Index:
+        def search(self, queries, number):
+            return np.array([[1, -1]]), np.array([[0.5, -1e38]])
+
+    monkeypatch.setattr(extract_features.vectors, "build_index", lambda *_: Index())
+    args = argparse.Namespace(index="faiss", top_k=2)
+    held = np.ones((2, 3), np.float32)
+    capsys.readouterr()
+    extract_features._show_nearest(args, ["q"], held[:1], ["a", "b"], held)
+    expected = [{"line": 2, "text": "b", "cosine": 0.5}]
+    assert json.loads(capsys.readouterr().out)["nearest"] == expected
+
+
 @pytest.mark.parametrize(
     "flags, words",
     [
@@ -171,6 +186,21 @@ def test_flags_that_cannot_be(flags, words, folder, tmp_path, capsys, monkeypatc
     )
     assert words in line
     assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_cannot_be_written_wastes_no_work(
+    folder, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.delattr(extract_features.extraction, "pooled_vectors")
+    line = refused(
+        extract_features,
+        capsys,
+        "--model_dir={}".format(folder / "encoder"),
+        "--input_file={}".format(folder / "lines.txt"),
+        "--pooling=mean",
+        "--output_file={}".format(tmp_path / "none" / "a.npy"),
+    )
+    assert "cannot write" in line and "a.npy" in line
 
 
 def test_no_input_is_overwritten(folder, capsys):

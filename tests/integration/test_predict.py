@@ -61,7 +61,10 @@ def test_vectors_and_words_of_a_pretrained_model(directories, capsys):
         ("single", ["--text", "a", "--top_k=2"], "--top_k requires --fill_mask"),
         ("single", ["--fill_mask", "[MASK]"], "no masked language model"),
         ("encoder", ["--fill_mask", "a"], "no [MASK]"),
+        ("encoder", ["--fill_mask", "[MASK]", "--truncate"], "--truncate: has no"),
+        ("encoder", ["--fill_mask", "[MASK]", "--pooling=cls"], "--pooling: has no"),
         ("single", ["--input_file=none.tsv"], "--input_file=none.tsv: no such file"),
+        ("single", ["--input_file="], "--input_file=: no such file"),
     ],
 )
 def test_flags_that_have_no_answer(name, flags, words, directories, capsys):
@@ -87,6 +90,16 @@ def test_standard_input_in_any_locale(directories):
         )
         found = [json.loads(line) for line in done.stdout.decode(encoding).splitlines()]
         assert [answer["label"] in "正负中" for answer in found] == [True] * 3
+
+
+def test_a_closed_standard_input_is_one_line(directories):
+    done = subprocess.run(
+        _command(directories["single"]),
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: os.close(0),
+    )
+    assert done.returncode == 2
+    assert b"standard input is closed" in done.stderr.splitlines()[-1]
 
 
 def test_nobody_reads_any_more(directories):

@@ -23,6 +23,7 @@ from tests import browser as browsers
 from tests import served_models
 from tests.conftest import REPOSITORY
 from tests.http_service import running
+from tests.served_models import is_close
 
 TIMEOUT_SECONDS = 300
 KINDS = ["lcqmc", "single", "multi_label", "regression", "ner-crf", "ner-span", "squad"]
@@ -133,7 +134,7 @@ def test_an_onnx_export_needs_no_tensorflow(directories, tmp_path):
     with served(*flags, PYTHONPATH=str(broken)) as (process, port, path):
         status, body = post(port, path + ":predict", instances)
         assert status == 200
-        assert close(body["predictions"], expected, 1e-4)
+        assert is_close(body["predictions"], expected, 1e-4)
         assert stop(process) == "stopped\n"
 
 
@@ -199,7 +200,7 @@ def test_every_kind_of_task(name, directories):
         expected = json.loads(json.dumps(predictor(instances)))
         with running(predictor) as service:
             status, body = service.post({"instances": instances})
-            assert status == 200 and close(body["predictions"], expected)
+            assert status == 200 and is_close(body["predictions"], expected, 1e-5)
             # A value of the wrong type in any field, and a field too many.
             for field in instances[0]:
                 for value in (None, 1, True, {}, [None], "", "\0", "\ud800", " "):
@@ -243,28 +244,13 @@ def test_no_instance_is_an_internal_error(name, directories):
         ask()
 
 
-def close(found, wanted, tolerance=1e-5):
-    """Whether two values are equal, numbers within a tolerance."""
-    if isinstance(wanted, dict):
-        return set(found) == set(wanted) and all(
-            close(found[key], wanted[key], tolerance) for key in wanted
-        )
-    if isinstance(wanted, list):
-        return len(found) == len(wanted) and all(
-            close(*pair, tolerance) for pair in zip(found, wanted)
-        )
-    if isinstance(wanted, float):
-        return abs(found - wanted) <= tolerance
-    return found == wanted
-
-
 def test_words_for_masks(directories):
     text = "今天[MASK]气很[MASK]"
     with albert_zh.load(directories["encoder"]) as predictor:
         expected = json.loads(json.dumps(predictor.fill_mask(text)))
         with running(predictor) as service:
             status, body = service.post({"instances": [text, text]}, "fill_mask")
-            assert status == 200 and close(body["predictions"], [expected] * 2)
+            assert status == 200 and is_close(body["predictions"], [expected] * 2, 1e-5)
             for wrong in ("今天", "", {"text": text}, None, [text], "[MASK]" * 99):
                 body = {"instances": [text, wrong]}
                 status, body = service.post(body, "fill_mask")
@@ -303,8 +289,8 @@ def test_concurrent_clients_of_a_real_model(directories):
                 for number in range(client, client + 10):
                     place = number % len(instances)
                     status, body = service.post({"instances": [instances[place]]})
-                    if status != 200 or not close(
-                        body["predictions"], [expected[place]]
+                    if status != 200 or not is_close(
+                        body["predictions"], [expected[place]], 1e-5
                     ):
                         wrong.append((place, body))
 

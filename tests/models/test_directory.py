@@ -194,6 +194,25 @@ def test_the_casing_is_that_of_the_labels_or_the_tokenizer(
     assert model_directory.read_do_lower_case(str(tmp_path)) is expected
 
 
+@pytest.mark.parametrize(
+    "labels, tokenizer, expected",
+    [
+        (None, None, False),
+        (None, {"do_lower_case": True}, False),
+        (None, {"normalize_punctuation": True}, True),
+        ({"normalize_punctuation": False}, {"normalize_punctuation": True}, False),
+        ({"normalize_punctuation": True}, None, True),
+    ],
+)
+def test_normalization_is_that_of_the_labels_or_the_tokenizer(
+    tmp_path, labels, tokenizer, expected
+):
+    for name, settings in (("labels", labels), ("tokenizer_settings", tokenizer)):
+        if settings is not None:
+            (tmp_path / (name + ".json")).write_text(json.dumps(settings))
+    assert model_directory.read_normalize_punctuation(str(tmp_path)) is expected
+
+
 @pytest.mark.parametrize("name", ["labels.json", "tokenizer_config.json"])
 @pytest.mark.parametrize("text", ["{", "[]", '{"do_lower_case": "no"}', "\udcff"])
 def test_a_damaged_casing_is_named(tmp_path, name, text):

@@ -103,8 +103,10 @@ def test_what_is_no_object_is_named(tmp_path, text):
     for read in (
         model_settings.read_labels,
         model_settings.read_config,
-        lambda path: model_settings.read_casing(path, True),
-        lambda path: model_settings.read_casing(path, False),
+        lambda path: model_settings.read_tokenizer_setting(path, "do_lower_case", True),
+        lambda path: model_settings.read_tokenizer_setting(
+            path, "do_lower_case", False
+        ),
     ):
         with pytest.raises(UserError, match="file.json: damaged ") as error:
             read(path)

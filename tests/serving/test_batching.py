@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import threading
+import time
 
 import pytest
 
@@ -160,6 +161,15 @@ def test_close_answers_what_was_accepted(doubler, start):
     assert [result(future) for future in futures] == expected
     closer.join(TIMEOUT_SECONDS)
     assert not closer.is_alive()
+
+
+def test_close_waits_no_longer_than_its_deadline(doubler, start):
+    batcher = start(num_workers=2)
+    future = hold(doubler, batcher)
+    batcher.close(time.monotonic() + 0.01)
+    assert not future.done() and batcher.num_pending == 1
+    doubler.gate.set()
+    assert result(future) == [0]
 
 
 def test_a_lone_caller_does_not_wait_for_others(doubler, start):

@@ -12,10 +12,18 @@ import albert_zh
 import export_model
 from albert_zh.base.errors import UserError
 from albert_zh.models import directory as model_directory
-from albert_zh.serving import export, exported, formats, verification
-from tests import served_models, task_runs
+from albert_zh.serving import (
+    encoder,
+    export,
+    exported,
+    formats,
+    predictor,
+    verification,
+)
+from tests import export_models, served_models, task_runs
+from tests.served_models import is_close
 
-pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 IS_TENSORFLOW_2 = not tf.__version__.startswith("1.")
@@ -62,20 +70,7 @@ def test_onnx_answers_as_tensorflow_does(models, tmp_path, name, precision):
         target, backend="onnx"
     ) as found:
         assert found.kind_name == expected.kind_name
-        assert_close(found(instances), expected(instances))
-
-
-def assert_close(found, expected):
-    """Nested lists and dicts with the same texts, and numbers that differ little."""
-    if isinstance(expected, float):
-        assert found == pytest.approx(expected, abs=1e-4)
-    elif isinstance(expected, (list, dict)):
-        assert len(found) == len(expected)
-        keys = expected if isinstance(expected, dict) else range(len(expected))
-        for key in keys:
-            assert_close(found[key], expected[key])
-    else:
-        assert found == expected
+        assert is_close(found(instances), expected(instances), 1e-4)
 
 
 @pytest.mark.parametrize("name", ["encoder", "lcqmc", "multiple_choice", "ner-span"])
@@ -139,10 +134,10 @@ def test_an_onnx_model_answers_many_threads(models, tmp_path):
     target = str(tmp_path / "onnx")
     export.export(models("single"), target, "onnx", "float32")
     instances = served_models.instances_of("single") * 5
-    with albert_zh.load(target, backend="onnx") as model:
+    with albert_zh.load(target) as model:  # by itself with ONNX Runtime
         expected = [model(instance) for instance in instances]
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
-            assert_close(list(pool.map(model, instances)), expected)
+            assert is_close(list(pool.map(model, instances)), expected, 1e-4)
 
 
 def test_a_wrong_mask_head_is_refused(models, tmp_path, monkeypatch):
@@ -156,6 +151,21 @@ def test_a_wrong_mask_head_is_refused(models, tmp_path, monkeypatch):
     monkeypatch.setitem(formats.FORMATS, "onnx", held._replace(write=write))
     with pytest.raises(UserError, match="differs from TensorFlow"):
         export.export(models("encoder"), str(tmp_path / "x"), "onnx", "float32")
+
+
+def test_an_output_that_is_missing_is_refused(models, tmp_path, monkeypatch):
+    held = formats.FORMATS["onnx"]
+
+    def write(kind, weights, precision, directory):
+        held.write(kind, weights, precision, directory)
+        path = os.path.join(directory, "model.onnx")
+        model = onnx.load(path)
+        del model.graph.output[-1]
+        onnx.save(model, path)
+
+    monkeypatch.setitem(formats.FORMATS, "onnx", held._replace(write=write))
+    with pytest.raises(UserError, match="differs from TensorFlow by inf"):
+        export.export(models("lcqmc"), str(tmp_path / "x"), "onnx", "float32")
 
 
 def write_dev_file(path):
@@ -254,8 +264,10 @@ def test_what_is_no_export_is_refused_with_the_command(models, tmp_path):
     export.export(models("single"), str(target), "saved_model", "float32")
     with pytest.raises(UserError, match="exported as saved_model, expected onnx"):
         albert_zh.load(str(target), backend="onnx")
-    with pytest.raises(UserError, match='no checkpoint; backend="onnx" loads exports'):
+    with pytest.raises(UserError, match="exported as saved_model, expected onnx"):
         albert_zh.load(str(target))
+    with pytest.raises(UserError, match='no checkpoint; backend="onnx" loads it if'):
+        albert_zh.load(str(target), backend="tensorflow")
 
 
 def test_the_encoder_of_an_export_with_a_head_is_refused(models, tmp_path):
@@ -268,7 +280,22 @@ def test_the_encoder_of_an_export_with_a_head_is_refused(models, tmp_path):
     export.export(models("single"), target, "onnx", "float32", as_encoder=True)
     with albert_zh.load(models("single"), encoder=True) as expected:
         with albert_zh.load(target, backend="onnx") as found:
-            assert_close(found("天气"), expected("天气"))
+            assert is_close(found("天气"), expected("天气"), 1e-4)
+
+
+def test_an_exported_encoder_keeps_its_tokenizers_settings(tmp_path):
+    kind = export_models.build_kind(tmp_path, "albert_zh", "encoder")
+    for settings in ((True, False), (False, True)):
+        lower, marks = settings
+        task_files = kind.files._replace(
+            do_lower_case=lower, normalize_punctuation=marks
+        )
+        held = encoder.Encoder(task_files)
+        target = tmp_path / "{}".format(lower)
+        target.mkdir()
+        export.copy_files(export.Source(str(tmp_path), "", held, {}, None), str(target))
+        found = predictor.read_files(str(target))
+        assert (found.do_lower_case, found.normalize_punctuation) == settings
 
 
 def test_an_exported_encoder_fills_masks(models, tmp_path):
@@ -277,7 +304,7 @@ def test_an_exported_encoder_fills_masks(models, tmp_path):
     text = "今天[MASK]气[MASK]好"
     with albert_zh.load(models("encoder")) as expected:
         with albert_zh.load(target, backend="onnx") as found:
-            assert_close(found.fill_mask(text), expected.fill_mask(text))
+            assert is_close(found.fill_mask(text), expected.fill_mask(text), 1e-4)
 
 
 def test_a_multi_label_models_threshold_is_exported(models, tmp_path):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from albert_zh.base.errors import UserError
 from albert_zh.serving import batching, connections
 from albert_zh.serving import http as serving_http
+from albert_zh.serving.predictor import NotFinite
 from tests.fake_predictor import FakePredictor
 from tests.http_service import TIMEOUT_SECONDS, running
 
@@ -123,6 +124,11 @@ BAD = {
     "digits": (b'{"instances": [' + b"9" * 9999 + b"]}", 400, "9,999 digits"),
     "nested": (b"[" * 9999 + b"]" * 9999, 400, "nested too deeply"),
     "nested objects": (b'{"instances":' * 1500, 400, "body: "),
+    "a key twice": (
+        b'{"instances": [{"text_a": "a", "text_a": "b", "text_b": "b"}]}',
+        400,
+        "body: it holds the key 'text_a' twice",
+    ),
     "half a pair": (rb'{"instances": [["a", "\ud800"]]}', 400, "half a surrogate"),
     "number": (b'{"instances": [1]}', 400, "instances[0]: expected text_a"),
     "null": (b'{"instances": [["a", "b"], null]}', 400, "instances[1]: expected"),
@@ -145,10 +151,21 @@ def test_bad_requests_are_told_why(service, name):
     assert "\n" not in answer["error"] and len(answer["error"]) <= 500
 
 
-@pytest.mark.parametrize("body", [b"{}", b'{"texts": [1]}', b'{"texts": []}', b"x"])
-def test_bad_requests_for_tokens_are_told_why(service, body):
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"{}", "'texts' is a required property"),
+        (b'{"texts": []}', "texts: "),
+        (b'{"texts": ["a", 1]}', "texts[1] is 1; expected text"),
+        # Before anything looks at each of them.
+        (b'{"texts": [' + b"1," * 6000 + b"1]}", "received 6,001; send at most 4"),
+        (b"x", "body: "),
+    ],
+)
+def test_bad_requests_for_tokens_are_told_why(service, body, reason):
     status, answer = service.post(body, "tokenize")
     assert (status, list(answer)) == (400, ["error"])
+    assert reason in answer["error"]
 
 
 def test_chunks_are_counted(service):
@@ -259,6 +276,19 @@ def test_a_broken_model_is_an_error_for_its_request_only(predictor):
         wait_for_metric(service, b'albert_requests_total{code="500"} 1.0')
 
 
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [(UserError("no [MASK]"), 400), (NotFinite("predicts NaN"), 500)],
+)
+def test_what_words_for_masks_fail_for(predictor, error, expected):
+    def fill_mask(text):
+        raise error
+
+    predictor.has_mask_head, predictor.fill_mask = True, fill_mask
+    with running(predictor) as service:
+        assert service.post({"instances": ["a"]}, "fill_mask")[0] == expected
+
+
 HEAD = b"POST /%b HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n"
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
 # Where a client stalls -> what it has sent.
@@ -354,9 +384,12 @@ def test_shutdown_waits_no_longer_than_it_should(predictor):
         with contextlib.closing(service.connect()) as connection:
             connection.request("POST", PREDICT, json.dumps({"instances": [GOOD]}))
             assert predictor.started.acquire(timeout=TIMEOUT_SECONDS)
+            begun = time.monotonic()
             service.stop()
             service.thread.join(TIMEOUT_SECONDS)
             assert not service.thread.is_alive()
+            # Its time is up: nothing more is waited for.
+            assert begun + 1 <= service.deadline() <= time.monotonic()
         predictor.gate.set()
 
 

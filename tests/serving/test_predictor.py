@@ -1,7 +1,6 @@
 """The resident model: the commands' numbers, from any number of threads."""
 
 import concurrent.futures
-import math
 import os
 import shutil
 import subprocess
@@ -21,6 +20,7 @@ from albert_zh.tasks import fine_tuning
 from albert_zh.tasks.features import Features
 from albert_zh.tasks.reading import ExampleFile
 from tests import served_models
+from tests.served_models import is_close
 
 TASKS = [name for name in served_models.TASKS if name != "encoder"]
 
@@ -29,27 +29,6 @@ TASKS = [name for name in served_models.TASKS if name != "encoder"]
 def directories(tmp_path_factory):
     """Dict name of `served_models.TASKS` -> model directory."""
     return served_models.write_models(tmp_path_factory.mktemp("models"))
-
-
-def flat(value):
-    """The numbers and the other values of nested lists, tuples, dicts and arrays."""
-    if isinstance(value, dict):
-        value = [item for pair in sorted(value.items()) for item in pair]
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if isinstance(value, (list, tuple)):
-        return [leaf for item in value for leaf in flat(item)]
-    return [value]
-
-
-def assert_close(found, expected, tolerance=1e-6):
-    found, expected = flat(found), flat(expected)
-    assert len(found) == len(expected)
-    for one, other in zip(found, expected):
-        if isinstance(one, float):
-            assert math.isclose(one, other, rel_tol=tolerance, abs_tol=tolerance)
-        else:
-            assert one == other
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -64,8 +43,8 @@ def test_the_numbers_are_those_of_the_fine_tuning_loop(name, directories):
         )
         predictions = list(tuner.predict(ExampleFile("these", examples)))
         expected = [form.answer(*each) for each in predictions]
-        assert_close(answers, expected)
-        assert_close([predictor(instance) for instance in instances], answers)
+        assert is_close(answers, expected)
+        assert is_close([predictor(instance) for instance in instances], answers)
 
 
 @pytest.mark.parametrize("name", ["lcqmc", "ner-span", "multiple_choice"])
@@ -80,7 +59,7 @@ def test_threads_get_their_own_answers(name, directories):
 
         with concurrent.futures.ThreadPoolExecutor(64) as pool:
             for place, answer in pool.map(ask, range(256)):
-                assert_close(answer, expected[place])
+                assert is_close(answer, expected[place])
 
 
 @pytest.mark.parametrize("pooling", encoder.POOLINGS)
@@ -121,6 +100,9 @@ def test_fill_mask_is_the_softmax_over_the_vocabulary(directories):
 
 
 LONG = "今天天气很好" * 20
+NESTED = []
+for _ in range(5000):
+    NESTED = [NESTED]
 # (name of a model, instance, what the message says)
 REFUSED = [
     ("lcqmc", {"text_a": "a"}, 'no text_b; expected {"text_a": ..., "text_b": ...}'),
@@ -139,6 +121,8 @@ REFUSED = [
     ("lcqmc", 7, "an instance is 7; expected {"),
     ("lcqmc", None, "an instance is None; expected {"),
     ("lcqmc", {1: "a"}, "unknown field 1; expected"),
+    ("lcqmc", NESTED, "nested too deeply"),
+    ("lcqmc", {"text_a": "a", "text_b": NESTED}, "nested too deeply"),
     ("single", {"text_a": "a"}, "unknown field 'text_a'; expected {\"text\": ...}"),
     ("single", {"text": LONG}, "longer than the 32 tokens"),
     ("ner-crf", {"text": " "}, "text is empty"),
@@ -173,6 +157,11 @@ REFUSED = [
         "#idiom1# occurs twice",
     ),
     ("chid", {"content": "#idiom1#", "candidates": ["a", "b"]}, "a list of texts"),
+    (
+        "chid",
+        {"content": ["#idiom1#"], "candidates": ["a", LONG]},
+        "a candidate is longer than the 28 tokens",
+    ),
     ("encoder", {"text": "a", "text_b": "a"}, "give text or a pair"),
     ("encoder", {"text_a": "a"}, "no text_b; expected"),
     ("encoder", {}, 'no text; expected {"text": ...}'),
@@ -201,6 +190,39 @@ def test_what_has_no_answer_is_refused_in_one_line(name, instance, words, predic
 def test_a_list_names_the_instance_it_refuses(predictors):
     with pytest.raises(UserError, match="^instance 1: text is empty$"):
         predictors["single"](["a", ""])
+
+
+def test_what_is_no_list_is_an_instance(predictors):
+    for value in (None, 7, iter("a")):
+        with pytest.raises(UserError, match="an instance is "):
+            predictors["single"](value)
+
+
+def test_a_blank_is_judged_by_the_text_around_it(predictors):
+    """As in training; a text of any length is an instance."""
+    content = [LONG + "#idiom1#" + LONG + "#idiom2#"]
+    instance = {"content": content, "candidates": ["天气", "上海ab"]}
+    predictor = predictors["chid"]
+    windows = predictor.prepare(instance).windows
+    assert [window.is_truncated for window in windows] == [True, True]
+    longest = [max(window.targets["sequence_lengths"]) for window in windows]
+    assert longest == [32, 32]
+
+
+@pytest.mark.parametrize(
+    "name, text, tokens",
+    [
+        ("single", "ab 今", [("ab", 0, 2), ("今", 3, 4)]),
+        ("ner-crf", "ab 今", [("a", 0, 1), ("[UNK]", 1, 2), ("今", 3, 4)]),
+        ("ner-crf", "今" * 99, [("今", i, i + 1) for i in range(99)]),
+        ("ner-crf", "", []),
+    ],
+)
+def test_tokens_are_those_that_the_model_reads(name, text, tokens, predictors):
+    found = predictors[name].tokenize(text)
+    assert [(t["token"], t["start"], t["end"]) for t in found] == tokens
+    ids = [token["id"] for token in found]
+    assert ids == [served_models.WORDS.index(token) for token, *_ in tokens]
 
 
 @given(
@@ -254,12 +276,13 @@ def test_texts_that_are_too_long_are_cut_where_asked(directories):
 def test_texts_alone_stand_for_instances(directories):
     with albert_zh.load(directories["single"]) as single:
         expected = single({"text": "今天"})
-        assert_close(single("今天"), expected)
-        assert_close(single(["今天", {"text": "今天"}]), [expected] * 2)
+        assert is_close(single("今天"), expected)
+        assert is_close(single(["今天", {"text": "今天"}]), [expected] * 2)
+        assert is_close(single(np.array(["今天", "今天"])), [expected] * 2)
     with albert_zh.load(directories["lcqmc"]) as pair:
         expected = pair({"text_a": "今天", "text_b": "天气"})
-        assert_close(pair(["今天", "天气"]), expected)
-        assert_close(pair([["今天", "天气"], ("今天", "天气")]), [expected] * 2)
+        assert is_close(pair(["今天", "天气"]), expected)
+        assert is_close(pair([["今天", "天气"], ("今天", "天气")]), [expected] * 2)
         assert pair([]) == []
 
 

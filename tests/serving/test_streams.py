@@ -138,6 +138,21 @@ def test_standard_input_is_answered_as_it_arrives(predictors):
     os.close(source)
 
 
+def test_a_pipe_is_no_file_of_rows(predictors, tmp_path):
+    """It would be read twice, and the second time for ever."""
+    path = str(tmp_path / "rows.tsv")
+    os.mkfifo(path)
+    with pytest.raises(UserError, match="rows.tsv: it is no ordinary file"):
+        next(streams.answers_of_file(predictors("single"), path))
+
+
+def test_what_cannot_be_read_is_one_line(predictors, tmp_path):
+    descriptor = os.open(str(tmp_path), os.O_RDONLY)
+    with pytest.raises(UserError, match="cannot read standard input: Is a directory"):
+        next(streams.answers_of_input(predictors("single"), descriptor))
+    os.close(descriptor)
+
+
 @pytest.mark.parametrize(
     "content, number, words",
     [
@@ -152,6 +167,7 @@ def test_standard_input_is_answered_as_it_arrives(predictors):
         (b'"a"\nNaN\n', 1, "standard input:2: not JSON"),
         (b'"a"\n"' + "天".encode() * 33 + b'"', 1, "give --truncate to cut it"),
         (b"[" * 10000, 0, "nested too deeply"),
+        (b'"a"\n{"text": "a", "text": "b"}', 1, "the key 'text' twice"),
     ],
 )
 def test_what_stands_in_standard_input(content, number, words, predictors, tmp_path):
