@@ -24,7 +24,7 @@ from albert_zh.models import directory as model_directory
 from albert_zh.models import settings as model_settings
 from albert_zh.training import distribution as distributions
 from albert_zh.training import estimator as estimators
-from albert_zh.training import numerics, pretraining, recipes
+from albert_zh.training import initial_weights, numerics, pretraining, recipes
 
 # What must be on for a flag to have an effect; see `flags.check_read`.
 _READERS = {
@@ -32,7 +32,7 @@ _READERS = {
         "recipe train_batch_size micro_batch_size learning_rate num_train_steps "
         "num_warmup_steps optimizer lr_schedule dropout save_checkpoints_steps "
         "keep_checkpoint_max shuffle_buffer_size deterministic_input distribution "
-        "seed recompute"
+        "seed recompute initial_weights"
     ).split(),
     "do_eval": ("eval_input_file", "eval_batch_size", "max_eval_steps"),
     "use_tpu": flags.TPU_FLAGS,
@@ -98,6 +98,13 @@ def _add_training_arguments(parser):
     add("--lr_schedule", choices=optimization.SCHEDULES, default="linear", help="decay")
     text = "factor of the loss of sentence order; 0: train without it"
     add("--sop_weight", type=command_line.non_negative_number, default=1.0, help=text)
+    text = "for small budgets, local_attention; not with --init_checkpoint"
+    add(
+        "--initial_weights",
+        choices=initial_weights.CHOICES,
+        default="random",
+        help=text,
+    )
     flags.add_dropout_argument(parser)
     add("--save_checkpoints_steps", type=positive_int, default=1000, help="interval")
     add("--keep_checkpoint_max", type=positive_int, default=5, help="checkpoints kept")
@@ -128,8 +135,8 @@ def main(args):
     if args.do_train:
         micro_batch, save_every = args.micro_batch_size, args.save_checkpoints_steps
         saving = estimators.Saving(save_every, args.keep_checkpoint_max)
-        how = pretraining.Training(_schedule(args), micro_batch, saving, args.seed)
-        model.train(train_records, how)
+        how = _schedule(args), micro_batch, saving, args.seed, args.initial_weights
+        model.train(train_records, pretraining.Training(*how))
     if args.do_eval and distribution.is_chief:
         distributions.leave_cluster()
         model.evaluate(eval_records, args.eval_batch_size, args.max_eval_steps)
@@ -160,6 +167,10 @@ def _choose_files(args):
     model_directory.require(files, "config_file")
     if args.model_dir:
         model_directory.require(files, "checkpoint")
+    if files.checkpoint and args.initial_weights != "random":
+        raise UserError(
+            "--initial_weights: the weights are those of " + files.checkpoint
+        )
     return files
 
 
@@ -185,14 +196,9 @@ def _find_records(args, config, files):
 
 
 def _schedule(args):
-    return estimators.Schedule(
-        args.optimizer,
-        args.learning_rate,
-        args.num_train_steps,
-        args.num_warmup_steps,
-        args.train_batch_size,
-        args.lr_schedule,
-    )
+    names = "optimizer learning_rate num_train_steps num_warmup_steps train_batch_size"
+    names = names.split() + ["lr_schedule"]
+    return estimators.Schedule(*(getattr(args, name) for name in names))
 
 
 if __name__ == "__main__":

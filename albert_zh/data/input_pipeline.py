@@ -16,9 +16,10 @@ from albert_zh.base import files
 from albert_zh.base.errors import UserError
 from albert_zh.data import dynamic_masking, masking, record_format
 
-# Records in the reader's shuffle buffer. The writer shuffles within shards, so an output
-# file is a row of shards, each of one source. The buffer has to span many of them: from
-# batches of one kind of text at a time, a model learns and forgets. 77 MB at length 128.
+# Records in the reader's shuffle buffer. The writer shuffles within shards, so an
+# output file is a row of shards, each of one source. The buffer has to span many of
+# them: from batches of one kind of text at a time, a model learns and forgets. At
+# length 128 it takes 77 MB.
 SHUFFLE_BUFFER_RECORDS = 100000
 # The most records parsed in one call: a call needs twice their final size, and several
 # run in parallel.

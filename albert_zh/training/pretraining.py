@@ -14,6 +14,7 @@ from albert_zh.models import checkpoints, model_graph, output_directory
 from albert_zh.models import directory as model_directory
 from albert_zh.training import (
     accumulation,
+    initial_weights,
     input_position,
     memory,
     optimizer_record,
@@ -35,12 +36,14 @@ class Training(NamedTuple):
         its share of the batch.
       saving: `estimators.Saving`.
       seed: of initial weights, dropout and the order of records.
+      initial_weights: one of `initial_weights.CHOICES`.
     """
 
     schedule: estimators.Schedule
     micro_batch_size: Optional[int] = None
     saving: estimators.Saving = estimators.DEFAULT_SAVING
     seed: int = 12345
+    initial_weights: str = "random"
 
 
 class Pretraining:
@@ -250,6 +253,10 @@ class Pretraining:
             training and training.micro_batch_size,
             self._runtime.numerics,
             self._sop_weight,
+            training
+            and initial_weights.custom_getter(
+                self._config, training.initial_weights, training.seed
+            ),
         )
 
     def _training_estimator(self, training, step):

@@ -18,6 +18,7 @@ def model_fn_builder(
     micro_batch_size=None,
     numerics=modeling.FLOAT32,
     sop_weight=1.0,
+    custom_getter=None,
 ):
     """Returns a model function for `TPUEstimator`.
 
@@ -30,6 +31,7 @@ def model_fn_builder(
         it divides the device's batch. None computes them all at once.
       numerics: `modeling.Numerics`.
       sop_weight: float, what the loss of sentence order is multiplied by.
+      custom_getter: of the scope of the variables, see `tf.variable_scope`.
 
     Returns:
       function (features, labels, mode, params) -> TPUEstimatorSpec. features are
@@ -39,7 +41,8 @@ def model_fn_builder(
     """
 
     def run_model(features, training):
-        return _run_model(config, features, training, use_tpu, numerics)
+        with tf.variable_scope(tf.get_variable_scope(), custom_getter=custom_getter):
+            return _run_model(config, features, training, use_tpu, numerics)
 
     def training_spec(features):
         # Every device's share divides by the same, so that the mean of the shares is

@@ -11,7 +11,7 @@ _AVERAGED_STEPS = 50
 
 
 class ProgressHook(tf.train.SessionRunHook):
-    """Shows mean loss, steps/s, sequences/s and the time left while a session trains."""
+    """Shows mean loss, speed and the time left while a session trains."""
 
     def __init__(self, total_steps, batch_size, loss=None):
         """Creates the hook.

@@ -221,6 +221,30 @@ def test_same_seed_same_weights(record_files, config_file, tmp_path):
     assert np.abs(tables[0] - tables[2]).max() > 1e-3
 
 
+@pytest.mark.parametrize("micro_batch_size", [16, 8])
+def test_initial_weights_are_those_that_are_asked_for(
+    record_files, config_file, tmp_path, micro_batch_size
+):
+    """A rate too small for a step to change a weight shows what training began with."""
+    run(
+        record_files,
+        config_file,
+        tmp_path,
+        num_train_steps=1,
+        num_warmup_steps=0,
+        learning_rate=1e-12,
+        initial_weights="local_attention",
+        micro_batch_size=micro_batch_size,
+    )
+    reader = tf.train.load_checkpoint(checkpoints.latest_checkpoint(str(tmp_path)))
+    names = reader.get_variable_to_shape_map()
+    (query,) = (name for name in names if name.endswith("self/query/kernel"))
+    key = reader.get_tensor(query.replace("query", "key"))
+    np.testing.assert_array_equal(reader.get_tensor(query), key)
+    table = reader.get_tensor("bert/embeddings/position_embeddings")
+    assert np.abs(np.diff(table, axis=0)).mean() < table.std()
+
+
 def test_micro_batches_leave_the_steps_as_they_are(
     record_files, config_file, trained, tmp_path, caplog
 ):
@@ -337,6 +361,10 @@ def test_truncated_records_are_named(record_files, config_file, tmp_path):
         ({"init_checkpoint": "no/model.ckpt"}, "--init_checkpoint: no readable"),
         ({"albert_config_file": "no.json"}, "--albert_config_file=no.json: no such"),
         ({"use_tpu": True}, "--use_tpu needs --tpu_name"),
+        (
+            {"initial_weights": "local_attention", "init_checkpoint": "no/model.ckpt"},
+            "--initial_weights: the weights are those of no/model.ckpt",
+        ),
         ({"do_train": False, "do_eval": True}, "has no checkpoint"),
     ],
 )
