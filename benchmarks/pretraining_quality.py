@@ -76,7 +76,7 @@ class Recipe(NamedTuple):
       config: NAME of albert_config/albert_config_NAME.json.
       ln_type: "postln", "preln", or "" for what the config says.
       initializer_range: float, standard deviation of initial kernels and embeddings.
-      shuffle_buffer_size: as the flag.
+      initial_weights, shuffle_buffer_size: as the flags.
       vocab_size: of a vocabulary built from the corpus; 0 for `--vocab_file`'s.
     """
 
@@ -95,6 +95,7 @@ class Recipe(NamedTuple):
     config: str = "tiny_google"
     ln_type: str = ""
     initializer_range: float = 0.02
+    initial_weights: str = "random"
     shuffle_buffer_size: int = input_pipeline.SHUFFLE_BUFFER_RECORDS
     vocab_size: int = 8192
 
@@ -122,6 +123,11 @@ ROWS = {
     "length_512_last": {"stages": (Stage(LENGTH, 0.9), Stage(512, 0.1))},
     "layers_1_2_4": {
         "stages": (Stage(LENGTH, 0.3, 1), Stage(LENGTH, 0.3, 2), Stage(LENGTH, 0.4)),
+    },
+    "local_attention": {"initial_weights": "local_attention"},
+    "local_attention_initializer_0.06": {
+        "initial_weights": "local_attention",
+        "initializer_range": 0.06,
     },
     "initializer_0.04": {"initializer_range": 0.04},
     "initializer_0.06": {"initializer_range": 0.06},
@@ -281,6 +287,7 @@ class Run:
                     "--albert_config_file": self._config_file(stage.num_layers),
                     "--vocab_file": self._vocab_file(),
                     "--init_checkpoint": checkpoint,
+                    "--initial_weights": None if checkpoint else recipe.initial_weights,
                     "--max_seq_length": length,
                     "--shuffle_buffer_size": recipe.shuffle_buffer_size,
                     "--num_train_steps": steps,
