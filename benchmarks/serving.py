@@ -146,7 +146,7 @@ def export_foreign(work):
         model,
         example,
         str(path),
-        input_names=FED,
+        input_names=list(FED),
         output_names=["logits"],
         dynamic_axes={name: {0: "batch", 1: "length"} for name in FED},
         opset_version=17,
