@@ -14,6 +14,9 @@ NAMES = ("input_ids", "input_mask", "segment_ids")
 # Bound a batch: padded tokens, and windows.
 _MOST_TOKENS = 8192
 MOST_WINDOWS = 64
+# Padding of a batch that costs less than another run of the model. Of 64 requests for
+# pairs of LCQMC, half of the computed tokens would be padding without a bound.
+_WASTED_TOKENS = 32
 
 
 def has_several_sequences(kind):
@@ -43,20 +46,32 @@ def batches(windows, most_tokens, most_windows=MOST_WINDOWS):
     """
     lengths = [_lengths(window) for window in windows]
     order = sorted(range(len(windows)), key=lambda i: (max(lengths[i]), i))
+    padded = [_padded(max(each), most_tokens) for each in lengths]
     begin = 0
     while begin < len(order):
-        end = begin + 1
-        num_sequences = len(lengths[order[begin]])
-        while end < len(order) and end - begin < most_windows:
-            num_sequences = max(num_sequences, len(lengths[order[end]]))
-            length = _padded(max(lengths[order[end]]), most_tokens)
-            if (end + 1 - begin) * num_sequences * length > _MOST_TOKENS:
-                break
-            end += 1
+        end = begin + _batch_size(
+            [(len(lengths[i]), padded[i]) for i in order[begin : begin + most_windows]]
+        )
         places = order[begin:end]
-        length = _padded(max(lengths[places[-1]]), most_tokens)
-        yield places, assemble([windows[i] for i in places], length)
+        yield places, assemble([windows[i] for i in places], padded[places[-1]])
         begin = end
+
+
+def _batch_size(windows):
+    """Returns how many of the first windows make a batch, at least one.
+
+    Args:
+      windows: list of (number of sequences, length that they need), by length.
+    """
+    most, needed = 0, 0
+    for size, (num_sequences, length) in enumerate(windows):
+        most = max(most, num_sequences)
+        needed += length
+        computed = (size + 1) * length
+        is_wasteful = (computed - needed) * most > _WASTED_TOKENS
+        if size and (computed * most > _MOST_TOKENS or is_wasteful):
+            return size
+    return len(windows)
 
 
 def assemble(windows, length):
