@@ -98,13 +98,8 @@ def _add_training_arguments(parser):
     add("--lr_schedule", choices=optimization.SCHEDULES, default="linear", help="decay")
     text = "factor of the loss of sentence order; 0: train without it"
     add("--sop_weight", type=command_line.non_negative_number, default=1.0, help=text)
-    text = "for small budgets, local_attention; not with --init_checkpoint"
-    add(
-        "--initial_weights",
-        choices=initial_weights.CHOICES,
-        default="random",
-        help=text,
-    )
+    choices, text = initial_weights.CHOICES, "local_attention: for small budgets"
+    add("--initial_weights", choices=choices, default="random", help=text)
     flags.add_dropout_argument(parser)
     add("--save_checkpoints_steps", type=positive_int, default=1000, help="interval")
     add("--keep_checkpoint_max", type=positive_int, default=5, help="checkpoints kept")
@@ -169,7 +164,7 @@ def _choose_files(args):
         model_directory.require(files, "checkpoint")
     if files.checkpoint and args.initial_weights != "random":
         raise UserError(
-            "--initial_weights: the weights are those of " + files.checkpoint
+            "--initial_weights cannot be combined with a checkpoint"
         )
     return files
 
@@ -196,9 +191,9 @@ def _find_records(args, config, files):
 
 
 def _schedule(args):
-    names = "optimizer learning_rate num_train_steps num_warmup_steps train_batch_size"
-    names = names.split() + ["lr_schedule"]
-    return estimators.Schedule(*(getattr(args, name) for name in names))
+    rate, batch, decay = args.learning_rate, args.train_batch_size, args.lr_schedule
+    steps = args.num_train_steps, args.num_warmup_steps
+    return estimators.Schedule(args.optimizer, rate, *steps, batch, decay)
 
 
 if __name__ == "__main__":

@@ -11,22 +11,17 @@ equal seeds: its mean and standard deviation say more than those of the scores. 
 
 import json
 import pathlib
-import statistics
-import subprocess
 import sys
-import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from albert_zh import command_line  # isort: split
 
 from albert_zh.base import console
-from albert_zh.base.errors import UserError
 from albert_zh.command_line import positive_int
-from benchmarks import task_files
+from benchmarks import rows, task_files
 from benchmarks.work_directory import work_directory
 
-REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 # Row -> its flags, and the row that it is compared with.
 ROWS = {
     "none": ([], None),
@@ -82,13 +77,12 @@ def fine_tune(args, task, folder, name, flags):
       flags: list of str, of the row.
 
     Returns:
-      (list of the test scores of the seeds, seconds of this run).
+      (list of the test scores of the seeds, seconds).
 
     Raises:
       UserError: run_classifier.py failed.
     """
     output_dir = args.work / task / name
-    output_dir.mkdir(parents=True, exist_ok=True)
     limits = {"train": args.train_rows, "dev": args.test_rows, "test": args.test_rows}
     files = [
         "--{}_file={}".format(
@@ -99,18 +93,15 @@ def fine_tune(args, task, folder, name, flags):
         )
         for split, limit in limits.items()
     ]
-    line = [sys.executable, str(REPOSITORY / "run_classifier.py"), "--do_train"]
-    line += ["--do_eval", "--task_name=" + task, "--model_dir=" + args.model_dir]
-    line += ["--output_dir={}".format(output_dir / "trials")] + files + flags
+    line = ["run_classifier.py", "--do_train", "--do_eval", "--task_name=" + task]
+    line += ["--model_dir=" + args.model_dir] + files + flags
+    line.append("--output_dir={}".format(output_dir / "trials"))
     for flag in ("num_trials", "num_train_epochs", "max_seq_length"):
         line.append("--{}={}".format(flag, getattr(args, flag)))
-    began = time.time()
-    with open(output_dir / "log.txt", "a") as log:
-        if subprocess.call(line, stdout=log, stderr=log):
-            raise UserError("run_classifier.py failed; see {}".format(log.name))
+    seconds = rows.run_once(line, output_dir)
     trials = json.loads((output_dir / "trials" / "trials.json").read_text())
     by_seed = trials["splits"]["test"]["by_seed"]
-    return [by_seed[seed] for seed in sorted(by_seed)], time.time() - began
+    return [by_seed[seed] for seed in sorted(by_seed)], seconds
 
 
 def table(found):
@@ -125,25 +116,17 @@ def table(found):
         difference = "" if other is None else "beside `{}` ".format(other)
         if other is not None:
             pairs = zip(scores, found[other][0])
-            difference += mean_and_deviation([a - b for a, b in pairs], "{:+.2f}")
+            difference += rows.mean_and_deviation([a - b for a, b in pairs], "{:+.1%}")
         lines.append(
             "| {} | {} | {} | {} | {:.0f} |".format(
                 name,
                 "`{}`".format(" ".join(flags)) if flags else "",
-                mean_and_deviation(scores, "{:.2f}"),
+                rows.mean_and_deviation(scores),
                 difference,
                 seconds,
             )
         )
     return "\n".join(lines)
-
-
-def mean_and_deviation(shares, form):
-    """Returns the mean and the standard deviation of a sample, in percent, as text."""
-    text = form.format(100 * statistics.mean(shares))
-    if len(shares) > 1:
-        text += " ± {:.2f}".format(100 * statistics.stdev(shares))
-    return text
 
 
 if __name__ == "__main__":

@@ -17,8 +17,6 @@ and shown again; with other settings, a row is refused there.
 
 import json
 import pathlib
-import statistics
-import subprocess
 import sys
 import time
 from typing import NamedTuple, Tuple
@@ -31,10 +29,9 @@ from albert_zh.base import console, json_files
 from albert_zh.base.errors import UserError
 from albert_zh.command_line import positive_int
 from albert_zh.data import corpus, input_pipeline
-from benchmarks import task_files
+from benchmarks import rows, task_files
 from benchmarks.work_directory import work_directory
 
-REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 # Tokens of a sequence of the budget, and of held-out text.
 LENGTH = 128
 # Predictions of a held-out sequence: 15 % of its tokens.
@@ -154,13 +151,8 @@ def build_parser():
     add("--work", type=work_directory, required=True, help="folder for all of it")
     add("--rows", default="base", help="names, comma-separated; all: every one")
     add("--sequences", type=positive_int, default=100000, help="budget of a row")
-    add(
-        "--task",
-        action="append",
-        default=[],
-        type=task_files.task_argument,
-        help="TASK_NAME=DATA_DIR",
-    )
+    task = task_files.task_argument
+    add("--task", action="append", default=[], type=task, help="TASK_NAME=DATA_DIR")
     add("--seeds", type=positive_int, default=3, help="fine-tuning runs of a row")
     add("--train_rows", type=positive_int, help="of a task's training file at most")
     add("--vocab_file", help="vocabulary of the row `vocabulary_given`")
@@ -169,14 +161,7 @@ def build_parser():
 
 def main(args):
     """Runs what is not done yet of the rows; prints the table."""
-    names = list(ROWS) if args.rows == "all" else args.rows.split(",")
-    unknown = [name for name in names if name not in ROWS and name != "scratch"]
-    if unknown:
-        raise UserError(
-            "--rows: no row {}; expected some of scratch, {}".format(
-                ", ".join(unknown), ", ".join(ROWS)
-            )
-        )
+    names = rows.choose(args.rows, ["scratch", *ROWS])
     args.corpus = corpus.expand_input_files(args.corpus)
     if "vocabulary_given" in names and not args.vocab_file:
         raise UserError("--rows: vocabulary_given requires --vocab_file")
@@ -249,16 +234,7 @@ class Run:
     def _command(self, script, flags):
         """Runs a command of the repository, its output into the row's log."""
         flags = ["{}={}".format(*item) for item in flags.items() if item[1] is not None]
-        line = [sys.executable, str(REPOSITORY / script)] + flags
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with open(self._folder / "log.txt", "a") as log:
-            log.write("$ {}\n".format(" ".join([script] + flags)))
-            log.flush()
-            status = subprocess.call(line, stdout=log, stderr=log)
-        if status:
-            raise UserError(
-                "{}: {} failed; see log.txt there".format(self._folder, script)
-            )
+        rows.run([script] + flags, self._folder)
 
     def _stages(self):
         """The (`Stage`, steps) of each stage of pretraining."""
@@ -359,7 +335,7 @@ class Run:
     def _config_file(self, num_layers=0):
         """The row's model, with so many layers (0: the config's), as a file."""
         name = "albert_config_{}.json".format(self._recipe.config)
-        config = json.loads((REPOSITORY / "albert_config" / name).read_text())
+        config = json.loads((rows.REPOSITORY / "albert_config" / name).read_text())
         if self._recipe.ln_type:
             config["ln_type"] = self._recipe.ln_type
         if num_layers:
@@ -454,18 +430,9 @@ def table(runs, tasks):
         for task, _ in tasks:
             for split in ("dev", "test"):
                 scores = [entry[split] for entry in state["tasks"].get(task, ())]
-                cells.append(_mean_and_deviation(scores))
+                cells.append(rows.mean_and_deviation(scores))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def _mean_and_deviation(scores):
-    if not scores:
-        return ""
-    text = "{:.1%}".format(statistics.mean(scores))
-    if len(scores) > 1:
-        text += " ± {:.1f}".format(100 * statistics.stdev(scores))
-    return text
 
 
 if __name__ == "__main__":

@@ -10,22 +10,19 @@ on dev; a test file is scored where it has labels. Finished rows are shown again
 import json
 import pathlib
 import shlex
-import subprocess
 import sys
-import time
 from typing import NamedTuple, Tuple
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from albert_zh import command_line  # isort: split
 
-from albert_zh.base import console, json_files
-from albert_zh.base.errors import UserError
+from albert_zh.base import console
+from benchmarks import rows
 from benchmarks.work_directory import work_directory
 
-REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
-# Scores to show, in this order, of those that eval_results.json has.
-SCORES = ("exact_match", "f1", "micro_f1", "accuracy", "pearson", "spearman")
+# What is shown of eval_results.json: the first of these that it has.
+SCORES = (("exact_match", "f1"), ("pearson", "spearman"), ("accuracy",), ("f1",))
 
 
 class Row(NamedTuple):
@@ -114,14 +111,7 @@ def main(args):
     Raises:
       UserError: a row is unknown, or a command failed.
     """
-    names = list(ROWS) if args.rows == "all" else args.rows.split(",")
-    unknown = [name for name in names if name not in ROWS]
-    if unknown:
-        raise UserError(
-            "--rows: no row {}; expected some of {}".format(
-                ", ".join(unknown), ", ".join(ROWS)
-            )
-        )
+    names = rows.choose(args.rows, ROWS)
     lines = ["| task | dev | test | seconds | command |", "|---" * 5 + "|"]
     for name in names:
         lines.append(fine_tune(args, name))
@@ -131,22 +121,15 @@ def main(args):
 def fine_tune(args, name):
     """Fine-tunes one row, unless that is done; returns its line of the table."""
     folder = args.work / name.replace(" ", "_")
-    folder.mkdir(parents=True, exist_ok=True)
-    done = folder / "seconds.json"
-    if not done.exists():
-        began = time.time()
-        with open(folder / "log.txt", "a") as log:
-            line = [sys.executable, *command(name, args.data, args.model_dir)]
-            line.append("--output_dir={}".format(folder / "model"))
-            if subprocess.call(line, stdout=log, stderr=log, cwd=str(REPOSITORY)):
-                raise UserError("{} failed; see {}".format(name, log.name))
-        json_files.write(time.time() - began, str(done))
+    line = command(name, args.data, args.model_dir)
+    line.append("--output_dir={}".format(folder / "model"))
+    seconds = rows.run_once(line, folder)
     results = json.loads((folder / "model" / "eval_results.json").read_text())
     return "| {} | {} | {} | {:.0f} | `{}` |".format(
         name,
         scores(results.get("dev", {})),
         scores(results.get("test", {})),
-        json.loads(done.read_text()),
+        seconds,
         " ".join(map(shlex.quote, command(name, pathlib.Path("DATA"), "MODEL"))),
     )
 
@@ -161,9 +144,10 @@ def command(name, data, model_dir):
 
 def scores(split):
     """Returns the `SCORES` of a split as text, "" where it has none."""
-    return ", ".join(
-        "{} {:.4f}".format(name, split[name]) for name in SCORES if name in split
-    )
+    for names in SCORES:
+        if all(name in split for name in names):
+            return ", ".join("{} {:.4f}".format(name, split[name]) for name in names)
+    return ""
 
 
 if __name__ == "__main__":

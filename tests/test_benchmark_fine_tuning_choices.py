@@ -41,9 +41,8 @@ def test_differences_are_those_of_equal_seeds():
         "r_drop": ([0.60, 0.72, 0.81], 9.4),
     }
     assert choices.table(found).split("\n")[2:] == [
-        "| none |  | 70.00 ± 10.00 |  | 9 |",
-        "| dropout | `--dropout=0.1` | 71.00 ± 10.00 | "
-        "beside `none` +1.00 ± 0.00 | 9 |",
-        "| r_drop | `--dropout=0.1 --r_drop=1` | 71.00 ± 10.54 | "
-        "beside `dropout` +0.00 ± 1.00 | 9 |",
+        "| none |  | 70.0% ± 10.0 |  | 9 |",
+        "| dropout | `--dropout=0.1` | 71.0% ± 10.0 | beside `none` +1.0% ± 0.0 | 9 |",
+        "| r_drop | `--dropout=0.1 --r_drop=1` | 71.0% ± 10.5 | "
+        "beside `dropout` +0.0% ± 1.0 | 9 |",
     ]

@@ -21,6 +21,8 @@ def test_scores_are_those_that_a_task_has():
     assert tasks.scores({"loss": 1.0, "f1": 0.25, "exact_match": 0.5}) == (
         "exact_match 0.5000, f1 0.2500"
     )
+    assert tasks.scores({"f1": 0.25, "accuracy": 0.5}) == "accuracy 0.5000"
+    assert tasks.scores({"f1": 0.25, "precision": 0.5}) == "f1 0.2500"
     assert tasks.scores({}) == ""
 
 

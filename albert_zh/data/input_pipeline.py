@@ -18,8 +18,7 @@ from albert_zh.data import dynamic_masking, masking, record_format
 
 # Records in the reader's shuffle buffer. The writer shuffles within shards, so an
 # output file is a row of shards, each of one source. The buffer has to span many of
-# them: from batches of one kind of text at a time, a model learns and forgets. At
-# length 128 it takes 77 MB.
+# them: from batches of one kind of text at a time, a model learns and forgets.
 SHUFFLE_BUFFER_RECORDS = 100000
 # The most records parsed in one call: a call needs twice their final size, and several
 # run in parallel.

@@ -14,9 +14,9 @@ NAMES = ("input_ids", "input_mask", "segment_ids")
 # Bound a batch: padded tokens, and windows.
 _MOST_TOKENS = 8192
 MOST_WINDOWS = 64
-# Padding of a batch that costs less than another run of the model. Of 64 requests for
-# pairs of LCQMC, half of the computed tokens would be padding without a bound.
-_WASTED_TOKENS = 32
+# The most padding of a batch, in tokens: beyond it, another batch is begun, as far as
+# the padding comes from its longest window. benchmarks/serving_batches.py compares.
+WASTED_TOKENS = 64
 
 
 def has_several_sequences(kind):
@@ -68,7 +68,7 @@ def _batch_size(windows):
         most = max(most, num_sequences)
         needed += length
         computed = (size + 1) * length
-        is_wasteful = (computed - needed) * most > _WASTED_TOKENS
+        is_wasteful = (computed - needed) * most > WASTED_TOKENS
         if size and (computed * most > _MOST_TOKENS or is_wasteful):
             return size
     return len(windows)

@@ -363,7 +363,7 @@ def test_truncated_records_are_named(record_files, config_file, tmp_path):
         ({"use_tpu": True}, "--use_tpu needs --tpu_name"),
         (
             {"initial_weights": "local_attention", "init_checkpoint": "no/model.ckpt"},
-            "--initial_weights: the weights are those of no/model.ckpt",
+            "--initial_weights cannot be combined with a checkpoint",
         ),
         ({"do_train": False, "do_eval": True}, "has no checkpoint"),
     ],

@@ -173,6 +173,13 @@ def test_a_checkpoint_elsewhere_is_read_only_where_there_is_none_here(tmp_path, 
     assert "reading " + foreign in caplog.text
 
 
+def write_settings(folder, **files):
+    """Writes NAME.json for each name whose settings are not None."""
+    for name, settings in files.items():
+        if settings is not None:
+            (folder / (name + ".json")).write_text(json.dumps(settings))
+
+
 @pytest.mark.parametrize(
     "labels, tokenizer, expected",
     [
@@ -188,9 +195,7 @@ def test_a_checkpoint_elsewhere_is_read_only_where_there_is_none_here(tmp_path, 
 def test_the_casing_is_that_of_the_labels_or_the_tokenizer(
     tmp_path, labels, tokenizer, expected
 ):
-    for name, settings in (("labels", labels), ("tokenizer_config", tokenizer)):
-        if settings is not None:
-            (tmp_path / (name + ".json")).write_text(json.dumps(settings))
+    write_settings(tmp_path, labels=labels, tokenizer_config=tokenizer)
     assert model_directory.read_do_lower_case(str(tmp_path)) is expected
 
 
@@ -207,9 +212,7 @@ def test_the_casing_is_that_of_the_labels_or_the_tokenizer(
 def test_normalization_is_that_of_the_labels_or_the_tokenizer(
     tmp_path, labels, tokenizer, expected
 ):
-    for name, settings in (("labels", labels), ("tokenizer_settings", tokenizer)):
-        if settings is not None:
-            (tmp_path / (name + ".json")).write_text(json.dumps(settings))
+    write_settings(tmp_path, labels=labels, tokenizer_settings=tokenizer)
     assert model_directory.read_normalize_punctuation(str(tmp_path)) is expected
 
 
