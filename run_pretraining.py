@@ -163,9 +163,7 @@ def _choose_files(args):
     if args.model_dir:
         model_directory.require(files, "checkpoint")
     if files.checkpoint and args.initial_weights != "random":
-        raise UserError(
-            "--initial_weights cannot be combined with a checkpoint"
-        )
+        raise UserError("--initial_weights cannot be combined with a checkpoint")
     return files
 
 
