@@ -31,9 +31,9 @@ _BERT_NER = "https://github.com/lonePatient/BERT-NER-Pytorch"
 # What a source is where nobody has published settings for ALBERT.
 _NOT_ALBERT = "{} (of {}; none are published for ALBERT)"
 _OF_BERT_WWM = _NOT_ALBERT.format(_BERT_WWM, "BERT base")
-# The highest rate a size is given unless its own recipe is published: the highest one
-# BERT's paper tries, albert_zh's for large, and google-research/albert's for xxlarge.
-# xlarge collapses at 2e-5 on several of CLUE's tasks.
+# The highest rate of a size with another size's recipe: the highest one BERT's paper tries,
+# albert_zh's for large, and google-research/albert's for xxlarge. xlarge collapses at 2e-5 on
+# several of CLUE's tasks.
 _HIGHEST_RATES = {
     "tiny": math.inf,
     "small": math.inf,
@@ -42,6 +42,9 @@ _HIGHEST_RATES = {
     "xlarge": 1e-5,
     "xxlarge": 1e-5,
 }
+# The lowest rate of a size with a larger one's recipe: albert_zh's for tiny. At the rates of
+# larger models they learn next to nothing in as many epochs.
+_LOWEST_RATES = {"tiny": 1e-4, "small": 1e-4}
 
 
 class Recipe(NamedTuple):
@@ -89,7 +92,7 @@ def _every_size(**published):
 
     Args:
       published: size -> `Recipe`; another size takes that of the next smaller one that
-        is published, else of the smallest, at no more than its highest rate.
+        is published, else of the smallest, at a rate that the size bears.
     """
     recipes, nearest = {}, None
     smallest = next(size for size in SIZES if size in published)
@@ -99,8 +102,10 @@ def _every_size(**published):
             continue
         taken = nearest or published[smallest]
         rate = min(taken.learning_rate, _HIGHEST_RATES[size])
+        if nearest is None:
+            rate = max(rate, _LOWEST_RATES.get(size, 0.0))
         source = "{}, of another size".format(taken.source)
-        if rate < taken.learning_rate:
+        if rate != taken.learning_rate:
             source += ", at a rate for {}".format(size)
         recipes[size] = taken._replace(learning_rate=rate, source=source)
     return recipes

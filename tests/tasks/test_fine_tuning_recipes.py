@@ -74,6 +74,15 @@ def test_a_recipe_as_published():
     }
 
 
+@pytest.mark.parametrize("layers,rate", [(4, 1e-4), (6, 1e-4), (12, 3e-5)])
+def test_small_models_take_no_rate_of_larger_ones(layers, rate):
+    """Published is base alone: the rate of 3e-5 leaves tiny at an F1 near 0."""
+    hidden = {4: 312, 6: 384, 12: 768}[layers]
+    chosen = recipes.choose("cluener", config_of(layers, hidden))
+    assert chosen["settings"]["learning_rate"] == rate
+    assert chosen["source"].endswith("tiny" if layers == 4 else "small") or rate == 3e-5
+
+
 def test_open_tasks_have_none():
     assert recipes.choose("pair", config_of(4, 312)) is None
 
