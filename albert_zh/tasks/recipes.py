@@ -31,9 +31,9 @@ _BERT_NER = "https://github.com/lonePatient/BERT-NER-Pytorch"
 # What a source is where nobody has published settings for ALBERT.
 _NOT_ALBERT = "{} (of {}; none are published for ALBERT)"
 _OF_BERT_WWM = _NOT_ALBERT.format(_BERT_WWM, "BERT base")
-# The highest rate of a size with another size's recipe: the highest one BERT's paper tries,
-# albert_zh's for large, and google-research/albert's for xxlarge. xlarge collapses at 2e-5 on
-# several of CLUE's tasks.
+# The highest rate of a size with another size's recipe: the highest one BERT's paper
+# tries, albert_zh's for large, and google-research/albert's for xxlarge. xlarge
+# collapses at 2e-5 on several of CLUE's tasks.
 _HIGHEST_RATES = {
     "tiny": math.inf,
     "small": math.inf,
@@ -42,8 +42,8 @@ _HIGHEST_RATES = {
     "xlarge": 1e-5,
     "xxlarge": 1e-5,
 }
-# The lowest rate of a size with a larger one's recipe: albert_zh's for tiny. At the rates of
-# larger models they learn next to nothing in as many epochs.
+# The lowest rate of a size with a larger one's recipe: albert_zh's for tiny. At the
+# rates of larger models they learn next to nothing in as many epochs.
 _LOWEST_RATES = {"tiny": 1e-4, "small": 1e-4}
 
 
