@@ -85,7 +85,7 @@ def _add_training_arguments(parser):
     add = parser.add_argument
     parser.add_bool("--do_train", False, "train")
     parser.add_bool("--do_eval", False, "evaluate")
-    text = "sets those of the flags up to --lr_schedule that are not given"
+    text = "sets those of the flags up to --initial_weights that are not given"
     add("--recipe", choices=tuple(recipes.RECIPES), help=text)
     add("--train_batch_size", type=positive_int, default=4096, help="of all devices")
     text = "sequences a device computes at a time, to fit its memory; default: all"
@@ -96,10 +96,10 @@ def _add_training_arguments(parser):
     add("--num_warmup_steps", type=non_negative_int, default=12500, help="linear")
     add("--optimizer", choices=optimization.OPTIMIZERS, default="lamb")
     add("--lr_schedule", choices=optimization.SCHEDULES, default="linear", help="decay")
-    text = "factor of the loss of sentence order; 0: train without it"
-    add("--sop_weight", type=command_line.non_negative_number, default=1.0, help=text)
     choices, text = initial_weights.CHOICES, "local_attention: for small budgets"
     add("--initial_weights", choices=choices, default="random", help=text)
+    text = "factor of the loss of sentence order; 0: train without it"
+    add("--sop_weight", type=command_line.non_negative_number, default=1.0, help=text)
     flags.add_dropout_argument(parser)
     add("--save_checkpoints_steps", type=positive_int, default=1000, help="interval")
     add("--keep_checkpoint_max", type=positive_int, default=5, help="checkpoints kept")

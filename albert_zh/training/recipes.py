@@ -18,6 +18,7 @@ class Recipe(NamedTuple):
       learning_rate: float, the peak for this optimizer and batch.
       num_train_steps: int.
       warmup_share: float, share of the steps; sets num_warmup_steps.
+      initial_weights: one of `initial_weights.CHOICES`, where no checkpoint is given.
       source: str, where the numbers come from.
     """
 
@@ -27,23 +28,32 @@ class Recipe(NamedTuple):
     learning_rate: float
     num_train_steps: int
     warmup_share: float
+    initial_weights: str
     source: str
 
 
 RECIPES = {
     # The defaults of the flags.
     "published": Recipe(
-        "lamb", "linear", 4096, 0.00176, 125000, 0.1, "albert_zh's published command"
+        optimizer="lamb",
+        lr_schedule="linear",
+        train_batch_size=4096,
+        learning_rate=0.00176,
+        num_train_steps=125000,
+        warmup_share=0.1,
+        initial_weights="random",
+        source="albert_zh's published command",
     ),
-    # Up to some ten million sequences; albert_tiny on two cores.
+    # Some hundred thousand sequences; of albert_tiny, hours on two cores.
     "small_budget": Recipe(
-        "adamw",
-        "one_cycle",
-        64,
-        0.001,
-        50000,
-        0.02,
-        "a first choice, not yet compared with others",
+        optimizer="adamw",
+        lr_schedule="trapezoid",
+        train_batch_size=32,
+        learning_rate=0.0005,
+        num_train_steps=10000,
+        warmup_share=0.05,
+        initial_weights="local_attention",
+        source='"Small budgets" in docs/pretraining_en.md',
     ),
 }
 
@@ -75,6 +85,8 @@ def apply(args):
     if "num_train_steps" not in args.given:
         steps = recipe.num_train_steps
     values["num_warmup_steps"] = math.ceil(share * steps)
+    if args.model_dir or args.init_checkpoint:
+        del values["initial_weights"]
     values = {name: value for name, value in values.items() if name not in args.given}
     for flag, value in values.items():
         setattr(args, flag, value)

@@ -5,7 +5,7 @@ import pytest
 import optimization
 import run_pretraining
 from albert_zh.base.errors import UserError
-from albert_zh.training import recipes
+from albert_zh.training import initial_weights, recipes
 
 
 def apply(*flags):
@@ -22,6 +22,8 @@ def test_a_recipe_sets_what_is_not_given(name):
         assert getattr(args, field) == getattr(recipe, field), field
     assert args.num_warmup_steps == recipe.warmup_share * recipe.num_train_steps
     assert recipe.lr_schedule in optimization.SCHEDULES
+    assert recipe.initial_weights in initial_weights.CHOICES
+    assert args.initial_weights == recipe.initial_weights
 
 
 def test_published_is_what_the_flags_say_anyway():
@@ -47,4 +49,9 @@ def test_a_rate_is_not_taken_to_another_optimizer():
         apply("--recipe=small_budget", "--optimizer=lamb")
     args = apply("--recipe=small_budget", "--optimizer=lamb", "--learning_rate=0.01")
     assert (args.optimizer, args.learning_rate) == ("lamb", 0.01)
-    assert apply("--recipe=small_budget", "--optimizer=adamw").learning_rate == 0.001
+    assert apply("--recipe=small_budget", "--optimizer=adamw").learning_rate == 0.0005
+
+
+@pytest.mark.parametrize("flag", ["--model_dir=c", "--init_checkpoint=c"])
+def test_initial_weights_are_not_those_of_a_recipe_beside_a_checkpoint(flag):
+    assert apply("--recipe=small_budget", flag).initial_weights == "random"
