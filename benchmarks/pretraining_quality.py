@@ -6,8 +6,8 @@
 A row is a run of the repository's commands: records, pretraining up to `--sequences`,
 held-out loss and accuracies, then fine-tuning on each `--task` from that checkpoint, a
 seed at a time. The row `scratch` is fine-tuned without pretraining. The budget is
-counted in sequences, as the speed of a machine drifts; a sequence of a length below
-`LENGTH` counts as that share of one. Held-out text is masked once, by whole words, the
+counted in sequences, as the speed of a machine drifts; a sequence of twice `LENGTH`
+tokens counts as two. Held-out text is masked once, by whole words, the
 same for every row of one vocabulary: the loss of rows that are trained with other masks
 is no measure between them, fine-tuning is.
 
@@ -33,9 +33,9 @@ from benchmarks import rows, task_files
 from benchmarks.work_directory import work_directory
 
 # Tokens of a sequence of the budget, and of held-out text.
-LENGTH = 128
+LENGTH = 64
 # Predictions of a held-out sequence: 15 % of its tokens.
-HELD_OUT_PREDICTIONS = 20
+HELD_OUT_PREDICTIONS = 10
 # Of a vocabulary, the tokens that are not fillers.
 FILLED_SHARE = 0.9
 FINE_TUNING = {
@@ -53,15 +53,21 @@ class Stage(NamedTuple):
       length: int, tokens of a sequence.
       share: float, of the row's budget.
       num_layers: int, times the shared layer is applied; 0 for what the config says.
+      rate: float, factor of the row's rate.
+      has_sop: bool, whether sentence order is trained, if it is in the row at all.
     """
 
     length: int
     share: float
     num_layers: int = 0
+    rate: float = 1.0
+    has_sop: bool = True
 
 
 class Recipe(NamedTuple):
     """How a row is pretrained; a row changes some of these settings.
+
+    The defaults are those of "Small budgets" in docs/pretraining_en.md.
 
     Attributes:
       optimizer, learning_rate, batch_size, lr_schedule: as the flags.
@@ -79,11 +85,15 @@ class Recipe(NamedTuple):
 
     optimizer: str = "adamw"
     learning_rate: float = 1e-3
-    batch_size: int = 64
-    lr_schedule: str = "linear"
-    warmup_share: float = 0.05
-    stages: Tuple[Stage, ...] = (Stage(LENGTH, 1.0),)
-    masked_lm_prob: float = 0.15
+    batch_size: int = 32
+    lr_schedule: str = "trapezoid"
+    warmup_share: float = 0.3
+    stages: Tuple[Stage, ...] = (
+        Stage(LENGTH, 0.5, 1, 1.0, has_sop=False),
+        Stage(LENGTH, 0.25, 2, 0.7),
+        Stage(LENGTH, 0.25, 4, 0.5),
+    )
+    masked_lm_prob: float = 0.3
     ngram: int = 1
     mask_token_share: float = 0.8
     sop_weight: float = 1.0
@@ -91,48 +101,57 @@ class Recipe(NamedTuple):
     whole_words: bool = True
     config: str = "tiny_google"
     ln_type: str = ""
-    initializer_range: float = 0.02
-    initial_weights: str = "random"
+    initializer_range: float = 0.06
+    initial_weights: str = "local_attention"
     shuffle_buffer_size: int = input_pipeline.SHUFFLE_BUFFER_RECORDS
     vocab_size: int = 8192
 
 
+_DEPTHS = Recipe().stages
 # Row -> what it changes of `Recipe`.
 ROWS = {
     "base": {},
-    "lamb": {"optimizer": "lamb", "learning_rate": 0.002},
+    # LAMB at the published rate, by the square-root rule for the batch.
+    "published": {
+        "optimizer": "lamb",
+        "learning_rate": 0.00016,
+        "lr_schedule": "linear",
+        "warmup_share": 0.1,
+        "stages": (Stage(LENGTH, 1.0),),
+        "masked_lm_prob": 0.15,
+        "initializer_range": 0.02,
+        "initial_weights": "random",
+    },
+    "four_layers": {"stages": (Stage(LENGTH, 1.0, 4, 0.5),)},
+    "two_layers_first": {
+        "stages": (Stage(LENGTH, 0.6, 2), Stage(LENGTH, 0.4, 4, 0.5)),
+    },
+    "random_weights": {"initial_weights": "random"},
+    "initializer_0.02": {"initializer_range": 0.02},
+    "initializer_0.04": {"initializer_range": 0.04},
+    "shuffle_10000": {"shuffle_buffer_size": 10000},
+    "lamb_0.002": {"optimizer": "lamb", "learning_rate": 0.002},
     "lamb_0.005": {"optimizer": "lamb", "learning_rate": 0.005},
     "lamb_0.01": {"optimizer": "lamb", "learning_rate": 0.01},
-    "batch_32": {"batch_size": 32},
-    "batch_128": {"batch_size": 128},
-    "batch_256": {"batch_size": 256},
-    "batch_256_rate_0.002": {"batch_size": 256, "learning_rate": 2e-3},
+    "batch_64": {"batch_size": 64},
+    "batch_128_rate_0.002": {"batch_size": 128, "learning_rate": 2e-3},
+    "batch_256_rate_0.003": {"batch_size": 256, "learning_rate": 3e-3},
     "batch_1024_rate_0.004": {"batch_size": 1024, "learning_rate": 4e-3},
     "rate_0.0005": {"learning_rate": 5e-4},
     "rate_0.002": {"learning_rate": 2e-3},
-    "rate_0.004": {"learning_rate": 4e-3},
-    "warmup_0.01": {"warmup_share": 0.01},
-    "warmup_0.2": {"warmup_share": 0.2},
+    "warmup_0.05": {"warmup_share": 0.05},
+    "warmup_0.5": {"warmup_share": 0.5},
+    "linear": {"lr_schedule": "linear"},
     "one_cycle": {"lr_schedule": "one_cycle", "warmup_share": 0.5},
     "tenth": {"lr_schedule": "tenth"},
-    "trapezoid": {"lr_schedule": "trapezoid"},
-    "length_64_first": {"stages": (Stage(64, 0.8), Stage(LENGTH, 0.2))},
-    "length_512_last": {"stages": (Stage(LENGTH, 0.9), Stage(512, 0.1))},
-    "layers_1_2_4": {
-        "stages": (Stage(LENGTH, 0.3, 1), Stage(LENGTH, 0.3, 2), Stage(LENGTH, 0.4)),
-    },
-    "local_attention": {"initial_weights": "local_attention"},
-    "local_attention_initializer_0.06": {
-        "initial_weights": "local_attention",
-        "initializer_range": 0.06,
-    },
-    "initializer_0.04": {"initializer_range": 0.04},
-    "initializer_0.06": {"initializer_range": 0.06},
-    "shuffle_10000": {"shuffle_buffer_size": 10000},
+    "length_128": {"stages": tuple(s._replace(length=128) for s in _DEPTHS)},
+    "length_128_last": {"stages": (*_DEPTHS[:2], _DEPTHS[2]._replace(length=128))},
+    "length_512_last": {"stages": (*_DEPTHS[:2], _DEPTHS[2]._replace(length=512))},
+    "mask_0.15": {"masked_lm_prob": 0.15},
     "mask_0.2": {"masked_lm_prob": 0.2},
-    "mask_0.3": {"masked_lm_prob": 0.3},
     "mask_token_only": {"mask_token_share": 1.0},
     "no_sop": {"sop_weight": 0.0},
+    "sop_from_the_start": {"stages": tuple(s._replace(has_sop=True) for s in _DEPTHS)},
     "preln": {"config": "tiny", "ln_type": "preln"},
     "albert_zh_dialect": {"config": "tiny"},
     "dropout_0.1": {"dropout": 0.1},
@@ -270,10 +289,10 @@ class Run:
                     "--num_warmup_steps": int(recipe.warmup_share * steps),
                     "--train_batch_size": recipe.batch_size,
                     "--micro_batch_size": min(recipe.batch_size, 64),
-                    "--learning_rate": recipe.learning_rate,
+                    "--learning_rate": recipe.learning_rate * stage.rate,
                     "--lr_schedule": recipe.lr_schedule,
                     "--optimizer": recipe.optimizer,
-                    "--sop_weight": recipe.sop_weight,
+                    "--sop_weight": recipe.sop_weight if stage.has_sop else 0.0,
                     "--dropout": recipe.dropout,
                     "--keep_checkpoint_max": 1,
                     **masks,
@@ -384,7 +403,7 @@ class Run:
         flags = {
             "--input_file": ",".join(self._args.corpus),
             "--masking": "dynamic",
-            "--dupe_factor": 2,
+            "--dupe_factor": 1,
         }
         if is_held_out:
             flags = {

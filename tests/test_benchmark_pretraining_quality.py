@@ -38,17 +38,17 @@ def test_a_row_is_not_gone_on_with_under_other_settings(tmp_path):
 
 
 def test_a_budget_of_no_two_steps_is_refused(tmp_path):
-    args = arguments(tmp_path, "--sequences=127")
-    with pytest.raises(UserError, match="--sequences=127 are less than two steps"):
+    args = arguments(tmp_path, "--sequences=255")
+    with pytest.raises(UserError, match="--sequences=255 are less than two steps"):
         quality.Run("base", args).check()
     quality.Run("scratch", args).check()  # is not pretrained
 
 
-def test_shorter_sequences_count_less(tmp_path):
-    run = quality.Run("length_64_first", arguments(tmp_path, "--sequences=64000"))
-    # 0.8 of 64,000 x 128 tokens at 64, the rest at 128, 64 sequences a step.
+def test_longer_sequences_count_more(tmp_path):
+    run = quality.Run("length_128_last", arguments(tmp_path, "--sequences=64000"))
+    # Halves of 64,000 x 64 tokens, the last one at half as many sequences; 32 a step.
     stages = [(stage.length, steps) for stage, steps in run._stages()]
-    assert stages == [(64, 1600), (128, 200)]
+    assert stages == [(64, 1000), (64, 500), (128, 250)]
 
 
 def test_a_corpus_too_small_for_the_vocabulary_is_refused(tmp_path):
