@@ -13,12 +13,13 @@ from albert_zh.base.errors import UserError
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 
 
-def choose(text, known):
-    """Returns the rows that a flag `--rows` names.
+def choose(text, known, flag="--rows"):
+    """Returns the rows that a flag names.
 
     Args:
       text: str, names separated by commas, or "all".
       known: names of all rows.
+      flag: str, for the message.
 
     Returns:
       List of str.
@@ -30,8 +31,8 @@ def choose(text, known):
     unknown = [name for name in names if name not in known]
     if unknown:
         raise UserError(
-            "--rows: no row {}; expected some of {}".format(
-                ", ".join(unknown), ", ".join(known)
+            "{}: no row {}; expected some of {}".format(
+                flag, ", ".join(unknown), ", ".join(known)
             )
         )
     return names

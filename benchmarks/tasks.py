@@ -5,6 +5,11 @@
 DATA holds the folders that `ROWS` names. Every task is fine-tuned by the recipe of its
 entry and the model's size, where the row says nothing else. The best epoch is chosen
 on dev; a test file is scored where it has labels. Finished rows are shown again.
+
+`--start=scratch,model` also trains each task from random weights, with the model's
+config and vocabulary, to show what its pretraining gains. With `--num_trials=3`, the
+scores are means and standard deviations of three seeds, by the metric that the task is
+ranked by.
 """
 
 import json
@@ -18,11 +23,14 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from albert_zh import command_line  # isort: split
 
 from albert_zh.base import console
+from albert_zh.command_line import positive_int
+from albert_zh.models import directory as model_directory
 from benchmarks import rows
 from benchmarks.work_directory import work_directory
 
 # What is shown of eval_results.json: the first of these that it has.
 SCORES = (("exact_match", "f1"), ("pearson", "spearman"), ("accuracy",), ("f1",))
+STARTS = ("scratch", "model")
 
 
 class Row(NamedTuple):
@@ -58,6 +66,7 @@ _OPEN = (
     "--num_train_epochs=3",
 )
 ROWS = {
+    "lcqmc": _of_folder("run_classifier.py", "lcqmc", "lcqmc", "--max_seq_length=64"),
     "cluener softmax": _of_folder("run_ner.py", "cluener", "cluener"),
     "cluener crf": _of_folder("run_ner.py", "cluener", "cluener", "--decoder=crf"),
     "cluener span": _of_folder("run_ner.py", "cluener", "cluener", "--decoder=span"),
@@ -102,6 +111,8 @@ def build_parser():
     add("--model_dir", required=True, help="pretrained model")
     add("--work", type=work_directory, required=True, help="folder for all of it")
     add("--rows", default="all", help="names, comma-separated")
+    add("--start", default="model", help="scratch, model, or both, comma-separated")
+    add("--num_trials", type=positive_int, default=1, help="seeds of each task")
     return parser
 
 
@@ -109,37 +120,66 @@ def main(args):
     """Fine-tunes what is not done yet of the rows; prints the table.
 
     Raises:
-      UserError: a row is unknown, or a command failed.
+      UserError: a row or a start is unknown, or a command failed.
     """
     names = rows.choose(args.rows, ROWS)
-    lines = ["| task | dev | test | seconds | command |", "|---" * 5 + "|"]
+    starts = rows.choose(args.start, STARTS, "--start")
+    lines = ["| task | start | dev | test | seconds | command |", "|---" * 6 + "|"]
     for name in names:
-        lines.append(fine_tune(args, name))
-        console.show("\n".join(lines) + "\n\n")
+        for start in starts:
+            lines.append(fine_tune(args, name, start))
+            console.show("\n".join(lines) + "\n\n")
 
 
-def fine_tune(args, name):
+def fine_tune(args, name, start):
     """Fine-tunes one row, unless that is done; returns its line of the table."""
-    folder = args.work / name.replace(" ", "_")
-    line = command(name, args.data, args.model_dir)
+    folder = args.work / start / name.replace(" ", "_")
+    line = command(name, args.data, model_flags(args.model_dir, start))
+    line.append("--num_trials={}".format(args.num_trials))
     line.append("--output_dir={}".format(folder / "model"))
     seconds = rows.run_once(line, folder)
-    results = json.loads((folder / "model" / "eval_results.json").read_text())
-    return "| {} | {} | {} | {:.0f} | `{}` |".format(
-        name,
-        scores(results.get("dev", {})),
-        scores(results.get("test", {})),
-        seconds,
-        " ".join(map(shlex.quote, command(name, pathlib.Path("DATA"), "MODEL"))),
+    dev, test = read_scores(folder / "model", args.num_trials)
+    shown = command(name, pathlib.Path("DATA"), model_flags("MODEL", start, "MODEL/"))
+    return "| {} | {} | {} | {} | {:.0f} | `{}` |".format(
+        name, start, dev, test, seconds, " ".join(map(shlex.quote, shown))
     )
 
 
-def command(name, data, model_dir):
+def model_flags(model_dir, start, files=None):
+    """Returns the flags of a start.
+
+    Args:
+      model_dir: str.
+      start: one of `STARTS`.
+      files: what precedes the names of config and vocabulary; default: they are found.
+    """
+    if start == "model":
+        return ["--model_dir=" + model_dir]
+    if files:
+        config = files + model_directory.CONFIG_FILE
+        vocab = files + model_directory.VOCAB_FILE
+    else:
+        found = model_directory.find(model_dir)
+        config, vocab = found.config_file, found.vocab_file
+    return ["--albert_config_file=" + config, "--vocab_file=" + vocab]
+
+
+def command(name, data, start):
     """Returns the command of a row without its output directory, a list of str."""
     row = ROWS[name]
     line = [row.script, "--task_name=" + row.task_name, "--do_train", "--do_eval"]
     line += ["--{}={}".format(flag, data / path) for flag, path in row.files]
-    return line + ["--model_dir=" + model_dir, *row.flags]
+    return line + start + list(row.flags)
+
+
+def read_scores(directory, num_trials):
+    """Returns the scores of dev and of test as text, "" where there is none."""
+    if num_trials == 1:
+        results = json.loads((directory / "eval_results.json").read_text())
+        return [scores(results.get(split, {})) for split in ("dev", "test")]
+    splits = json.loads((directory / "trials.json").read_text())["splits"]
+    by_seed = [splits.get(split, {}).get("by_seed", {}) for split in ("dev", "test")]
+    return [rows.mean_and_deviation(list(found.values())) for found in by_seed]
 
 
 def scores(split):

@@ -1,6 +1,7 @@
 """The benchmark of real tasks: its commands are ones that the scripts take."""
 
 import importlib
+import json
 import pathlib
 
 import pytest
@@ -9,12 +10,31 @@ from albert_zh.base.errors import UserError
 from benchmarks import tasks
 
 
+@pytest.mark.parametrize("start", tasks.STARTS)
 @pytest.mark.parametrize("name", tasks.ROWS)
-def test_a_row_is_a_command_that_its_script_takes(name):
-    script, *flags = tasks.command(name, pathlib.Path("DATA"), "MODEL")
+def test_a_row_is_a_command_that_its_script_takes(name, start):
+    model = tasks.model_flags("MODEL", start, "MODEL/")
+    script, *flags = tasks.command(name, pathlib.Path("DATA"), model)
     parser = importlib.import_module(script[: -len(".py")]).build_parser()
-    args = parser.parse_args(flags + ["--output_dir=out"])
-    assert args.do_train and args.do_eval and args.model_dir == "MODEL"
+    args = parser.parse_args(flags + ["--output_dir=out", "--num_trials=2"])
+    assert args.do_train and args.do_eval
+    expected = ("MODEL", None) if start == "model" else (None, "MODEL/vocab.txt")
+    assert (args.model_dir, args.vocab_file) == expected
+
+
+def test_from_scratch_a_model_has_the_config_and_vocabulary_of_another(tmp_path):
+    for name in ("albert_config_tiny.json", "vocab.txt"):
+        (tmp_path / name).write_text("{}")
+    assert tasks.model_flags(str(tmp_path), "scratch") == [
+        "--albert_config_file={}".format(tmp_path / "albert_config_tiny.json"),
+        "--vocab_file={}".format(tmp_path / "vocab.txt"),
+    ]
+
+
+def test_of_several_trials_there_are_mean_and_deviation(tmp_path):
+    splits = {"dev": {"by_seed": {"1": 0.5, "2": 0.7}}}
+    (tmp_path / "trials.json").write_text(json.dumps({"splits": splits}))
+    assert tasks.read_scores(tmp_path, 2) == ["60.0% ± 14.1", ""]
 
 
 def test_scores_are_those_that_a_task_has():
@@ -29,5 +49,8 @@ def test_scores_are_those_that_a_task_has():
 def test_an_unknown_row_is_named(tmp_path):
     flags = ["--data=.", "--model_dir=m", "--work={}".format(tmp_path / "w")]
     args = tasks.build_parser().parse_args(flags + ["--rows=c3,cmrc"])
-    with pytest.raises(UserError, match="no row cmrc; expected some of cluener soft"):
+    with pytest.raises(UserError, match="no row cmrc; expected some of lcqmc, cluener"):
+        tasks.main(args)
+    args = tasks.build_parser().parse_args(flags + ["--start=nowhere"])
+    with pytest.raises(UserError, match="--start: no row nowhere; expected some of sc"):
         tasks.main(args)
