@@ -8,7 +8,6 @@ be typed. Needs no network. `make demo` runs this in an environment of its own.
 from albert_zh import command_line  # isort: split
 
 import collections
-import contextlib
 import json
 import os
 import re
@@ -17,7 +16,7 @@ import subprocess
 import sys
 import time
 
-from albert_zh.base import console, files, json_files, locks
+from albert_zh.base import console, files, json_files, own_directory
 from albert_zh.base.errors import UserError
 from albert_zh.data import corpus, work_directory
 
@@ -28,8 +27,6 @@ CONFIG = os.path.join("albert_config", "albert_config_nano.json")
 # Marks a directory that may be emptied, as the demo made it. Holds the settings of a
 # demo that is complete.
 MARKER = ".made_by_run_demo"
-# Held while a demo runs, as by a training in its own directory.
-LOCK = ".lock"
 # The paths that the demo's commands leave in it; nothing else is removed. Working
 # directories of data generation have a mark of their own.
 _OWN_MODEL = (
@@ -113,51 +110,9 @@ def _complete_settings(directory):
         return None
 
 
-@contextlib.contextmanager
 def renewed_output_dir(directory):
-    """Creates the directory, or empties an earlier demo's, and locks it.
-
-    Raises:
-      UserError: it holds something else, is no directory, cannot be emptied, or
-        another demo or a training runs there.
-    """
-    _check_output_dir(directory)
-    message = "--output_dir {}: another process works there; wait for its end"
-    message = message.format(directory)
-    with locks.hold(os.path.join(directory, LOCK), message):
-        _empty_output_dir(directory, message)
-        yield
-
-
-def _check_output_dir(directory):
-    """Raises `UserError` for a directory that no demo has made, or creates it."""
-    if os.path.islink(directory) or (
-        os.path.lexists(directory) and not os.path.isdir(directory)
-    ):
-        raise UserError(
-            "--output_dir {} is a file or a link; name a directory".format(directory)
-        )
-    with files.writing(directory):
-        files.make_directory(directory)
-    paths = _paths_in(directory)
-    marker = os.path.join(directory, MARKER)
-    is_own = os.path.isfile(marker) and not os.path.islink(marker)
-    foreign = [path for path in paths if not (is_own and _is_own(path, paths))]
-    if foreign:
-        raise UserError(
-            "--output_dir {} holds {!r}, which no demo has made; name a new "
-            "directory".format(directory, foreign[0])
-        )
-
-
-def _paths_in(directory):
-    """Returns the sorted relative paths of all files and links in a directory."""
-    found = []
-    for folder, folders, names in os.walk(directory):
-        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
-        for name in names + links:
-            found.append(os.path.relpath(os.path.join(folder, name), directory))
-    return sorted(path.replace(os.sep, "/") for path in found)
+    """`own_directory.renewed` for what demos leave."""
+    return own_directory.renewed(directory, MARKER, "demo", _is_own)
 
 
 def _is_own(path, paths):
@@ -166,24 +121,6 @@ def _is_own(path, paths):
     if folder.endswith(".tfrecord.work"):
         return folder + "/" + work_directory.MARK in paths
     return _OWN_PATHS.fullmatch(path) is not None
-
-
-def _empty_output_dir(directory, message):
-    """Removes what a demo has left, unless a training runs there; adds the mark."""
-    names = set(os.listdir(directory)) - {LOCK}
-    for name in sorted(names):
-        lock = os.path.join(directory, name, LOCK)
-        if os.path.isfile(lock):
-            with locks.hold(lock, message):
-                pass
-    # The mark goes last: what is left when this is interrupted is still the demo's.
-    for name in sorted(names, key=MARKER.__eq__):
-        path = os.path.join(directory, name)
-        if os.path.isdir(path) and not os.path.islink(path):
-            files.remove_directory(path)
-        else:
-            files.remove(path)
-    files.write_text("", os.path.join(directory, MARKER))
 
 
 def split_corpus(corpus_file, directory):
