@@ -180,6 +180,23 @@ def test_json_keys_named_by_flags(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "name, content",
+    [
+        ("x.tsv", "label\ttitle\tcontent\n1\t标题\t正文\n"),
+        ("x.json", '{"content": "正文", "title": "标题", "label": 1}\n'),
+        ("x.json", '{"content": "正文", "title": 7, "label": 1}\n'),
+    ],
+)
+@pytest.mark.parametrize("columns", [Columns(), Columns(text_a="content")])
+def test_a_task_of_single_texts_reads_no_second_text(tmp_path, name, content, columns):
+    path = write(tmp_path, name, content)
+    data = reading.read_examples(path, SINGLE, columns=columns)
+    assert data.examples == [Example("正文", None, "1")]
+    (texts,) = reading.read_texts(path, SINGLE, columns=columns).chunks(5)
+    assert texts == [Example("正文", None, None)]
+
+
+@pytest.mark.parametrize(
     "columns, message",
     [
         (
