@@ -268,9 +268,11 @@ def _layout(path, line, cells, task, columns):
         positions = {column: i for i, column in enumerate(task.columns)}
         named = _name_columns(cells, task)
         # A header that names only the label, where it stands by default, is enough.
-        if has_header and (
-            named.get("label") != positions["label"] or width != len(task.columns)
-        ):
+        is_named = all(column in named for column in task.text_columns)
+        is_default = named.get("label") == positions["label"] and width == len(
+            task.columns
+        )
+        if has_header and (is_named or not is_default):
             positions = named
             _check_text_columns(path, line, named, cells, task)
         elif not has_header:
