@@ -127,3 +127,10 @@ def test_metric_decides_which_epoch_is_the_best(folder, tmp_path):
 def test_flags_that_do_not_go_with_the_kind(folder, tmp_path, capsys, flags, message):
     given = training_flags(folder, "stsb", "numbers.tsv", tmp_path / "out")
     assert message in refused(capsys, *given, *flags)
+
+
+@pytest.mark.parametrize("task", ["single", "regression_single"])
+def test_single_texts_have_no_second_column(folder, tmp_path, capsys, task):
+    given = training_flags(folder, task, "numbers.tsv", tmp_path / "out")
+    line = refused(capsys, *given, "--text_a_column=1", "--text_b_column=2")
+    assert "--text_b_column=2: {} has one text a row; remove".format(task) in line
