@@ -106,7 +106,7 @@ class ChoiceReader(NamedTuple):
           UserError: names the place of the first question that cannot be used.
         """
         del labels, placeholders_allowed  # part of the interface
-        paths = path.split(",") if self.task.split_files else [path]
+        paths = files.split_inputs(path) if self.task.split_files else [path]
         examples, is_labelled = [], None
         for one_path in paths:
             for place, example in _READERS[self.task.name](one_path, self.task):
@@ -129,7 +129,7 @@ class ChoiceReader(NamedTuple):
         """Returns the `UserError` of a file that should have answers, and has none."""
         where = "with the questions"
         if self.task.name == "chid":
-            where = "in " + ", ".join(map(_answer_path, path.split(",")))
+            where = "in " + ", ".join(map(_answer_path, files.split_inputs(path)))
         return UserError("{}: no answers; expected them {}".format(path, where))
 
 

@@ -12,6 +12,7 @@ from albert_zh.base.errors import UserError
 from albert_zh.tasks import choice_features, choices, get_task
 from albert_zh.tasks.assignment import best_assignment
 from albert_zh.tasks.choices import Blank, ChoiceReader, Cloze, Question
+from albert_zh.tasks.splits import TaskData
 
 C3 = [
     [
@@ -161,6 +162,22 @@ def test_repeated_ids_of_c3_are_refused(tmp_path):
     items = c3_with(id=5) + c3_with(id=5)
     with pytest.raises(UserError, match="d.json: two questions have the id 5"):
         read("c3", write(tmp_path / "d.json", items))
+
+
+def test_a_comma_may_be_part_of_a_folder_s_name(tmp_path):
+    folder = tmp_path / "问答,第1批"
+    folder.mkdir()
+    (tmp_path / "问答").mkdir()
+    paths = [write(folder / name, C3) for name in ("d-train.json", "m-train.json")]
+    task = get_task("c3")
+    data = TaskData(task, str(folder), {}, ChoiceReader(task))
+    assert data.paths() == paths
+    assert data.read_labelled("train", None).num_examples == 6
+    write(folder / "train.json", LINE)
+    task = get_task("chid")
+    data = TaskData(task, str(folder), {}, ChoiceReader(task))
+    with pytest.raises(UserError, match="in .*第1批/train_answer.json"):
+        data.read_labelled("train", None)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "[[", "\ufeff", '"\\ud800"'])
