@@ -186,8 +186,12 @@ def _error(place, problem, *values):
 
 
 def _numbered(examples, path):
-    """Gives questions without an identifier their numbers; refuses repeated ones."""
+    """Gives questions without an identifier their numbers; refuses repeated ones.
+
+    Of clozes, the tags of several files are compared; those of one file differ.
+    """
     if not isinstance(examples[0], Question):
+        _check_tags(examples, path)
         return examples
     seen, numbered = set(), []
     for number, example in enumerate(examples):
@@ -199,6 +203,16 @@ def _numbered(examples, path):
         seen.add(example.identifier)
         numbered.append(example)
     return numbered
+
+
+def _check_tags(examples, path):
+    seen = set()
+    for example in examples:
+        for blank in example.blanks:
+            if blank.tag in seen:
+                problem = "two blanks have the tag {}; a prediction could not be told"
+                raise _error(path, problem, blank.tag)
+            seen.add(blank.tag)
 
 
 def _text(place, name, value):

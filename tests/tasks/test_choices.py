@@ -164,6 +164,12 @@ def test_repeated_ids_of_c3_are_refused(tmp_path):
         read("c3", write(tmp_path / "d.json", items))
 
 
+def test_repeated_tags_of_several_files_are_refused(tmp_path):
+    paths = [write(tmp_path / name, LINE) for name in ("a.json", "b.json")]
+    with pytest.raises(UserError, match="b.json: two blanks have the tag #idiom00000"):
+        read("chid", ",".join(paths))
+
+
 def test_a_comma_may_be_part_of_a_folder_s_name(tmp_path):
     folder = tmp_path / "问答,第1批"
     folder.mkdir()
