@@ -226,7 +226,8 @@ def _text(place, name, value):
 def _texts(place, name, values):
     """Returns a list of texts, checked."""
     if not isinstance(values, list):
-        raise _error(place, "{} is {!r}; expected a list of texts", name, values)
+        problem = "{} is {:.100}; expected a list of texts"
+        raise _error(place, problem, name, repr(values))
     return [_text(place, name, value) for value in values]
 
 
@@ -267,7 +268,7 @@ def _cleaned(choices):
 def _index(place, name, value, choices):
     """Returns an index of a choice, checked."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise _error(place, "{} is {!r}; expected an index", name, value)
+        raise _error(place, "{} is {:.100}; expected an index", name, repr(value))
     if not 0 <= value < len(choices):
         problem = "{} is {}; expected an index from 0 to {}"
         raise _error(place, problem, name, value, len(choices) - 1)
@@ -276,7 +277,7 @@ def _index(place, name, value, choices):
 
 def _identifier(place, value):
     if isinstance(value, bool) or not isinstance(value, (int, str, type(None))):
-        raise _error(place, "id is {!r}; expected a number or text", value)
+        raise _error(place, "id is {:.100}; expected a number or text", repr(value))
     return value
 
 
@@ -290,7 +291,8 @@ def _read_c3(path, task):
             raise _error(place, _C3_ADVICE)
         lines = item[0]
         if not isinstance(lines, list) or not all(isinstance(x, str) for x in lines):
-            raise _error(place, "context is {!r}; expected a list of texts", lines)
+            problem = "context is {:.100}; expected a list of texts"
+            raise _error(place, problem, repr(lines))
         context = _text(place, "context", "\n".join(lines))
         for j, record in enumerate(item[1]):
             place = "{}: item {}, question {}".format(path, i + 1, j + 1)
@@ -307,7 +309,7 @@ def _read_c3(path, task):
 
 def _c3_question(place, context, record, task):
     if not isinstance(record, dict):
-        raise _error(place, "{!r} is no question", record)
+        raise _error(place, "{:.100} is no question", repr(record))
     # Six of the published questions have one.
     choices = _choices(place, "choice", record.get("choice"), task, may_repeat=True)
     return Question(

@@ -459,7 +459,7 @@ def _parse_json(path, line, text):
 def _check_texts(path, line, row, task):
     for column in task.text_columns:
         if not isinstance(row[column], str):
-            problem = "{} is {!r}; expected text".format(column, row[column])
+            problem = "{} is {:.100}; expected text".format(column, repr(row[column]))
             raise row_error(path, line, problem)
         if is_blank(row[column]):
             raise row_error(path, line, "{} is empty".format(column))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from albert_zh.base.errors import UserError
-from albert_zh.tasks import get_task, reading, rows
+from albert_zh.tasks import get_task, readers, reading, rows
 from albert_zh.tasks.reading import Example
 from albert_zh.tasks.registry import clean_label
 from albert_zh.tasks.rows import Columns
@@ -101,6 +101,37 @@ def test_bad_files_are_one_line(tmp_path, name, content, message):
         data = reading.read_examples(write(tmp_path, name, content), SINGLE)
         reading.find_labels(data)
         raise AssertionError(data)
+
+
+LONG = list(range(1000))
+
+
+@pytest.mark.parametrize(
+    "name, record",
+    [
+        ("single", {"text": LONG, "label": 1}),
+        ("single", {"text": "甲", "label": LONG}),
+        ("multi_label", {"text": "甲", "label": {"x": LONG}}),
+        ("regression_single", {"text": "甲", "label": LONG}),
+        ("csl", {"keyword": LONG, "abst": "甲", "label": 1}),
+        ("csl", {"keyword": ["甲"], "abst": LONG, "label": 1}),
+        ("ner", {"text": LONG}),
+        ("ner", {"text": "甲", "id": LONG}),
+        (
+            "multiple_choice",
+            {"context": "甲", "question": "乙", "choices": {"x": LONG}},
+        ),
+        ("chid", {"content": {"x": LONG}, "candidates": ["甲", "乙"]}),
+        ("c3", [[LONG, [{}], "1"]]),
+        ("c3", [[["甲"], [LONG], "1"]]),
+    ],
+)
+def test_errors_show_the_beginning_of_a_long_value(tmp_path, name, record):
+    task, path = get_task(name), write(tmp_path, "x.json", json.dumps(record) + "\n")
+    with pytest.raises(UserError) as caught:
+        readers.reader_of(task).read_examples(path, task.labels)
+    assert "[0, 1, 2, " in str(caught.value)
+    assert len(str(caught.value)) < len(path) + 250
 
 
 @pytest.mark.parametrize("name, separator", [("x.csv", ";"), ("x.tsv", ",")])
