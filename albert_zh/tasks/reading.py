@@ -313,13 +313,12 @@ def _fits(form, value, labels):
 def _no_label_column(path, task, labels, value):
     flags = " and ".join("--{}_column".format(name) for name in task.text_columns)
     problem = (
-        "none of column {} is a label ({}), but for instance {!r}; give the number of "
+        "none of column {} is a {}, but for instance {!r}; give the number of "
         "each column of texts with {}"
     )
     number = task.columns.index("label") + 1
-    return rows.row_error(
-        path, 1, problem.format(number, ", ".join(labels), value, flags)
-    )
+    expected = "label ({})".format(", ".join(labels)) if labels else "number"
+    return rows.row_error(path, 1, problem.format(number, expected, value, flags))
 
 
 def find_labels(data):

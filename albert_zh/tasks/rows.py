@@ -451,7 +451,8 @@ def _parse_json(path, line, text):
     try:
         return json.loads(text)
     except ValueError as error:  # also a number of too many digits
-        raise row_error(path, line, "not JSON ({})".format(error)) from error
+        problem = "not JSON ({}); expected one JSON object a line"
+        raise row_error(path, line, problem.format(error)) from error
     except RecursionError as error:
         raise row_error(path, line, "not JSON (nested too deeply)") from error
 

@@ -89,6 +89,11 @@ def test_files_read_as_the_plain_one(tmp_path, name, content):
         ("x.json", '{"text": "甲", "label": ' + "9" * 5000 + "}\n", ":1: "),
         ("x.json", '{"text": "甲", "label": 1.5}\n', ":1: label is 1.5; expected text"),
         ("x.json", '[{"text": "甲", "label": 1}]\n', ":1: expected one JSON object"),
+        (
+            "x.json",
+            '[\n{"text": "甲", "label": 1}\n]\n',
+            ":1: not JSON .*one JSON object",
+        ),
         ("x.tsv", "甲\t1\n".encode("utf-16"), "iconv -f UTF-16"),
         ("x.tsv", "甲乙\t1\n".encode("gb18030"), "iconv -f GB18030"),
         ("x.csv", '甲,1\n"乙,0\n', ":2: not CSV"),
@@ -284,6 +289,13 @@ def test_a_label_column_without_labels_shows_other_columns(
     # As the message says.
     texts = reading.read_texts(path, SINGLE, labels, Columns(text_a="2"))
     assert next(texts.chunks(1))[0].text_a == "手机降价了"
+
+
+def test_a_column_of_numbers_without_numbers_shows_other_columns(tmp_path):
+    path = write(tmp_path, "x.tsv", "1\t甲\t乙\n2\t丙\t丁\n")
+    message = "none of column 3 is a number, but for instance '丁'; .*--text_b_column"
+    with pytest.raises(UserError, match=message):
+        reading.read_texts(path, get_task("regression"), ())
 
 
 def test_placeholders_in_a_test_file_are_no_labels(tmp_path):
