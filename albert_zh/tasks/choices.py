@@ -106,10 +106,15 @@ class ChoiceReader(NamedTuple):
           UserError: names the place of the first question that cannot be used.
         """
         del labels, placeholders_allowed  # part of the interface
+        return self._read(path, True)
+
+    def _read(self, path, with_answers):
+        """Returns the `reading.ExampleFile`; without answers none of them is read."""
         paths = files.split_inputs(path) if self.task.split_files else [path]
         examples, is_labelled = [], None
         for one_path in paths:
-            for place, example in _READERS[self.task.name](one_path, self.task):
+            read = _READERS[self.task.name]
+            for place, example in read(one_path, self.task, with_answers):
                 has_label = example.label is not None
                 if is_labelled is None:
                     is_labelled = has_label
@@ -122,8 +127,8 @@ class ChoiceReader(NamedTuple):
         return reading.ExampleFile(path, _numbered(examples, path))
 
     def read_texts(self, path, labels=None):
-        """Reads a file to predict; answers in it are not used."""
-        return self.read_examples(path, labels)
+        """Reads a file to predict; what stands in place of answers is not read."""
+        return self._read(path, False)
 
     def no_labels(self, path):
         """Returns the `UserError` of a file that should have answers, and has none."""
@@ -134,19 +139,19 @@ class ChoiceReader(NamedTuple):
 
 
 def read_places(path, task):
-    """Reads a file, one example at a time.
+    """Reads a file to predict, one example at a time.
 
     Args:
       path: local or remote, UTF-8.
       task: a `registry.Task`, a key of `_READERS`.
 
     Yields:
-      (place, `Question` or `Cloze`); the place is for messages.
+      (place, `Question` or `Cloze` without answers); the place is for messages.
 
     Raises:
       UserError: names the place of the first question that cannot be used.
     """
-    return _READERS[task.name](path, task)
+    return _READERS[task.name](path, task, False)
 
 
 def from_command_line(task, texts):
@@ -281,7 +286,7 @@ def _identifier(place, value):
     return value
 
 
-def _read_c3(path, task):
+def _read_c3(path, task, with_answers):
     """Yields (place, `Question`) of a file of C3."""
     num_repeated = 0
     for i, item in enumerate(json_files.read(path, {"type": "array"}, _C3_ADVICE)):
@@ -296,7 +301,7 @@ def _read_c3(path, task):
         context = _text(place, "context", "\n".join(lines))
         for j, record in enumerate(item[1]):
             place = "{}: item {}, question {}".format(path, i + 1, j + 1)
-            question = _c3_question(place, context, record, task)
+            question = _c3_question(place, context, record, task, with_answers)
             num_repeated += _repeated(question.choices) is not None
             yield place, question
     if num_repeated:
@@ -307,7 +312,7 @@ def _read_c3(path, task):
         )
 
 
-def _c3_question(place, context, record, task):
+def _c3_question(place, context, record, task, with_answers):
     if not isinstance(record, dict):
         raise _error(place, "{:.100} is no question", repr(record))
     # Six of the published questions have one.
@@ -317,24 +322,25 @@ def _c3_question(place, context, record, task):
         context,
         _text(place, "question", record.get("question")),
         choices,
-        _answer(place, record.get("answer"), choices),
+        _answer(place, record.get("answer"), choices) if with_answers else None,
     )
 
 
-def _read_questions(path, task):
+def _read_questions(path, task, with_answers):
     """Yields (place, `Question`) of a file of one question a line."""
     for line, record in rows.json_lines(path):
         place = "{}:{}".format(path, line)
-        yield place, question_of(place, record, task)
+        yield place, question_of(place, record, task, with_answers)
 
 
-def question_of(place, record, task):
+def question_of(place, record, task, with_answer=False):
     """Makes a question of a JSON object.
 
     Args:
       place: of the object, for messages; "" for none.
       record: dict with `context`, `question`, `choices` and maybe `id` and `answer`.
       task: a `registry.Task`.
+      with_answer: whether `answer` is read.
 
     Returns:
       `Question`.
@@ -346,7 +352,7 @@ def question_of(place, record, task):
         if name not in record:
             raise _error(place, "no {}; {}", name, _QUESTION_ADVICE)
     choices = _choices(place, "choices", record["choices"], task)
-    answer = record.get("answer")
+    answer = record.get("answer") if with_answer else None
     if isinstance(answer, (str, type(None))):
         answer = _answer(place, answer, choices)
     else:
@@ -366,10 +372,10 @@ def _answer_path(path):
     return stem + "_answer" + extension
 
 
-def _read_chid(path, task):
+def _read_chid(path, task, with_answers):
     """Yields (place, `Cloze`) of a file of ChID and of the answers beside it."""
     answer_path, answers = _answer_path(path), None
-    if files.exists(answer_path):
+    if with_answers and files.exists(answer_path):
         answers = json_files.read(answer_path, {"type": "object"}, _ANSWERS_ADVICE)
     seen = set()
     for line, record in rows.json_lines(path):

@@ -294,6 +294,19 @@ def test_answers_that_do_not_fit_their_blanks(tmp_path, answers, message):
         read("chid", path)
 
 
+def test_files_to_predict_may_have_anything_for_answers(tmp_path):
+    c3 = c3_with(answer="")
+    lines = [dict(QUESTION, answer=answer) for answer in ("", -1, "?", None, 1)]
+    write(tmp_path / "x_answer.json", {"#idiom000002#": -1})
+    for name, value in (("c3", c3), ("multiple_choice", lines), ("chid", [LINE])):
+        path = write(tmp_path / "x.json", value)
+        texts = ChoiceReader(get_task(name)).read_texts(path)
+        assert texts.num_examples == {"c3": 3, "multiple_choice": 5, "chid": 1}[name]
+        assert not any(example.label for example in texts.examples)
+        with pytest.raises(UserError):
+            read(name, path)
+
+
 def test_files_without_answers_say_where_they_belong(tmp_path):
     for name, value, place in (
         ("chid", [LINE], "in .*x_answer.json"),
