@@ -216,6 +216,8 @@ BAD_QUESTIONS = {
     "context is empty": changed(LABELLED, context="\n"),
     "context holds half a surrogate pair": changed(LABELLED, context="天\ud800"),
     "question is empty": changed(LABELLED, question=""),
+    "id holds half a surrogate pair": changed(LABELLED, id="a\ud800"),
+    "id is empty": changed(LABELLED, id=""),
     'no question; expected {"context": ..., "question": ..., "choices": [...]}': (
         changed(LABELLED, question=None)
     ),
