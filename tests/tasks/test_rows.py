@@ -315,6 +315,38 @@ def test_placeholders_in_a_test_file_are_no_labels(tmp_path):
         ).read_labelled("dev", ("0", "1"))
 
 
+LABELLED = '{"text": "丙", "label": "0"}\n'
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("x.tsv", "甲\t\n乙\t \n"),
+        ("x.json", '{"text": "甲", "label": ""}\n{"text": "乙", "label": ""}\n'),
+        ("x.json", '{"text": "甲", "label": null}\n{"text": "乙", "label": null}\n'),
+    ],
+)
+@pytest.mark.parametrize("task", ["single", "multi_label", "regression_single"])
+def test_a_test_file_with_nothing_for_labels_has_none(tmp_path, task, name, content):
+    def read(content, placeholders_allowed=True):
+        return reading.read_examples(
+            write(tmp_path, name, content),
+            get_task(task),
+            ("0", "1"),
+            placeholders_allowed=placeholders_allowed,
+        )
+
+    data = read(content)
+    assert data.num_examples == 2 and not data.has_labels
+    some = content + (LABELLED if name == "x.json" else "丙\t0\n")
+    if task == "multi_label" and "null" not in content:
+        assert [e.label for e in read(some).examples] == [(), (), ("0",)]
+        return
+    for placeholders_allowed in (False, True):
+        with pytest.raises(UserError, match="x.*:1: label is "):
+            read(some, placeholders_allowed)
+
+
 def test_advice_to_ignore_a_label_can_be_followed(tmp_path):
     path = write(tmp_path, "x.tsv", "甲\t1\n乙\t不 明\n")
     with pytest.raises(UserError, match="--ignore_labels='不 明' leaves such rows out"):
