@@ -234,9 +234,9 @@ def _prepare(args, command, task):
         names.add(distillation.LOGITS_FILE)
         fine_tuning.check_inputs(args.output_dir, names, data.paths())
     train_data = data.read_labelled("train", task.labels) if args.do_train else None
-    options = command.options(args, task)
     chosen = _chosen_model(args)
     recipe = _take_recipe(args, task, chosen) if args.do_train else None
+    options = command.options(args, task)  # some follow from the recipe's length
     files = _resolve_files(args, task, chosen, train_data, options)
     scored = data.read_for_scoring(files.labels) if args.do_eval else {}
     predicted = _read_for_prediction(data, files.labels) if args.do_predict else []
