@@ -61,6 +61,8 @@ def main(args):
         _LOGGER.warning("left out: %s", line)
     seeds = range(args.seed, args.seed + args.num_trials)
     for run in runs:
+        run.check_model(seeds, args.model_dir)
+    for run in runs:
         if run.is_complete(seeds):
             _LOGGER.info("%s is complete: %s", run.task.name, run.output_dir)
         else:

@@ -9,7 +9,7 @@ from albert_zh.base import files
 from albert_zh.base.errors import UserError
 from albert_zh.models import directory as model_directory
 from albert_zh.models import settings as model_settings
-from albert_zh.tasks import recipes, rows, trials
+from albert_zh.tasks import recipes, rows, training_settings, trials
 from albert_zh.tasks.readers import reader_of
 from albert_zh.tasks.registry import TASKS
 from albert_zh.tasks.splits import TaskData
@@ -59,6 +59,18 @@ class Run(NamedTuple):
         done = set(summary["splits"]["dev"]["by_seed"])
         written = [os.path.join(self.output_dir, name) for name in self.submissions()]
         return done >= set(map(str, seeds)) and all(map(files.exists, written))
+
+    def check_model(self, seeds, model_dir):
+        """Raises `UserError` where a seed's training began with another model."""
+        directory = model_directory.resolve(model_dir)
+        checkpoint = model_directory.find_checkpoint(directory)
+        for seed in seeds:
+            held = trials.directory_of(self.output_dir, seed)
+            if checkpoint and not training_settings.began_with(held, checkpoint):
+                raise UserError(
+                    "--model_dir={}: {} began with another model; give that one, or "
+                    "choose another --output_dir".format(model_dir, held)
+                )
 
 
 def tasks():

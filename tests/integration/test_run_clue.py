@@ -66,6 +66,34 @@ def test_table_and_submission_and_where_it_stopped(folder, run_command):
     assert "csl is complete" in result.stderr
 
 
+def test_results_of_another_model_are_not_taken_for_this_ones(
+    folder, run_command, assert_user_error
+):
+    trial = folder / "out" / "csl" / "seed_12345"
+    (trial / "best").mkdir(parents=True)
+    settings = {
+        "--init_checkpoint": "a checkpoint with SHA-256 " + 64 * "0",
+        "--train_file": "8 examples",
+        "--max_seq_length": 8,
+        "--train_batch_size": 4,
+        "--learning_rate": 1e-5,
+        "--optimizer": "adamw",
+        "--warmup_proportion": 0.1,
+        "--seed": 12345,
+        "--num_train_epochs": 5,
+    }
+    (trial / "training.json").write_text(json.dumps(settings))
+    scores = {"by_seed": {"12345": 0.5}, "mean": 0.5, "standard_deviation": None}
+    summary = {"metric": "accuracy", "best_seed": 12345, "splits": {"dev": scores}}
+    (folder / "out" / "csl" / "trials.json").write_text(json.dumps(summary))
+    (folder / "out" / "csl" / "csl_predict.json").write_text("")
+    flags = ["--model_dir=model", "--data_dir=data", "--output_dir=out"]
+    result = run_command("run_clue.py", *flags, "--download=False", cwd=folder)
+    text = "--model_dir=model: out/csl/seed_12345 began with another model"
+    assert_user_error(result, text, "--output_dir")
+    assert not (folder / "out" / "results.md").exists()
+
+
 def test_what_cannot_run_is_said_at_once(folder, run_command, assert_user_error):
     flags = ["--model_dir=model", "--data_dir=data", "--output_dir=out"]
     flags += ["--download=False", "--tasks=csl,ocnli"]
