@@ -114,6 +114,9 @@ def _fine_tune(run, args):
     command += ["--do_train", "--do_eval", "--do_predict"]
     command += ["--{}={}".format(*item) for item in flags.items()]
     _LOGGER.info("%s: %s", run.task.name, " ".join(command[1:]))
+    # Of fewer trials: the new ones would be complete before theirs are written.
+    for name in run.submissions():
+        files.remove(os.path.join(run.output_dir, name))
     with _passing_on_sigterm(command) as child:
         code = child.wait()
     seeds = range(args.seed, args.seed + args.num_trials)

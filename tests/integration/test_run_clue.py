@@ -1,6 +1,8 @@
 """`run_clue.py` as a user runs it, on one task of a few made-up rows."""
 
+import contextlib
 import json
+import types
 import zipfile
 
 import pytest
@@ -8,7 +10,8 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 import run_clue
-from albert_zh.base.errors import UserError
+from albert_zh import command_line
+from albert_zh.base.errors import Stopped, UserError
 from albert_zh.downloads import installation
 from albert_zh.tasks import clue
 from tests.small_models import CONFIG
@@ -100,6 +103,37 @@ def test_what_cannot_run_is_said_at_once(folder, run_command, assert_user_error)
     result = run_command("run_clue.py", *flags, cwd=folder)
     assert_user_error(result, "ocnli: none of the folders data/ocnli", "download_model")
     assert not (folder / "out").exists()
+
+
+@pytest.fixture
+def csl(folder):
+    """The `clue.Run` of the folder's task, and flags of a run."""
+    tasks = clue.choose_tasks(("csl",))
+    ((run,), _) = clue.plan(tasks, str(folder / "data"), str(folder / "out"))
+    flags = ["--model_dir={}".format(folder / "model"), "--output_dir=out"]
+    return run, run_clue.build_parser().parse_args(flags + ["--seed=1"])
+
+
+def test_a_kill_leaves_no_submission_of_fewer_trials(folder, csl, monkeypatch):
+    """Killed after the new trials are scored, and before they are applied."""
+    run, args = csl
+    output = folder / "out" / "csl"
+    output.mkdir(parents=True)
+
+    def write_scores():
+        scores = {"by_seed": {"1": 0.5}, "mean": 0.5, "standard_deviation": None}
+        summary = {"metric": "accuracy", "best_seed": 1, "splits": {"dev": scores}}
+        (output / "trials.json").write_text(json.dumps(summary))
+        return command_line.EXIT_INTERRUPTED
+
+    child = types.SimpleNamespace(wait=write_scores)
+    monkeypatch.setattr(
+        run_clue, "_passing_on_sigterm", lambda command: contextlib.nullcontext(child)
+    )
+    (output / "csl_predict.json").write_text("of seed 0")
+    with pytest.raises(Stopped):
+        run_clue._fine_tune(run, args)
+    assert not run.is_complete([1])
 
 
 def test_what_is_missing_is_downloaded_as_long_as_that_works(
