@@ -120,6 +120,8 @@ def _fine_tune(run, args):
     with _passing_on_sigterm(command) as child:
         code = child.wait()
     seeds = range(args.seed, args.seed + args.num_trials)
+    # Outside of training, where nothing is lost, SIGTERM ends it at once.
+    code = 0 if code == -signal.SIGTERM else code
     if code not in (0, command_line.EXIT_INTERRUPTED):
         raise UserError(
             "{}: {} ended with exit code {}; its last line says why. Rerun the same "

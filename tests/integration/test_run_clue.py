@@ -136,6 +136,18 @@ def test_a_kill_leaves_no_submission_of_fewer_trials(folder, csl, monkeypatch):
     assert not run.is_complete([1])
 
 
+def test_sigterm_outside_of_training_is_no_error(folder, csl, monkeypatch):
+    """Such as while the command of a task imports TensorFlow."""
+    run, args = csl
+    script = "import os, signal, time; os.kill(os.getppid(), signal.SIGTERM)"
+    (folder / "stopped.py").write_text(script + "; time.sleep(60)")
+    monkeypatch.setattr(run_clue, "_FOLDER", str(folder))
+    monkeypatch.setitem(clue.COMMANDS, "classification", "stopped.py")
+    with pytest.raises(Stopped, match="csl: stopped; rerun") as stopped:
+        run_clue._fine_tune(run, args)
+    assert stopped.value.exit_code == 0
+
+
 def test_what_is_missing_is_downloaded_as_long_as_that_works(
     tmp_path, monkeypatch, caplog
 ):
