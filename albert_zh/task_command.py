@@ -357,6 +357,7 @@ def _check_flags(args, command):
         choices = ", ".join("--" + mode for mode in modes)
         raise UserError("nothing to do: give one or more of {}".format(choices))
     flags.check_read(args, readers_of(command))
+    _check_combinations(args)
     if not args.output_dir:
         if args.do_train or args.do_eval or args.do_predict or not args.model_dir:
             raise UserError(
@@ -367,6 +368,22 @@ def _check_flags(args, command):
     if length is not None and length < MIN_SEQ_LENGTH:
         message = "--max_seq_length={}: expected at least {}"
         raise UserError(message.format(length, MIN_SEQ_LENGTH))
+
+
+def _check_combinations(args):
+    """Raises `UserError` for flags of training that others leave without effect."""
+    if args.freeze == "encoder" and args.layerwise_decay != 1:
+        raise UserError(
+            "--layerwise_decay: --freeze=encoder trains pooler and head alone, whose "
+            "rate it leaves as it is; remove one of the two"
+        )
+    if args.teacher_model_dir and args.distill_alpha == 1:
+        for name in ("label_smoothing", "class_weights"):
+            if getattr(args, name, None):
+                raise UserError(
+                    "--{0}: --distill_alpha=1 leaves nothing of the labels' loss; "
+                    "remove --{0} or give less".format(name)
+                )
 
 
 def _chosen_model(args):

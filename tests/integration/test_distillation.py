@@ -405,6 +405,12 @@ def test_flags_that_nothing_reads_are_refused(folder, teacher, tmp_path, capsys)
     flags += ["--text=山", "--teacher_model_dir={}".format(teacher)]
     line = task_runs.refused(run_classifier, capsys, *flags)
     assert "--teacher_model_dir requires --do_train" in line
+    flags = ["--teacher_model_dir={}".format(teacher), "--distill_alpha=1"]
+    for flag in ("--label_smoothing=0.1", "--class_weights=balanced"):
+        out = tmp_path / "out"
+        given = flags_of(folder, out, "single", "right.tsv", *flags, flag)
+        line = task_runs.refused(run_classifier, capsys, *given)
+        assert flag.split("=")[0] + ": --distill_alpha=1 leaves nothing" in line
     numbers = tmp_path / "numbers"
     run(run_classifier, folder, numbers, "regression", "numbers.tsv")
     flags = ["--teacher_model_dir={}".format(numbers), "--distill_temperature=3"]
