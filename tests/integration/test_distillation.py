@@ -239,8 +239,12 @@ def test_seeds_share_the_logits_and_another_teacher_is_refused(
 
 @pytest.mark.parametrize(
     "change",
-    [lambda content: content[:100], lambda content: content[:-900] + b"x" * 900],
-    ids=["cut", "overwritten"],
+    [
+        lambda content: content[:100],
+        lambda content: content[:-900] + b"x" * 900,
+        lambda content: b"",
+    ],
+    ids=["cut", "overwritten", "empty"],
 )
 def test_a_damaged_file_of_logits_is_computed_again(
     folder, teacher, taught, tmp_path, change, caplog
