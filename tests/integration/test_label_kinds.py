@@ -128,3 +128,15 @@ def test_metric_decides_which_epoch_is_the_best(folder, tmp_path):
 def test_flags_that_do_not_go_with_the_kind(folder, tmp_path, capsys, flags, message):
     given = training_flags(folder, "stsb", "numbers.tsv", tmp_path / "out")
     assert message in refused(capsys, *given, *flags)
+
+
+def test_advice_on_a_label_that_only_dev_has_works(folder, tmp_path, capsys):
+    """Rows of several labels cannot be left out by one."""
+    dev = tmp_path / "dev.tsv"
+    dev.write_bytes("山天\t山,火\n土天\t\n".encode())
+    given = training_flags(folder, "multi_label", "labels.tsv", tmp_path / "out", 0.1)
+    given.append("--dev_file={}".format(dev))
+    line = refused(capsys, *given)
+    assert "dev.tsv:1: unknown label '火'; expected one of 山, 水" in line
+    assert "--labels" in line and "--ignore_labels" not in line
+    run(*given, "--labels=山,水,火")
