@@ -123,6 +123,8 @@ def test_metric_decides_which_epoch_is_the_best(folder, tmp_path):
         (["--ignore_labels=3"], "--ignore_labels: rows of stsb do not have one label"),
         (["--freeze=encoder", "--layerwise_decay=0.9"], "remove one of the two"),
         (["--labels=1,2"], "--labels=1,2: stsb predicts numbers"),
+        (["--init_checkpoint="], "--init_checkpoint: expected a value"),
+        (["--teacher_model_dir="], "--teacher_model_dir: expected a value"),
     ],
 )
 def test_flags_that_do_not_go_with_the_kind(folder, tmp_path, capsys, flags, message):
