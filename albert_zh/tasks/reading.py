@@ -225,7 +225,7 @@ def read_examples(
         line, name, label = unknown
         is_placeholder = all(example.label == label for example in examples)
         if not (is_placeholder and placeholders_allowed):
-            raise _unknown_label(path, line, name, labels, is_placeholder)
+            raise _unknown_label(path, line, name, labels, is_placeholder, task)
         examples = [example._replace(label=None) for example in examples]
     return ExampleFile(path, examples, has_header, num_ignored)
 
@@ -275,9 +275,11 @@ class TableReader(NamedTuple):
         )
 
 
-def _unknown_label(path, line, label, labels, is_everywhere):
+def _unknown_label(path, line, label, labels, is_everywhere, task):
     """The `UserError` of a label that is not allowed; says what can be done."""
     advice = "--ignore_labels={} leaves such rows out".format(shlex.quote(label))
+    if task.kind == "multi_label":
+        advice = "a training takes others with --labels, which names all"
     if is_everywhere:
         advice = "a file without labels can be given as --predict_file"
     problem = "unknown label {!r}; expected one of {} ({})"

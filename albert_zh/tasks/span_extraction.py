@@ -85,7 +85,17 @@ class Settings(NamedTuple):
         return cls.for_length(files.max_seq_length, given)
 
     def check(self, max_seq_length):
-        """Raises `UserError` where windows of this length would skip text."""
+        """Raises `UserError` where windows of this length would skip text.
+
+        Also for a threshold of "no answer" where every question has one.
+        """
+        if self.null_score_diff_threshold and not self.version_2_with_negative:
+            raise UserError(
+                "--null_score_diff_threshold={:g}: the model answers every question; "
+                "remove it, or train with --version_2_with_negative".format(
+                    self.null_score_diff_threshold
+                )
+            )
         window = max_seq_length - self.max_query_length - _NUM_SPECIAL
         if window < _MIN_WINDOW:
             raise UserError(
@@ -182,7 +192,7 @@ class SpanExtraction(kind.Kind):
 
     @classmethod
     def check_options(cls, files):
-        """Raises `UserError` where windows would skip text."""
+        """Raises `UserError` as `Settings.check`."""
         Settings.of(files).check(files.max_seq_length)
 
     @classmethod

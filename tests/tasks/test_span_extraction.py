@@ -454,6 +454,12 @@ def test_settings_that_skip_text_are_refused(build_kind, options, words):
         build_kind(150, max_query_length=146, doc_stride=1)
 
 
+def test_a_threshold_of_no_answer_needs_questions_without_one(build_kind):
+    with pytest.raises(UserError, match="--null_score_diff_threshold=-2: .*remove it"):
+        build_kind(150, null_score_diff_threshold=-2.0)
+    build_kind(150, null_score_diff_threshold=-2.0, version_2_with_negative=True)
+
+
 @pytest.mark.parametrize(
     "name, value",
     [
