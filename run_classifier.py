@@ -24,6 +24,11 @@ def _reader(args, task):
                 task.name
             )
         )
+    if args.text_b_column is not None and not task.is_pair:
+        raise UserError(
+            "--text_b_column={}: {} has one text a row; remove it, or give a task of "
+            "pairs, such as --task_name=pair".format(args.text_b_column, task.name)
+        )
     columns = rows.Columns(args.text_a_column, args.text_b_column, args.label_column)
     return reading.TableReader(task, args.ignore_labels, columns)
 

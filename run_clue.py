@@ -61,6 +61,8 @@ def main(args):
         _LOGGER.warning("left out: %s", line)
     seeds = range(args.seed, args.seed + args.num_trials)
     for run in runs:
+        run.check_model(seeds, args.model_dir)
+    for run in runs:
         if run.is_complete(seeds):
             _LOGGER.info("%s is complete: %s", run.task.name, run.output_dir)
         else:
@@ -112,9 +114,14 @@ def _fine_tune(run, args):
     command += ["--do_train", "--do_eval", "--do_predict"]
     command += ["--{}={}".format(*item) for item in flags.items()]
     _LOGGER.info("%s: %s", run.task.name, " ".join(command[1:]))
+    # Of fewer trials: the new ones would be complete before theirs are written.
+    for name in run.submissions():
+        files.remove(os.path.join(run.output_dir, name))
     with _passing_on_sigterm(command) as child:
         code = child.wait()
     seeds = range(args.seed, args.seed + args.num_trials)
+    # Outside of training, where nothing is lost, SIGTERM ends it at once.
+    code = 0 if code == -signal.SIGTERM else code
     if code not in (0, command_line.EXIT_INTERRUPTED):
         raise UserError(
             "{}: {} ended with exit code {}; its last line says why. Rerun the same "

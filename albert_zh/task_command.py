@@ -234,9 +234,9 @@ def _prepare(args, command, task):
         names.add(distillation.LOGITS_FILE)
         fine_tuning.check_inputs(args.output_dir, names, data.paths())
     train_data = data.read_labelled("train", task.labels) if args.do_train else None
-    options = command.options(args, task)
     chosen = _chosen_model(args)
     recipe = _take_recipe(args, task, chosen) if args.do_train else None
+    options = command.options(args, task)  # some follow from the recipe's length
     files = _resolve_files(args, task, chosen, train_data, options)
     scored = data.read_for_scoring(files.labels) if args.do_eval else {}
     predicted = _read_for_prediction(data, files.labels) if args.do_predict else []
@@ -356,7 +356,12 @@ def _check_flags(args, command):
     if not any(getattr(args, mode) for mode in modes):
         choices = ", ".join("--" + mode for mode in modes)
         raise UserError("nothing to do: give one or more of {}".format(choices))
+    for name in sorted(args.given):
+        if getattr(args, name) == "":
+            message = "--{}: expected a value; was it that of an unset variable?"
+            raise UserError(message.format(name))
     flags.check_read(args, readers_of(command))
+    _check_combinations(args)
     if not args.output_dir:
         if args.do_train or args.do_eval or args.do_predict or not args.model_dir:
             raise UserError(
@@ -367,6 +372,22 @@ def _check_flags(args, command):
     if length is not None and length < MIN_SEQ_LENGTH:
         message = "--max_seq_length={}: expected at least {}"
         raise UserError(message.format(length, MIN_SEQ_LENGTH))
+
+
+def _check_combinations(args):
+    """Raises `UserError` for flags of training that others leave without effect."""
+    if args.freeze == "encoder" and args.layerwise_decay != 1:
+        raise UserError(
+            "--layerwise_decay: --freeze=encoder trains pooler and head alone, whose "
+            "rate it leaves as it is; remove one of the two"
+        )
+    if args.teacher_model_dir and args.distill_alpha == 1:
+        for name in ("label_smoothing", "class_weights"):
+            if getattr(args, name, None):
+                raise UserError(
+                    "--{0}: --distill_alpha=1 leaves nothing of the labels' loss; "
+                    "remove --{0} or give less".format(name)
+                )
 
 
 def _chosen_model(args):

@@ -220,6 +220,21 @@ def split_names(names):
     return paths
 
 
+def split_inputs(names):
+    """Returns the list of comma-separated names of input files.
+
+    A comma belongs to a name if only then there is such a file.
+    """
+    parts, paths = names.split(","), []
+    while parts:
+        prefixes = [",".join(parts[: i + 1]) for i in range(len(parts))]
+        is_file = [exists(name) and not is_directory(name) for name in prefixes]
+        number = is_file.index(True) if True in is_file else 0
+        paths.append(prefixes[number])
+        del parts[: number + 1]
+    return paths
+
+
 def require_separate(names, outputs, inputs, directories=()):
     """Checks that a command's outputs and inputs do not overlap.
 

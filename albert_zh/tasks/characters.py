@@ -94,22 +94,33 @@ def window_ranges(num_tokens, max_tokens):
     return [(start, min(start + max_tokens, num_tokens)) for start in starts]
 
 
-def contexts(windows, first, last):
-    """How many tokens of context each window has around a run of tokens.
+def best_windows(windows, first, last):
+    """Which window has the most context around each run of tokens.
+
+    The context is the number of tokens to the nearer side where the window cuts the
+    text; it is infinite where the window cuts neither side.
 
     Args:
       windows: list of all `Window`s of a text.
-      first, last: the run's first and last token; int, or arrays of them.
+      first, last: int [n], first and last tokens of the runs.
 
     Returns:
-      float [windows, ...]: the tokens to the nearer side where the window cuts the
-      text; infinite where it cuts neither, below 0 where it cuts the run.
+      int64 [n], the windows' numbers, the first of equal ones; -1 where every window
+      cuts the run.
     """
-    num_tokens = windows[-1].end
-    values = []
-    for window in windows:
-        left = np.inf if window.begin == 0 else first - window.begin
-        right = np.inf if window.end == num_tokens else window.end - 1 - last
-        inside = (window.begin <= first) & (last < window.end)
-        values.append(np.where(inside, np.minimum(left, right), -1.0))
-    return np.array(values)
+    first, last = np.asarray(first, np.int64), np.asarray(last, np.int64)
+    begins = np.array([window.begin for window in windows])
+    ends = np.array([window.end for window in windows])
+    # Of a text of many windows only a few hold a run, one after another.
+    number = np.searchsorted(ends, last, side="right")
+    after = np.searchsorted(begins, first, side="right")
+    most, chosen = np.full(len(first), -1.0), np.full(len(first), -1)
+    for _ in range((after - number).max(initial=0)):
+        window = np.minimum(number, len(windows) - 1)
+        left = np.where(begins[window] == 0, np.inf, first - begins[window])
+        right = np.where(window == len(windows) - 1, np.inf, ends[window] - 1 - last)
+        context = np.where(number < after, np.minimum(left, right), -1.0)
+        chosen = np.where(context > most, window, chosen)
+        most = np.maximum(context, most)
+        number = number + 1
+    return chosen

@@ -106,10 +106,15 @@ class ChoiceReader(NamedTuple):
           UserError: names the place of the first question that cannot be used.
         """
         del labels, placeholders_allowed  # part of the interface
-        paths = path.split(",") if self.task.split_files else [path]
+        return self._read(path, True)
+
+    def _read(self, path, with_answers):
+        """Returns the `reading.ExampleFile`; without answers none of them is read."""
+        paths = files.split_inputs(path) if self.task.split_files else [path]
         examples, is_labelled = [], None
         for one_path in paths:
-            for place, example in _READERS[self.task.name](one_path, self.task):
+            read = _READERS[self.task.name]
+            for place, example in read(one_path, self.task, with_answers):
                 has_label = example.label is not None
                 if is_labelled is None:
                     is_labelled = has_label
@@ -122,31 +127,31 @@ class ChoiceReader(NamedTuple):
         return reading.ExampleFile(path, _numbered(examples, path))
 
     def read_texts(self, path, labels=None):
-        """Reads a file to predict; answers in it are not used."""
-        return self.read_examples(path, labels)
+        """Reads a file to predict; what stands in place of answers is not read."""
+        return self._read(path, False)
 
     def no_labels(self, path):
         """Returns the `UserError` of a file that should have answers, and has none."""
         where = "with the questions"
         if self.task.name == "chid":
-            where = "in " + ", ".join(map(_answer_path, path.split(",")))
+            where = "in " + ", ".join(map(_answer_path, files.split_inputs(path)))
         return UserError("{}: no answers; expected them {}".format(path, where))
 
 
 def read_places(path, task):
-    """Reads a file, one example at a time.
+    """Reads a file to predict, one example at a time.
 
     Args:
       path: local or remote, UTF-8.
       task: a `registry.Task`, a key of `_READERS`.
 
     Yields:
-      (place, `Question` or `Cloze`); the place is for messages.
+      (place, `Question` or `Cloze` without answers); the place is for messages.
 
     Raises:
       UserError: names the place of the first question that cannot be used.
     """
-    return _READERS[task.name](path, task)
+    return _READERS[task.name](path, task, False)
 
 
 def from_command_line(task, texts):
@@ -186,8 +191,12 @@ def _error(place, problem, *values):
 
 
 def _numbered(examples, path):
-    """Gives questions without an identifier their numbers; refuses repeated ones."""
+    """Gives questions without an identifier their numbers; refuses repeated ones.
+
+    Of clozes, the tags of several files are compared; those of one file differ.
+    """
     if not isinstance(examples[0], Question):
+        _check_tags(examples, path)
         return examples
     seen, numbered = set(), []
     for number, example in enumerate(examples):
@@ -201,6 +210,16 @@ def _numbered(examples, path):
     return numbered
 
 
+def _check_tags(examples, path):
+    seen = set()
+    for example in examples:
+        for blank in example.blanks:
+            if blank.tag in seen:
+                problem = "two blanks have the tag {}; a prediction could not be told"
+                raise _error(path, problem, blank.tag)
+            seen.add(blank.tag)
+
+
 def _text(place, name, value):
     """Returns a text that is not blank; `UserError` for everything else."""
     problem = rows.text_problem(name, value)
@@ -212,7 +231,8 @@ def _text(place, name, value):
 def _texts(place, name, values):
     """Returns a list of texts, checked."""
     if not isinstance(values, list):
-        raise _error(place, "{} is {!r}; expected a list of texts", name, values)
+        problem = "{} is {:.100}; expected a list of texts"
+        raise _error(place, problem, name, repr(values))
     return [_text(place, name, value) for value in values]
 
 
@@ -253,7 +273,7 @@ def _cleaned(choices):
 def _index(place, name, value, choices):
     """Returns an index of a choice, checked."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise _error(place, "{} is {!r}; expected an index", name, value)
+        raise _error(place, "{} is {:.100}; expected an index", name, repr(value))
     if not 0 <= value < len(choices):
         problem = "{} is {}; expected an index from 0 to {}"
         raise _error(place, problem, name, value, len(choices) - 1)
@@ -262,11 +282,11 @@ def _index(place, name, value, choices):
 
 def _identifier(place, value):
     if isinstance(value, bool) or not isinstance(value, (int, str, type(None))):
-        raise _error(place, "id is {!r}; expected a number or text", value)
-    return value
+        raise _error(place, "id is {:.100}; expected a number or text", repr(value))
+    return _text(place, "id", value) if isinstance(value, str) else value
 
 
-def _read_c3(path, task):
+def _read_c3(path, task, with_answers):
     """Yields (place, `Question`) of a file of C3."""
     num_repeated = 0
     for i, item in enumerate(json_files.read(path, {"type": "array"}, _C3_ADVICE)):
@@ -276,11 +296,12 @@ def _read_c3(path, task):
             raise _error(place, _C3_ADVICE)
         lines = item[0]
         if not isinstance(lines, list) or not all(isinstance(x, str) for x in lines):
-            raise _error(place, "context is {!r}; expected a list of texts", lines)
+            problem = "context is {:.100}; expected a list of texts"
+            raise _error(place, problem, repr(lines))
         context = _text(place, "context", "\n".join(lines))
         for j, record in enumerate(item[1]):
             place = "{}: item {}, question {}".format(path, i + 1, j + 1)
-            question = _c3_question(place, context, record, task)
+            question = _c3_question(place, context, record, task, with_answers)
             num_repeated += _repeated(question.choices) is not None
             yield place, question
     if num_repeated:
@@ -291,9 +312,9 @@ def _read_c3(path, task):
         )
 
 
-def _c3_question(place, context, record, task):
+def _c3_question(place, context, record, task, with_answers):
     if not isinstance(record, dict):
-        raise _error(place, "{!r} is no question", record)
+        raise _error(place, "{:.100} is no question", repr(record))
     # Six of the published questions have one.
     choices = _choices(place, "choice", record.get("choice"), task, may_repeat=True)
     return Question(
@@ -301,24 +322,25 @@ def _c3_question(place, context, record, task):
         context,
         _text(place, "question", record.get("question")),
         choices,
-        _answer(place, record.get("answer"), choices),
+        _answer(place, record.get("answer"), choices) if with_answers else None,
     )
 
 
-def _read_questions(path, task):
+def _read_questions(path, task, with_answers):
     """Yields (place, `Question`) of a file of one question a line."""
     for line, record in rows.json_lines(path):
         place = "{}:{}".format(path, line)
-        yield place, question_of(place, record, task)
+        yield place, question_of(place, record, task, with_answers)
 
 
-def question_of(place, record, task):
+def question_of(place, record, task, with_answer=False):
     """Makes a question of a JSON object.
 
     Args:
       place: of the object, for messages; "" for none.
       record: dict with `context`, `question`, `choices` and maybe `id` and `answer`.
       task: a `registry.Task`.
+      with_answer: whether `answer` is read.
 
     Returns:
       `Question`.
@@ -330,7 +352,7 @@ def question_of(place, record, task):
         if name not in record:
             raise _error(place, "no {}; {}", name, _QUESTION_ADVICE)
     choices = _choices(place, "choices", record["choices"], task)
-    answer = record.get("answer")
+    answer = record.get("answer") if with_answer else None
     if isinstance(answer, (str, type(None))):
         answer = _answer(place, answer, choices)
     else:
@@ -350,10 +372,10 @@ def _answer_path(path):
     return stem + "_answer" + extension
 
 
-def _read_chid(path, task):
+def _read_chid(path, task, with_answers):
     """Yields (place, `Cloze`) of a file of ChID and of the answers beside it."""
     answer_path, answers = _answer_path(path), None
-    if files.exists(answer_path):
+    if with_answers and files.exists(answer_path):
         answers = json_files.read(answer_path, {"type": "object"}, _ANSWERS_ADVICE)
     seen = set()
     for line, record in rows.json_lines(path):

@@ -1,5 +1,6 @@
 """The CLUE benchmark: where its data are, the table of scores, the submission."""
 
+import io
 import json
 import os
 import zipfile
@@ -9,7 +10,7 @@ from albert_zh.base import files
 from albert_zh.base.errors import UserError
 from albert_zh.models import directory as model_directory
 from albert_zh.models import settings as model_settings
-from albert_zh.tasks import recipes, rows, trials
+from albert_zh.tasks import recipes, rows, training_settings, trials
 from albert_zh.tasks.readers import reader_of
 from albert_zh.tasks.registry import TASKS
 from albert_zh.tasks.splits import TaskData
@@ -59,6 +60,18 @@ class Run(NamedTuple):
         done = set(summary["splits"]["dev"]["by_seed"])
         written = [os.path.join(self.output_dir, name) for name in self.submissions()]
         return done >= set(map(str, seeds)) and all(map(files.exists, written))
+
+    def check_model(self, seeds, model_dir):
+        """Raises `UserError` where a seed's training began with another model."""
+        directory = model_directory.resolve(model_dir)
+        checkpoint = model_directory.find_checkpoint(directory)
+        for seed in seeds:
+            held = trials.directory_of(self.output_dir, seed)
+            if checkpoint and not training_settings.began_with(held, checkpoint):
+                raise UserError(
+                    "--model_dir={}: {} began with another model; give that one, or "
+                    "choose another --output_dir".format(model_dir, held)
+                )
 
 
 def tasks():
@@ -198,25 +211,27 @@ def write_submission(runs, output_dir):
     if not any(run.submissions() for run in runs):
         return None
     path = os.path.join(output_dir, SUBMISSION_FILE)
-    with files.whole(path) as target:
-        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-            for run in runs:
-                for name in run.submissions():
-                    # A fixed date: the same predictions make the same bytes.
-                    entry = zipfile.ZipInfo(name)
-                    entry.compress_type = zipfile.ZIP_DEFLATED
-                    content = files.read_bytes(os.path.join(run.output_dir, name))
-                    archive.writestr(entry, content)
-    check_submission(path, runs)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for run in runs:
+            for name in run.submissions():
+                # A fixed date: the same predictions make the same bytes.
+                entry = zipfile.ZipInfo(name)
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                content = files.read_bytes(os.path.join(run.output_dir, name))
+                archive.writestr(entry, content)
+    check_submission(path, runs, packed)
+    files.write_bytes(packed.getvalue(), path)
     return path
 
 
-def check_submission(path, runs):
+def check_submission(path, runs, packed=None):
     """Checks a submission against the test files.
 
     Args:
       path: of the ZIP file.
       runs: list of `Run`, the tasks it is to hold.
+      packed: open file of its bytes, before it is at `path`; None to read it there.
 
     Raises:
       UserError: names the file, and the line, of the first fault: a file is missing or
@@ -228,7 +243,7 @@ def check_submission(path, runs):
         for run in runs
         for name, test_file in run.submissions().items()
     }
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(packed or path) as archive:
         names = archive.namelist()
         if sorted(names) != sorted(expected):
             raise UserError(
@@ -244,7 +259,7 @@ def check_submission(path, runs):
 
 def _check_labels(name, content, run, test_file):
     """A line for each row of the test file, with its id and one of the labels."""
-    lines = content.decode("utf-8").splitlines()
+    lines = _lines(content)
     num_rows = run.data.reader.read_texts(test_file, run.task.labels).num_examples
     if len(lines) != num_rows:
         raise UserError(
@@ -338,13 +353,19 @@ def _check_index(place, index, example):
 
 def _lines_with_ids(name, content, wanted, test_file):
     """The objects of a file of JSON lines that has these ids, in this order."""
-    lines = content.decode("utf-8").splitlines()
+    lines = _lines(content)
     records = [_parse(name, number, line) for number, line in enumerate(lines, 1)]
     are_objects = all(isinstance(record, dict) for record in records)
     if not are_objects or [record.get("id") for record in records] != wanted:
         problem = "{}: its ids are not those of {}, in that order"
         raise UserError(problem.format(name, test_file))
     return records
+
+
+def _lines(content):
+    """The lines of a file; JSON may hold other ends of lines, such as U+2028."""
+    lines = content.decode("utf-8").split("\n")
+    return lines if lines[-1] else lines[:-1]
 
 
 def _object_with_keys(name, content, wanted, test_file):

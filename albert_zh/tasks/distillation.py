@@ -31,6 +31,8 @@ _LOGGER = logging.getLogger(__name__)
 FLAG = "--teacher_model_dir"
 # In the --output_dir, for all seeds. Whoever deletes it has it computed again.
 LOGITS_FILE = "teacher_logits.npz"
+# What NumPy raises where such a file cannot be read; EOFError where it is empty.
+_DAMAGED = (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 class Teacher(NamedTuple):
@@ -252,7 +254,7 @@ def _read(path, identity, num_windows):
         ]
         if {len(column) for column in columns} != {num_windows}:
             raise ValueError("it has not as many windows as the data")
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile, zlib.error) as error:
+    except _DAMAGED as error:
         _LOGGER.warning("%s is damaged (%s)", path, error)
         return None
     return [dict(zip(names, values)) for values in zip(*columns)]

@@ -87,14 +87,15 @@ def format_report(name, scores):
             scores["macro_f1"],
         )
     ]
-    rows = dict({"all": scores}, **scores["per_type"])
-    width = max(len("type"), *(len(printable(kind)) for kind in rows)) + 2
+    # A type may be called all, too.
+    rows = [("all", scores)] + list(scores["per_type"].items())
+    width = max(len("type"), *(len(printable(kind)) for kind, _ in rows)) + 2
     lines.append(
         "  {:<{w}}{:>10}{:>10}{:>10}{:>10}".format(
             "type", "precision", "recall", "F1", "entities", w=width
         )
     )
-    for kind, values in rows.items():
+    for kind, values in rows:
         row = "  {:<{w}}{precision:>10.4f}{recall:>10.4f}{f1:>10.4f}{num_entities:>10}"
         lines.append(row.format(printable(kind), w=width, **values))
     return "\n".join(lines) + "\n"

@@ -44,7 +44,8 @@ class OneClass(LabelForm):
 
     def parse(self, value, labels):
         if not isinstance(value, (str, int)):
-            raise ValueError("label is {!r}; expected text or an integer".format(value))
+            problem = "label is {:.100}; expected text or an integer"
+            raise ValueError(problem.format(repr(value)))
         if isinstance(value, bool) and not (labels and str(value) in labels):
             value = json.dumps(value)
         label = _known(str(value), labels)
@@ -69,8 +70,8 @@ class SeveralClasses(LabelForm):
         if isinstance(value, str):
             value = name_lists.split(value) if value.strip() else ()
         elif not isinstance(value, (list, tuple)):
-            problem = "label is {!r}; expected a list of names, or names and commas"
-            raise ValueError(problem.format(value))
+            problem = "label is {:.100}; expected a list of names, or names and commas"
+            raise ValueError(problem.format(repr(value)))
         names = [OneClass().parse(name, labels) for name in value]
         repeated = {name for name in names if names.count(name) > 1}
         if repeated:
@@ -93,8 +94,8 @@ class Number(LabelForm):
             number = math.nan
         if not math.isfinite(number):
             raise ValueError(
-                "label is {!r}; expected a number (a file without labels can be given "
-                "as --predict_file)".format(value)
+                "label is {:.100}; expected a number (a file without labels can be "
+                "given as --predict_file)".format(repr(value))
             )
         return number
 

@@ -173,7 +173,8 @@ def read_examples(
       ignored_labels: labels whose rows are left out and counted.
       columns: `rows.Columns`.
       placeholders_allowed: whether a file with one and the same text in place of all
-        labels is read as one without labels, where that text is not in `labels`.
+        labels is read as one without labels, where that text is not in `labels`; or
+        with nothing in their place.
 
     Returns:
       An `ExampleFile`.
@@ -183,7 +184,7 @@ def read_examples(
     """
     found, has_header = rows.open_rows(path, task, columns)
     form = FORMS[task.kind]
-    examples, num_ignored, unknown = [], 0, None
+    examples, num_ignored, unknown, absent = [], 0, None, None
     ignored_labels = task.ignored_labels + tuple(map(clean_label, ignored_labels))
     is_labelled = None
     for line, row in found:
@@ -199,7 +200,12 @@ def read_examples(
             try:
                 label = form.parse(row["label"], labels)
             except ValueError as error:
-                raise rows.row_error(path, line, str(error)) from error
+                problem = rows.row_error(path, line, str(error))
+                if not (placeholders_allowed and _is_nothing(row["label"])):
+                    raise problem from error
+                absent = absent or problem
+                examples.append(_example(row))
+                continue
             label = task.label_aliases.get(label, label)
             if label in ignored_labels:
                 num_ignored += 1
@@ -210,13 +216,23 @@ def read_examples(
         examples.append(_example(row, label))
     if not examples:
         raise rows.no_examples(path, num_ignored)
+    if absent and any(example.label is not None for example in examples):
+        raise absent
+    # Several classes may be none, but not in a whole file that is to be scored.
+    if placeholders_allowed and all(example.label == () for example in examples):
+        examples = [example._replace(label=None) for example in examples]
     if unknown:
         line, name, label = unknown
         is_placeholder = all(example.label == label for example in examples)
         if not (is_placeholder and placeholders_allowed):
-            raise _unknown_label(path, line, name, labels, is_placeholder)
+            raise _unknown_label(path, line, name, labels, is_placeholder, task)
         examples = [example._replace(label=None) for example in examples]
     return ExampleFile(path, examples, has_header, num_ignored)
+
+
+def _is_nothing(value):
+    """Whether a label column has no label at all."""
+    return value is None or (isinstance(value, str) and rows.is_blank(value))
 
 
 class TableReader(NamedTuple):
@@ -259,9 +275,11 @@ class TableReader(NamedTuple):
         )
 
 
-def _unknown_label(path, line, label, labels, is_everywhere):
+def _unknown_label(path, line, label, labels, is_everywhere, task):
     """The `UserError` of a label that is not allowed; says what can be done."""
     advice = "--ignore_labels={} leaves such rows out".format(shlex.quote(label))
+    if task.kind == "multi_label":
+        advice = "a training takes others with --labels, which names all"
     if is_everywhere:
         advice = "a file without labels can be given as --predict_file"
     problem = "unknown label {!r}; expected one of {} ({})"
@@ -313,13 +331,12 @@ def _fits(form, value, labels):
 def _no_label_column(path, task, labels, value):
     flags = " and ".join("--{}_column".format(name) for name in task.text_columns)
     problem = (
-        "none of column {} is a label ({}), but for instance {!r}; give the number of "
+        "none of column {} is a {}, but for instance {!r}; give the number of "
         "each column of texts with {}"
     )
     number = task.columns.index("label") + 1
-    return rows.row_error(
-        path, 1, problem.format(number, ", ".join(labels), value, flags)
-    )
+    expected = "label ({})".format(", ".join(labels)) if labels else "number"
+    return rows.row_error(path, 1, problem.format(number, expected, value, flags))
 
 
 def find_labels(data):

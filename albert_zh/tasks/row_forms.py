@@ -42,7 +42,8 @@ def keywords(record):
     """
     words = _field(record, "keyword", list)
     if not words or not all(isinstance(w, str) and w.strip() for w in words):
-        raise ValueError("keyword is {!r}; expected a list of texts".format(words))
+        problem = "keyword is {:.100}; expected a list of texts"
+        raise ValueError(problem.format(repr(words)))
     return {"text_a": ";".join(words), "text_b": _field(record, "abst", str)}
 
 
@@ -58,5 +59,6 @@ def _field(record, name, kind):
     value = record[name]
     # True is an integer for Python.
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise ValueError("{} is {!r}; expected {}".format(name, value, _TYPES[kind]))
+        problem = "{} is {:.100}; expected {}"
+        raise ValueError(problem.format(name, repr(value), _TYPES[kind]))
     return value

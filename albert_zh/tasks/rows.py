@@ -237,13 +237,13 @@ class _Layout(NamedTuple):
     first_row: Tuple[int, List[str]]
 
 
-def _name_columns(names):
-    """Dict column -> position of the names known in `HEADER_NAMES`."""
+def _name_columns(names, task):
+    """Dict column of the task -> position of the name that `HEADER_NAMES` has."""
     names = [_name(name) for name in names]
     return {
         column: names.index(name)
-        for column, aliases in HEADER_NAMES.items()
-        for name in reversed(aliases)
+        for column in task.columns
+        for name in reversed(HEADER_NAMES[column])
         if name in names
     }
 
@@ -254,7 +254,7 @@ def _name(cell):
 
 def _is_header(cells, task):
     """Whether a first row names columns: its label column or all its texts'."""
-    named = _name_columns(cells)
+    named = _name_columns(cells, task)
     return "label" in named or all(column in named for column in task.text_columns)
 
 
@@ -266,11 +266,13 @@ def _layout(path, line, cells, task, columns):
     else:
         has_header = _is_header(cells, task)
         positions = {column: i for i, column in enumerate(task.columns)}
-        named = _name_columns(cells)
+        named = _name_columns(cells, task)
         # A header that names only the label, where it stands by default, is enough.
-        if has_header and (
-            named.get("label") != positions["label"] or width != len(task.columns)
-        ):
+        is_named = all(column in named for column in task.text_columns)
+        is_default = named.get("label") == positions["label"] and width == len(
+            task.columns
+        )
+        if has_header and (is_named or not is_default):
             positions = named
             _check_text_columns(path, line, named, cells, task)
         elif not has_header:
@@ -323,7 +325,7 @@ def _flagged_positions(path, cells, task, columns):
             )
     has_header = has_names or _is_header(cells, task)
     if has_header:
-        positions = dict(_name_columns(cells), **positions)
+        positions = dict(_name_columns(cells, task), **positions)
     for column in task.text_columns:
         if column not in positions:
             raise UserError(
@@ -430,7 +432,7 @@ def _is_of_form(columns, task):
 def _json_columns(path, line, record, columns, task):
     """Returns a dict column -> key of a JSON object, of columns that are one field."""
     keys = list(record)
-    named = {column: keys[i] for column, i in _name_columns(keys).items()}
+    named = {column: keys[i] for column, i in _name_columns(keys, task).items()}
     for column, key in columns._asdict().items():
         if key is not None and column in task.columns:
             if key not in record:
@@ -449,7 +451,8 @@ def _parse_json(path, line, text):
     try:
         return json.loads(text)
     except ValueError as error:  # also a number of too many digits
-        raise row_error(path, line, "not JSON ({})".format(error)) from error
+        problem = "not JSON ({}); expected one JSON object a line"
+        raise row_error(path, line, problem.format(error)) from error
     except RecursionError as error:
         raise row_error(path, line, "not JSON (nested too deeply)") from error
 
@@ -457,7 +460,7 @@ def _parse_json(path, line, text):
 def _check_texts(path, line, row, task):
     for column in task.text_columns:
         if not isinstance(row[column], str):
-            problem = "{} is {!r}; expected text".format(column, row[column])
+            problem = "{} is {:.100}; expected text".format(column, repr(row[column]))
             raise row_error(path, line, problem)
         if is_blank(row[column]):
             raise row_error(path, line, "{} is empty".format(column))

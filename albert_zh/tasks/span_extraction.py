@@ -85,7 +85,17 @@ class Settings(NamedTuple):
         return cls.for_length(files.max_seq_length, given)
 
     def check(self, max_seq_length):
-        """Raises `UserError` where windows of this length would skip text."""
+        """Raises `UserError` where windows of this length would skip text.
+
+        Also for a threshold of "no answer" where every question has one.
+        """
+        if self.null_score_diff_threshold and not self.version_2_with_negative:
+            raise UserError(
+                "--null_score_diff_threshold={:g}: the model answers every question; "
+                "remove it, or train with --version_2_with_negative".format(
+                    self.null_score_diff_threshold
+                )
+            )
         window = max_seq_length - self.max_query_length - _NUM_SPECIAL
         if window < _MIN_WINDOW:
             raise UserError(
@@ -182,7 +192,7 @@ class SpanExtraction(kind.Kind):
 
     @classmethod
     def check_options(cls, files):
-        """Raises `UserError` where windows would skip text."""
+        """Raises `UserError` as `Settings.check`."""
         Settings.of(files).check(files.max_seq_length)
 
     @classmethod
@@ -209,8 +219,11 @@ class SpanExtraction(kind.Kind):
         firsts = window_starts(len(ids), size, self.settings.doc_stride)
         judged = window_of_tokens(len(ids), firsts, size)
         target = token_span(example.span, starts, ends)
-        is_whole = any(_holds(first, size, target) for first in firsts if target)
-        notes = self._notes(len(question), target, is_whole)
+        holding = [
+            n for n, f in enumerate(firsts) if target and _holds(f, size, target)
+        ]
+        is_judged = any(judged[target[0]] == number for number in holding)
+        notes = self._notes(len(question), target, bool(holding), is_judged)
         features = []
         for number, first in enumerate(firsts):
             part = slice(first, first + size)
@@ -229,13 +242,14 @@ class SpanExtraction(kind.Kind):
             )
         return features
 
-    def _notes(self, num_question_tokens, target, is_whole):
+    def _notes(self, num_question_tokens, target, is_whole, is_judged):
         """What to tell of a question: see `features.Features`.
 
         Args:
           num_question_tokens: int, of the whole question.
           target: first and last token of the answer, or None.
           is_whole: whether a window holds the answer whole.
+          is_judged: whether that window is the one that judges its first token.
         """
         notes, settings = [], self.settings
         if num_question_tokens > settings.max_query_length:
@@ -246,6 +260,12 @@ class SpanExtraction(kind.Kind):
             notes.append("have an empty question")
         if target and not is_whole:
             notes.append("have an answer that no window holds whole")
+        if is_whole and not is_judged:
+            notes.append(
+                "have an answer cut by the window with the most context for its first "
+                "token, which is never predicted; a smaller --doc_stride or a larger "
+                "--max_seq_length keeps it whole"
+            )
         if target and target[1] - target[0] >= settings.max_answer_length:
             note = "have an answer of over {} tokens, which is never predicted"
             notes.append(note.format(settings.max_answer_length))

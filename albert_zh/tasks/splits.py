@@ -4,6 +4,7 @@ import logging
 import os
 from typing import Any, Dict, NamedTuple, Optional
 
+from albert_zh.base import files
 from albert_zh.base.errors import UserError
 from albert_zh.base.lazy import tensorflow as tf
 from albert_zh.tasks.registry import Task
@@ -80,7 +81,7 @@ class TaskData(NamedTuple):
         """Returns the list of the files there are."""
         found = [path for path in map(self.find, SPLITS) if path]
         if self.task.split_files:
-            found = [path for paths in found for path in paths.split(",")]
+            found = [path for paths in found for path in files.split_inputs(paths)]
         return found
 
     def read_dev(self, labels):

@@ -7,6 +7,7 @@ position 0.
 """
 
 import abc
+import bisect
 
 import numpy as np
 
@@ -140,11 +141,11 @@ class SoftmaxDecoder(Decoder):
             tags = predicted[0]["tags"][:num_tokens]
         else:  # each token's from the window with the most context
             tokens = np.arange(num_tokens)
-            chosen = characters.contexts(windows, tokens, tokens).argmax(axis=0)
+            chosen = characters.best_windows(windows, tokens, tokens)
             tags = np.zeros(num_tokens, np.int64)
             for i, window in enumerate(windows):
-                mine = tokens[chosen == i]
-                tags[mine] = predicted[i]["tags"][mine - window.begin]
+                mine = np.flatnonzero(chosen[window.begin : window.end] == i)
+                tags[window.begin + mine] = predicted[i]["tags"][mine]
         return tag_schemes.read_bio_tags([int(tag) for tag in tags], self._types)
 
     def perfect(self, targets):
@@ -206,12 +207,15 @@ class SpanDecoder(Decoder):
         )
 
     def targets(self, spans, windows):
-        codes = []
+        codes, spans = [], sorted(spans)
+        starts = [span.start for span in spans]
         for window in windows:
+            begin = bisect.bisect_left(starts, window.begin)
+            end = bisect.bisect_left(starts, window.end)
             inside = [
                 self._code(span, window)
-                for span in spans
-                if window.begin <= span.start and span.end <= window.end
+                for span in spans[begin:end]
+                if span.end <= window.end
             ]
             codes.append({"span_codes": sorted(inside) or [_NO_SPAN]})
         return codes
@@ -267,17 +271,22 @@ class SpanDecoder(Decoder):
         return {"scores": best, "spans": spans}
 
     def spans(self, windows, predicted):
-        found = []
+        found, numbers = [], []
         for i, (window, row) in enumerate(zip(windows, predicted)):
             # Padding makes room for more: what is found must not depend on it.
             most = _SPANS_PER_TOKEN * len(window.positions)
             spans = row["spans"][:most][row["scores"][:most] > 0]
             for number, first, last in spans.tolist():
                 first, last = first + window.begin, last + window.begin
-                # Only the window with the most context is asked.
-                if characters.contexts(windows, first, last).argmax() == i:
-                    found.append(Span(first, last + 1, self._types[number]))
-        return sorted(found)
+                found.append(Span(first, last + 1, self._types[number]))
+                numbers.append(i)
+        # Only the window with the most context is asked.
+        firsts = [span.start for span in found]
+        lasts = [span.end - 1 for span in found]
+        chosen = characters.best_windows(windows, firsts, lasts).tolist()
+        return sorted(
+            span for span, i, best in zip(found, numbers, chosen) if i == best
+        )
 
     def perfect(self, targets):
         spans, base = [], self._max_seq_length

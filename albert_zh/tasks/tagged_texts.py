@@ -318,7 +318,7 @@ def _json_texts(path):
         if has_id and (
             type(text_id) not in (int, str) or _SURROGATE.search(str(text_id))
         ):
-            problem = "id is {!r}; expected a number or text".format(text_id)
+            problem = "id is {:.100}; expected a number or text".format(repr(text_id))
             raise rows.row_error(path, line, problem)
         yield line, [line] * len(entities or ()), TaggedText(text, entities, text_id)
 
@@ -326,8 +326,8 @@ def _json_texts(path):
 def _json_text(path, line, record):
     text = record.get("text")
     if not isinstance(text, str):
-        problem = "no text" if text is None else "text is {!r}; expected text"
-        raise rows.row_error(path, line, problem.format(text))
+        problem = "no text" if text is None else "text is {:.100}; expected text"
+        raise rows.row_error(path, line, problem.format(repr(text)))
     if rows.is_blank(text):
         raise rows.row_error(path, line, "text is empty")
     if _SURROGATE.search(text):

@@ -13,6 +13,7 @@ from albert_zh.base import files, json_files
 from albert_zh.base.errors import UserError
 from albert_zh.base.lazy import tensorflow as tf
 from albert_zh.models import checkpoints
+from albert_zh.models import directory as model_directory
 from albert_zh.tasks import model_files
 from albert_zh.tasks.objective import Objective
 from albert_zh.tasks.registry import get_task
@@ -128,6 +129,28 @@ def read_recipe(output_dir):
     if not has_begun:
         return False, None
     return True, json_files.read(path, _SCHEMA, _ADVICE).get(_RECIPE)
+
+
+def began_with(output_dir, checkpoint):
+    """Whether the training in a directory, if there is one, began with a checkpoint.
+
+    One that has saved nothing yet can begin with another.
+
+    Args:
+      output_dir: directory of the training.
+      checkpoint: path prefix.
+
+    Raises:
+      UserError: the file of the training's settings is damaged.
+    """
+    path = os.path.join(output_dir, model_files.TRAINING_FILE)
+    best_dir = os.path.join(output_dir, model_directory.BEST_DIRECTORY)
+    has_saved = files.exists(best_dir) or checkpoints.latest_checkpoint(output_dir)
+    if not (files.exists(path) and has_saved):
+        return True
+    held = json_files.read(path, _SCHEMA, _ADVICE)["--init_checkpoint"]
+    now = _describe_checkpoint(checkpoint)
+    return held in (now, _former_name(checkpoint)) or now == _UNREADABLE
 
 
 def _describe_objective(objective):

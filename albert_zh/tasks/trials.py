@@ -1,6 +1,7 @@
 """Several trainings that differ in the seed alone: their scores, the best of them."""
 
 import os
+import re
 import statistics
 from typing import Any, Dict, NamedTuple
 
@@ -14,6 +15,7 @@ from albert_zh.training import results
 TRIALS_FILE = "trials.json"
 
 _ADVICE = "remove it, and run the same command again"
+_TRIAL = re.compile(r"seed_\d+")
 _SCORES = {"type": "object", "additionalProperties": {"type": "number"}}
 _SCHEMA = {
     "type": "object",
@@ -62,12 +64,26 @@ def check_directory(output_dir):
     """Raises `UserError` where a directory holds a training, or a model, of its own."""
     training = os.path.join(output_dir, model_files.TRAINING_FILE)
     best_dir = os.path.join(output_dir, model_directory.BEST_DIRECTORY)
-    is_of_trials = files.exists(os.path.join(output_dir, TRIALS_FILE))
+    # The file may have been removed, as `read` advises.
+    is_of_trials = files.exists(os.path.join(output_dir, TRIALS_FILE)) or _holds_trials(
+        output_dir
+    )
     if files.exists(training) or (files.exists(best_dir) and not is_of_trials):
         raise UserError(
             "--num_trials: --output_dir={} holds a training that is no trial; choose "
             "another --output_dir".format(output_dir)
         )
+
+
+def _holds_trials(output_dir):
+    """Whether a directory holds a trial's."""
+    if not files.is_directory(output_dir):
+        return False
+    return any(
+        _TRIAL.fullmatch(name)
+        and files.exists(os.path.join(output_dir, name, model_files.TRAINING_FILE))
+        for name in files.list_directory(output_dir)
+    )
 
 
 def read_dev_scores(directory):
@@ -78,7 +94,10 @@ def read_dev_scores(directory):
     """
     path = os.path.join(directory, model_directory.BEST_DIRECTORY, results.FILES[0])
     schema = {"type": "object", "required": ["dev"]}
-    return json_files.read(path, schema, _ADVICE)["dev"]
+    advice = "remove {}, and run the same command again".format(directory)
+    if not files.exists(path):  # a training that is complete writes it no more
+        raise UserError("{}: no such file; {}".format(path, advice))
+    return json_files.read(path, schema, advice)["dev"]
 
 
 def summarize(metric, found):

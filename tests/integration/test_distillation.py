@@ -239,8 +239,12 @@ def test_seeds_share_the_logits_and_another_teacher_is_refused(
 
 @pytest.mark.parametrize(
     "change",
-    [lambda content: content[:100], lambda content: content[:-900] + b"x" * 900],
-    ids=["cut", "overwritten"],
+    [
+        lambda content: content[:100],
+        lambda content: content[:-900] + b"x" * 900,
+        lambda content: b"",
+    ],
+    ids=["cut", "overwritten", "empty"],
 )
 def test_a_damaged_file_of_logits_is_computed_again(
     folder, teacher, taught, tmp_path, change, caplog
@@ -405,6 +409,12 @@ def test_flags_that_nothing_reads_are_refused(folder, teacher, tmp_path, capsys)
     flags += ["--text=山", "--teacher_model_dir={}".format(teacher)]
     line = task_runs.refused(run_classifier, capsys, *flags)
     assert "--teacher_model_dir requires --do_train" in line
+    flags = ["--teacher_model_dir={}".format(teacher), "--distill_alpha=1"]
+    for flag in ("--label_smoothing=0.1", "--class_weights=balanced"):
+        out = tmp_path / "out"
+        given = flags_of(folder, out, "single", "right.tsv", *flags, flag)
+        line = task_runs.refused(run_classifier, capsys, *given)
+        assert flag.split("=")[0] + ": --distill_alpha=1 leaves nothing" in line
     numbers = tmp_path / "numbers"
     run(run_classifier, folder, numbers, "regression", "numbers.tsv")
     flags = ["--teacher_model_dir={}".format(numbers), "--distill_temperature=3"]

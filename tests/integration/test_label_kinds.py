@@ -121,9 +121,31 @@ def test_metric_decides_which_epoch_is_the_best(folder, tmp_path):
         (["--class_weights=balanced"], "--class_weights: not for stsb"),
         (["--r_drop=1"], "--r_drop: not for the task stsb"),
         (["--ignore_labels=3"], "--ignore_labels: rows of stsb do not have one label"),
+        (["--freeze=encoder", "--layerwise_decay=0.9"], "remove one of the two"),
         (["--labels=1,2"], "--labels=1,2: stsb predicts numbers"),
+        (["--init_checkpoint="], "--init_checkpoint: expected a value"),
+        (["--teacher_model_dir="], "--teacher_model_dir: expected a value"),
     ],
 )
 def test_flags_that_do_not_go_with_the_kind(folder, tmp_path, capsys, flags, message):
     given = training_flags(folder, "stsb", "numbers.tsv", tmp_path / "out")
     assert message in refused(capsys, *given, *flags)
+
+
+@pytest.mark.parametrize("task", ["single", "regression_single"])
+def test_single_texts_have_no_second_column(folder, tmp_path, capsys, task):
+    given = training_flags(folder, task, "numbers.tsv", tmp_path / "out")
+    line = refused(capsys, *given, "--text_a_column=1", "--text_b_column=2")
+    assert "--text_b_column=2: {} has one text a row; remove".format(task) in line
+
+
+def test_advice_on_a_label_that_only_dev_has_works(folder, tmp_path, capsys):
+    """Rows of several labels cannot be left out by one."""
+    dev = tmp_path / "dev.tsv"
+    dev.write_bytes("山天\t山,火\n土天\t\n".encode())
+    given = training_flags(folder, "multi_label", "labels.tsv", tmp_path / "out", 0.1)
+    given.append("--dev_file={}".format(dev))
+    line = refused(capsys, *given)
+    assert "dev.tsv:1: unknown label '火'; expected one of 山, 水" in line
+    assert "--labels" in line and "--ignore_labels" not in line
+    run(*given, "--labels=山,水,火")

@@ -1,6 +1,8 @@
 """`run_clue.py` as a user runs it, on one task of a few made-up rows."""
 
+import contextlib
 import json
+import types
 import zipfile
 
 import pytest
@@ -8,7 +10,8 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 import run_clue
-from albert_zh.base.errors import UserError
+from albert_zh import command_line
+from albert_zh.base.errors import Stopped, UserError
 from albert_zh.downloads import installation
 from albert_zh.tasks import clue
 from tests.small_models import CONFIG
@@ -66,12 +69,83 @@ def test_table_and_submission_and_where_it_stopped(folder, run_command):
     assert "csl is complete" in result.stderr
 
 
+def test_results_of_another_model_are_not_taken_for_this_ones(
+    folder, run_command, assert_user_error
+):
+    trial = folder / "out" / "csl" / "seed_12345"
+    (trial / "best").mkdir(parents=True)
+    settings = {
+        "--init_checkpoint": "a checkpoint with SHA-256 " + 64 * "0",
+        "--train_file": "8 examples",
+        "--max_seq_length": 8,
+        "--train_batch_size": 4,
+        "--learning_rate": 1e-5,
+        "--optimizer": "adamw",
+        "--warmup_proportion": 0.1,
+        "--seed": 12345,
+        "--num_train_epochs": 5,
+    }
+    (trial / "training.json").write_text(json.dumps(settings))
+    scores = {"by_seed": {"12345": 0.5}, "mean": 0.5, "standard_deviation": None}
+    summary = {"metric": "accuracy", "best_seed": 12345, "splits": {"dev": scores}}
+    (folder / "out" / "csl" / "trials.json").write_text(json.dumps(summary))
+    (folder / "out" / "csl" / "csl_predict.json").write_text("")
+    flags = ["--model_dir=model", "--data_dir=data", "--output_dir=out"]
+    result = run_command("run_clue.py", *flags, "--download=False", cwd=folder)
+    text = "--model_dir=model: out/csl/seed_12345 began with another model"
+    assert_user_error(result, text, "--output_dir")
+    assert not (folder / "out" / "results.md").exists()
+
+
 def test_what_cannot_run_is_said_at_once(folder, run_command, assert_user_error):
     flags = ["--model_dir=model", "--data_dir=data", "--output_dir=out"]
     flags += ["--download=False", "--tasks=csl,ocnli"]
     result = run_command("run_clue.py", *flags, cwd=folder)
     assert_user_error(result, "ocnli: none of the folders data/ocnli", "download_model")
     assert not (folder / "out").exists()
+
+
+@pytest.fixture
+def csl(folder):
+    """The `clue.Run` of the folder's task, and flags of a run."""
+    tasks = clue.choose_tasks(("csl",))
+    ((run,), _) = clue.plan(tasks, str(folder / "data"), str(folder / "out"))
+    flags = ["--model_dir={}".format(folder / "model"), "--output_dir=out"]
+    return run, run_clue.build_parser().parse_args(flags + ["--seed=1"])
+
+
+def test_a_kill_leaves_no_submission_of_fewer_trials(folder, csl, monkeypatch):
+    """Killed after the new trials are scored, and before they are applied."""
+    run, args = csl
+    output = folder / "out" / "csl"
+    output.mkdir(parents=True)
+
+    def write_scores():
+        scores = {"by_seed": {"1": 0.5}, "mean": 0.5, "standard_deviation": None}
+        summary = {"metric": "accuracy", "best_seed": 1, "splits": {"dev": scores}}
+        (output / "trials.json").write_text(json.dumps(summary))
+        return command_line.EXIT_INTERRUPTED
+
+    child = types.SimpleNamespace(wait=write_scores)
+    monkeypatch.setattr(
+        run_clue, "_passing_on_sigterm", lambda command: contextlib.nullcontext(child)
+    )
+    (output / "csl_predict.json").write_text("of seed 0")
+    with pytest.raises(Stopped):
+        run_clue._fine_tune(run, args)
+    assert not run.is_complete([1])
+
+
+def test_sigterm_outside_of_training_is_no_error(folder, csl, monkeypatch):
+    """Such as while the command of a task imports TensorFlow."""
+    run, args = csl
+    script = "import os, signal, time; os.kill(os.getppid(), signal.SIGTERM)"
+    (folder / "stopped.py").write_text(script + "; time.sleep(60)")
+    monkeypatch.setattr(run_clue, "_FOLDER", str(folder))
+    monkeypatch.setitem(clue.COMMANDS, "classification", "stopped.py")
+    with pytest.raises(Stopped, match="csl: stopped; rerun") as stopped:
+        run_clue._fine_tune(run, args)
+    assert stopped.value.exit_code == 0
 
 
 def test_what_is_missing_is_downloaded_as_long_as_that_works(

@@ -9,6 +9,7 @@ import task_runs
 import tensorflow.compat.v1 as tf
 
 import run_squad
+from albert_zh.tasks.span_extraction import Settings
 
 pytestmark = pytest.mark.skipif(
     not hasattr(tf, "estimator"), reason="this TensorFlow has no Estimator"
@@ -203,6 +204,22 @@ def test_bad_training_files_leave_no_trace(
     for word in words + [str(path), question["id"]]:
         assert word in line
     assert not output_dir.exists()
+
+
+def test_windows_are_for_the_length_of_the_recipe(sample, model_flags, tmp_path):
+    document = read_json(sample)
+    for entry in document["data"]:
+        del entry["paragraphs"][0]["qas"][1:]
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    flags = ["--task_name=cmrc2018", "--do_train", "--num_train_epochs=0.1"]
+    flags += ["--train_file", path, "--output_dir", tmp_path / "out"]
+    run(*model_flags, *flags)
+    found = read_json(tmp_path / "out" / "labels.json")
+    # The recipe's 512, as far as the model reads; not the 128 of other tasks.
+    length = CONFIG["max_position_embeddings"]
+    assert found["max_seq_length"] == length
+    assert found["options"] == Settings.for_length(length, {})._asdict()
 
 
 def test_cut_questions_are_counted(trained, sample, tmp_path, caplog):

@@ -12,6 +12,7 @@ from albert_zh.base.errors import UserError
 from albert_zh.tasks import choice_features, choices, get_task
 from albert_zh.tasks.assignment import best_assignment
 from albert_zh.tasks.choices import Blank, ChoiceReader, Cloze, Question
+from albert_zh.tasks.splits import TaskData
 
 C3 = [
     [
@@ -163,6 +164,28 @@ def test_repeated_ids_of_c3_are_refused(tmp_path):
         read("c3", write(tmp_path / "d.json", items))
 
 
+def test_repeated_tags_of_several_files_are_refused(tmp_path):
+    paths = [write(tmp_path / name, LINE) for name in ("a.json", "b.json")]
+    with pytest.raises(UserError, match="b.json: two blanks have the tag #idiom00000"):
+        read("chid", ",".join(paths))
+
+
+def test_a_comma_may_be_part_of_a_folder_s_name(tmp_path):
+    folder = tmp_path / "问答,第1批"
+    folder.mkdir()
+    (tmp_path / "问答").mkdir()
+    paths = [write(folder / name, C3) for name in ("d-train.json", "m-train.json")]
+    task = get_task("c3")
+    data = TaskData(task, str(folder), {}, ChoiceReader(task))
+    assert data.paths() == paths
+    assert data.read_labelled("train", None).num_examples == 6
+    write(folder / "train.json", LINE)
+    task = get_task("chid")
+    data = TaskData(task, str(folder), {}, ChoiceReader(task))
+    with pytest.raises(UserError, match="in .*第1批/train_answer.json"):
+        data.read_labelled("train", None)
+
+
 @pytest.mark.parametrize("content", ["", "[]", "[[", "\ufeff", '"\\ud800"'])
 def test_files_of_c3_without_any_question(tmp_path, content):
     path = tmp_path / "d.json"
@@ -193,6 +216,8 @@ BAD_QUESTIONS = {
     "context is empty": changed(LABELLED, context="\n"),
     "context holds half a surrogate pair": changed(LABELLED, context="天\ud800"),
     "question is empty": changed(LABELLED, question=""),
+    "id holds half a surrogate pair": changed(LABELLED, id="a\ud800"),
+    "id is empty": changed(LABELLED, id=""),
     'no question; expected {"context": ..., "question": ..., "choices": [...]}': (
         changed(LABELLED, question=None)
     ),
@@ -269,6 +294,19 @@ def test_answers_that_do_not_fit_their_blanks(tmp_path, answers, message):
     given_answers = write(tmp_path / "x_answer.json", changed(ANSWERS, **answers))
     with pytest.raises(UserError, match=message.format(given_answers)):
         read("chid", path)
+
+
+def test_files_to_predict_may_have_anything_for_answers(tmp_path):
+    c3 = c3_with(answer="")
+    lines = [dict(QUESTION, answer=answer) for answer in ("", -1, "?", None, 1)]
+    write(tmp_path / "x_answer.json", {"#idiom000002#": -1})
+    for name, value in (("c3", c3), ("multiple_choice", lines), ("chid", [LINE])):
+        path = write(tmp_path / "x.json", value)
+        texts = ChoiceReader(get_task(name)).read_texts(path)
+        assert texts.num_examples == {"c3": 3, "multiple_choice": 5, "chid": 1}[name]
+        assert not any(example.label for example in texts.examples)
+        with pytest.raises(UserError):
+            read(name, path)
 
 
 def test_files_without_answers_say_where_they_belong(tmp_path):

@@ -242,8 +242,25 @@ def test_submissions_of_every_kind_are_checked(tmp_path, name):
     ((submission, _),) = run.submissions().items()
     (output / submission).write_text(right)
     clue.write_submission([run], str(output))
+    (output / clue.SUBMISSION_FILE).unlink()
     for content, message in wrong.items():
         (output / submission).write_text(content)
         with pytest.raises(UserError, match=message) as error:
             clue.write_submission([run], str(output))
         assert "\n" not in str(error.value)
+        assert not (output / clue.SUBMISSION_FILE).exists()
+
+
+def test_ends_of_lines_of_unicode_end_no_line(tmp_path):
+    text, (data, output) = "北\u2028京好", (tmp_path / "data", tmp_path / "out")
+    entities = {"address": {text[:3]: [[0, 2]]}}
+    for folder, file, record in (
+        (data, "test.json", {"id": 7, "text": text}),
+        (output, "cluener_predict.json", {"id": 7, "label": entities}),
+    ):
+        folder.mkdir()
+        line = json.dumps(record, ensure_ascii=False) + "\n"
+        (folder / file).write_text(line, encoding="utf-8")
+    clue.write_submission(
+        [clue.Run(get_task("cluener"), str(data), str(output))], str(output)
+    )

@@ -67,3 +67,14 @@ def test_report_has_a_row_for_each_type():
     )
     assert [line.split()[0] for line in lines[1:]] == ["type", "all", "LOC", "PER"]
     assert lines[3].split() == ["LOC", "0.6667", "0.6667", "0.6667", "3"]
+
+
+def test_a_type_may_have_the_name_of_the_total():
+    true = [[Span(0, 2, "all"), Span(4, 6, "LOC")]]
+    scores = entity_metrics.score(TEXTS[:1], true, [true[0][:1]], ("LOC", "all"))
+    rows = entity_metrics.format_report("dev", scores).splitlines()[2:]
+    assert [(row.split()[0], row.split()[-1]) for row in rows] == [
+        ("all", "2"),
+        ("LOC", "1"),
+        ("all", "1"),
+    ]

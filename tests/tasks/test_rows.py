@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from albert_zh.base.errors import UserError
-from albert_zh.tasks import get_task, reading, rows
+from albert_zh.tasks import get_task, readers, reading, rows
 from albert_zh.tasks.reading import Example
 from albert_zh.tasks.registry import clean_label
 from albert_zh.tasks.rows import Columns
@@ -89,6 +89,11 @@ def test_files_read_as_the_plain_one(tmp_path, name, content):
         ("x.json", '{"text": "甲", "label": ' + "9" * 5000 + "}\n", ":1: "),
         ("x.json", '{"text": "甲", "label": 1.5}\n', ":1: label is 1.5; expected text"),
         ("x.json", '[{"text": "甲", "label": 1}]\n', ":1: expected one JSON object"),
+        (
+            "x.json",
+            '[\n{"text": "甲", "label": 1}\n]\n',
+            ":1: not JSON .*one JSON object",
+        ),
         ("x.tsv", "甲\t1\n".encode("utf-16"), "iconv -f UTF-16"),
         ("x.tsv", "甲乙\t1\n".encode("gb18030"), "iconv -f GB18030"),
         ("x.csv", '甲,1\n"乙,0\n', ":2: not CSV"),
@@ -101,6 +106,37 @@ def test_bad_files_are_one_line(tmp_path, name, content, message):
         data = reading.read_examples(write(tmp_path, name, content), SINGLE)
         reading.find_labels(data)
         raise AssertionError(data)
+
+
+LONG = list(range(1000))
+
+
+@pytest.mark.parametrize(
+    "name, record",
+    [
+        ("single", {"text": LONG, "label": 1}),
+        ("single", {"text": "甲", "label": LONG}),
+        ("multi_label", {"text": "甲", "label": {"x": LONG}}),
+        ("regression_single", {"text": "甲", "label": LONG}),
+        ("csl", {"keyword": LONG, "abst": "甲", "label": 1}),
+        ("csl", {"keyword": ["甲"], "abst": LONG, "label": 1}),
+        ("ner", {"text": LONG}),
+        ("ner", {"text": "甲", "id": LONG}),
+        (
+            "multiple_choice",
+            {"context": "甲", "question": "乙", "choices": {"x": LONG}},
+        ),
+        ("chid", {"content": {"x": LONG}, "candidates": ["甲", "乙"]}),
+        ("c3", [[LONG, [{}], "1"]]),
+        ("c3", [[["甲"], [LONG], "1"]]),
+    ],
+)
+def test_errors_show_the_beginning_of_a_long_value(tmp_path, name, record):
+    task, path = get_task(name), write(tmp_path, "x.json", json.dumps(record) + "\n")
+    with pytest.raises(UserError) as caught:
+        readers.reader_of(task).read_examples(path, task.labels)
+    assert "[0, 1, 2, " in str(caught.value)
+    assert len(str(caught.value)) < len(path) + 250
 
 
 @pytest.mark.parametrize("name, separator", [("x.csv", ";"), ("x.tsv", ",")])
@@ -180,6 +216,23 @@ def test_json_keys_named_by_flags(tmp_path):
 
 
 @pytest.mark.parametrize(
+    "name, content",
+    [
+        ("x.tsv", "label\ttitle\tcontent\n1\t标题\t正文\n"),
+        ("x.json", '{"content": "正文", "title": "标题", "label": 1}\n'),
+        ("x.json", '{"content": "正文", "title": 7, "label": 1}\n'),
+    ],
+)
+@pytest.mark.parametrize("columns", [Columns(), Columns(text_a="content")])
+def test_a_task_of_single_texts_reads_no_second_text(tmp_path, name, content, columns):
+    path = write(tmp_path, name, content)
+    data = reading.read_examples(path, SINGLE, columns=columns)
+    assert data.examples == [Example("正文", None, "1")]
+    (texts,) = reading.read_texts(path, SINGLE, columns=columns).chunks(5)
+    assert texts == [Example("正文", None, None)]
+
+
+@pytest.mark.parametrize(
     "columns, message",
     [
         (
@@ -238,6 +291,13 @@ def test_a_label_column_without_labels_shows_other_columns(
     assert next(texts.chunks(1))[0].text_a == "手机降价了"
 
 
+def test_a_column_of_numbers_without_numbers_shows_other_columns(tmp_path):
+    path = write(tmp_path, "x.tsv", "1\t甲\t乙\n2\t丙\t丁\n")
+    message = "none of column 3 is a number, but for instance '丁'; .*--text_b_column"
+    with pytest.raises(UserError, match=message):
+        reading.read_texts(path, get_task("regression"), ())
+
+
 def test_placeholders_in_a_test_file_are_no_labels(tmp_path):
     """CLUE's test files have -1 for every label."""
     write(tmp_path, "dev.tsv", "甲\t1\n")
@@ -253,6 +313,38 @@ def test_placeholders_in_a_test_file_are_no_labels(tmp_path):
         TaskData(
             SINGLE, None, {"dev": test}, reading.TableReader(SINGLE, ("-1",))
         ).read_labelled("dev", ("0", "1"))
+
+
+LABELLED = '{"text": "丙", "label": "0"}\n'
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("x.tsv", "甲\t\n乙\t \n"),
+        ("x.json", '{"text": "甲", "label": ""}\n{"text": "乙", "label": ""}\n'),
+        ("x.json", '{"text": "甲", "label": null}\n{"text": "乙", "label": null}\n'),
+    ],
+)
+@pytest.mark.parametrize("task", ["single", "multi_label", "regression_single"])
+def test_a_test_file_with_nothing_for_labels_has_none(tmp_path, task, name, content):
+    def read(content, placeholders_allowed=True):
+        return reading.read_examples(
+            write(tmp_path, name, content),
+            get_task(task),
+            ("0", "1"),
+            placeholders_allowed=placeholders_allowed,
+        )
+
+    data = read(content)
+    assert data.num_examples == 2 and not data.has_labels
+    some = content + (LABELLED if name == "x.json" else "丙\t0\n")
+    if task == "multi_label" and "null" not in content:
+        assert [e.label for e in read(some).examples] == [(), (), ("0",)]
+        return
+    for placeholders_allowed in (False, True):
+        with pytest.raises(UserError, match="x.*:1: label is "):
+            read(some, placeholders_allowed)
 
 
 def test_advice_to_ignore_a_label_can_be_followed(tmp_path):

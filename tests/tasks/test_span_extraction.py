@@ -204,6 +204,19 @@ def test_an_answer_in_two_windows_and_one_that_is_cut(build_kind):
     assert [window.notes for window in windows] == [notes] * 3
 
 
+def test_an_answer_cut_where_its_beginning_is_judged_is_noted(build_kind):
+    context = "天地人山水火土木"
+    example = Question("1", "山", context, ("人山水",), (2, 5))
+    # Windows 天地人山, 人山水火 and 水火土木; the first has more context for 人.
+    kind = build_kind(8, max_query_length=1, doc_stride=2)
+    (note,) = kind.build_features(example)[0].notes
+    assert "never predicted" in note and "--doc_stride" in note
+    assert predict_targets(kind, example).text != "人山水"
+    kind = build_kind(10, max_query_length=1, doc_stride=2)
+    assert kind.build_features(example)[0].notes == ()
+    assert predict_targets(kind, example).text == "人山水"
+
+
 def test_an_answer_longer_than_any_predicted_is_noted(build_kind):
     kind = build_kind(12, max_query_length=1, max_answer_length=2)
     long = Question("1", "山", "天地人山", ("天地人",), (0, 3))
@@ -292,7 +305,7 @@ def test_decoding_equals_brute_force(build_kind, seed, with_negative):
         max_answer_length=3,
         n_best_size=4,
         version_2_with_negative=with_negative,
-        null_score_diff_threshold=0.5,
+        null_score_diff_threshold=0.5 if with_negative else 0.0,
     )
     windows = kind.build_features(example)
     rows = [
@@ -439,6 +452,12 @@ def test_settings_that_skip_text_are_refused(build_kind, options, words):
         build_kind(150, max_query_length=64, **{name: 83})
     else:
         build_kind(150, max_query_length=146, doc_stride=1)
+
+
+def test_a_threshold_of_no_answer_needs_questions_without_one(build_kind):
+    with pytest.raises(UserError, match="--null_score_diff_threshold=-2: .*remove it"):
+        build_kind(150, null_score_diff_threshold=-2.0)
+    build_kind(150, null_score_diff_threshold=-2.0, version_2_with_negative=True)
 
 
 @pytest.mark.parametrize(

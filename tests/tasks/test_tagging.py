@@ -1,6 +1,7 @@
 """Taggers: offsets of characters, windows, heads, decoders, predictions."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -146,9 +147,48 @@ def test_windows_cover_all_and_give_context(num_tokens, max_tokens):
         assert end - begin == max_tokens
         assert begin < following <= end - max_tokens // 2
     windows = [characters.Window(a, range(a, b)) for a, b in ranges]
-    tokens = np.arange(num_tokens)
-    best = characters.contexts(windows, tokens, tokens).max(axis=0)
-    assert (best >= (max_tokens // 2 - 1) // 2).all()
+    for token in range(num_tokens):
+        contexts = context_of_windows(windows, token, token)
+        assert max(contexts) >= (max_tokens // 2 - 1) // 2
+
+
+def context_of_windows(windows, first, last):
+    """The context of a run in each window, -1 where the window cuts the run."""
+    contexts = []
+    for window in windows:
+        left = first - window.begin if window.begin else np.inf
+        right = window.end - 1 - last if window is not windows[-1] else np.inf
+        inside = window.begin <= first and last < window.end
+        contexts.append(min(left, right) if inside else -1)
+    return contexts
+
+
+@given(st.integers(1, 60), st.integers(3, 12))
+def test_the_window_with_the_most_context_is_found(num_tokens, max_tokens):
+    ranges = characters.window_ranges(num_tokens, max_tokens)
+    windows = [characters.Window(a, range(a, b)) for a, b in ranges]
+    runs = [(a, b) for a in range(num_tokens) for b in range(a, num_tokens)]
+    found = characters.best_windows(windows, *zip(*runs)).tolist()
+    for run, number in zip(runs, found):
+        contexts = context_of_windows(windows, *run)
+        most = max(contexts)
+        assert number == (contexts.index(most) if most >= 0 else -1)
+
+
+def test_memory_grows_with_a_text_and_not_with_its_square(taggers):
+    text = "在北京米兰霸争" * 1000
+    spans = [Span(start, start + 3, "LOC") for start in range(0, 6993, 7)]
+    example = tagged_texts.TaggedText(text, tuple(spans))
+    for decoder in ("softmax", "span"):
+        tagger = taggers[decoder]
+        windows = tagger.build_features(example)
+        rows = [tagger._decoder.perfect(window.targets) for window in windows]
+        tracemalloc.start()
+        found = tagger.decode(example, windows, rows)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert [(e.start, e.end, e.type) for e in found] == spans
+        assert peak < 14e6  # 2,300 windows times 7,000 tokens are 130 MB
 
 
 def test_each_token_s_tag_is_of_the_window_with_the_most_context(taggers):

@@ -98,9 +98,15 @@ def test_csv_quotes_commas_and_line_ends(tmp_path):
 
 
 @pytest.mark.parametrize("names", [("q1", "q2"), ("question1", "question2")])
-def test_columns_are_found_by_name_in_any_order(tmp_path, names):
-    header = "id\tlabel\t{1}\t{0}\n".format(*names)
-    path = write(tmp_path, "x.tsv", header + "7\tyes\tsecond\tfirst\n")
+@pytest.mark.parametrize(
+    "content",
+    [
+        "id\tlabel\t{1}\t{0}\n7\tyes\tsecond\tfirst\n",
+        "{1}\t{0}\tlabel\nsecond\tfirst\tyes\n",
+    ],
+)
+def test_columns_are_found_by_name_in_any_order(tmp_path, names, content):
+    path = write(tmp_path, "x.tsv", content.format(*names))
     data = reading.read_examples(path, PAIR)
     assert data.examples == [Example("first", "second", "yes")]
 

@@ -40,3 +40,26 @@ def test_a_directory_of_another_training_is_left_alone(tmp_path, name):
     (tmp_path / name).mkdir()
     with pytest.raises(UserError, match="--num_trials: .*no trial"):
         trials.check_directory(str(tmp_path))
+
+
+def test_trials_whose_summary_was_removed_go_on(tmp_path):
+    """As the message of a damaged one advises."""
+    (tmp_path / "best").mkdir()
+    (tmp_path / trials.TRIALS_FILE).write_text("{")
+    with pytest.raises(UserError, match="remove it, and run the same command again"):
+        trials.read(str(tmp_path))
+    (tmp_path / trials.TRIALS_FILE).unlink()
+    (tmp_path / "seed_7").mkdir()
+    (tmp_path / "seed_7" / "training.json").write_text("{}")
+    trials.check_directory(str(tmp_path))
+
+
+@pytest.mark.parametrize("content", [None, "{"])
+def test_a_trial_without_its_scores_is_to_be_removed(tmp_path, content):
+    if content:
+        (tmp_path / "best").mkdir()
+        (tmp_path / "best" / "eval_results.json").write_text(content)
+    advice = "; remove {}, and run the same command again".format(tmp_path)
+    with pytest.raises(UserError) as error:
+        trials.read_dev_scores(str(tmp_path))
+    assert str(error.value).endswith(advice)
