@@ -261,6 +261,7 @@ def test_ends_of_lines_of_unicode_end_no_line(tmp_path):
         folder.mkdir()
         line = json.dumps(record, ensure_ascii=False) + "\n"
         (folder / file).write_text(line, encoding="utf-8")
-    clue.write_submission(
-        [clue.Run(get_task("cluener"), str(data), str(output))], str(output)
-    )
+    runs = [clue.Run(get_task("cluener"), str(data), str(output))]
+    path = clue.write_submission(runs, str(output))
+    with zipfile.ZipFile(path) as archive:
+        assert archive.namelist() == ["cluener_predict.json"]
