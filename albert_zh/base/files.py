@@ -220,19 +220,26 @@ def split_names(names):
     return paths
 
 
-def split_inputs(names):
+def split_inputs(names, is_there=None):
     """Returns the list of comma-separated names of input files.
 
     A comma belongs to a name if only then there is such a file.
+
+    Args:
+      names: str.
+      is_there: function of a name, whether it can be read; default: it is a file.
     """
-    parts, paths = names.split(","), []
+    is_there = is_there or (lambda name: exists(name) and not is_directory(name))
+    whole = names.strip()
+    if whole and is_there(whole):
+        return [whole]
+    parts, found = names.split(","), []
     while parts:
-        prefixes = [",".join(parts[: i + 1]) for i in range(len(parts))]
-        is_file = [exists(name) and not is_directory(name) for name in prefixes]
-        number = is_file.index(True) if True in is_file else 0
-        paths.append(prefixes[number])
+        prefixes = [",".join(parts[: i + 1]).strip() for i in range(len(parts))]
+        number = next((i for i, name in enumerate(prefixes) if is_there(name)), 0)
+        found.append(prefixes[number])
         del parts[: number + 1]
-    return paths
+    return [name for name in found if name]
 
 
 def require_separate(names, outputs, inputs, directories=()):

@@ -74,7 +74,7 @@ def expand_input_files(patterns, takes_directories=False):
         is no pattern.
     """
     paths = []
-    for pattern in _split_patterns(patterns):
+    for pattern in files.split_inputs(patterns, _is_there):
         matches = _matches(pattern, takes_directories)
         for path in matches:
             files.require_regular(path)
@@ -91,28 +91,6 @@ def expand_input_files(patterns, takes_directories=False):
             len(paths) - len(unique),
         )
     return unique
-
-
-def _split_patterns(patterns):
-    """Yields the names and globs of a list separated by commas.
-
-    A comma belongs to a name if only then there is such a file.
-    """
-    whole = patterns.strip()
-    if whole and _is_there(whole):
-        yield whole
-        return
-    parts = patterns.split(",")
-    while parts:
-        for number in range(1, len(parts) + 1):
-            name = ",".join(parts[:number]).strip()
-            if _is_there(name):
-                break
-        else:
-            number, name = 1, parts[0].strip()
-        del parts[:number]
-        if name:
-            yield name
 
 
 def _is_there(pattern):
