@@ -22,17 +22,12 @@ from albert_zh.base import console, pictures
 from albert_zh.command_line import positive_int
 from albert_zh.models import directory as model_directory
 from benchmarks import rows, task_files
-from benchmarks.work_directory import work_directory
-
-# Tokens of a held-out sequence, and its masks: 15 %.
-LENGTH = 64
-PREDICTIONS = 10
-FINE_TUNING = (
-    "--max_seq_length=64",
-    "--train_batch_size=32",
-    "--learning_rate=1e-4",
-    "--seed=1",
+from benchmarks.pretraining_quality import (
+    FINE_TUNING,
+    HELD_OUT_PREDICTIONS,
+    LENGTH,
 )
+from benchmarks.work_directory import work_directory
 
 
 def model_argument(text):
@@ -99,7 +94,7 @@ def score(args, sequences, directory):
         "--output_file={}".format(records),
         "--vocab_file=" + found.vocab_file,
         "--max_seq_length={}".format(LENGTH),
-        "--max_predictions_per_seq={}".format(PREDICTIONS),
+        "--max_predictions_per_seq={}".format(HELD_OUT_PREDICTIONS),
         "--masked_lm_prob=0.15",
         "--dupe_factor=1",
     ]
@@ -115,7 +110,7 @@ def score(args, sequences, directory):
             "--albert_config_file=" + found.config_file,
             "--init_checkpoint=" + found.checkpoint,
             "--max_seq_length={}".format(LENGTH),
-            "--max_predictions_per_seq={}".format(PREDICTIONS),
+            "--max_predictions_per_seq={}".format(HELD_OUT_PREDICTIONS),
             "--max_eval_steps=1000000",
         ],
         folder,
@@ -142,9 +137,10 @@ def fine_tune(args, sequences, directory):
         "--output_dir={}".format(folder / "model"),
         "--albert_config_file=" + found.config_file,
         "--vocab_file=" + found.vocab_file,
-        "--num_train_epochs={}".format(args.num_train_epochs),
-        *FINE_TUNING,
+        "--seed=1",
     ]
+    flags = dict(FINE_TUNING, **{"--num_train_epochs": args.num_train_epochs})
+    line += ["{}={}".format(*flag) for flag in flags.items()]
     if sequences:
         line.append("--init_checkpoint=" + found.checkpoint)
     rows.run_once(line, folder)
