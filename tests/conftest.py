@@ -9,6 +9,8 @@ import sys
 import hypothesis
 import pytest
 
+from tests.command_process import CommandProcess
+
 # Set before any test imports TensorFlow: its C++ side logs hardware notes at
 # INFO, and a GPU would make the same test give different numbers.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -69,8 +71,16 @@ def real_data():
     return pathlib.Path(directory)
 
 
+@pytest.fixture(scope="session")
+def command_process():
+    """The `CommandProcess` of this test process, with the environment it began with."""
+    process = CommandProcess(_command_environment())
+    yield process
+    process.close()
+
+
 @pytest.fixture
-def run_command(tmp_path):
+def run_command(tmp_path, command_process):
     """Function that runs one of the repository's commands in its own process.
 
     `run_command(script, *flags, cwd=None, timeout=600)` runs `script`, a path
@@ -81,10 +91,14 @@ def run_command(tmp_path):
     """
 
     def run(script, *flags, cwd=None, timeout=COMMAND_TIMEOUT_SECONDS):
+        arguments = [str(REPOSITORY / script)] + [str(flag) for flag in flags]
+        directory = str(cwd or tmp_path)
+        if command_process.environment == _command_environment():
+            return command_process.run(arguments, directory, timeout)
         return subprocess.run(
-            [sys.executable, str(REPOSITORY / script)] + [str(flag) for flag in flags],
-            cwd=str(cwd or tmp_path),
-            env=dict(os.environ, PYTHONIOENCODING="utf-8"),
+            [sys.executable] + arguments,
+            cwd=directory,
+            env=_command_environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",
@@ -92,6 +106,13 @@ def run_command(tmp_path):
         )
 
     return run
+
+
+def _command_environment():
+    environment = dict(os.environ, PYTHONIOENCODING="utf-8")
+    # Its value is the test that runs.
+    environment.pop("PYTEST_CURRENT_TEST", None)
+    return environment
 
 
 @pytest.fixture(scope="session")
