@@ -61,6 +61,10 @@ def _objective(args, files, train_data):
                 len(weights), name_lists.join(files.labels)
             )
         )
+    factors = dict(zip(files.labels, weights))
+    if weights and not any(factors[each.label] for each in train_data.examples):
+        text = "--class_weights: every example of {} would weigh 0"
+        raise UserError(text.format(train_data.path))
     return {"label_smoothing": args.label_smoothing, "class_weights": weights}
 
 

@@ -132,6 +132,14 @@ def test_flags_that_do_not_go_with_the_kind(folder, tmp_path, capsys, flags, mes
     assert message in refused(capsys, *given, *flags)
 
 
+def test_weights_of_0_leave_nothing_to_train_on(folder, tmp_path, capsys):
+    (tmp_path / "rows.tsv").write_bytes("山天\t1\n土天\t0\n".encode())
+    given = training_flags(folder, "single", tmp_path / "rows.tsv", tmp_path / "out")
+    for labels, weights in (("0,1", "0,0"), ("0,1,2", "0,0,3")):
+        flags = ["--labels=" + labels, "--class_weights=" + weights]
+        assert "rows.tsv would weigh 0" in refused(capsys, *given, *flags)
+
+
 @pytest.mark.parametrize("task", ["single", "regression_single"])
 def test_single_texts_have_no_second_column(folder, tmp_path, capsys, task):
     given = training_flags(folder, task, "numbers.tsv", tmp_path / "out")
