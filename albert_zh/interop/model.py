@@ -108,7 +108,7 @@ def without_masked_lm(model):
 
 def without_unknown(model):
     """Moves tensors that the graph of the config lacks to `unused`."""
-    known = set(_variable_shapes(model))
+    known = set(model_graph.variable_shapes(model.config, model.heads))
     for head in heads.HEADS.values():
         known.update(head.variables)
     unknown = {
@@ -151,7 +151,7 @@ def check(model, source, allow_missing=False):
     Raises:
       UserError: a variable is missing or has another shape.
     """
-    expected = _variable_shapes(model)
+    expected = model_graph.variable_shapes(model.config, model.heads)
     weights = model.weights
     missing = sorted(set(expected) - set(weights))
     for name in missing:
@@ -198,10 +198,3 @@ def _check_head(model, source):
                 source, len(labels), head, len(weights)
             )
         )
-
-
-def _variable_shapes(model):
-    """Returns {variable name: shape list} of the graph that `modeling` builds."""
-    add_heads = model_graph.pretraining_heads(model.config, model.heads)
-    variables = model_graph.trainable_variables(model.config, add_heads)
-    return {variable.op.name: variable.shape.as_list() for variable in variables}

@@ -1,5 +1,8 @@
 """The variables of a model's graph, and whether a checkpoint can initialize them."""
 
+import functools
+import json
+
 import modeling
 from albert_zh.base.lazy import tensorflow as tf
 from albert_zh.models import architecture, checkpoints
@@ -20,15 +23,35 @@ def trainable_variables(config, add_heads):
         return tf.trainable_variables()
 
 
+def variable_shapes(config, heads=()):
+    """Returns the dict variable's name -> list of int, its shape.
+
+    Args:
+      config: `modeling.AlbertConfig`.
+      heads: as `pretraining_heads` takes them.
+    """
+    heads = tuple(head for head in PRETRAINING_HEADS if head in heads)
+    settings = json.dumps(config.to_dict(), sort_keys=True)
+    return {name: list(shape) for name, shape in _variable_shapes(settings, heads)}
+
+
+@functools.lru_cache(maxsize=64)
+def _variable_shapes(settings, heads):
+    """`variable_shapes`, of a config as JSON, as pairs: a graph takes long to build."""
+    config = modeling.AlbertConfig.from_dict(json.loads(settings))
+    variables = trainable_variables(config, pretraining_heads(config, heads))
+    return tuple((v.op.name, tuple(v.shape.as_list())) for v in variables)
+
+
 def missing_variables(config, names):
     """Returns the sorted names of a config's encoder variables that are not in `names`.
 
     The pooler may be absent: not every head uses it.
     """
-    variables = trainable_variables(config, lambda model: None)
-    wanted = {variable.op.name for variable in variables}
     return sorted(
-        name for name in wanted - set(names) if not name.startswith("bert/pooler/")
+        name
+        for name in set(variable_shapes(config)) - set(names)
+        if not name.startswith("bert/pooler/")
     )
 
 

@@ -49,14 +49,30 @@ LABELS = {
 }
 
 
+@pytest.fixture(scope="module")
+def random_model(tmp_path_factory):
+    """Function: the directory of a config's model with random weights, made once."""
+    folder = tmp_path_factory.mktemp("random")
+    made = {}
+
+    def find(config, heads):
+        key = config.to_json_string(), heads
+        if key not in made:
+            made[key] = str(folder / str(len(made)))
+            head_to_head.write_random_model(made[key], config, heads)
+        return made[key]
+
+    return find
+
+
 @pytest.fixture
-def write(tmp_path):
+def write(tmp_path, random_model):
     """Function: writes a model directory with a vocabulary; returns its path."""
 
     def write_model(settings, heads=HEADS, name="source", entries=None, labels=None):
         directory = tmp_path / name
         config = modeling.AlbertConfig(**settings)
-        head_to_head.write_random_model(str(directory), config, heads)
+        shutil.copytree(random_model(config, heads), str(directory))
         tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
         entries = config.vocab_size if entries is None else entries
         tokens += [chr(0x4E00 + index) for index in range(entries - len(tokens))]
