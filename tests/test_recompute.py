@@ -60,8 +60,11 @@ def gradients_with_dropout(dialect, monkeypatch, **settings):
         return session.run([loss] + [tf.convert_to_tensor(g) for g in gradients])
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
-@pytest.mark.parametrize("numerics", NUMERICS)
+@pytest.mark.parametrize(
+    "dialect, numerics",
+    [(dialect, "float32") for dialect in DIALECTS]
+    + [("postln", numerics) for numerics in NUMERICS if numerics != "float32"],
+)
 def test_gradients_with_dropout_are_those_of_kept_activations(
     dialect, numerics, monkeypatch
 ):
@@ -101,12 +104,14 @@ def test_every_layer_and_step_has_masks_of_its_own(dialect):
     assert len(masks) == 2 * 2 * num_layers
 
 
-@pytest.mark.parametrize("sharing", ["all", "attention", "none"])
-@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
+@pytest.mark.parametrize(
+    "sharing, dtype",
+    [("all", tf.float32), ("all", tf.bfloat16), ("attention", tf.float32)],
+)
 def test_chained_sums_of_shared_gradients_are_the_sums(sharing, dtype, monkeypatch):
     def gradients():
         config = modeling.AlbertConfig(
-            **dict(SETTINGS, num_hidden_layers=5),
+            **dict(SETTINGS, num_hidden_layers=3),
             **DIALECTS["postln"],
             cross_layer_sharing=sharing,
         )
@@ -179,9 +184,9 @@ def test_recompute_and_plain_gradients_exclude_each_other():
 
 
 def print_peak(recompute):
-    """Prints the peak memory, in MB, of a training step of 16 layers."""
+    """Prints the peak memory, in MB, of a training step of 8 layers."""
     config = modeling.AlbertConfig(
-        **dict(SETTINGS, num_hidden_layers=16, max_position_embeddings=512)
+        **dict(SETTINGS, num_hidden_layers=8, max_position_embeddings=512)
     )
     with tf.Graph().as_default(), tf.Session() as session:
         ids = tf.ones([8, 512], tf.int32)
@@ -209,5 +214,5 @@ def test_activations_take_the_memory_of_one_layer(repository):
         )
         return int(result.stdout)
 
-    # Each layer's probabilities alone, 8 x 2 x 512 x 512, take 16 MB, together 256 MB.
-    assert peak(False) - peak(True) > 120
+    # Each layer's probabilities alone, 8 x 2 x 512 x 512, take 16 MB, together 128 MB.
+    assert peak(False) - peak(True) > 60

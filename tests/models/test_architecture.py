@@ -85,7 +85,7 @@ def test_published_models_fit_their_config_and_no_other(repository, name):
 
 
 @hypothesis.given(configs(), configs())
-@hypothesis.settings(max_examples=40)
+@hypothesis.settings(max_examples=15)
 def test_a_config_fits_exactly_where_it_builds_the_same_variables(config, other):
     shapes = variable_shapes(config)
     found = architecture.infer(shapes)
