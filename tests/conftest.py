@@ -54,6 +54,23 @@ def pytest_make_parametrize_id(config, val, argname):
     return argname if isinstance(val, bytes) else None
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _release_graphs():
+    """Lets go of the graphs of a module's tests: gigabytes in a whole run.
+
+    TensorFlow registers the gradient of every call of a `tf.custom_gradient` for good,
+    and that refers to the call's graph.
+    """
+    yield
+    ops = sys.modules.get(
+        "tensorflow.python.framework.ops",
+        sys.modules.get("tensorflow_core.python.framework.ops"),
+    )
+    gradients = ops._gradient_registry._registry if ops else {}
+    for name in [name for name in gradients if name.startswith("CustomGradient-")]:
+        del gradients[name]
+
+
 @pytest.fixture(scope="session")
 def repository():
     """`pathlib.Path` of the repository's root."""
