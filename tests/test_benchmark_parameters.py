@@ -8,6 +8,8 @@ import tensorflow.compat.v1 as tf
 import modeling
 from benchmarks import parameters
 
+pytestmark = pytest.mark.once
+
 SCRIPT = "benchmarks/parameters.py"
 # Encoder, and with both heads, at the tiny size: as in docs/checkpoints.md.
 TINY_ENCODER, TINY = 4175152, 4295186

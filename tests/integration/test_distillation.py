@@ -18,9 +18,12 @@ from albert_zh.tasks import distillation, kind
 from albert_zh.training import progress_hook
 from tests.small_models import CONFIG
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(tf, "estimator"), reason="this TensorFlow has no Estimator"
-)
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.skipif(
+        not hasattr(tf, "estimator"), reason="this TensorFlow has no Estimator"
+    ),
+]
 
 WORDS = "天地人山水火土木金石日月"
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

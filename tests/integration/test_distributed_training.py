@@ -194,6 +194,7 @@ def killed(folder, init_checkpoint):
     return output, log.read_text(), problem
 
 
+@pytest.mark.once
 def test_nobody_else_reaches_workers_that_train(killed, private_network):
     assert killed[2] is None
 

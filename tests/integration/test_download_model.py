@@ -16,6 +16,8 @@ from albert_zh.downloads import catalogue, installation
 from albert_zh.models import architecture, checkpoints
 from albert_zh.models import directory as model_directory
 
+pytestmark = pytest.mark.once
+
 # Of albert_tiny's hidden size, by which files fetched by hand are told.
 CONFIG = {
     "embedding_size": 4,

@@ -209,6 +209,7 @@ def test_each_commands_output_is_the_next_ones_model(
     assert "27 variables restored" in caplog.text
 
 
+@pytest.mark.once
 def test_a_fine_tuned_models_tokenizer_goes_on(model_dir, data_dir, tmp_path):
     cased, again = tmp_path / "cased", tmp_path / "again"
     flags = [*FINE_TUNE, "--do_lower_case=False", "--normalize_punctuation"]
@@ -230,6 +231,7 @@ def cased_dir(copied_dir):
     return copied_dir
 
 
+@pytest.mark.once
 def test_the_casing_is_the_models_through_a_chain(
     cased_dir, model_dir, data_dir, tmp_path
 ):

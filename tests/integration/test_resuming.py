@@ -198,6 +198,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint_to_the_same_weights(
     assert last_points == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("room", [3000, 60000])
 def test_a_full_disk_is_one_line_and_the_run_goes_on(
     data, tmp_path, run_command, assert_user_error, room

@@ -16,9 +16,12 @@ from albert_zh.downloads import installation
 from albert_zh.tasks import clue
 from tests.small_models import CONFIG
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(tf, "estimator"), reason="this TensorFlow has no Estimator"
-)
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.skipif(
+        not hasattr(tf, "estimator"), reason="this TensorFlow has no Estimator"
+    ),
+]
 
 
 @pytest.fixture

@@ -157,6 +157,7 @@ def test_it_learns_c3_from_both_files(tmp_path, model_flags):
     assert np.mean([line["label"] for line in lines] == np.array(answers)) > 0.95
 
 
+@pytest.mark.once
 def test_it_learns_chid(tmp_path, model_flags):
     generator = np.random.RandomState(0)
     contexts = sorted({question["context"] for question in sample()})[:6]
