@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 
-from albert_zh.base import console, files
+from albert_zh.base import children, console, files
 from albert_zh.base.errors import Stopped, UserError
 from albert_zh.command_line import non_negative_int, positive_int
 from albert_zh.downloads import catalogue, installation
@@ -123,9 +123,13 @@ def _fine_tune(run, args):
     # Outside of training, where nothing is lost, SIGTERM ends it at once.
     code = 0 if code == -signal.SIGTERM else code
     if code not in (0, command_line.EXIT_INTERRUPTED):
+        reason = "its last line says why"
+        if code < 0:
+            reason = "the system, or somebody, ended it; often it lacks memory"
         raise UserError(
-            "{}: {} ended with exit code {}; its last line says why. Rerun the same "
-            "command to resume".format(run.task.name, script, code)
+            "{}: {} ended with {}; {}. Rerun the same command to resume".format(
+                run.task.name, script, children.describe_exit(code), reason
+            )
         )
     if code or not run.is_complete(seeds):
         text = "{}: stopped; rerun the same command to resume"

@@ -81,14 +81,24 @@ def _wait_for(child, receiver):
         raise
 
 
+def describe_exit(code):
+    """Describes the end of a process; a negative code is the number of a signal."""
+    if code >= 0:
+        return "exit code {}".format(code)
+    name = ""
+    with contextlib.suppress(ValueError):  # a signal that Python has no name for
+        name = " ({})".format(signal.Signals(-code).name)
+    return "signal {}{}".format(-code, name)
+
+
 def _describe(status):
     """Describes the end of a process with a status from `os.waitpid`."""
     if not os.WIFSIGNALED(status):
-        return "exit code {}".format(os.WEXITSTATUS(status))
+        return describe_exit(os.WEXITSTATUS(status))
     number = os.WTERMSIG(status)
     if number == signal.SIGALRM:
         return "no progress in {} seconds".format(LIMIT_SECONDS)
-    return "signal {} ({})".format(number, signal.Signals(number).name)
+    return describe_exit(-number)
 
 
 def _work_and_exit(work, sender):

@@ -11,6 +11,7 @@ import time
 import traceback
 import types
 
+from albert_zh.base import children
 from albert_zh.base.errors import UserError
 from albert_zh.engines.common import (
     ERROR,
@@ -155,7 +156,8 @@ class _LocalRun:
         self._workers.remove(worker)
         if worker.reported:
             self._progress(-worker.reported)
-        task, how = self._tasks[worker.index], _describe_exit(worker.process.exitcode)
+        task = self._tasks[worker.index]
+        how = children.describe_exit(worker.process.exitcode)
         self._deaths[worker.index] += 1
         if self._deaths[worker.index] == _MAX_DEATHS:
             raise UserError(
@@ -232,15 +234,6 @@ def _end(workers):
         if worker.process.is_alive():
             worker.process.kill()
             worker.process.join()
-
-
-def _describe_exit(code):
-    """Describes the end of a process; a negative code is a signal's number."""
-    if code >= 0:
-        return "exit code {}".format(code)
-    with contextlib.suppress(ValueError):
-        return "signal {}".format(signal.Signals(-code).name)
-    return "signal {}".format(-code)
 
 
 def _work(connection):

@@ -53,13 +53,13 @@ class Run(NamedTuple):
         return self.data.find_submissions()
 
     def is_complete(self, seeds):
-        """Whether all seeds are trained and scored, and the submissions written."""
+        """Whether these seeds, no others, are scored, and the submissions written."""
         summary = trials.read(self.output_dir)
         if summary is None or "dev" not in summary["splits"]:
             return False
         done = set(summary["splits"]["dev"]["by_seed"])
         written = [os.path.join(self.output_dir, name) for name in self.submissions()]
-        return done >= set(map(str, seeds)) and all(map(files.exists, written))
+        return done == set(map(str, seeds)) and all(map(files.exists, written))
 
     def check_model(self, seeds, model_dir):
         """Raises `UserError` where a seed's training began with another model."""

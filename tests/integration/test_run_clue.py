@@ -151,6 +151,16 @@ def test_sigterm_outside_of_training_is_no_error(folder, csl, monkeypatch):
     assert stopped.value.exit_code == 0
 
 
+def test_a_task_that_was_killed_is_said_to_be(folder, csl, monkeypatch):
+    run, args = csl
+    (folder / "killed.py").write_text("import os; os.kill(os.getpid(), 9)")
+    monkeypatch.setattr(run_clue, "_FOLDER", str(folder))
+    monkeypatch.setitem(clue.COMMANDS, "classification", "killed.py")
+    words = r"csl: killed.py ended with signal 9 \(SIGKILL\); .* lacks memory"
+    with pytest.raises(UserError, match=words):
+        run_clue._fine_tune(run, args)
+
+
 def test_what_is_missing_is_downloaded_as_long_as_that_works(
     tmp_path, monkeypatch, caplog
 ):

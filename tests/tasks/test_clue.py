@@ -68,6 +68,7 @@ def test_table_has_the_published_scores_beside(runs):
 def test_a_run_is_complete_with_all_seeds_and_submissions(runs, tmp_path):
     assert runs[0].is_complete([1, 2])
     assert not runs[0].is_complete([1, 2, 3])
+    assert not runs[0].is_complete([1])  # the table is of both
     (tmp_path / "out" / "afqmc" / "afqmc_predict.json").unlink()
     assert not runs[0].is_complete([1, 2])
 
