@@ -10,7 +10,6 @@ the same seed and settings; so are random weights, at 0 sequences. Finished poin
 shown again.
 """
 
-import json
 import pathlib
 import sys
 
@@ -21,12 +20,7 @@ from albert_zh import command_line  # isort: split
 from albert_zh.base import console, pictures
 from albert_zh.command_line import positive_int
 from albert_zh.models import directory as model_directory
-from benchmarks import rows, task_files
-from benchmarks.pretraining_quality import (
-    FINE_TUNING,
-    HELD_OUT_PREDICTIONS,
-    LENGTH,
-)
+from benchmarks import model_scores, rows, task_files
 from benchmarks.work_directory import work_directory
 
 
@@ -88,64 +82,39 @@ def score(args, sequences, directory):
     """Returns the losses and accuracies on held-out text, a dict."""
     found = model_directory.find(directory)
     records = args.work / "held_out.tfrecord"
-    making = [
-        "create_pretraining_data.py",
-        "--input_file=" + args.held_out,
-        "--output_file={}".format(records),
-        "--vocab_file=" + found.vocab_file,
-        "--max_seq_length={}".format(LENGTH),
-        "--max_predictions_per_seq={}".format(HELD_OUT_PREDICTIONS),
-        "--masked_lm_prob=0.15",
-        "--dupe_factor=1",
-    ]
-    if not records.exists():
+    if not model_scores.is_made(records):
+        making = model_scores.make_held_out(args.held_out, found.vocab_file, records)
         rows.run(making, args.work / "held_out")
     folder = args.work / str(sequences) / "held_out"
+    scores = folder / "scores"
     rows.run_once(
-        [
-            "run_pretraining.py",
-            "--do_eval",
-            "--input_file={}".format(records),
-            "--output_dir={}".format(folder / "scores"),
-            "--albert_config_file=" + found.config_file,
-            "--init_checkpoint=" + found.checkpoint,
-            "--max_seq_length={}".format(LENGTH),
-            "--max_predictions_per_seq={}".format(HELD_OUT_PREDICTIONS),
-            "--max_eval_steps=1000000",
-        ],
+        model_scores.score_held_out(
+            records, scores, found.config_file, found.checkpoint
+        ),
         folder,
     )
-    return json.loads((folder / "scores" / "eval_results.json").read_text())
+    return model_scores.read(scores)
 
 
 def fine_tune(args, sequences, directory):
     """Returns the accuracies of dev and test, a dict; from scratch at 0 sequences."""
-    task, data = args.task
+    task, data_dir = args.task
     found = model_directory.find(directory)
     folder = args.work / str(sequences) / task
-    train = task_files.first_rows(
-        next(data.glob("train.*")), args.train_rows, args.work / "files"
+    flags = {
+        "--output_dir": folder / "model",
+        "--albert_config_file": found.config_file,
+        "--vocab_file": found.vocab_file,
+        "--init_checkpoint": found.checkpoint if sequences else None,
+        "--num_train_epochs": args.num_train_epochs,
+        "--seed": 1,
+    }
+    copies_dir = args.work / "files"
+    rows.run_once(
+        model_scores.fine_tune(task, data_dir, args.train_rows, copies_dir, flags),
+        folder,
     )
-    line = [
-        "run_classifier.py",
-        "--do_train",
-        "--do_eval",
-        "--task_name=" + task,
-        "--train_file={}".format(train),
-        "--dev_file={}".format(next(data.glob("dev.*"))),
-        "--test_file={}".format(next(data.glob("test.*"))),
-        "--output_dir={}".format(folder / "model"),
-        "--albert_config_file=" + found.config_file,
-        "--vocab_file=" + found.vocab_file,
-        "--seed=1",
-    ]
-    flags = dict(FINE_TUNING, **{"--num_train_epochs": args.num_train_epochs})
-    line += ["{}={}".format(*flag) for flag in flags.items()]
-    if sequences:
-        line.append("--init_checkpoint=" + found.checkpoint)
-    rows.run_once(line, folder)
-    scores = json.loads((folder / "model" / "eval_results.json").read_text())
-    return {split: scores[split]["accuracy"] for split in ("dev", "test")}
+    return model_scores.read_accuracies(folder / "model")
 
 
 def draw(points, task, path):

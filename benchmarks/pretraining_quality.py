@@ -29,21 +29,12 @@ from albert_zh.base import console, json_files
 from albert_zh.base.errors import UserError
 from albert_zh.command_line import positive_int
 from albert_zh.data import corpus, input_pipeline
-from benchmarks import rows, task_files
+from benchmarks import model_scores, rows, task_files
+from benchmarks.model_scores import LENGTH
 from benchmarks.work_directory import work_directory
 
-# Tokens of a sequence of the budget, and of held-out text.
-LENGTH = 64
-# Predictions of a held-out sequence: 15 % of its tokens.
-HELD_OUT_PREDICTIONS = 10
 # Of a vocabulary, the tokens that are not fillers.
 FILLED_SHARE = 0.9
-FINE_TUNING = {
-    "--train_batch_size": 32,
-    "--learning_rate": 1e-4,
-    "--num_train_epochs": 3,
-    "--max_seq_length": LENGTH,
-}
 
 
 class Stage(NamedTuple):
@@ -214,7 +205,8 @@ class Run:
     def _settings(self):
         """What the row's numbers depend on, as JSON gives it back."""
         settings = dict(self._recipe._asdict(), sequences=self._args.sequences)
-        settings.update(fine_tuning=FINE_TUNING, train_rows=self._args.train_rows)
+        settings.update(fine_tuning=model_scores.FINE_TUNING)
+        settings.update(train_rows=self._args.train_rows)
         return json.loads(json.dumps(settings))
 
     def check(self):
@@ -252,8 +244,7 @@ class Run:
 
     def _command(self, script, flags):
         """Runs a command of the repository, its output into the row's log."""
-        flags = ["{}={}".format(*item) for item in flags.items() if item[1] is not None]
-        rows.run([script] + flags, self._folder)
+        rows.run(model_scores.line(script, flags), self._folder)
 
     def _stages(self):
         """The (`Stage`, steps) of each stage of pretraining."""
@@ -306,50 +297,35 @@ class Run:
 
     def _evaluate(self, checkpoint):
         """Held-out losses and accuracies of a checkpoint."""
-        held_out = self._records(LENGTH, is_held_out=True)
+        held_out = self._held_out()
         output_dir = self._folder / "held_out"
-        self._command(
-            "run_pretraining.py",
-            {
-                "--do_eval": True,
-                "--input_file": held_out,
-                "--output_dir": output_dir,
-                "--albert_config_file": self._config_file(),
-                "--init_checkpoint": checkpoint,
-                "--max_seq_length": LENGTH,
-                "--max_predictions_per_seq": HELD_OUT_PREDICTIONS,
-                "--max_eval_steps": 10**6,
-            },
+        rows.run(
+            model_scores.score_held_out(
+                held_out, output_dir, self._config_file(), checkpoint
+            ),
+            self._folder,
         )
-        return json.loads((output_dir / "eval_results.json").read_text())
+        return model_scores.read(output_dir)
 
-    def _fine_tune(self, task, folder, seed):
+    def _fine_tune(self, task, data_dir, seed):
         """Fine-tunes with one seed; returns the accuracies of dev and test."""
         output_dir = self._folder / "{}_{}".format(task, seed)
         checkpoint = self.state.get("checkpoint")
-        self._command(
-            "run_classifier.py",
-            {
-                "--do_train": True,
-                "--do_eval": True,
-                "--task_name": task,
-                "--train_file": task_files.first_rows(
-                    next(folder.glob("train.*")),
-                    self._args.train_rows,
-                    self._args.work / "tasks" / task,
-                ),
-                "--dev_file": next(folder.glob("dev.*")),
-                "--test_file": next(folder.glob("test.*")),
-                "--output_dir": output_dir,
-                "--albert_config_file": self._config_file(),
-                "--vocab_file": self._vocab_file(),
-                "--init_checkpoint": checkpoint and self._args.work / checkpoint,
-                "--seed": seed,
-                **FINE_TUNING,
-            },
+        flags = {
+            "--output_dir": output_dir,
+            "--albert_config_file": self._config_file(),
+            "--vocab_file": self._vocab_file(),
+            "--init_checkpoint": checkpoint and self._args.work / checkpoint,
+            "--seed": seed,
+        }
+        copies_dir = self._args.work / "tasks" / task
+        rows.run(
+            model_scores.fine_tune(
+                task, data_dir, self._args.train_rows, copies_dir, flags
+            ),
+            self._folder,
         )
-        scores = json.loads((output_dir / "eval_results.json").read_text())
-        return {split: scores[split]["accuracy"] for split in ("dev", "test")}
+        return model_scores.read_accuracies(output_dir)
 
     def _config_file(self, num_layers=0):
         """The row's model, with so many layers (0: the config's), as a file."""
@@ -389,35 +365,41 @@ class Run:
                 "more text".format(len(tokens), filled)
             )
 
-    def _records(self, length, is_held_out=False):
-        """Records of the corpus or of held-out text, made where they are missing."""
-        whole_words = self._recipe.whole_words or is_held_out
-        name = "{}_{}_{}_{}".format(
-            "held_out" if is_held_out else "corpus",
-            self._vocab_file().stem,
-            length,
-            "words" if whole_words else "tokens",
+    def _records(self, length):
+        """Records of the corpus, made where they are missing."""
+        masked = "words" if self._recipe.whole_words else "tokens"
+        path = self._records_file("corpus", length, masked)
+        if not model_scores.is_made(path):
+            self._command(
+                "create_pretraining_data.py",
+                {
+                    "--input_file": ",".join(self._args.corpus),
+                    "--output_file": path,
+                    "--vocab_file": self._vocab_file(),
+                    "--max_seq_length": length,
+                    "--do_whole_word_mask": self._recipe.whole_words,
+                    "--masking": "dynamic",
+                    "--dupe_factor": 1,
+                },
+            )
+        return path
+
+    def _held_out(self):
+        """Records of the held-out text, made where they are missing."""
+        path = self._records_file("held_out", LENGTH, "words")
+        if not model_scores.is_made(path):
+            making = model_scores.make_held_out(
+                self._args.held_out, self._vocab_file(), path
+            )
+            rows.run(making, self._folder)
+        return path
+
+    def _records_file(self, text, length, masked):
+        name = "{}_{}_{}_{}.tfrecord".format(
+            text, self._vocab_file().stem, length, masked
         )
-        path = self._args.work / "records" / (name + ".tfrecord")
+        path = self._args.work / "records" / name
         path.parent.mkdir(exist_ok=True)
-        flags = {
-            "--input_file": ",".join(self._args.corpus),
-            "--masking": "dynamic",
-            "--dupe_factor": 1,
-        }
-        if is_held_out:
-            flags = {
-                "--input_file": self._args.held_out,
-                "--masked_lm_prob": 0.15,
-                "--max_predictions_per_seq": HELD_OUT_PREDICTIONS,
-                "--dupe_factor": 1,
-            }
-        if not pathlib.Path(str(path) + ".summary.json").exists():
-            flags["--output_file"] = path
-            flags["--vocab_file"] = self._vocab_file()
-            flags["--max_seq_length"] = length
-            flags["--do_whole_word_mask"] = whole_words
-            self._command("create_pretraining_data.py", flags)
         return path
 
 

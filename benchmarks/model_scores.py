@@ -1,0 +1,95 @@
+"""Commands that score a pretrained model: on held-out text, and on one task.
+
+Each function returns a command as `rows.run` takes it, a list of str.
+"""
+
+import json
+import pathlib
+
+from benchmarks import task_files
+
+# Tokens of a sequence of held-out text.
+LENGTH = 64
+# Predictions of a held-out sequence: 15 % of its tokens.
+_PREDICTIONS = 10
+FINE_TUNING = {
+    "--train_batch_size": 32,
+    "--learning_rate": 1e-4,
+    "--num_train_epochs": 3,
+    "--max_seq_length": LENGTH,
+}
+
+
+def make_held_out(text_file, vocab_file, output_file):
+    """The command that writes records of held-out text, masked once by whole words."""
+    flags = {
+        "--input_file": text_file,
+        "--output_file": output_file,
+        "--vocab_file": vocab_file,
+        "--max_seq_length": LENGTH,
+        "--max_predictions_per_seq": _PREDICTIONS,
+        "--masked_lm_prob": 0.15,
+        "--dupe_factor": 1,
+        "--do_whole_word_mask": True,
+    }
+    return line("create_pretraining_data.py", flags)
+
+
+def is_made(records):
+    """Whether records are there, whole: the summary is written last."""
+    return pathlib.Path(str(records) + ".summary.json").exists()
+
+
+def score_held_out(records, output_dir, config_file, checkpoint):
+    """The command that scores a checkpoint on records of `make_held_out`."""
+    flags = {
+        "--do_eval": True,
+        "--input_file": records,
+        "--output_dir": output_dir,
+        "--albert_config_file": config_file,
+        "--init_checkpoint": checkpoint,
+        "--max_seq_length": LENGTH,
+        "--max_predictions_per_seq": _PREDICTIONS,
+        "--max_eval_steps": 10**6,
+    }
+    return line("run_pretraining.py", flags)
+
+
+def fine_tune(task, data_dir, train_rows, copies_dir, flags):
+    """The command that fine-tunes on a task and scores its dev and test files.
+
+    Args:
+      task: name of the task.
+      data_dir: `pathlib.Path` of the folder of its files.
+      train_rows: rows of the training file at most; None for all.
+      copies_dir: `pathlib.Path`, where a shortened training file goes.
+      flags: dict of the other flags: model, seed, output, and what differs from
+        `FINE_TUNING`.
+    """
+    train_file = next(data_dir.glob("train.*"))
+    own = {
+        "--do_train": True,
+        "--do_eval": True,
+        "--task_name": task,
+        "--train_file": task_files.first_rows(train_file, train_rows, copies_dir),
+        "--dev_file": next(data_dir.glob("dev.*")),
+        "--test_file": next(data_dir.glob("test.*")),
+    }
+    return line("run_classifier.py", {**own, **FINE_TUNING, **flags})
+
+
+def read(output_dir):
+    """Returns the scores that either command left in its output directory, a dict."""
+    return json.loads((output_dir / "eval_results.json").read_text())
+
+
+def read_accuracies(output_dir):
+    """Returns the accuracies that `fine_tune` left there: dict dev, test -> float."""
+    scores = read(output_dir)
+    return {split: scores[split]["accuracy"] for split in ("dev", "test")}
+
+
+def line(script, flags):
+    """A command of the repository; flags whose value is None are left out."""
+    given = {name: value for name, value in flags.items() if value is not None}
+    return [script] + ["{}={}".format(*item) for item in given.items()]
