@@ -281,9 +281,10 @@ def _index(place, name, value, choices):
 
 
 def _identifier(place, value):
-    if isinstance(value, bool) or not isinstance(value, (int, str, type(None))):
-        raise _error(place, "id is {:.100}; expected a number or text", repr(value))
-    return _text(place, "id", value) if isinstance(value, str) else value
+    problem = None if value is None else rows.id_problem(value)
+    if problem:
+        raise _error(place, "{}", problem)
+    return value
 
 
 def _read_c3(path, task, with_answers):

@@ -79,6 +79,15 @@ def text_problem(name, value):
     return None
 
 
+def id_problem(value):
+    """Says what is wrong with an `id`, which predictions are written with, or None."""
+    if isinstance(value, str):
+        return text_problem("id", value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        return "id is {:.100}; expected a number or text".format(repr(value))
+    return None
+
+
 def read_lines(path, keeps_marks=False):
     """Yields (line number, text without its line end) of a UTF-8 file.
 
@@ -421,6 +430,8 @@ def _json_rows(path, lines, task, columns):
             except ValueError as error:
                 raise row_error(path, line, str(error)) from error
         _check_texts(path, line, row, task)
+        if task.submissions and "id" in record:
+            check_id(path, line, record["id"])
         yield line, row
 
 
@@ -457,13 +468,18 @@ def _parse_json(path, line, text):
         raise row_error(path, line, "not JSON (nested too deeply)") from error
 
 
+def check_id(path, line, value):
+    """Raises `UserError` for an `id` that predictions cannot be written with."""
+    problem = id_problem(value)
+    if problem:
+        raise row_error(path, line, problem)
+
+
 def _check_texts(path, line, row, task):
     for column in task.text_columns:
-        if not isinstance(row[column], str):
-            problem = "{} is {:.100}; expected text".format(column, repr(row[column]))
+        problem = text_problem(column, row[column])
+        if problem:
             raise row_error(path, line, problem)
-        if is_blank(row[column]):
-            raise row_error(path, line, "{} is empty".format(column))
 
 
 def read_ids(path):

@@ -20,7 +20,6 @@ _LOGGER = logging.getLogger(__name__)
 
 # Any one character, also a space or a tab, before its tag.
 _ROW = re.compile(r"(.)[ \t](\S+)[ \t]*", re.DOTALL)
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class TaggedText(NamedTuple):
@@ -314,24 +313,17 @@ def _json_texts(path):
         has_id = "id" in record if has_id is None else has_id
         if has_id != ("id" in record):
             raise rows.row_error(path, line, "some texts have an id, others none")
-        text_id = record.get("id")
-        if has_id and (
-            type(text_id) not in (int, str) or _SURROGATE.search(str(text_id))
-        ):
-            problem = "id is {:.100}; expected a number or text".format(repr(text_id))
-            raise rows.row_error(path, line, problem)
-        yield line, [line] * len(entities or ()), TaggedText(text, entities, text_id)
+        if has_id:
+            rows.check_id(path, line, record["id"])
+        text = TaggedText(text, entities, record.get("id"))
+        yield line, [line] * len(entities or ()), text
 
 
 def _json_text(path, line, record):
     text = record.get("text")
-    if not isinstance(text, str):
-        problem = "no text" if text is None else "text is {:.100}; expected text"
-        raise rows.row_error(path, line, problem.format(repr(text)))
-    if rows.is_blank(text):
-        raise rows.row_error(path, line, "text is empty")
-    if _SURROGATE.search(text):
-        raise rows.row_error(path, line, "text holds half a surrogate pair")
+    problem = "no text" if text is None else rows.text_problem("text", text)
+    if problem:
+        raise rows.row_error(path, line, problem)
     return text
 
 

@@ -88,6 +88,11 @@ def test_files_read_as_the_plain_one(tmp_path, name, content):
         ("x.json", '{"text": "甲", "label": "\\ud800"}\n', ":1: label .* a control"),
         ("x.json", '{"text": "甲", "label": ' + "9" * 5000 + "}\n", ":1: "),
         ("x.json", '{"text": "甲", "label": 1.5}\n', ":1: label is 1.5; expected text"),
+        (
+            "x.json",
+            '{"text": "甲\\udc00", "label": 1}\n',
+            ":1: text_a holds half",
+        ),
         ("x.json", '[{"text": "甲", "label": 1}]\n', ":1: expected one JSON object"),
         (
             "x.json",
@@ -106,6 +111,27 @@ def test_bad_files_are_one_line(tmp_path, name, content, message):
         data = reading.read_examples(write(tmp_path, name, content), SINGLE)
         reading.find_labels(data)
         raise AssertionError(data)
+
+
+@pytest.mark.parametrize(
+    "value, message",
+    [
+        ('"a\\ud800"', "holds half a surrogate pair"),
+        ('" "', "is empty"),
+        ("1.5", "is 1.5; expected a number or text"),
+        ("[1]", r"is \[1\]; expected a number or text"),
+        ("null", "is None; expected a number or text"),
+        ("true", "is True; expected a number or text"),
+    ],
+)
+def test_a_judges_file_has_ids_that_can_be_written(tmp_path, value, message):
+    line = '{"sentence1": "甲", "sentence2": "乙", "id": %s}\n'
+    content = line % 0 + line % value
+    path = write(tmp_path, "test.json", content)
+    with pytest.raises(UserError, match="test.json:2: id " + message):
+        reading.read_texts(path, get_task("afqmc"))
+    # Of other tasks nothing is written with it.
+    assert reading.read_texts(path, PAIR).num_examples == 2
 
 
 LONG = list(range(1000))
