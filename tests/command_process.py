@@ -6,6 +6,7 @@ its own arguments, directory and streams, runs the script as `__main__` and ends
 Python process does. Run as a script, this file is that process.
 """
 
+import contextlib
 import gc
 import json
 import os
@@ -36,7 +37,8 @@ class CommandProcess:
             env=self.environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            encoding="utf-8",
+            # `select` does not see what a buffer holds.
+            bufsize=0,
         )
 
     def run(self, arguments, cwd, timeout):
@@ -76,11 +78,11 @@ class CommandProcess:
 
     def _returncode(self, request, timeout):
         """The exit code of a command; None if it had to be killed."""
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
+        self._process.stdin.write(json.dumps(request).encode("utf-8") + b"\n")
         process_id = self._reply()
         if not select.select([self._process.stdout], [], [], timeout)[0]:
-            os.kill(process_id, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
+                os.kill(process_id, signal.SIGKILL)
             self._reply()
             return None
         status = self._reply()
