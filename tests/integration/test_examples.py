@@ -140,6 +140,7 @@ def test_a_head_of_other_classes_starts_anew(repository, tmp_path, train_file):
     assert checkpoints.read_shapes(saved)["output_weights"] == [2, 64]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "last_row, flag, words",
     [
@@ -192,6 +193,7 @@ def shorten_vocabulary(model_dir):
     path.write_bytes(path.read_bytes().rsplit(b"\n", 1)[0])
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "damage, words",
     [
