@@ -103,8 +103,8 @@ def _import_tensorflow():
         import tensorflow.compat.v1 as tf
     except ImportError:
         return
-    # Loaded at its first use.
-    _ = tf.estimator.RunConfig
+    if hasattr(tf, "estimator"):
+        _ = tf.estimator.RunConfig  # loaded at its first use
 
 
 def _next_command():
