@@ -115,8 +115,8 @@ def _next_command():
         request = json.loads(line)
         process_id = os.fork()
         if not process_id:
-            os.close(requests.fileno())
-            os.close(replies.fileno())
+            requests.close()
+            replies.close()
             _take_over(request)
             return request["arguments"]
         replies.write("{}\n".format(process_id))

@@ -110,6 +110,7 @@ def run_command(tmp_path, command_process):
     def run(script, *flags, cwd=None, timeout=COMMAND_TIMEOUT_SECONDS):
         arguments = [str(REPOSITORY / script)] + [str(flag) for flag in flags]
         directory = str(cwd or tmp_path)
+        # What TensorFlow reads at its import may be among what a test has changed.
         if command_process.environment == _command_environment():
             return command_process.run(arguments, directory, timeout)
         return subprocess.run(

@@ -1,29 +1,16 @@
 """Commands that the tests run are processes like any other."""
 
-import os
 import subprocess
 
 import pytest
 
-from tests.command_process import CommandProcess
-
-if not hasattr(os, "fork"):
-    pytest.skip("this system cannot fork", allow_module_level=True)
-
-
-@pytest.fixture(scope="module")
-def process():
-    process = CommandProcess(dict(os.environ, PYTHONIOENCODING="utf-8"))
-    yield process
-    process.close()
-
 
 @pytest.fixture
-def run(process, tmp_path):
+def run(command_process, tmp_path):
     def run_script(text, *arguments, timeout=60):
         path = tmp_path / "script.py"
         path.write_text(text, encoding="utf-8")
-        return process.run([str(path), *arguments], str(tmp_path), timeout)
+        return command_process.run([str(path), *arguments], str(tmp_path), timeout)
 
     return run_script
 

@@ -8,6 +8,7 @@ from hypothesis import strategies
 import modeling
 from albert_zh.base.errors import UserError
 from albert_zh.models import architecture, checkpoints
+from albert_zh.models.model_graph import variable_shapes
 
 PUBLISHED = {
     "albert_zh_tiny": "albert_config_tiny.json",
@@ -35,13 +36,6 @@ def read_published(path):
         else:
             shapes[name] = [int(size) for size in value.split(",")]
     return shapes, counts
-
-
-def variable_shapes(config):
-    """{name: shape} of the encoder's graph."""
-    with tf.Graph().as_default():
-        modeling.AlbertModel(config, False, tf.zeros([1, 2], tf.int32))
-        return {v.op.name: v.shape.as_list() for v in tf.trainable_variables()}
 
 
 @strategies.composite
