@@ -184,9 +184,9 @@ def test_recompute_and_plain_gradients_exclude_each_other():
 
 
 def print_peak(recompute):
-    """Prints the peak memory, in MB, of a training step of 8 layers."""
+    """Prints the peak memory, in MB, of a training step of 16 layers."""
     config = modeling.AlbertConfig(
-        **dict(SETTINGS, num_hidden_layers=8, max_position_embeddings=512)
+        **dict(SETTINGS, num_hidden_layers=16, max_position_embeddings=512)
     )
     with tf.Graph().as_default(), tf.Session() as session:
         ids = tf.ones([8, 512], tf.int32)
@@ -214,5 +214,6 @@ def test_activations_take_the_memory_of_one_layer(repository):
         )
         return int(result.stdout)
 
-    # Each layer's probabilities alone, 8 x 2 x 512 x 512, take 16 MB, together 128 MB.
-    assert peak(False) - peak(True) > 60
+    # A layer's probabilities alone, 8 x 2 x 512 x 512, take 16 MB: 240 MB for all but
+    # the one at work. Half of it leaves room for what differs between TensorFlows.
+    assert peak(False) - peak(True) > 120
