@@ -293,8 +293,15 @@ def outputs(block):
                     yield path
 
 
-@pytest.mark.once
-@pytest.mark.parametrize("page", [page for page in PAGES if ACTIVATION in read(page)])
+def _pages_with_commands():
+    """The pages for users; on both TensorFlows the one with an example of each task."""
+    for page in PAGES:
+        if ACTIVATION in read(page):
+            both = page == "docs/fine_tuning_en.md"
+            yield pytest.param(page, marks=[] if both else pytest.mark.once)
+
+
+@pytest.mark.parametrize("page", _pages_with_commands())
 def test_commands_run_after_the_demo(page, after_demo, tmp_path):
     folder = tmp_path / "repository"
     shutil.copytree(str(after_demo), str(folder), symlinks=True)
