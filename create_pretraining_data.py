@@ -3,8 +3,7 @@
 Reads text files with one sentence per line and a blank line between documents. Writes
 TFRecord files of sentence-order pairs with whole-word masks, and a summary,
 `<output file>.summary.json`. The same input, flags and seed give the same bytes,
-whatever the number of workers. To resume a run that was stopped, rerun the same
-command.
+whatever the number of workers. To resume a stopped run, rerun the same command.
 """
 
 from albert_zh import command_line  # isort: split
@@ -96,6 +95,8 @@ def _add_instance_arguments(parser):
     )
     flags.add_mask_arguments(parser, "static masking only")
     add("--short_seq_prob", type=float, default=0.1, help="share of short records")
+    text = "share of the text whose records have segments that overlap"
+    add("--overlap_prob", type=float, default=0.0, help=text)
     add(
         "--dupe_factor",
         type=positive_int,
@@ -173,6 +174,7 @@ def _instance_settings(args):
         max_seq_length=args.max_seq_length,
         short_seq_prob=args.short_seq_prob,
         dupe_factor=args.dupe_factor or (10 if is_static else 1),
+        overlap_prob=args.overlap_prob,
         masks=masks if is_static else None,
     )
     settings.check()

@@ -25,6 +25,9 @@ CLOSING_MARKS = "”’」』）》】〉\"')]"
 
 NUM_SPECIAL_TOKENS = 3  # [CLS] A [SEP] B [SEP]
 
+# Half a chunk of fewer tokens makes no two segments that are worth comparing.
+_MIN_OVERLAPPING_TOKENS = 4
+
 # Memory and disk grow with it; the published command uses 10.
 MAX_DUPE_FACTOR = 1000
 
@@ -40,12 +43,15 @@ class Settings(NamedTuple):
       short_seq_prob: share of instances made shorter than max_seq_length.
       dupe_factor: how often each document is used, with other pairs and masks.
       masks: `masking.MaskSettings`, None if the reader draws the masks.
+      overlap_prob: share of chunks that become two instances each, whose segments
+        overlap (see `_overlapping_pairs`).
     """
 
     max_seq_length: int = 512
     short_seq_prob: float = 0.1
     dupe_factor: int = 10
     masks: masking.MaskSettings = masking.MaskSettings()
+    overlap_prob: float = 0.0
 
     @property
     def max_text_tokens(self):
@@ -60,6 +66,7 @@ class Settings(NamedTuple):
             masking.in_range("max_seq_length", shortest, masking.MAX_SEQ_LENGTH),
             ("short_seq_prob", "0 to 1", lambda x: 0 <= x <= 1),
             masking.in_range("dupe_factor", 1, MAX_DUPE_FACTOR),
+            ("overlap_prob", "0 to 1", lambda x: 0 <= x <= 1),
         )
         if self.masks is not None:
             self.masks.check()
@@ -152,6 +159,13 @@ class Pairs(NamedTuple):
     swapped: np.ndarray
     num_truncated: np.ndarray
 
+    @property
+    def num_repeated(self):
+        """Tokens of the text that both segments have, int64 [num_pairs]."""
+        begin = np.maximum(self.begin_a, self.begin_b)
+        end = np.minimum(self.begin_a + self.length_a, self.begin_b + self.length_b)
+        return np.maximum(end - begin, 0)
+
     def take(self, places):
         """Returns the `Pairs` selected by an index array or slice."""
         return Pairs(*(column[places] for column in self))
@@ -223,16 +237,28 @@ def draw_pairs(text, settings, vocabulary, rng):
       rng: `np.random.RandomState`.
 
     Returns:
-      `Pairs`, document by document in each duplicate.
+      `Pairs`, document by document in each duplicate; those whose segments overlap
+      come last.
     """
     text = split_long_sentences(text, settings.max_text_tokens, vocabulary)
     bounds = text.sentence_bounds
     chunks = _chunk_documents(text, settings, rng)
     chunks = chunks[bounds[chunks[:, 1]] - bounds[chunks[:, 0]] > 1]
     split = split_chunks(text, chunks, vocabulary, rng.random_sample(len(chunks)))
-    return _fit_pairs(
-        bounds[chunks[:, 0]], split, bounds[chunks[:, 1]], settings.max_text_tokens, rng
+    begin, end = bounds[chunks[:, 0]], bounds[chunks[:, 1]]
+    max_tokens = settings.max_text_tokens
+    if not settings.overlap_prob:
+        return _fit_pairs(begin, split, end, max_tokens, rng)
+    overlap = rng.random_sample(len(chunks)) < settings.overlap_prob
+    overlap &= np.minimum(split - begin, end - split) >= _MIN_OVERLAPPING_TOKENS
+    apart = _fit_pairs(begin[~overlap], split[~overlap], end[~overlap], max_tokens, rng)
+    overlapping = _overlapping_pairs(
+        np.concatenate([begin[overlap], split[overlap]]),
+        np.concatenate([split[overlap], end[overlap]]),
+        max_tokens,
+        rng,
     )
+    return Pairs(*map(np.concatenate, zip(apart, overlapping)))
 
 
 def split_long_sentences(text, max_tokens, vocabulary):
@@ -420,15 +446,43 @@ def _fit_pairs(begin, split, end, max_tokens, rng):
         # only the outer ends would reveal the order of the segments.
         num_cut = segment_end - segment_begin - length
         segments.append((segment_begin + rng.binomial(num_cut, 0.5), length))
+    return _swap_at_random(segments, end - begin, rng)
+
+
+def _overlapping_pairs(begin, end, max_tokens, rng):
+    """Makes `Pairs` of stretches [begin, end), int64 [n], most of which comes twice.
+
+    The first segment begins with the stretch and the second ends with it. Each has
+    three quarters of its tokens or more, but not all, and at most half an instance,
+    so that their order can be told, by what they have in common. Most masked words
+    can be read in the other segment, at another position.
+    """
+    num_tokens = end - begin
+    longest = np.minimum(num_tokens - 1, max_tokens // 2)
+    shortest = np.minimum(-(-3 * num_tokens // 4), longest)
+    uniform = rng.random_sample(len(begin))
+    length = shortest + (uniform * (longest - shortest + 1)).astype(np.int64)
+    segments = (begin, length), (end - length, length)
+    return _swap_at_random(segments, num_tokens, rng)
+
+
+def _swap_at_random(segments, num_tokens, rng):
+    """Makes `Pairs` of two segments in the text's order, (begin, length) each.
+
+    Args:
+      segments: two pairs of int64 [n].
+      num_tokens: int64 [n], tokens of the stretches that they are from.
+      rng: `np.random.RandomState`.
+    """
     (begin_1, length_1), (begin_2, length_2) = segments
-    swapped = rng.randint(2, size=len(begin)).astype(np.bool_)
+    swapped = rng.randint(2, size=len(begin_1)).astype(np.bool_)
     return Pairs(
         np.where(swapped, begin_2, begin_1),
         np.where(swapped, length_2, length_1),
         np.where(swapped, begin_1, begin_2),
         np.where(swapped, length_1, length_2),
         swapped,
-        end - begin - length_1 - length_2,
+        np.maximum(num_tokens - length_1 - length_2, 0),
     )
 
 

@@ -137,6 +137,7 @@ def settings_of(job, vocab_size):
         "masking": "dynamic" if masks is None else "static",
         "short_seq_prob": job.settings.short_seq_prob,
         "dupe_factor": job.settings.dupe_factor,
+        "overlap_prob": job.settings.overlap_prob,
         "random_seed": job.random_seed,
     }
     settings.update({} if masks is None else masks._asdict())

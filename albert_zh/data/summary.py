@@ -75,6 +75,7 @@ class Statistics:
             instance_tokens=int(lengths.sum()),
             truncated_tokens=int(pairs.num_truncated.sum()),
             swapped=int(np.count_nonzero(pairs.swapped)),
+            repeated_tokens=int(pairs.num_repeated.sum()),
         )
         self._add("sequence_lengths", lengths + NUM_SPECIAL_TOKENS)
 
@@ -126,6 +127,7 @@ class Statistics:
             "tokens_per_instance": _share(
                 counts["instance_tokens"], counts["instances"]
             ),
+            "repeated_tokens": counts["repeated_tokens"],
             "truncated_tokens": counts["truncated_tokens"],
             "truncated_share": _share(counts["truncated_tokens"], used),
             "dropped_tokens": self._dropped_tokens(),
@@ -192,7 +194,8 @@ class Statistics:
         """Returns the number of tokens neither in an instance nor truncated."""
         counts = self._counts
         used = counts["tokens"] * self._settings.dupe_factor
-        return used - counts["instance_tokens"] - counts["truncated_tokens"]
+        kept = counts["instance_tokens"] - counts["repeated_tokens"]
+        return used - kept - counts["truncated_tokens"]
 
 
 def limit_warnings(masks, max_text_tokens):

@@ -133,13 +133,14 @@ MASKS = st.builds(
 )
 
 
-def _settings(masks):
+def _settings(masks, overlap_probs=(0.0,)):
     return st.builds(
         instances.Settings,
         max_seq_length=st.integers(5, 64),
         short_seq_prob=st.sampled_from([0.0, 0.1, 1.0]),
         dupe_factor=st.integers(1, 3),
         masks=masks,
+        overlap_prob=st.sampled_from(overlap_probs),
     )
 
 
@@ -230,6 +231,53 @@ def test_truncation_takes_from_the_longer_segment(length_a, length_b, limit):
     )
     assert [received[0][0], received[1][0]] == expected
     assert received[0][1] + received[1][1] == sum(expected)
+
+
+@hypothesis.given(text=TEXTS, settings=_settings(st.none(), (0.3, 1.0)), seed=SEEDS)
+def test_overlapping_segments_are_most_of_one_stretch(text, settings, seed):
+    pairs = _draw(text, seed, **settings._asdict())
+    bounds = text.document_bounds
+    num_used = np.zeros(len(text.token_ids), np.int64)
+    for (first, second), repeated, truncated in zip(
+        _segments(pairs), pairs.num_repeated, pairs.num_truncated
+    ):
+        lengths = first[1] - first[0], second[1] - second[0]
+        assert min(lengths) > 0 and sum(lengths) <= settings.max_text_tokens
+        assert first[0] < second[0] and first[1] < second[1]
+        document = np.searchsorted(bounds, first[0], side="right") - 1
+        assert bounds[document] <= first[0] and second[1] <= bounds[document + 1]
+        assert repeated == max(first[1] - second[0], 0)
+        if repeated:
+            num_tokens = second[1] - first[0]
+            assert lengths[0] == lengths[1] and not truncated
+            longest = min(num_tokens - 1, settings.max_text_tokens // 2)
+            assert min(0.75 * num_tokens, longest) <= lengths[0] <= longest
+        num_used[first[0] : second[1]] += 1
+    # Where nothing is truncated, all but a last token of a document is used once.
+    if not pairs.num_truncated.any():
+        num_left_out = settings.dupe_factor * len(num_used) - num_used.sum()
+        assert num_used.max(initial=0) <= settings.dupe_factor
+        assert 0 <= num_left_out <= settings.dupe_factor * (len(bounds) - 1)
+
+
+def test_segments_overlap_as_often_as_asked_for():
+    text = make_text([[[1] * 10] * 1000])
+    settings = dict(max_seq_length=23, short_seq_prob=0.0, dupe_factor=1)
+    for overlap_prob in (0.0, 0.3, 1.0):
+        pairs = _draw(text, overlap_prob=overlap_prob, **settings)
+        # A chunk is two sentences: one pair, or one of each sentence.
+        num_overlapping = np.count_nonzero(pairs.num_repeated)
+        num_chunks = len(pairs.swapped) - num_overlapping // 2
+        assert num_chunks == 500
+        difference = num_overlapping / 2 - 500 * overlap_prob
+        limit = 4 * (500 * overlap_prob * (1 - overlap_prob)) ** 0.5
+        assert abs(difference) <= limit
+        if overlap_prob == 1.0:
+            assert abs(pairs.swapped.mean() - 0.5) < 4 * 0.5 / 1000**0.5
+            # Eight or nine of ten tokens, as often.
+            share = np.mean(pairs.length_a == 9)
+            assert set(pairs.length_a) == {8, 9}
+            assert abs(share - 0.5) < 4 * 0.5 / 1000**0.5
 
 
 def test_truncation_cuts_both_ends_alike():
@@ -560,6 +608,8 @@ def test_documents_are_tokenized_as_they_are_read(load_tokenizer):
         ("short_seq_prob", -0.1),
         ("short_seq_prob", 1.1),
         ("dupe_factor", 0),
+        ("overlap_prob", -0.1),
+        ("overlap_prob", 1.1),
     ],
 )
 def test_settings_out_of_range_are_refused(name, value):

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import reference_instances
 from test_instances import (
+    CLS,
     FIRST_TEXT_ID,
     MASK,
+    SEP,
     UNK,
     VOCABULARY,
     make_records,
@@ -113,6 +115,30 @@ def test_counts_are_those_of_a_plain_recount():
             for number, size in enumerate(np.diff(text.document_bounds))
         ]
     )
+
+
+def test_tokens_that_come_twice_are_counted_once():
+    text = random_text(4)
+    settings = SETTINGS._replace(overlap_prob=0.5)
+    pairs, made, statistics = make_records(text, settings)
+    statistics.add_text(text, 0, UNK)
+    summary = statistics.summary()
+    used = twice = 0
+    for record in made:
+        segment_ids, ids = record["segment_ids"], record["input_ids"].copy()
+        real = record["masked_lm_weights"] > 0
+        ids[record["masked_lm_positions"][real]] = record["masked_lm_ids"][real]
+        first, second = (
+            set(ids[record["input_mask"].astype(bool) & (segment_ids == i)])
+            - {CLS, SEP}
+            for i in (0, 1)
+        )
+        used += len(first | second)
+        twice += len(first & second)
+    assert summary["repeated_tokens"] == twice > 1000
+    num_missing = settings.dupe_factor * len(text.token_ids) - used
+    assert summary["truncated_tokens"] + summary["dropped_tokens"] == num_missing
+    assert summary["dropped_tokens"] >= 0
 
 
 @pytest.mark.parametrize("max_seq_length", [5, 16, 64])
