@@ -56,14 +56,12 @@ def write(value, path):
     files.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", path)
 
 
-def parse(content, schema, unique_keys=False):
+def parse(content, schema):
     """Parses JSON from bytes.
 
     Args:
       content: bytes, UTF-8, with or without a byte-order mark.
       schema: dict, JSON Schema draft 7.
-      unique_keys: whether an object with a key twice is refused; else its last value
-        counts.
 
     Returns:
       The value.
@@ -75,12 +73,11 @@ def parse(content, schema, unique_keys=False):
     """
     try:
         text = content.decode("utf-8-sig")
-        value = json.loads(
+        value = loads(
             text,
             parse_constant=_refuse_constant,
             parse_float=_finite_float,
             parse_int=_moderate_integer,
-            object_pairs_hook=_unique if unique_keys else None,
         )
         # An escaped half of a surrogate pair cannot be encoded in a file.
         json.dumps(value, ensure_ascii=False).encode("utf-8")
@@ -92,6 +89,62 @@ def parse(content, schema, unique_keys=False):
     except UnicodeDecodeError as error:
         raise ValueError("byte {} is not UTF-8".format(error.start)) from error
     return value
+
+
+def loads(text, **hooks):
+    """`json.loads` that does not drop the first value of a key given twice.
+
+    Args:
+      text: str.
+      **hooks: as `json.loads` takes them.
+
+    Returns:
+      The value.
+
+    Raises:
+      ValueError: it is not JSON, holds a key twice, or is nested too deeply.
+    """
+    repeats = []  # (object, key)
+
+    def build(pairs):
+        value = dict(pairs)
+        if len(value) < len(pairs):
+            keys = [key for key, _ in pairs]
+            repeats.append((value, next(key for key in keys if keys.count(key) > 1)))
+        return value
+
+    try:
+        value = json.loads(text, object_pairs_hook=build, **hooks)
+        if repeats:
+            raise ValueError(_describe_repeat(value, repeats))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    return value
+
+
+def _describe_repeat(value, repeats):
+    """Names the first of the objects with a key twice that is in a value."""
+    # A repeated key may have dropped other such objects, but not the outermost.
+    found = ((_path_to(value, item), key) for item, key in repeats)
+    path, key = next((path, key) for path, key in found if path is not None)
+    problem = "it holds the key {:.100} twice".format(repr(key))
+    return _with_place(path, problem)
+
+
+def _path_to(value, wanted):
+    """Returns the list of keys that lead to an object within a value, or None."""
+    if value is wanted:
+        return []
+    items = ()
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    for key, item in items:
+        path = _path_to(item, wanted)
+        if path is not None:
+            return [key] + path
+    return None
 
 
 def check(value, schema):
@@ -107,16 +160,6 @@ def check(value, schema):
     error = jsonschema.exceptions.best_match(_Validator(schema).iter_errors(value))
     if error is not None:
         raise ValueError(_describe(error))
-
-
-def _unique(pairs):
-    """Returns the dict of an object's (key, value) pairs; `ValueError` for a repeat."""
-    value = {}
-    for key, item in pairs:
-        if key in value:
-            raise ValueError("it holds the key {:.100} twice".format(repr(key)))
-        value[key] = item
-    return value
 
 
 def _refuse_constant(name):
@@ -138,10 +181,6 @@ def _finite_float(text):
 
 def _describe(error):
     """Describes a `jsonschema.ValidationError` in one line, with its place."""
-    place = "".join(
-        "[{}]".format(key) if isinstance(key, int) else "." + str(key)
-        for key in error.absolute_path
-    ).lstrip(".")
     message = error.message
     if len(message) > _SHOWN_CHARACTERS:
         message = "{} does not match {} {}".format(
@@ -149,4 +188,12 @@ def _describe(error):
             error.validator,
             str(error.validator_value)[: _SHOWN_CHARACTERS // 2],
         )
+    return _with_place(error.absolute_path, message)
+
+
+def _with_place(path, message):
+    """A message about the value that keys and indices lead to, in one line."""
+    place = "".join(
+        "[{}]".format(key) if isinstance(key, int) else "." + str(key) for key in path
+    ).lstrip(".")
     return printable("{}: {}".format(place, message) if place else message)

@@ -7,13 +7,12 @@ file must first be converted by `write_plain`.
 
 import codecs
 import contextlib
-import json
 import os
 import re
 import zlib
 from typing import NamedTuple, Optional, Tuple
 
-from albert_zh.base import files
+from albert_zh.base import files, json_files
 from albert_zh.base.errors import UserError
 from albert_zh.data import corpus, encodings
 
@@ -177,8 +176,8 @@ def _refuse_json(path, text):
 def _field_list(line):
     """Describes the fields of a JSON object, "" if it is not complete."""
     try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
+        value = json_files.loads(line)
+    except ValueError:
         return ""
     names = [name for name, item in value.items() if isinstance(item, (str, list))]
     return " with the fields " + ", ".join(map(repr, names[:_SHOWN_FIELDS]))
@@ -368,8 +367,8 @@ def _document(line, fields, has_tokens, place):
     if not line:
         return ""
     try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        value = json_files.loads(line)
+    except ValueError as error:
         raise _not_as_expected(place, "not JSON ({})".format(error)) from error
     if not isinstance(value, dict):
         raise _not_as_expected(place, "no JSON object")

@@ -287,7 +287,7 @@ class Service:
             if len(body) > limit:
                 raise too_large
         try:
-            return json_files.parse(bytes(body), schema, unique_keys=True)
+            return json_files.parse(bytes(body), schema)
         except ValueError as error:
             raise HTTPException(400, "body: {}".format(error)) from error
 

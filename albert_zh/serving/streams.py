@@ -119,7 +119,7 @@ def _parse(numbered):
     number, line = numbered
     place = "{}:{}".format(_STANDARD_INPUT, number)
     try:
-        return place, json_files.parse(line, {}, unique_keys=True)
+        return place, json_files.parse(line, {})
     except ValueError as error:
         raise UserError("{}: not JSON ({})".format(place, error)) from error
 

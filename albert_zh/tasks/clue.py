@@ -1,12 +1,11 @@
 """The CLUE benchmark: where its data are, the table of scores, the submission."""
 
 import io
-import json
 import os
 import zipfile
 from typing import NamedTuple
 
-from albert_zh.base import files
+from albert_zh.base import files, json_files
 from albert_zh.base.errors import UserError
 from albert_zh.models import directory as model_directory
 from albert_zh.models import settings as model_settings
@@ -392,6 +391,6 @@ _CHECKS = {
 
 def _parse(name, number, line):
     try:
-        return json.loads(line)
+        return json_files.loads(line)
     except ValueError as error:
         raise UserError("{}:{}: not JSON ({})".format(name, number, error)) from error

@@ -76,18 +76,37 @@ def test_no_depth_is_too_deep_for_a_message():
     """At some depth a value can be parsed, but not be shown in a message."""
     limit = sys.getrecursionlimit()
     for depth in range(limit - 100, limit):
-        for begin, end in ((b"[", b"]"), (b'{"a":[', b"]}")):
+        repeats = b'{"a":' * 2, b',"a":1}' + b"}"
+        for begin, end in ((b"[", b"]"), (b'{"a":[', b"]}"), repeats):
             with pytest.raises(ValueError):
                 json_files.parse(begin * depth + end * depth, {"type": "string"})
 
 
-def test_a_key_twice_is_refused_where_asked():
-    content = b'{"a": {"b": 1, "b": 2}, "c": 3}'
-    assert json_files.parse(content, {}) == {"a": {"b": 2}, "c": 3}
-    with pytest.raises(ValueError, match="the key 'b' twice"):
-        json_files.parse(content, {}, unique_keys=True)
-    content = content.replace(b'"b": 2', b'"d": 2')
-    assert json_files.parse(content, {}, unique_keys=True)["a"] == {"b": 1, "d": 2}
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ('{"a": 1, "a": 1}', "it holds the key 'a' twice"),
+        ('{"a": {"b": 1, "c": 0, "b": 2}}', "a: it holds the key 'b' twice"),
+        ('[{"a": 1}, [{"a": 1, "a": 2}]]', "[1][0]: it holds the key 'a' twice"),
+        # The inner object is dropped with the first value of its key.
+        ('{"a": {"b": 1, "b": 2}, "a": 1}', "it holds the key 'a' twice"),
+        ('{"\\ud800": 1, "\\ud800": 1}', r"it holds the key '\ud800' twice"),
+    ],
+)
+def test_a_key_twice_is_refused_with_its_place(tmp_path, content, problem):
+    with pytest.raises(ValueError) as error:
+        json_files.loads(content)
+    assert str(error.value) == problem
+    path = tmp_path / "a.json"
+    path.write_text(content)
+    with pytest.raises(UserError) as error:
+        json_files.read(str(path), {}, "correct it")
+    assert str(error.value) == "{}: damaged ({}); correct it".format(path, problem)
+
+
+def test_a_key_may_be_in_several_objects():
+    content = '{"a": {"a": 1}, "b": [{"a": 1}, {"a": 1}], "A": {}}'
+    assert json_files.loads(content) == json.loads(content)
 
 
 def test_a_pipe_is_refused(tmp_path):

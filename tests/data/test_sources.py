@@ -388,6 +388,7 @@ def test_json_lines_as_people_have_them(generate, place, expected, change):
         ('{"text": {"a": "b"}}', "field 'text' is no text"),
         ('{"text": ["a", 1]}', "field 'text' is no text"),
         ("[" * 100000, "not JSON"),
+        ('{"text": "好", "text": "不好"}', "it holds the key 'text' twice"),
         ('{"text": %s}' % ("1" * 5000), "in.jsonl:3: "),
     ],
     ids=lambda value: value[:12],

@@ -127,7 +127,7 @@ BAD = {
     "a key twice": (
         b'{"instances": [{"text_a": "a", "text_a": "b", "text_b": "b"}]}',
         400,
-        "body: it holds the key 'text_a' twice",
+        "body: instances[0]: it holds the key 'text_a' twice",
     ),
     "half a pair": (rb'{"instances": [["a", "\ud800"]]}', 400, "half a surrogate"),
     "number": (b'{"instances": [1]}', 400, "instances[0]: expected text_a"),

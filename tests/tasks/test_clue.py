@@ -95,6 +95,7 @@ FAULTS = [
     (GOOD[:2] + ['{"id": 9}'], ":3: .*has no label of afqmc"),
     (GOOD[:2] + ["[]"], ":3: .*has no label of afqmc"),
     (GOOD[:2] + ["{"], ":3: not JSON"),
+    (GOOD[:2] + ['{"id": 9, "label": "0", "label": "1"}'], ":3: .*'label' twice"),
 ]
 
 
