@@ -311,7 +311,7 @@ def _write_predictions(tuner, predicted):
     for texts, name in others:
         tuner.write_submission(texts, name)
     for _, name in predicted:
-        if name and tuner.path_of(name) != path:
+        if name:
             console.show("Submission saved to {}\n".format(tuner.path_of(name)))
     console.show("Predictions saved to {}\n".format(path))
 

@@ -372,12 +372,9 @@ class FineTuner:
     def write_predictions(self, data, submission=None):
         """Writes the kind's file of predictions.
 
-        What a killed run has left half-written is removed.
-
         Args:
           data: `reading.TextFile`, of which a part is in memory at a time.
-          submission: name of the file for a judge that is written besides, or None. A
-            kind whose own file that is writes nothing else.
+          submission: name of the file for a judge that is written besides, or None.
 
         Returns:
           The path written.
@@ -387,7 +384,7 @@ class FineTuner:
         """
         with self._writing_predictions():
             predictions = self.predict(data)
-            if submission is None or submission in self.kind.prediction_files:
+            if submission is None:
                 return self.kind.write_predictions(self._output_dir, data, predictions)
             with self.kind.open_submission(self.path_of(submission), data) as add:
                 return self.kind.write_predictions(

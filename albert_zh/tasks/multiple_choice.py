@@ -1,5 +1,6 @@
 """Multiple choice: one of a question's choices, or one candidate for each blank."""
 
+import contextlib
 import json
 import os
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from albert_zh.tasks.assignment import best_assignment
 from albert_zh.tasks.features import SEQUENCE_LENGTHS, Field, sequence_lengths
 
 PREDICTIONS_FILE = "predictions.jsonl"
+BLANKS_FILE = "predictions.json"
 
 # Logit of an absent choice.
 _ABSENT = -1e9
@@ -26,7 +28,7 @@ class MultipleChoice(kind.Kind):
     """
 
     has_loss = True
-    prediction_files = (PREDICTIONS_FILE, "c311_predict.json")
+    prediction_files = (PREDICTIONS_FILE,)
 
     @property
     def target_fields(self):
@@ -99,22 +101,27 @@ class MultipleChoice(kind.Kind):
     def write_predictions(self, output_dir, data, predictions):
         """Writes one JSON object for each question, in the order of the data.
 
-        C3's file has what CLUE's judge reads, `id` and `label`, the index of the
-        choice; others have its text and the probabilities of all choices, too.
+        It has what a judge reads, the text of the choice and the probabilities of all.
         """
-        submission = self.files.task.submission
-        path = os.path.join(output_dir, submission or PREDICTIONS_FILE)
+        path = os.path.join(output_dir, PREDICTIONS_FILE)
         with files.whole(path) as target:
             for question, prediction in predictions:
-                label = int(prediction.argmax())
-                record = {"id": question.identifier, "label": label}
-                if not submission:
-                    probabilities = np.exp(prediction).tolist()
-                    record["answer"] = question.choices[label]
-                    record["probabilities"] = [round(p, 6) for p in probabilities]
-                text = json.dumps(record, ensure_ascii=False) + "\n"
-                target.write(text.encode("utf-8"))
+                record = _choice(question, prediction)
+                probabilities = np.exp(prediction).tolist()
+                record["answer"] = question.choices[record["label"]]
+                record["probabilities"] = [round(p, 6) for p in probabilities]
+                target.write(_json_line(record))
         return path
+
+    @contextlib.contextmanager
+    def open_submission(self, path, data):
+        """A line of JSON for each question: `id` and `label`, an index."""
+        with files.whole(path) as target:
+
+            def add(question, prediction):
+                target.write(_json_line(_choice(question, prediction)))
+
+            yield add
 
     def headline(self, scores):
         return "accuracy {:.4f}, loss {:.4f}".format(scores["accuracy"], scores["loss"])
@@ -140,7 +147,7 @@ class Cloze(MultipleChoice):
     largest product.
     """
 
-    prediction_files = ("chid11_predict.json",)
+    prediction_files = (BLANKS_FILE,)
 
     def build_features(self, example):
         length = self.files.max_seq_length
@@ -167,18 +174,37 @@ class Cloze(MultipleChoice):
         return dict(scores, num_blanks=len(answers))
 
     def write_predictions(self, output_dir, data, predictions):
-        """Writes the tags of all blanks with the indices of their candidates."""
-        path = os.path.join(output_dir, self.files.task.submission)
+        """Writes what a judge reads."""
+        path = os.path.join(output_dir, BLANKS_FILE)
+        with self.open_submission(path, data) as add:
+            for example, prediction in predictions:
+                add(example, prediction)
+        return path
+
+    @contextlib.contextmanager
+    def open_submission(self, path, data):
+        """One object: the tags of all blanks with the indices of their candidates."""
         indices = {}
-        for example, prediction in predictions:
+
+        def add(example, prediction):
             tags = [blank.tag for blank in example.blanks]
             indices.update(zip(tags, prediction.indices.tolist()))
+
+        yield add
         json_files.write(indices, path)
-        return path
 
     def headline(self, scores):
         text = "accuracy {:.4f} of {} blanks, loss {:.4f}"
         return text.format(scores["accuracy"], scores["num_blanks"], scores["loss"])
+
+
+def _choice(question, prediction):
+    """What a judge reads of a question: `id` and `label`, the index of the choice."""
+    return {"id": question.identifier, "label": int(prediction.argmax())}
+
+
+def _json_line(record):
+    return (json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8")
 
 
 def _logits(outputs, features):

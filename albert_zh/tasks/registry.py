@@ -80,11 +80,6 @@ class Task(NamedTuple):
     separator: Optional[str] = None
 
     @property
-    def submission(self):
-        """Name of the file of predictions of the test file for a judge, or None."""
-        return self.submissions[0].file if self.submissions else None
-
-    @property
     def recipes(self):
         """Dict size of the model -> `recipes.Recipe`; empty without any."""
         return recipes.RECIPES.get(self.name, {})
@@ -255,7 +250,7 @@ _C3 = Task(
         "test": (("test1.1.json",),) + _c3_files("test"),
     },
     most_choices=4,
-    submissions=(Submission("c311_predict.json"),),
+    submissions=(Submission("c311_predict.json", "test1.1.json"),),
     archive="c3",
 )
 _CHID = Task(
@@ -269,7 +264,7 @@ _CHID = Task(
         "test": (("test1.1.json",), ("test.json",)),
     },
     most_choices=10,
-    submissions=(Submission("chid11_predict.json"),),
+    submissions=(Submission("chid11_predict.json", "test1.1.json"),),
     archive="chid",
 )
 

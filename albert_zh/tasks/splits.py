@@ -154,10 +154,11 @@ class TaskData(NamedTuple):
         """The files that a judge reads of this task, and where their test files are.
 
         Returns:
-          Dict name of the file -> path of the test file; the file to predict, if one is
-          named, is one of them only under the name of a test file.
+          Dict name of the file -> path of the test file; a file that a flag names is
+          one of them only under the name of a judge's test file, so that predicting
+          another replaces no submission.
         """
-        named = self.named_files.get("predict")
+        named = self.named_files.get("predict") or self.named_files.get("test")
         if named:
             return {
                 submission.file: named

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 
 import pytest
 import tensorflow.compat.v1 as tf
@@ -108,7 +109,20 @@ def test_predicting_writes_what_the_judge_reads(folder, tmp_path, capsys):
     assert [row["label"] for row in found] == [p.split("\t")[0] for p in predictions]
     assert all(set(row) == {"id", "label"} for row in found)
 
+    # Another file does not replace it; what a killed run has left is removed.
+    for name in ("predictions.tsv", "afqmc_predict.json"):
+        (output_dir / ".{}.{}.partial".format(name, "0f" * 16)).write_text("half")
+    submitted, names = path.read_bytes(), set(os.listdir(str(output_dir)))
+    predict = ["--do_predict", "--output_dir={}".format(output_dir)]
+    predict.append("--predict_file={}".format(folder / "dev.json"))
+    command_line.run(run_classifier.main, run_classifier.build_parser(), predict)
+    assert "Submission" not in capsys.readouterr().out
+    assert path.read_bytes() == submitted
+    left = {name for name in names if name.endswith(".partial")}
+    assert len(left) == 2 and set(os.listdir(str(output_dir))) == names - left
 
+
+@pytest.mark.parametrize("flag", ["predict", "test"])
 @pytest.mark.parametrize(
     "name,expected",
     [
@@ -117,11 +131,13 @@ def test_predicting_writes_what_the_judge_reads(folder, tmp_path, capsys):
         ("dev.json", {}),
     ],
 )
-def test_a_file_is_submitted_under_the_name_of_its_test_file(tmp_path, name, expected):
+def test_a_file_is_submitted_under_the_name_of_its_test_file(
+    tmp_path, flag, name, expected
+):
     task = get_task("tnews")
     for file in ("test.json", "dev.json"):
         (tmp_path / file).write_text("")
-    named = {"predict": name and str(tmp_path / name)}
+    named = {flag: name and str(tmp_path / name)}
     data = splits.TaskData(task, str(tmp_path), named, None)
     expected = {key: str(tmp_path / file) for key, file in expected.items()}
     assert data.find_submissions() == expected

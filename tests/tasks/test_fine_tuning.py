@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from albert_zh.base.errors import UserError
-from albert_zh.tasks import fine_tuning
+from albert_zh.tasks import fine_tuning, kinds
+from albert_zh.tasks.registry import TASKS
 
 
 @given(
@@ -37,6 +38,13 @@ def test_a_tpu_takes_full_batches_only():
     assert plan.epochs == [(0, 12), (12, 24)]
     with pytest.raises(UserError, match="--train_batch_size=256.*200"):
         fine_tuning.EpochPlan(200, 256, 2.0, full_batches_only=True)
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_a_submission_is_no_file_that_every_prediction_replaces(name):
+    task = TASKS[name]
+    submissions = {submission.file for submission in task.submissions}
+    assert not submissions.intersection(kinds.kind_of(task).prediction_files)
 
 
 @pytest.mark.parametrize(

@@ -207,30 +207,22 @@ def test_what_is_written_for_judges_and_for_people(build_kind, tmp_path):
     prediction = log(0.25, 0.75)
 
     def written(task_name, example, prediction):
-        path = build_kind(task_name).write_predictions(
-            str(tmp_path), data, [(example, prediction)]
-        )
+        built, submission = build_kind(task_name), tmp_path / "submission.json"
+        path = built.write_predictions(str(tmp_path), data, [(example, prediction)])
         assert os.path.dirname(path) == str(tmp_path)
+        assert os.path.basename(path) in built.prediction_files
+        with built.open_submission(str(submission), data) as add:
+            add(example, prediction)
         with open(path, encoding="utf-8") as file:
-            return os.path.basename(path), file.read()
+            return file.read(), submission.read_text(encoding="utf-8")
 
-    assert written("c3", questions[0], prediction) == (
-        "c311_predict.json",
-        '{"id": 7, "label": 1}\n',
-    )
-    name, text = written("multiple_choice", questions[0], prediction)
-    assert name == "predictions.jsonl"
-    assert text == (
-        '{"id": 7, "label": 1, "answer": "乙", "probabilities": [0.25, 0.75]}\n'
-    )
+    for name in ("c3", "multiple_choice"):
+        own, submission = written(name, questions[0], prediction)
+        assert own == (
+            '{"id": 7, "label": 1, "answer": "乙", "probabilities": [0.25, 0.75]}\n'
+        )
+        assert submission == '{"id": 7, "label": 1}\n'
     prediction = multiple_choice.ClozePrediction(np.array([2, 0]), None)
-    name, text = written("chid", CLOZE, prediction)
-    assert name == "chid11_predict.json"
-    assert json.loads(text) == {"#idiom1#": 2, "#idiom2#": 0}
-
-
-@pytest.mark.parametrize("name", ["c3", "chid", "multiple_choice"])
-def test_every_file_of_predictions_is_known(build_kind, name):
-    built = build_kind(name)
-    written = built.files.task.submission or multiple_choice.PREDICTIONS_FILE
-    assert written in built.prediction_files
+    own, submission = written("chid", CLOZE, prediction)
+    assert json.loads(own) == {"#idiom1#": 2, "#idiom2#": 0}
+    assert own == submission
