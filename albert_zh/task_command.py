@@ -14,6 +14,7 @@ from albert_zh.base import console
 from albert_zh.base.errors import UserError
 from albert_zh.command_line import non_negative_int, positive_int, positive_number
 from albert_zh.models import directory as model_directory
+from albert_zh.models import output_directory
 from albert_zh.models import settings as model_settings
 from albert_zh.models.settings import MIN_SEQ_LENGTH
 from albert_zh.tasks import (
@@ -183,7 +184,10 @@ def run(args, command):
     inputs = command.from_command_line(args, task)
     work = _prepare(args, command, task)
     if args.num_trials:
-        tuner = _run_trials(args, work)
+        trials.check_directory(args.output_dir)
+        # Each trial has a directory of its own; what is of all is in this one.
+        with output_directory.hold(args.output_dir):
+            tuner = _run_trials(args, work)
     else:
         tuner = work.tuner(args.output_dir)
         if args.do_train:
@@ -266,7 +270,6 @@ def _prepare(args, command, task):
 
 def _run_trials(args, work):
     """Trains and scores with one seed after the other; returns the best one's tuner."""
-    trials.check_directory(args.output_dir)
     metric, found, all_scores = work.files.task.metric, [], {}
     for seed in range(args.seed, args.seed + args.num_trials):
         directory = trials.directory_of(args.output_dir, seed)

@@ -40,7 +40,7 @@ def hold(output_dir):
     )
     try:
         with locks.hold(lock, message):
-            _remove_leftovers(output_dir)
+            remove_leftovers(output_dir)
             yield
     finally:
         for directory in made:
@@ -49,10 +49,11 @@ def hold(output_dir):
                 os.rmdir(directory)
 
 
-def _remove_leftovers(output_dir):
-    for name in files.list_directory(output_dir):
+def remove_leftovers(directory):
+    """Removes what a run that died has left half-written in a directory it wrote to."""
+    for name in files.list_directory(directory):
         if _LEFTOVER.fullmatch(name) or files.whole_name(name):
-            path = os.path.join(output_dir, name)
+            path = os.path.join(directory, name)
             is_directory = files.is_directory(path)
             (files.remove_directory if is_directory else files.remove)(path)
 

@@ -400,15 +400,19 @@ class FineTuner:
 
     @contextlib.contextmanager
     def _writing_predictions(self):
-        """Keeps other processes from writing predictions while the block runs."""
+        """Keeps other processes from writing predictions while the block runs.
+
+        What a killed run has left half-written is removed.
+        """
         lock = os.path.join(self._output_dir, _PREDICTIONS_LOCK)
         message = (
             "--output_dir={}: another process writes predictions there (it holds {}); "
             "wait for its end or choose another --output_dir"
         )
         with locks.hold(lock, message.format(self._output_dir, lock)):
-            for name in self.kind.prediction_files:
-                files.remove_leftovers(os.path.join(self._output_dir, name))
+            names = list(self.kind.prediction_files)
+            names += [submission.file for submission in self.files.task.submissions]
+            files.remove_leftovers(*map(self.path_of, names))
             yield
 
     def path_of(self, name):
@@ -461,6 +465,8 @@ class FineTuner:
             self._check_init_checkpoint(training)
         model_files.check_not_foreign(self._output_dir, self.files)
         model_files.check_best(self.best_dir, self.files, is_new=saved is None)
+        if files.is_directory(self.best_dir):
+            output_directory.remove_leftovers(self.best_dir)
         output_directory.prepare(self._output_dir, self.files.config)
         model_files.save(self._output_dir, self.files)
         training_settings.save(self._output_dir, settings, is_new=latest is None)

@@ -57,8 +57,13 @@ def test_seeds_are_trained_one_after_the_other_and_resumed(
     run(folder, tmp_path, *flags, "--num_trials=1")
     first = read_json(tmp_path, "trials.json")
     assert first["splits"]["dev"]["standard_deviation"] is None
+    for place in ("teacher_logits.npz", "seed_5/best/labels.json"):  # of a killed run
+        path = tmp_path / place
+        path = path.with_name(".{}.{}.partial".format(path.name, "0f" * 16))
+        path.write_text("half")
     with caplog.at_level(logging.INFO):
         run(folder, tmp_path, *flags, "--num_trials=2", "--do_predict")
+    assert not list(tmp_path.rglob("*.partial"))
     assert caplog.text.count("training is complete") == 1
     summary = read_json(tmp_path, "trials.json")
     assert sorted(summary["splits"]["test"]["by_seed"]) == ["5", "6"]
