@@ -74,7 +74,7 @@ def _show(tuner, example, prediction):
     return "{}  {}".format(tuner.kind.show(prediction), "  |  ".join(texts))
 
 
-_COMMAND = task_command.Command(
+COMMAND = task_command.Command(
     kinds=("classification", "multi_label", "regression"),
     text_flags=("text_pair", "text"),
     readers={
@@ -94,7 +94,7 @@ _COMMAND = task_command.Command(
 def build_parser():
     """Returns the command's parser, with flags named as in the published scripts."""
     parser = command_line.ArgumentParser(__doc__.split("\n\n")[0])
-    task_command.add_task_arguments(parser, _COMMAND)
+    task_command.add_task_arguments(parser, COMMAND)
     parser.add_texts("--text_pair", 2, "judge this pair")
     parser.add_texts("--text", 1, "judge this single text")
     _add_data_arguments(parser)
@@ -118,7 +118,7 @@ def _add_data_arguments(parser):
 
 def main(args):
     """Trains, evaluates and predicts as the flags say."""
-    task_command.run(args, _COMMAND)
+    task_command.run(args, COMMAND)
 
 
 if __name__ == "__main__":

@@ -3,22 +3,26 @@
 Data that are missing are downloaded where possible. Each task runs by its recipe, in
 OUTPUT_DIR/TASK; the same command resumes where it stopped. OUTPUT_DIR/results.md has
 the scores beside the published ones of the model's size; OUTPUT_DIR/submission.zip is
-what CLUE's judge takes, checked against the test files.
+what CLUE's judge takes, checked against the test files. Flags after `--` go to the
+commands of all tasks.
 """
 
 from albert_zh import command_line  # isort: split
 
 import contextlib
+import importlib
 import logging
 import os
 import signal
 import subprocess
 import sys
 
+from albert_zh import task_command
 from albert_zh.base import children, console, files
 from albert_zh.base.errors import Stopped, UserError
 from albert_zh.command_line import non_negative_int, positive_int
 from albert_zh.downloads import catalogue, installation
+from albert_zh.models import output_directory
 from albert_zh.tasks import clue
 
 _LOGGER = logging.getLogger(__name__)
@@ -45,12 +49,15 @@ def build_parser():
     text = "trainings of each task, with --seed and the seeds after it"
     add("--num_trials", type=positive_int, default=1, help=text)
     add("--seed", type=non_negative_int, default=12345, help="of the first training")
+    text = "flags of all the tasks' commands, such as --num_train_epochs=1"
+    parser.add_passed_on("passed", text)
     return parser
 
 
 def main(args):
     """Fine-tunes the tasks one after the other, then writes table and submission."""
     chosen = clue.choose_tasks(args.tasks)
+    flags = _check_passed(chosen, args)
     size = clue.size_of(args.model_dir)
     if args.download:
         _download(chosen, args.data_dir)
@@ -62,19 +69,45 @@ def main(args):
     seeds = range(args.seed, args.seed + args.num_trials)
     for run in runs:
         run.check_model(seeds, args.model_dir)
-    for run in runs:
-        if run.is_complete(seeds):
-            _LOGGER.info("%s is complete: %s", run.task.name, run.output_dir)
-        else:
-            _fine_tune(run, args)
+        run.check_flags(flags[run.task.name])
+    with output_directory.hold(args.output_dir):
+        for run in runs:
+            made = run.describe(seeds, flags[run.task.name])
+            if run.is_complete(made):
+                _LOGGER.info("%s is complete: %s", run.task.name, run.output_dir)
+            else:
+                run.begin(made)
+                _fine_tune(run, args)
+                run.finish(made)
+        _write_results(runs, size, args.output_dir)
+
+
+def _write_results(runs, size, output_dir):
+    """Writes the table and the submission of complete runs."""
     table = clue.format_table(runs, size)
-    path = os.path.join(args.output_dir, clue.TABLE_FILE)
+    path = os.path.join(output_dir, clue.TABLE_FILE)
     files.write_text(table, path)
     console.show(table)
-    submission = clue.write_submission(runs, args.output_dir)
+    submission = clue.write_submission(runs, output_dir)
     console.show("Table saved to {}\n".format(path))
     if submission:
         console.show("Submission saved to {}\n".format(submission))
+
+
+def _check_passed(chosen, args):
+    """Returns a dict name of a task -> `task_command.check_passed` of its flags."""
+    found = {}
+    for task in chosen:
+        script = clue.COMMANDS[task.kind]
+        # Loaded here, not only started: the last task's flags must be right, too.
+        command = importlib.import_module(script[: -len(".py")])
+        parser = command.build_parser()
+        parser.prog = "{}: flags after -- for {}".format(parser.prog, script)
+        own = _own_flags(clue.Run(task, args.data_dir, args.output_dir), args)
+        found[task.name] = task_command.check_passed(
+            parser, command.COMMAND, own, args.passed
+        )
+    return found
 
 
 def _download(chosen, data_dir):
@@ -94,14 +127,8 @@ def _download(chosen, data_dir):
             return
 
 
-def _fine_tune(run, args):
-    """Runs the command of a task in a process of its own.
-
-    Raises:
-      UserError: it failed; its own last line says why.
-      Stopped: it was told to stop.
-    """
-    script = clue.COMMANDS[run.task.kind]
+def _own_flags(run, args):
+    """Returns the list of the flags that the command of a run gets in any case."""
     flags = {
         "task_name": run.task.name,
         "data_dir": run.data_dir,
@@ -110,28 +137,39 @@ def _fine_tune(run, args):
         "num_trials": args.num_trials,
         "seed": args.seed,
     }
+    modes = ["--do_train", "--do_eval", "--do_predict"]
+    return modes + ["--{}={}".format(*item) for item in flags.items()]
+
+
+def _fine_tune(run, args):
+    """Runs the command of a task in a process of its own.
+
+    Raises:
+      UserError: it failed; its own last line says why.
+      Stopped: it was told to stop.
+    """
+    script = clue.COMMANDS[run.task.kind]
     command = [sys.executable, os.path.join(_FOLDER, script)]
-    command += ["--do_train", "--do_eval", "--do_predict"]
-    command += ["--{}={}".format(*item) for item in flags.items()]
+    command += _own_flags(run, args) + args.passed
     _LOGGER.info("%s: %s", run.task.name, " ".join(command[1:]))
-    # Of fewer trials: the new ones would be complete before theirs are written.
-    for name in run.submissions():
-        files.remove(os.path.join(run.output_dir, name))
+    before = run.stamps()  # of fewer trials, or of other data
     with _passing_on_sigterm(command) as child:
         code = child.wait()
-    seeds = range(args.seed, args.seed + args.num_trials)
     # Outside of training, where nothing is lost, SIGTERM ends it at once.
     code = 0 if code == -signal.SIGTERM else code
     if code not in (0, command_line.EXIT_INTERRUPTED):
         reason = "its last line says why"
         if code < 0:
             reason = "the system, or somebody, ended it; often it lacks memory"
+        if code != command_line.EXIT_USER_ERROR:
+            reason += ". Rerun the same command to resume"
         raise UserError(
-            "{}: {} ended with {}; {}. Rerun the same command to resume".format(
+            "{}: {} ended with {}; {}".format(
                 run.task.name, script, children.describe_exit(code), reason
             )
         )
-    if code or not run.is_complete(seeds):
+    is_written = [now and now != before[path] for path, now in run.stamps().items()]
+    if code or not all(is_written):
         text = "{}: stopped; rerun the same command to resume"
         raise Stopped(text.format(run.task.name), code)
 

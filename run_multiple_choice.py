@@ -31,7 +31,7 @@ def _show(tuner, example, prediction):
     )
 
 
-_COMMAND = task_command.Command(
+COMMAND = task_command.Command(
     kinds=("multiple_choice", "cloze"),
     text_flags=("text",),
     readers={},
@@ -44,7 +44,7 @@ _COMMAND = task_command.Command(
 def build_parser():
     """Returns the command's parser, with flags named as in the published scripts."""
     parser = command_line.ArgumentParser(__doc__.split("\n\n")[0])
-    task_command.add_task_arguments(parser, _COMMAND)
+    task_command.add_task_arguments(parser, COMMAND)
     text = "answer: CONTEXT QUESTION CHOICES, the choices as a line of CSV"
     parser.add_texts("--text", 3, text)
     flags.add_task_file_arguments(parser)
@@ -54,7 +54,7 @@ def build_parser():
 
 def main(args):
     """Trains, evaluates and predicts as the flags say."""
-    task_command.run(args, _COMMAND)
+    task_command.run(args, COMMAND)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def _options(args, task):
     return {"decoder": args.decoder} if args.do_train else None
 
 
-_COMMAND = task_command.Command(
+COMMAND = task_command.Command(
     kinds=("tagging",),
     text_flags=("text",),
     readers={"do_train": ["decoder", "labels"], "decoder=crf": ["crf_learning_rate"]},
@@ -50,7 +50,7 @@ _COMMAND = task_command.Command(
 def build_parser():
     """Returns the command's parser, with flags named as in the published scripts."""
     parser = command_line.ArgumentParser(__doc__.split("\n\n")[0])
-    task_command.add_task_arguments(parser, _COMMAND)
+    task_command.add_task_arguments(parser, COMMAND)
     parser.add_texts("--text", 1, "show the entities of this text")
     flags.add_task_file_arguments(parser)
     add = parser.add_argument
@@ -70,7 +70,7 @@ def build_parser():
 
 def main(args):
     """Trains, evaluates and predicts as the flags say."""
-    task_command.run(args, _COMMAND)
+    task_command.run(args, COMMAND)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def _options(args, task):
     return Settings.for_length(length, given)._asdict()
 
 
-_COMMAND = task_command.Command(
+COMMAND = task_command.Command(
     kinds=("span_extraction",),
     text_flags=("text_pair",),
     readers={"do_train": ["skip_unanswerable"]},
@@ -56,7 +56,7 @@ _COMMAND = task_command.Command(
 def build_parser():
     """Returns the command's parser, with flags named as in the published scripts."""
     parser = command_line.ArgumentParser(__doc__.split("\n\n")[0])
-    task_command.add_task_arguments(parser, _COMMAND)
+    task_command.add_task_arguments(parser, COMMAND)
     parser.add_texts("--text_pair", 2, "answer this QUESTION by this text")
     flags.add_task_file_arguments(parser)
     _add_question_arguments(parser)
@@ -93,7 +93,7 @@ def _add_question_arguments(parser):
 
 def main(args):
     """Trains, evaluates and predicts as the flags say."""
-    task_command.run(args, _COMMAND)
+    task_command.run(args, COMMAND)
 
 
 if __name__ == "__main__":

@@ -80,6 +80,7 @@ class ArgumentParser(argparse.ArgumentParser):
             formatter_class=_HelpFormatter,
         )
         self._text_flags = {}
+        self._passed_on = None
 
     def error(self, message):
         message = console.printable_lines(message)
@@ -109,6 +110,23 @@ class ArgumentParser(argparse.ArgumentParser):
             help=help,
         )
 
+    def add_passed_on(self, name, help):
+        """Takes what follows `--`, the flags of other commands, as a list of str.
+
+        Args:
+          name: in the namespace.
+          help: what becomes of them.
+        """
+        self._passed_on = name
+        self.epilog = "-- FLAG ...: " + help
+
+    def _split_passed_on(self, args):
+        """Returns the arguments before `--` and those after it, as lists."""
+        if self._passed_on is None or "--" not in args:
+            return args, []
+        place = args.index("--")
+        return args[:place], args[place + 1 :]
+
     def _mark_texts(self, args):
         """Marks the texts among the arguments, so that none is taken for a flag."""
         marked, num_texts = [], 0
@@ -125,7 +143,9 @@ class ArgumentParser(argparse.ArgumentParser):
           Namespace; its `given` is the frozenset of the flags that the user gave, by
           their names in the namespace.
         """
-        args = self._mark_texts(sys.argv[1:] if args is None else args)
+        args = sys.argv[1:] if args is None else args
+        args, passed_on = self._split_passed_on(args)
+        args = self._mark_texts(args)
         parsed = super().parse_args(args, namespace)
         for action in self._actions:
             problem = _path_problem(action, getattr(parsed, action.dest, None))
@@ -139,6 +159,8 @@ class ArgumentParser(argparse.ArgumentParser):
         finally:
             for action, default in defaults.items():
                 action.default = default
+        if self._passed_on is not None:
+            setattr(parsed, self._passed_on, passed_on)
         return parsed
 
 

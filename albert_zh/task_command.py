@@ -51,6 +51,16 @@ _READERS = {
     "do_predict": "data_dir test_file predict_file predict_batch_size".split(),
     "use_tpu": flags.TPU_FLAGS,
 }
+# What `check_passed` refuses: what several tasks cannot share.
+_OF_ONE_TASK = (
+    "train_file dev_file test_file predict_file bert_config_file vocab_file "
+    "spm_model_file init_checkpoint"
+).split()
+# What may change when a training is resumed; all other flags decide its result.
+_OF_ONE_RUN = (
+    "eval_batch_size predict_batch_size save_checkpoints_steps allow_missing "
+    "precision xla recompute use_tpu master"
+).split() + list(flags.TPU_FLAGS)
 # Flags that are fields of `fine_tuning.Training`.
 _TRAINING = (
     "learning_rate warmup_proportion optimizer save_checkpoints_steps seed "
@@ -351,6 +361,31 @@ def readers_of(command):
     for mode, names in command.readers.items():
         readers.setdefault(mode, []).extend(names)
     return readers
+
+
+def check_passed(parser, command, own, passed):
+    """Checks flags that another command passes on to one of fine-tuning.
+
+    Args:
+      parser: of the command to start; it ends the process where a flag is wrong.
+      command: `Command`.
+      own: list of the arguments that the other command gives itself.
+      passed: list of the arguments that it passes on.
+
+    Returns:
+      Dict flag -> its value as text, of those passed that decide the result.
+    """
+    given = parser.parse_args(passed).given
+    fixed = parser.parse_args(own).given.union(_OF_ONE_TASK, command.text_flags)
+    for name in sorted(given & fixed):
+        parser.error("--{}: not for all tasks alike; remove it".format(name))
+    args = parser.parse_args(own + passed)
+    try:
+        _check_flags(args, command)
+    except UserError as error:
+        parser.error(str(error))
+    deciding = sorted(given.difference(_OF_ONE_RUN))
+    return {"--" + name: str(getattr(args, name)) for name in deciding}
 
 
 def _check_flags(args, command):

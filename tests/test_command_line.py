@@ -130,7 +130,7 @@ TABLES = {
     run_pretraining: run_pretraining._READERS,
 }
 TABLES.update(
-    (command, task_command.readers_of(command._COMMAND))
+    (command, task_command.readers_of(command.COMMAND))
     for command in (run_classifier, run_multiple_choice, run_ner, run_squad)
 )
 
@@ -142,6 +142,29 @@ def test_every_flag_and_mode_of_a_table_exists(command):
         assert mode.split("=")[0] in known
         assert set(names) <= known
         assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(
+    "command", [run_classifier, run_multiple_choice, run_ner, run_squad]
+)
+def test_flags_that_are_not_passed_on_or_do_not_decide_exist(command):
+    known = {action.dest for action in command.build_parser()._actions}
+    assert known.issuperset(task_command._OF_ONE_TASK)
+    assert known.issuperset(task_command._OF_ONE_RUN)
+
+
+def test_flags_after_two_dashes_are_passed_on():
+    parser = command_line.ArgumentParser("test")
+    parser.add_argument("--a")
+    assert parser.parse_args(["--a=1"]).a == "1"
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--a=1", "--", "--b"])
+    parser.add_passed_on("others", "for others")
+    assert parser.parse_args(["--a=1"]).others == []
+    args = parser.parse_args(["--a=1", "--", "--a=2", "--", "c"])
+    assert (args.a, args.others) == ("1", ["--a=2", "--", "c"])
+    assert args.given == {"a"}
+    assert "-- FLAG ...: for others" in parser.format_help()
 
 
 @hypothesis.given(st.floats())

@@ -134,7 +134,7 @@ class ChoiceReader(NamedTuple):
         """Returns the `UserError` of a file that should have answers, and has none."""
         where = "with the questions"
         if self.task.name == "chid":
-            where = "in " + ", ".join(map(_answer_path, files.split_inputs(path)))
+            where = "in " + ", ".join(map(path_of_answers, files.split_inputs(path)))
         return UserError("{}: no answers; expected them {}".format(path, where))
 
 
@@ -367,7 +367,7 @@ def question_of(place, record, task, with_answer=False):
     )
 
 
-def _answer_path(path):
+def path_of_answers(path):
     """Path of the file with the answers to a file of ChID."""
     stem, extension = os.path.splitext(path)
     return stem + "_answer" + extension
@@ -375,7 +375,7 @@ def _answer_path(path):
 
 def _read_chid(path, task, with_answers):
     """Yields (place, `Cloze`) of a file of ChID and of the answers beside it."""
-    answer_path, answers = _answer_path(path), None
+    answer_path, answers = path_of_answers(path), None
     if with_answers and files.exists(answer_path):
         answers = json_files.read(answer_path, {"type": "object"}, _ANSWERS_ADVICE)
     seen = set()

@@ -1,15 +1,16 @@
 """The CLUE benchmark: where its data are, the table of scores, the submission."""
 
+import hashlib
 import io
 import os
 import zipfile
 from typing import NamedTuple
 
-from albert_zh.base import files, json_files
+from albert_zh.base import checksums, files, json_files
 from albert_zh.base.errors import UserError
 from albert_zh.models import directory as model_directory
 from albert_zh.models import settings as model_settings
-from albert_zh.tasks import recipes, rows, training_settings, trials
+from albert_zh.tasks import choices, recipes, rows, training_settings, trials
 from albert_zh.tasks.readers import reader_of
 from albert_zh.tasks.registry import TASKS
 from albert_zh.tasks.splits import TaskData
@@ -18,6 +19,14 @@ from albert_zh.tasks.splits import TaskData
 _EXAMPLES_AT_A_TIME = 10000
 SUBMISSION_FILE = "submission.zip"
 TABLE_FILE = "results.md"
+# What the results of a task are made of; it is written last.
+RECORD_FILE = "clue.json"
+_TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
+_RECORD_SCHEMA = {
+    "type": "object",
+    "required": ["flags"],
+    "properties": {"flags": _TEXTS, "files": _TEXTS},
+}
 # The command that fine-tunes each kind of task.
 COMMANDS = {
     "classification": "run_classifier.py",
@@ -51,14 +60,67 @@ class Run(NamedTuple):
         """Returns the dict name of a file for the judge -> path of its test file."""
         return self.data.find_submissions()
 
-    def is_complete(self, seeds):
-        """Whether these seeds, no others, are scored, and the submissions written."""
-        summary = trials.read(self.output_dir)
-        if summary is None or "dev" not in summary["splits"]:
-            return False
-        done = set(summary["splits"]["dev"]["by_seed"])
-        written = [os.path.join(self.output_dir, name) for name in self.submissions()]
-        return done == set(map(str, seeds)) and all(map(files.exists, written))
+    def describe(self, seeds, flags):
+        """What the results are made of, but for the model: a dict ready for JSON.
+
+        Args:
+          seeds: of the trials.
+          flags: dict flag -> its value as text, of those beside the recipe's.
+        """
+        paths = self.data.paths() + list(self.submissions().values())
+        if self.task.kind == "cloze":
+            answers = [choices.path_of_answers(path) for path in paths]
+            paths += filter(files.exists, answers)
+        digests = {os.path.basename(path): _digest(path) for path in paths}
+        return {"flags": flags, "seeds": list(seeds), "files": digests}
+
+    def is_complete(self, made):
+        """Whether the results are there, and `describe` returned `made` of them."""
+        return self._read_record() == made and None not in self.stamps().values()
+
+    def begin(self, made):
+        """Notes the flags of what begins: a run that is killed resumes with them."""
+        files.make_directory(self.output_dir)
+        json_files.write({"flags": made["flags"]}, self._record_file)
+
+    def finish(self, made):
+        """Notes what the results are made of, now that they are there."""
+        json_files.write(made, self._record_file)
+
+    def stamps(self):
+        """Dict path of a file of results -> `files.Stamp`, None where there is none."""
+        names = [trials.TRIALS_FILE] + list(self.submissions())
+        paths = [os.path.join(self.output_dir, name) for name in names]
+        return {p: files.stamp(p) if files.exists(p) else None for p in paths}
+
+    @property
+    def _record_file(self):
+        return os.path.join(self.output_dir, RECORD_FILE)
+
+    def _read_record(self):
+        if not files.exists(self._record_file):
+            return {"flags": {}}  # as of earlier versions, which passed none on
+        advice = "choose another --output_dir"
+        return json_files.read(self._record_file, _RECORD_SCHEMA, advice)
+
+    def check_flags(self, flags):
+        """Raises `UserError` where a training began with other flags than these."""
+        begun = any(
+            map(training_settings.has_saved, trials.directories(self.output_dir))
+        )
+        held = self._read_record()["flags"] if begun else flags
+        for flag in sorted(set(held).union(flags)):
+            if held.get(flag) != flags.get(flag):
+                raise UserError(
+                    "{}: {} began with another {}: {}, received {}; repeat that after "
+                    "--, or choose another --output_dir".format(
+                        self.task.name,
+                        self.output_dir,
+                        flag,
+                        held.get(flag, "none"),
+                        flags.get(flag, "none"),
+                    )
+                )
 
     def check_model(self, seeds, model_dir):
         """Raises `UserError` where a seed's training began with another model."""
@@ -71,6 +133,14 @@ class Run(NamedTuple):
                     "--model_dir={}: {} began with another model; give that one, or "
                     "choose another --output_dir".format(model_dir, held)
                 )
+
+
+def _digest(path):
+    """SHA-256 of a file, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    for block in checksums.blocks(path):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def tasks():

@@ -131,6 +131,15 @@ def read_recipe(output_dir):
     return True, json_files.read(path, _SCHEMA, _ADVICE).get(_RECIPE)
 
 
+def has_saved(output_dir):
+    """Whether a training in a directory has saved a checkpoint."""
+    path = os.path.join(output_dir, model_files.TRAINING_FILE)
+    best_dir = os.path.join(output_dir, model_directory.BEST_DIRECTORY)
+    return files.exists(path) and bool(
+        files.exists(best_dir) or checkpoints.latest_checkpoint(output_dir)
+    )
+
+
 def began_with(output_dir, checkpoint):
     """Whether the training in a directory, if there is one, began with a checkpoint.
 
@@ -143,11 +152,9 @@ def began_with(output_dir, checkpoint):
     Raises:
       UserError: the file of the training's settings is damaged.
     """
-    path = os.path.join(output_dir, model_files.TRAINING_FILE)
-    best_dir = os.path.join(output_dir, model_directory.BEST_DIRECTORY)
-    has_saved = files.exists(best_dir) or checkpoints.latest_checkpoint(output_dir)
-    if not (files.exists(path) and has_saved):
+    if not has_saved(output_dir):
         return True
+    path = os.path.join(output_dir, model_files.TRAINING_FILE)
     held = json_files.read(path, _SCHEMA, _ADVICE)["--init_checkpoint"]
     now = _describe_checkpoint(checkpoint)
     return held in (now, _former_name(checkpoint)) or now == _UNREADABLE

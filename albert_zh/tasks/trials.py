@@ -75,14 +75,19 @@ def check_directory(output_dir):
         )
 
 
+def directories(output_dir):
+    """Returns the list of the directories of the trials in an output directory."""
+    if not files.is_directory(output_dir):
+        return []
+    names = filter(_TRIAL.fullmatch, files.list_directory(output_dir))
+    return [os.path.join(output_dir, name) for name in names]
+
+
 def _holds_trials(output_dir):
     """Whether a directory holds a trial's."""
-    if not files.is_directory(output_dir):
-        return False
     return any(
-        _TRIAL.fullmatch(name)
-        and files.exists(os.path.join(output_dir, name, model_files.TRAINING_FILE))
-        for name in files.list_directory(output_dir)
+        files.exists(os.path.join(directory, model_files.TRAINING_FILE))
+        for directory in directories(output_dir)
     )
 
 

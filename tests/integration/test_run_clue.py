@@ -55,9 +55,11 @@ def folder(tmp_path):
 
 def test_table_and_submission_and_where_it_stopped(folder, run_command):
     flags = ["--model_dir=model", "--data_dir=data", "--output_dir=out"]
-    flags.append("--download=False")
+    flags += ["--download=False", "--", "--num_train_epochs=1"]
     result = run_command("run_clue.py", *flags, cwd=folder)
     assert result.returncode == 0, result.stderr
+    training = folder / "out" / "csl" / "seed_12345" / "training.json"
+    assert json.loads(training.read_text())["--num_train_epochs"] == 1
     assert "left out: afqmc: none of the folders" in result.stderr
     assert "recipe of csl for size tiny" in result.stderr
     table = (folder / "out" / "results.md").read_text(encoding="utf-8")
@@ -70,6 +72,15 @@ def test_table_and_submission_and_where_it_stopped(folder, run_command):
     result = run_command("run_clue.py", *flags, cwd=folder)
     assert result.returncode == 0, result.stderr
     assert "csl is complete" in result.stderr
+
+    train_file = folder / "data" / "csl" / "train.json"
+    train_file.write_text(train_file.read_text().replace('"0"', '"1"'))
+    result = run_command("run_clue.py", *flags, cwd=folder)
+    assert result.returncode == command_line.EXIT_USER_ERROR
+    task_error, error = result.stderr.strip().splitlines()[-2:]
+    assert "holds a training with another --train_file" in task_error
+    assert error.endswith("py ended with exit code 2; its last line says why")
+    assert (folder / "out" / "csl" / "csl_predict.json").exists()
 
 
 def test_results_of_another_model_are_not_taken_for_this_ones(
@@ -136,7 +147,40 @@ def test_a_kill_leaves_no_submission_of_fewer_trials(folder, csl, monkeypatch):
     (output / "csl_predict.json").write_text("of seed 0")
     with pytest.raises(Stopped):
         run_clue._fine_tune(run, args)
-    assert not run.is_complete([1])
+    assert not run.is_complete(run.describe([1], {}))
+
+
+@pytest.mark.parametrize(
+    "tasks,passed,message",
+    [
+        ("csl", "--num_train_epochs=0", "run_classifier.py: error: argument --num_tr"),
+        ("csl,cmrc2018", "--label_smoothing=0.1", "run_squad.py: error: unrecognized"),
+        ("csl", "--seed=3", "error: --seed: not for all tasks alike; remove it"),
+        ("csl", "--do_train=False", "error: --do_train: not for all tasks"),
+        ("csl", "--vocab_file=a", "error: --vocab_file: not for all tasks"),
+        ("cluener", "--text=a", "error: --text: not for all tasks"),
+        ("csl", "--adversarial_epsilon=2", "--adversarial_epsilon requires --advers"),
+        ("csl", "--max_seq_length=1", "--max_seq_length=1: expected at least"),
+        ("csl", "a", "error: unrecognized arguments: a"),
+    ],
+)
+def test_wrong_flags_of_the_tasks_are_said_before_any_runs(
+    folder, capsys, tasks, passed, message
+):
+    flags = ["--model_dir={}".format(folder), "--output_dir=out", "--tasks=" + tasks]
+    with pytest.raises(SystemExit) as caught:
+        run_clue.main(run_clue.build_parser().parse_args(flags + ["--", passed]))
+    assert caught.value.code == command_line.EXIT_USER_ERROR
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "flags after -- for " in line and message in line
+    assert not (folder / "out").exists()
+
+
+def test_flags_of_the_result_are_told_from_those_of_a_run(csl):
+    run, args = csl
+    args.passed = ["--eval_batch_size=8", "--xla", "--num_train_epochs", "2"]
+    flags = run_clue._check_passed([run.task], args)
+    assert flags == {"csl": {"--num_train_epochs": "2.0"}}
 
 
 def test_sigterm_outside_of_training_is_no_error(folder, csl, monkeypatch):

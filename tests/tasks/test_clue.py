@@ -65,12 +65,60 @@ def test_table_has_the_published_scores_beside(runs):
     assert len({line.count("|") for line in lines}) == 1
 
 
-def test_a_run_is_complete_with_all_seeds_and_submissions(runs, tmp_path):
-    assert runs[0].is_complete([1, 2])
-    assert not runs[0].is_complete([1, 2, 3])
-    assert not runs[0].is_complete([1])  # the table is of both
+def test_a_run_is_complete_with_all_it_is_made_of(runs, tmp_path):
+    run, flags = runs[0], {"--num_train_epochs": "1.0"}
+    made = run.describe([1, 2], flags)
+    assert not run.is_complete(made)
+    run.begin(made)
+    assert not run.is_complete(made)
+    run.finish(made)
+    assert run.is_complete(made)
+    assert not run.is_complete(run.describe([1, 2, 3], flags))
+    assert not run.is_complete(run.describe([1], flags))  # the table is of both
+    assert not run.is_complete(run.describe([1, 2], {}))
     (tmp_path / "out" / "afqmc" / "afqmc_predict.json").unlink()
-    assert not runs[0].is_complete([1, 2])
+    assert not run.is_complete(made)
+
+
+@pytest.mark.parametrize("name", ["train", "dev", "test"])
+def test_a_run_of_files_that_have_changed_is_not_complete(runs, tmp_path, name):
+    runs[0].finish(runs[0].describe([1, 2], {}))
+    path = tmp_path / "data" / "afqmc" / (name + ".json")
+    text = path.read_text()
+    path.write_text(text.replace("5", "6"))
+    assert not runs[0].is_complete(runs[0].describe([1, 2], {}))
+    path.write_text(text)
+    assert runs[0].is_complete(runs[0].describe([1, 2], {}))
+
+
+def test_files_beside_those_of_a_task_count_as_well(tmp_path):
+    """The answers of ChID, and second test files."""
+    for name, files in (
+        ("chid", ["train.json", "train_answer.json", "test1.1.json"]),
+        ("tnews", ["train.json", "test.json", "test1.0.json"]),
+    ):
+        (tmp_path / name).mkdir()
+        for file in files:
+            (tmp_path / name / file).write_text(file)
+        run = clue.Run(get_task(name), str(tmp_path / name), str(tmp_path / "out"))
+        assert sorted(run.describe([1], {})["files"]) == sorted(files)
+
+
+def test_a_task_that_has_begun_keeps_its_flags(runs, tmp_path):
+    run, flags = runs[0], {"--num_train_epochs": "1.0"}
+    run.begin(run.describe([1], flags))
+    run.check_flags({})  # no training has begun
+    trial = tmp_path / "out" / "afqmc" / "seed_1"
+    (trial / "best").mkdir(parents=True)
+    (trial / "training.json").write_text("{}")
+    run.check_flags(flags)
+    for given, received in (({}, "none"), ({"--num_train_epochs": "2.0"}, "2.0")):
+        words = "afqmc: .* another --num_train_epochs: 1.0, received " + received
+        with pytest.raises(UserError, match=words):
+            run.check_flags(given)
+    (tmp_path / "out" / "afqmc" / clue.RECORD_FILE).unlink()
+    with pytest.raises(UserError, match="--num_train_epochs: none, received 1.0"):
+        run.check_flags(flags)
 
 
 def test_submission_holds_the_files_without_folders(runs, tmp_path):
