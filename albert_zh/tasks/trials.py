@@ -143,17 +143,17 @@ def save(output_dir, metric, found):
       UserError: a file cannot be written.
     """
     summary = summarize(metric, found)
-    # First: it says whose the model in best/ is.
-    json_files.write(summary, os.path.join(output_dir, TRIALS_FILE))
     best = directory_of(output_dir, summary["best_seed"])
     source = os.path.join(best, model_directory.BEST_DIRECTORY)
     target = os.path.join(output_dir, model_directory.BEST_DIRECTORY)
-    if files.exists(target):
-        files.remove_directory(target)
+    # No directory is taken for a model without its labels.json: removed first and
+    # written last, so that a kill leaves no mixture, and no other seed's model.
+    files.remove(os.path.join(target, model_directory.LABELS_FILE))
+    files.remove_directory(target)
+    json_files.write(summary, os.path.join(output_dir, TRIALS_FILE))
     files.make_directory(target)
     names = sorted(files.list_directory(source))
-    # Last: a checkpoint is there once `checkpoint` names it.
-    names.sort(key=lambda name: name == "checkpoint")
+    names.sort(key=lambda name: name == model_directory.LABELS_FILE)
     for name in names:
         files.copy(os.path.join(source, name), os.path.join(target, name))
     return summary

@@ -2,6 +2,7 @@
 
 import pytest
 
+from albert_zh.base import files
 from albert_zh.base.errors import UserError
 from albert_zh.tasks import trials
 
@@ -52,6 +53,51 @@ def test_trials_whose_summary_was_removed_go_on(tmp_path):
     (tmp_path / "seed_7").mkdir()
     (tmp_path / "seed_7" / "training.json").write_text("{}")
     trials.check_directory(str(tmp_path))
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_kill_leaves_the_best_model_of_the_summary_or_none(tmp_path, monkeypatch):
+    names = ["checkpoint", "decision.json", "labels.json", "model.ckpt-1.index"]
+    for seed in (1, 2):
+        folder = tmp_path / "seed_{}".format(seed) / "best"
+        folder.mkdir(parents=True)
+        for name in names:
+            (folder / name).write_text("of seed {}".format(seed))
+    found = [trial(1, 0.5, 1.0), trial(2, 0.7, 1.0)]
+    left = None
+
+    def counted(function):
+        def write(*args):
+            nonlocal left
+            if left == 0:
+                raise Killed
+            left = left and left - 1
+            return function(*args)
+
+        return write
+
+    for name in ("rename", "remove", "remove_directory"):
+        monkeypatch.setattr(files, name, counted(getattr(files, name)))
+    best_dir = tmp_path / "best"
+
+    def contents():
+        return {path.name: path.read_text() for path in best_dir.iterdir()}
+
+    for kill in range(7):
+        trials.save(str(tmp_path), "accuracy", found[:1])
+        assert contents() == dict.fromkeys(names, "of seed 1")
+        left = kill
+        with pytest.raises(Killed):
+            trials.save(str(tmp_path), "accuracy", found)
+        left = None
+        if (best_dir / "labels.json").exists():
+            seed = trials.read(str(tmp_path))["best_seed"]
+            assert contents() == dict.fromkeys(names, "of seed {}".format(seed))
+    trials.save(str(tmp_path), "accuracy", found)
+    assert contents() == dict.fromkeys(names, "of seed 2")
 
 
 @pytest.mark.parametrize("content", [None, "{"])
