@@ -544,7 +544,7 @@ def _damaged(checkpoint, flag, name):
     )
 
 
-def write_tensors(tensors, output_prefix):
+def write_tensors(tensors, output_prefix, names_it=True):
     """Writes tensors as a checkpoint, and the directory's `checkpoint` file.
 
     The checkpoint appears whole: TensorFlow's saver writes beside the target and
@@ -553,6 +553,7 @@ def write_tensors(tensors, output_prefix):
     Args:
       tensors: dict variable name -> ndarray; "global_step" is 0 if absent.
       output_prefix: path prefix without the step.
+      names_it: whether that file is to name it.
 
     Returns:
       The path prefix written, `output_prefix`-STEP.
@@ -578,7 +579,11 @@ def write_tensors(tensors, output_prefix):
         )
         try:
             return saver.save(
-                session, output_prefix, global_step=step, write_meta_graph=False
+                session,
+                output_prefix,
+                global_step=step,
+                write_meta_graph=False,
+                write_state=names_it,
             )
         except tf.errors.OpError as error:
             reason = printable(error.message)
@@ -588,7 +593,8 @@ def write_tensors(tensors, output_prefix):
 def write_stripped(checkpoint, output_prefix):
     """Copies a checkpoint of this process without the optimizer's state.
 
-    The copy has a third of the size. It keeps the global step.
+    The copy has a third of the size. It keeps the global step. Its directory's
+    `checkpoint` file does not name it: see `name_only`.
 
     Returns:
       The path prefix written, `output_prefix`-STEP.
@@ -597,7 +603,23 @@ def write_stripped(checkpoint, output_prefix):
       UserError: as `read_tensors`.
     """
     tensors = read_tensors(checkpoint, "--output_dir", is_ours=True)
-    return write_tensors(tensors, output_prefix)
+    return write_tensors(tensors, output_prefix, names_it=False)
+
+
+def name_only(checkpoint):
+    """Makes a checkpoint the only one of a run in its directory.
+
+    Args:
+      checkpoint: path prefix. The directory's `checkpoint` file names it; the files of
+        others are removed.
+    """
+    directory, name = os.path.split(checkpoint)
+    named = named_checkpoint(directory)
+    if named is None or os.path.basename(named) != name:
+        checkpoint_state.write(checkpoint_state.State(name, [name]), directory)
+    for found in run_files(directory):
+        if not found.startswith(name + "."):
+            files.remove(os.path.join(directory, found))
 
 
 def named_checkpoint(directory):
@@ -611,6 +633,12 @@ def named_checkpoint(directory):
     except checkpoint_state.StateError as error:
         raise UserError("{}; delete this file".format(error)) from error
     return None if state is None else os.path.join(directory, state.newest)
+
+
+def named_step(directory):
+    """Returns the step in the name of `named_checkpoint`; None where there is none."""
+    match = re.search(r"-([0-9]+)\Z", named_checkpoint(directory) or "")
+    return match and int(match.group(1))
 
 
 def latest_checkpoint(directory):

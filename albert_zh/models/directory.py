@@ -44,7 +44,8 @@ _HUGGING_FACE_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 # Keys that only config files of Hugging Face have.
 _HUGGING_FACE_KEYS = {"model_type", "architectures", "transformers_version"}
 
-DECISION_SCHEMA = {"type": "object", "additionalProperties": {"type": "number"}}
+_NUMBERS = {"type": "object", "additionalProperties": {"type": "number"}}
+DECISION_SCHEMA = dict(_NUMBERS, properties={"former": _NUMBERS})
 
 _FLAGS = {
     "config_file": "--albert_config_file",
@@ -547,9 +548,44 @@ def read_decision(directory):
     Raises:
       UserError: it is damaged.
     """
+    decision = _read_decisions(directory)
+    former = decision.pop("former", None)
+    if former and checkpoints.named_step(directory) == former.get("step"):
+        decision = former  # the new weights are not in use yet
+    decision.pop("step", None)
+    return decision
+
+
+def _read_decisions(directory):
     path = os.path.join(directory, DECISION_FILE)
     advice = "copy the model again from an intact source, or train again"
     return json_files.read(path, DECISION_SCHEMA, advice) if files.exists(path) else {}
+
+
+def replace_decision(decision, step, directory):
+    """Writes the decision of weights that are to replace those of a directory.
+
+    The former one holds as long as the `checkpoint` file names the former weights.
+
+    Args:
+      decision: dict of numbers; of an empty one nothing is written.
+      step: of the new weights.
+      directory: path.
+    """
+    if not decision:
+        return
+    new, held = dict(decision, step=step), read_decision(directory)
+    held_step = checkpoints.named_step(directory)
+    if held and held_step not in (None, step):
+        new["former"] = dict(held, step=held_step)
+    write_decision(new, directory)
+
+
+def settle_decision(directory):
+    """Leaves of two decisions that of the weights that the `checkpoint` file names."""
+    if "former" in _read_decisions(directory):
+        step = checkpoints.named_step(directory)
+        write_decision(dict(read_decision(directory), step=step), directory)
 
 
 def write_decision(decision, directory):

@@ -15,7 +15,7 @@ LOCK_FILE = ".lock"
 # What TensorFlow leaves when a run dies, or the disk is full, while it writes; what
 # `files.whole` leaves then has names of its own.
 _LEFTOVER = re.compile(
-    r"graph\.pbtxt\.tmp[0-9a-f]{32}|model\.ckpt-\d+_temp(_[0-9a-f]{32})?"
+    r"(graph\.pbtxt|checkpoint)\.tmp[0-9a-f]{32}|model\.ckpt-\d+_temp(_[0-9a-f]{32})?"
 )
 
 

@@ -198,10 +198,7 @@ def copy_files(source, directory):
     task_files = source.kind.files
     if task_files.task is not encoder.TASK:
         model_files.save(directory, task_files)
-        name = model_directory.DECISION_FILE
-        decision = os.path.join(source.directory, name)
-        if files.exists(decision):
-            files.copy(decision, os.path.join(directory, name))
+        model_directory.write_decision(source.kind.decision, directory)
         return
     for content, name in (
         (task_files.vocab_file, model_directory.VOCAB_FILE),

@@ -290,6 +290,10 @@ class FineTuner:
         )
         step = self._prepare_output_dir(training, train_data, dev_data)
         history = self._read_history(step)
+        if dev_data:
+            self._settle_best(
+                history, lambda: self._score("dev", dev_data, self._best_checkpoint())
+            )
         is_complete = self._is_complete(plan, step, history if dev_data else None)
         is_complete = is_complete or self._has_stalled(
             history, step, training.early_stopping
@@ -317,7 +321,8 @@ class FineTuner:
             self._train_epochs(plan, step, training, trainer, dev_source, history)
         if not dev_data:
             _LOGGER.warning("no dev file: the last checkpoint is kept as the best")
-            self._save_best(checkpoints.latest_checkpoint(self._output_dir))
+            latest = checkpoints.latest_checkpoint(self._output_dir)
+            checkpoints.name_only(self._add_to_best(latest))
 
     def _report_step(self, plan, step, training, is_complete):
         unread = "; --init_checkpoint is not read again"
@@ -357,17 +362,20 @@ class FineTuner:
         Returns:
           Dict name -> the dict of `kind.Kind.score`.
         """
-        checkpoint, batch_size = self._best_checkpoint(), self._eval_batch_size
-        scores = {}
+        checkpoint, scores = self._best_checkpoint(), {}
         for name, data in splits.items():
             if self._best_scores and self._best_scores[0] is data.examples:
                 scores[name] = self._best_scores[1]
                 continue
-            with self._feature_file(name, data, batch_size) as source:
-                predictions = self._predict_all(name, source, checkpoint)
-                scores[name] = self.kind.score(source.examples, predictions)
+            scores[name] = self._score(name, data, checkpoint)
         results.write_results(self._output_dir, scores)
         return scores
+
+    def _score(self, name, data, checkpoint):
+        """Returns the dict of `kind.Kind.score` of a checkpoint."""
+        with self._feature_file(name, data, self._eval_batch_size) as source:
+            predictions = self._predict_all(name, source, checkpoint)
+            return self.kind.score(source.examples, predictions)
 
     def write_predictions(self, data, submission=None):
         """Writes the kind's file of predictions.
@@ -647,24 +655,43 @@ class FineTuner:
             self.kind.headline(scores),
             ", the best so far" if is_best else "",
         )
+        results.check_finite({"dev": scores})
         if is_best:
-            self._save_best(checkpoint)
-            results.write_results(self.best_dir, {"dev": scores})
+            self._add_to_best(checkpoint)
             self._best_scores = source.examples, scores
-        # Last: a run killed before this line scores the epoch again.
+        # This decides which epoch is the best: a run killed before it scores this one
+        # again, a run killed after it settles what is in best/ when it is resumed.
         history.append(dict(metrics.summary(scores), step=step, epoch=epoch + 1))
         json_files.write(history, os.path.join(self._output_dir, EPOCH_SCORES_FILE))
+        if is_best:
+            self._settle_best(history, lambda: scores)
 
-    def _save_best(self, checkpoint):
-        """Makes `best/` a complete model directory with this checkpoint alone."""
+    def _add_to_best(self, checkpoint):
+        """Writes a model into `best/` beside that in use; returns its path prefix."""
         model_files.save(self.best_dir, self.files)
-        model_directory.write_decision(self.kind.decision, self.best_dir)
-        kept = checkpoints.write_stripped(
-            checkpoint, os.path.join(self.best_dir, "model.ckpt")
-        )
-        for name in checkpoints.run_files(self.best_dir):
-            if not name.startswith(os.path.basename(kept) + "."):
-                files.remove(os.path.join(self.best_dir, name))
+        step = checkpoints.read_step(checkpoint, "--output_dir")
+        model_directory.replace_decision(self.kind.decision, step, self.best_dir)
+        prefix = os.path.join(self.best_dir, "model.ckpt")
+        return checkpoints.write_stripped(checkpoint, prefix)
+
+    def _settle_best(self, history, score):
+        """Makes `best/` a complete model directory of the best epoch alone.
+
+        Args:
+          history: dev scores of the epochs.
+          score: function that returns the dict of `kind.Kind.score` of the best one;
+            called where `best/` does not have it.
+        """
+        if not history:
+            return
+        step = max(history, key=self.kind.rank)["step"]  # of equals, the first
+        best = os.path.join(self.best_dir, "model.ckpt-{}".format(step))
+        if not files.exists(best + ".index"):  # somebody has removed it
+            return
+        checkpoints.name_only(best)
+        model_directory.settle_decision(self.best_dir)
+        if results.read_step(self.best_dir) != step:
+            results.write_results(self.best_dir, {"dev": score(), "step": step})
 
     def _best_checkpoint(self):
         checkpoint = model_directory.find_checkpoint(self.best_dir)

@@ -8,7 +8,7 @@ import tensorflow.compat.v1 as tf
 import tensorflow.compat.v2 as tf2
 
 import optimization
-from albert_zh.base import files
+from albert_zh.base import files, json_files
 from albert_zh.base.errors import UserError
 
 # What `write_results` writes.
@@ -23,6 +23,16 @@ def write_results(output_dir, results):
     Raises:
       UserError: a number is NaN or infinite, or a file cannot be written.
     """
+    check_finite(results)
+    text = json.dumps(results, indent=2, sort_keys=True)
+    lines = "\n".join("{} = {}".format(*item) for item in _flatten(results))
+    # Last the one that `read_step` reads: then the other is there, too.
+    for name, content in zip(reversed(FILES), (lines, text)):
+        files.write_text(content + "\n", os.path.join(output_dir, name))
+
+
+def check_finite(results):
+    """Raises `UserError` where a number of nested results is NaN or infinite."""
     for name, value in _flatten(results):
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(
@@ -30,10 +40,16 @@ def write_results(output_dir, results):
                 "an earlier checkpoint, or train again with a lower "
                 "--learning_rate".format(name, value)
             )
-    text = json.dumps(results, indent=2, sort_keys=True)
-    lines = "\n".join("{} = {}".format(*item) for item in _flatten(results))
-    for name, content in zip(FILES, (text, lines)):
-        files.write_text(content + "\n", os.path.join(output_dir, name))
+
+
+def read_step(output_dir):
+    """Returns the step of the checkpoint that results are of; None where not known."""
+    path = os.path.join(output_dir, FILES[0])
+    if not files.exists(path):
+        return None
+    schema = {"type": "object", "properties": {"step": {"type": "integer"}}}
+    advice = "remove it, and run the same command again"
+    return json_files.read(path, schema, advice).get("step")
 
 
 def _flatten(results, prefix=""):

@@ -618,13 +618,13 @@ def test_results_that_cannot_be_written_are_one_line(
 ):
     output_dir = tmp_path / "out"
     (output_dir / "predictions.tsv").mkdir(parents=True)
-    (output_dir / "eval_results.json").mkdir()
+    (output_dir / "eval_results.txt").mkdir()
     flags = ["--output_dir", output_dir, "--model_dir", trained]
     predict_file = data_dir / "test.tsv"
     line = refused(capsys, "--do_predict", "--predict_file", predict_file, *flags)
     assert "cannot write {}".format(output_dir / "predictions.tsv") in line
     line = refused(capsys, "--do_eval", "--dev_file", data_dir / "dev.txt", *flags)
-    assert "cannot write {}".format(output_dir / "eval_results.json") in line
+    assert "cannot write {}".format(output_dir / "eval_results.txt") in line
     assert sorted(path.name for path in output_dir.iterdir()) == (
-        ["albert_config.json", "eval_results.json", "predictions.tsv"]
+        ["albert_config.json", "eval_results.txt", "predictions.tsv"]
     )
