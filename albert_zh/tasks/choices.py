@@ -257,6 +257,9 @@ def _answer(place, value, choices):
     """Returns the index of an answer given as a choice's text, None for None."""
     if value is None:
         return None
+    if isinstance(value, str) and rows.is_blank(value):
+        problem = "answer is empty; where answers are not known, leave the field out"
+        raise _error(place, problem)
     answer = _text(place, "answer", value)
     for text, known in ((answer, choices), (clean_label(answer), _cleaned(choices))):
         if text in known:

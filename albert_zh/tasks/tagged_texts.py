@@ -277,6 +277,10 @@ def _split_tag(path, line, tag, prefixes):
     """Returns the (prefix, type) of a tag; adds the prefix to those of the file."""
     try:
         prefix, kind = tag_schemes.split_tag(tag)
+    except ValueError as error:
+        problem = "{}; where the tags are not known, leave their column out"
+        raise rows.row_error(path, line, problem.format(error)) from error
+    try:
         if prefix not in prefixes:
             prefixes.add(prefix)
             tag_schemes.check_scheme(prefixes)

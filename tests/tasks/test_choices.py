@@ -200,13 +200,14 @@ def changed(record, **changes):
 
 
 LABELLED = dict(QUESTION, answer=1)
+EMPTY_ANSWER = "answer is empty; where answers are not known, leave the field out"
 BAD_QUESTIONS = {
     "answer is 2; expected an index from 0 to 1": changed(LABELLED, answer=2),
     "answer is -1; expected an index from 0 to 1": changed(LABELLED, answer=-1),
     "answer is True; expected an index": changed(LABELLED, answer=True),
     "answer is [1]; expected an index": changed(LABELLED, answer=[1]),
     "answer '雪' is none of the choices 雨,晴": changed(LABELLED, answer="雪"),
-    "answer is empty": changed(LABELLED, answer=""),
+    EMPTY_ANSWER: changed(LABELLED, answer=""),
     "no answer among others with one": changed(LABELLED, answer=None),
     "choices has '雨' twice": changed(LABELLED, choices=["雨", "晴", "雨"]),
     "choices has 1; expected 2 to 26": changed(LABELLED, choices=["雨"]),
@@ -320,6 +321,27 @@ def test_files_without_answers_say_where_they_belong(tmp_path):
             UserError, match="x.json: no answers; expected them " + place
         ):
             raise error
+
+
+def test_what_the_message_of_an_empty_answer_advises(tmp_path):
+    """Without the field, a test file that --data_dir has is not scored."""
+    for name, dev, test in (
+        (
+            "c3",
+            [C3[1]],
+            [[["天晴。"], [{"question": "天气？", "choice": ["雨", "晴"]}]]],
+        ),
+        ("multiple_choice", [LABELLED], [dict(QUESTION)]),
+    ):
+        named = {"dev": write(tmp_path / "dev.json", dev)}
+        named["test"] = write(tmp_path / "test.json", test)
+        task = get_task(name)
+        data = TaskData(task, None, named, ChoiceReader(task))
+        assert list(data.read_for_scoring(None)) == ["dev"]
+        (test[0][1] if name == "c3" else test)[0]["answer"] = " "
+        write(tmp_path / "test.json", test)
+        with pytest.raises(UserError, match=": " + EMPTY_ANSWER):
+            data.read_for_scoring(None)
 
 
 def test_questions_of_the_command_line():

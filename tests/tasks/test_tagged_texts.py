@@ -96,6 +96,11 @@ def test_a_test_file_of_nothing_but_o_has_no_labels(tmp_path):
     assert not read(tmp_path, content, placeholders_allowed=True).has_labels
 
 
+def test_a_test_file_without_the_column_of_tags_has_no_labels(tmp_path):
+    """As the message about placeholders such as "-" advises."""
+    assert not read(tmp_path, "北\n \n京\n\n是\n").has_labels
+
+
 def test_tags_that_continue_nothing_are_said(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         data = read(tmp_path, "我 O\n\n他 O\n张 I-PER\n三 I-PER\n去 B-LOC\n沪 I-PER\n")
@@ -122,6 +127,7 @@ def test_tags_that_continue_nothing_are_said(tmp_path, caplog):
         ("他在北京\n", "train.txt:1: '他在北京' has no tag"),
         ("他 O\n在 X-LOC\n", "train.txt:2: 'X-LOC' is no tag"),
         ("他 O\n在 LOC\n", "train.txt:2: 'LOC' is no tag"),
+        ("他 -\n", "where the tags are not known, leave their column out"),
         ("他 B-X\n在 I-X\n\n是 M-X\n", "train.txt:4: the tags begin with B, I, M"),
         ("他 O\n在 B-\x01\n", "train.txt:2: the type '\\x01' is empty or holds"),
     ],
