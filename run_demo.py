@@ -31,7 +31,8 @@ MARKER = ".made_by_run_demo"
 # directories of data generation have a mark of their own.
 _OWN_MODEL = (
     r"(best/)?(checkpoint|graph\.pbtxt|model\.ckpt-.*|events\.out\.tfevents\..*"
-    r"|(albert_config|labels|training|dev_scores|eval_results|input_position)\.json"
+    r"|(albert_config|labels|training|dev_scores|eval_results|input_position"
+    r"|optimizer)\.json"
     r"|(vocab|eval_results)\.txt|predictions\.tsv|\.lock|\..*\.partial)"
     r"|eval/events\.out\.tfevents\..*"
 )

@@ -20,6 +20,7 @@ from typing import List, NamedTuple, Optional
 import pytest
 
 import run_demo
+from albert_zh.base import own_directory
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent.parent
 # Each page in English; the Chinese one has the same name without "_en".
@@ -291,6 +292,18 @@ def outputs(block):
                     path = path.replace(".tfrecord", "-*.tfrecord")
                 if path:
                     yield path
+
+
+def test_the_demo_can_run_again_after_the_demo(after_demo, tmp_path):
+    """It removes what its commands leave; a file that it does not know stops it."""
+    directory = tmp_path / "demo"
+    shutil.copytree(str(after_demo / "demo"), str(directory))
+    (directory / run_demo.MARKER).write_text("")
+    with run_demo.renewed_output_dir(str(directory)):
+        assert {path.name for path in directory.iterdir()} == {
+            run_demo.MARKER,
+            own_directory.LOCK,
+        }
 
 
 def _pages_with_commands():
