@@ -58,8 +58,10 @@ def main(args):
     """Fine-tunes row by row; prints the table of each task.
 
     Raises:
-      UserError: a training failed.
+      UserError: a file is missing, or a training failed.
     """
+    for task in args.task:
+        task_files.find(*task, required=("train", "dev", "test"))
     for task, folder in args.task:
         found = {}
         for name, (flags, _) in ROWS.items():
@@ -87,11 +89,9 @@ def fine_tune(args, task, folder, name, flags):
     files = [
         "--{}_file={}".format(
             split,
-            task_files.first_rows(
-                next(folder.glob(split + ".*")), limit, args.work / "files" / task
-            ),
+            task_files.first_rows(path, limits[split], args.work / "files" / task),
         )
-        for split, limit in limits.items()
+        for split, path in task_files.find(task, folder).items()
     ]
     line = ["run_classifier.py", "--do_train", "--do_eval", "--task_name=" + task]
     line += ["--model_dir=" + args.model_dir] + files + flags

@@ -6,8 +6,9 @@
 
 Each `--model` is a model directory after so many sequences, all with one vocabulary.
 Every model is scored on the held-out text, masked once, and fine-tuned on the task with
-the same seed and settings; so are random weights, at 0 sequences. Finished points are
-shown again.
+the same seed and settings; so are random weights of the last model's config, at 0
+sequences. Finished points are shown again; with other settings or files, they are
+refused.
 """
 
 import pathlib
@@ -17,8 +18,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from albert_zh import command_line  # isort: split
 
-from albert_zh.base import console, pictures
+from albert_zh.base import console, files, pictures
+from albert_zh.base.errors import UserError
 from albert_zh.command_line import positive_int
+from albert_zh.data import corpus
 from albert_zh.models import directory as model_directory
 from benchmarks import model_scores, rows, task_files
 from benchmarks.work_directory import work_directory
@@ -52,54 +55,92 @@ def main(args):
     """Scores what is not scored yet; prints the table and draws the picture.
 
     Raises:
-      UserError: a command failed, or matplotlib is missing.
+      UserError: a flag or a file is wrong, the work folder holds results of other
+        settings or files, a command failed, or matplotlib is missing.
     """
     pictures.require_matplotlib("learning_curve.py")
+    args.held_out = ",".join(corpus.expand_input_files(args.held_out))
+    models = find_models(args.model)
+    # Random weights take the last one's config.
+    points = [(0, models[-1][1]), *models]
+    for point in points:
+        for command, folder in [*scoring(args, *point), fine_tuning(args, *point)]:
+            rows.check(command, folder)
     title = "| sequences | MLM loss | MLM accuracy | SOP accuracy | {} dev | test |"
     lines = [title.format(args.task[0]), "|---" * 6 + "|"]
-    points = []
-    for sequences, directory in [(0, args.model[0][1]), *sorted(args.model)]:
-        held_out = score(args, sequences, directory) if sequences else {}
-        task = fine_tune(args, sequences, directory)
-        points.append((sequences, held_out.get("masked_lm_accuracy"), task["test"]))
-        lines.append(
-            "| {:,} | {:.3f} | {:.1%} | {:.1%} | {:.1%} | {:.1%} |".format(
-                sequences,
-                held_out["masked_lm_loss"],
-                held_out["masked_lm_accuracy"],
-                held_out["sentence_order_accuracy"],
-                task["dev"],
-                task["test"],
-            )
-            if held_out
-            else "| 0 | | | | {dev:.1%} | {test:.1%} |".format(**task)
-        )
+    drawn = []
+    for sequences, found in points:
+        for command, folder in scoring(args, sequences, found):
+            rows.run_once(command, folder)
+        held_out = model_scores.read(folder / "scores") if sequences else {}
+        command, folder = fine_tuning(args, sequences, found)
+        rows.run_once(command, folder)
+        task = model_scores.read_accuracies(folder / "model")
+        drawn.append((sequences, held_out.get("masked_lm_accuracy"), task.get("test")))
+        cells = ["{:,}".format(sequences)]
+        cells.append(_cell("{:.3f}", held_out.get("masked_lm_loss")))
+        shares = [held_out.get("masked_lm_accuracy")]
+        shares.append(held_out.get("sentence_order_accuracy"))
+        shares += [task.get("dev"), task.get("test")]
+        cells += [_cell("{:.1%}", share) for share in shares]
+        lines.append("| " + " | ".join(cells) + " |")
         console.show("\n".join(lines) + "\n\n")
-    draw(points, args.task[0], args.output_file)
+    draw(drawn, args.task[0], args.output_file)
 
 
-def score(args, sequences, directory):
-    """Returns the losses and accuracies on held-out text, a dict."""
-    found = model_directory.find(directory)
-    records = args.work / "held_out.tfrecord"
-    if not model_scores.is_made(records):
-        making = model_scores.make_held_out(args.held_out, found.vocab_file, records)
-        rows.run(making, args.work / "held_out")
+def _cell(form, number):
+    return "" if number is None else form.format(number)
+
+
+def find_models(flags):
+    """Returns sorted (sequences, `ModelDirectory`) of the values of `--model`.
+
+    All have the same `vocab_file`.
+
+    Raises:
+      UserError: two have the same number, one lacks a file, or vocabularies differ.
+    """
+    numbers = [sequences for sequences, _ in flags]
+    for number in numbers:
+        if numbers.count(number) > 1:
+            raise UserError("--model={}=...: given twice".format(number))
+    models = []
+    for sequences, directory in sorted(flags):
+        found = model_directory.find(directory)
+        needed = "config_file", "vocab_file", "checkpoint"
+        model_directory.require(found, *needed, has_flags=False)
+        if found.spm_model_file:
+            raise UserError("--model: {} has no vocab.txt".format(directory))
+        vocab_file = models[0][1].vocab_file if models else found.vocab_file
+        if files.read_bytes(vocab_file) != files.read_bytes(found.vocab_file):
+            raise UserError(
+                "--model: {} and {} differ; expected models of one vocabulary".format(
+                    vocab_file, found.vocab_file
+                )
+            )
+        models.append((sequences, found._replace(vocab_file=vocab_file)))
+    return models
+
+
+def scoring(args, sequences, found):
+    """The (command, folder) of the held-out records and of a model's scores on them."""
+    if not sequences:
+        return
+    folder = args.work / "held_out"
+    records = folder / "held_out.tfrecord"
+    yield model_scores.make_held_out(args.held_out, found.vocab_file, records), folder
     folder = args.work / str(sequences) / "held_out"
-    scores = folder / "scores"
-    rows.run_once(
+    yield (
         model_scores.score_held_out(
-            records, scores, found.config_file, found.checkpoint
+            records, folder / "scores", found.config_file, found.checkpoint
         ),
         folder,
     )
-    return model_scores.read(scores)
 
 
-def fine_tune(args, sequences, directory):
-    """Returns the accuracies of dev and test, a dict; from scratch at 0 sequences."""
+def fine_tuning(args, sequences, found):
+    """The (command, folder) of the task, from random weights at 0 sequences."""
     task, data_dir = args.task
-    found = model_directory.find(directory)
     folder = args.work / str(sequences) / task
     flags = {
         "--output_dir": folder / "model",
@@ -110,18 +151,16 @@ def fine_tune(args, sequences, directory):
         "--seed": 1,
     }
     copies_dir = args.work / "files"
-    rows.run_once(
-        model_scores.fine_tune(task, data_dir, args.train_rows, copies_dir, flags),
-        folder,
-    )
-    return model_scores.read_accuracies(folder / "model")
+    command = model_scores.fine_tune(task, data_dir, args.train_rows, copies_dir, flags)
+    return command, folder
 
 
 def draw(points, task, path):
     """Draws both accuracies over the sequences seen.
 
     Args:
-      points: list of (sequences, masked accuracy or None, accuracy of the task).
+      points: list of (sequences, masked accuracy, accuracy of the task); None for one
+        that is not known.
       task: its name.
       path: PNG file to write.
     """

@@ -4,7 +4,6 @@ Each function returns a command as `rows.run` takes it, a list of str.
 """
 
 import json
-import pathlib
 
 from benchmarks import task_files
 
@@ -35,11 +34,6 @@ def make_held_out(text_file, vocab_file, output_file):
     return line("create_pretraining_data.py", flags)
 
 
-def is_made(records):
-    """Whether records are there, whole: the summary is written last."""
-    return pathlib.Path(str(records) + ".summary.json").exists()
-
-
 def score_held_out(records, output_dir, config_file, checkpoint):
     """The command that scores a checkpoint on records of `make_held_out`."""
     flags = {
@@ -56,7 +50,7 @@ def score_held_out(records, output_dir, config_file, checkpoint):
 
 
 def fine_tune(task, data_dir, train_rows, copies_dir, flags):
-    """The command that fine-tunes on a task and scores its dev and test files.
+    """The command that fine-tunes on a task and scores its dev file, and test if any.
 
     Args:
       task: name of the task.
@@ -65,15 +59,18 @@ def fine_tune(task, data_dir, train_rows, copies_dir, flags):
       copies_dir: `pathlib.Path`, where a shortened training file goes.
       flags: dict of the other flags: model, seed, output, and what differs from
         `FINE_TUNING`.
+
+    Raises:
+      UserError: as `task_files.find`.
     """
-    train_file = next(data_dir.glob("train.*"))
+    found = task_files.find(task, data_dir)
     own = {
         "--do_train": True,
         "--do_eval": True,
         "--task_name": task,
-        "--train_file": task_files.first_rows(train_file, train_rows, copies_dir),
-        "--dev_file": next(data_dir.glob("dev.*")),
-        "--test_file": next(data_dir.glob("test.*")),
+        "--train_file": task_files.first_rows(found["train"], train_rows, copies_dir),
+        "--dev_file": found["dev"],
+        "--test_file": found.get("test"),
     }
     return line("run_classifier.py", {**own, **FINE_TUNING, **flags})
 
@@ -84,9 +81,13 @@ def read(output_dir):
 
 
 def read_accuracies(output_dir):
-    """Returns the accuracies that `fine_tune` left there: dict dev, test -> float."""
+    """Returns the accuracies that `fine_tune` left there: dict dev, test -> float.
+
+    Without "test" where the task has no labelled test file.
+    """
     scores = read(output_dir)
-    return {split: scores[split]["accuracy"] for split in ("dev", "test")}
+    splits = [split for split in ("dev", "test") if split in scores]
+    return {split: scores[split]["accuracy"] for split in splits}
 
 
 def line(script, flags):

@@ -11,30 +11,33 @@ tokens counts as two. Held-out text is masked once, by whole words, the
 same for every row of one vocabulary: the loss of rows that are trained with other masks
 is no measure between them, fine-tuning is.
 
-A run that is stopped goes on where it was. Finished rows are kept in the work folder
-and shown again; with other settings, a row is refused there.
+A run that is stopped resumes where it was. Finished rows are kept in the work folder
+and shown again; with other settings or files, a row is refused there.
 """
 
 import json
 import pathlib
 import sys
-import time
 from typing import NamedTuple, Tuple
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from albert_zh import command_line  # isort: split
 
-from albert_zh.base import console, json_files
+from albert_zh.base import console, files
 from albert_zh.base.errors import UserError
 from albert_zh.command_line import positive_int
 from albert_zh.data import corpus, input_pipeline
+from albert_zh.models import vocabularies
 from benchmarks import model_scores, rows, task_files
 from benchmarks.model_scores import LENGTH
 from benchmarks.work_directory import work_directory
 
 # Of a vocabulary, the tokens that are not fillers.
 FILLED_SHARE = 0.9
+# Of a row's first stage; each later one counts on, as every stage begins a run of its
+# own and would read the records in the same order, with the same masks.
+SEED = 12345
 
 
 class Stage(NamedTuple):
@@ -170,9 +173,17 @@ def build_parser():
 
 
 def main(args):
-    """Runs what is not done yet of the rows; prints the table."""
+    """Runs what is not done yet of the rows; prints the table.
+
+    Raises:
+      UserError: a flag or a file is wrong, the work folder holds results of other
+        settings or files, or a command failed.
+    """
     names = rows.choose(args.rows, ["scratch", *ROWS])
     args.corpus = corpus.expand_input_files(args.corpus)
+    args.held_out = ",".join(corpus.expand_input_files(args.held_out))
+    if args.vocab_file:
+        vocabularies.choose(None, args.vocab_file, None, None)
     if "vocabulary_given" in names and not args.vocab_file:
         raise UserError("--rows: vocabulary_given requires --vocab_file")
     runs = [Run(name, args) for name in names]
@@ -184,223 +195,215 @@ def main(args):
 
 
 class Run:
-    """One row: what is done of it stands in its folder."""
+    """One row.
+
+    Attributes:
+      name: key of `ROWS`, or "scratch".
+      sequences: int, what its pretraining reads, in sequences of `LENGTH`.
+      scores: dict of held-out text, empty until it is scored.
+      tasks: dict of task -> list of the accuracies of each seed, as
+        `model_scores.read_accuracies`.
+      seconds: float, of its pretraining.
+    """
 
     def __init__(self, name, args):
-        """Reads the row's state, if any; writes nothing.
-
-        Args:
-          name: key of `ROWS`, or "scratch".
-          args: the benchmark's flags.
-        """
+        """Writes nothing; arguments: the name, and the benchmark's flags."""
         self.name = name
+        self.scores, self.tasks, self.seconds = {}, {}, 0.0
         self._args = args
         self._recipe = Recipe(**ROWS.get(name, {}))
         self._folder = args.work / "rows" / name
-        self._state_file = self._folder / "state.json"
-        self.state = {"settings": self._settings(), "seconds": 0.0, "tasks": {}}
-        if self._state_file.exists():
-            self.state = json.loads(self._state_file.read_text())
-
-    def _settings(self):
-        """What the row's numbers depend on, as JSON gives it back."""
-        settings = dict(self._recipe._asdict(), sequences=self._args.sequences)
-        settings.update(fine_tuning=model_scores.FINE_TUNING)
-        settings.update(train_rows=self._args.train_rows)
-        return json.loads(json.dumps(settings))
+        tokens = sum(stage.length * steps for stage, steps in self._stages())
+        self.sequences = tokens * self._recipe.batch_size // LENGTH
 
     def check(self):
-        """Raises `UserError` for a state of other settings, or a budget of no step."""
-        wanted, found = self._settings(), self.state["settings"]
-        for setting in sorted(wanted):
-            if found.get(setting) != wanted[setting]:
-                raise UserError(
-                    "{}: the row was begun with {}={}, now it is {}; give another "
-                    "--work or remove that folder".format(
-                        self._folder, setting, found.get(setting), wanted[setting]
-                    )
-                )
+        """Raises `UserError` for missing files, other ones, or a budget of no step."""
         if self.name != "scratch" and min(steps for _, steps in self._stages()) < 2:
             raise UserError(
                 "--sequences={} are less than two steps of {}, batch {}".format(
                     self._args.sequences, self.name, self._recipe.batch_size
                 )
             )
+        commands = [*self._vocabulary(), *self._pretraining(), *self._scoring()]
+        for task, data_dir in self._args.task:
+            commands += self._fine_tuning(task, data_dir)
+        for command, folder in commands:
+            rows.check(command, folder)
 
     def go_on(self):
-        """Pretrains, evaluates and fine-tunes as far as that is not done."""
-        self._save()
-        if self.name != "scratch" and "masked_lm_loss" not in self.state:
-            self._pretrain()
-        for task, folder in self._args.task:
-            scores = self.state["tasks"].setdefault(task, [])
-            for seed in range(len(scores), self._args.seeds):
-                scores.append(self._fine_tune(task, folder, seed))
-                self._save()
-
-    def _save(self):
-        self._folder.mkdir(parents=True, exist_ok=True)
-        json_files.write(self.state, str(self._state_file))
-
-    def _command(self, script, flags):
-        """Runs a command of the repository, its output into the row's log."""
-        rows.run(model_scores.line(script, flags), self._folder)
+        """Pretrains, scores and fine-tunes as far as that is not done."""
+        for command, folder in self._vocabulary():
+            rows.run_once(command, folder)
+            self._check_vocabulary(folder)
+        self._write_configs()
+        for command, folder in self._pretraining():
+            seconds = rows.run_once(command, folder)
+            if command[0] == "run_pretraining.py":
+                self.seconds += seconds
+        for command, folder in self._scoring():
+            rows.run_once(command, folder)
+        if self.name != "scratch":
+            self.scores = model_scores.read(self._folder / "held_out" / "scores")
+        for task, data_dir in self._args.task:
+            self.tasks[task] = []
+            for command, folder in self._fine_tuning(task, data_dir):
+                rows.run_once(command, folder)
+                accuracies = model_scores.read_accuracies(folder / "model")
+                self.tasks[task].append(accuracies)
 
     def _stages(self):
         """The (`Stage`, steps) of each stage of pretraining."""
-        for stage in self._recipe.stages:
+        for stage in self._recipe.stages if self.name != "scratch" else ():
             sequences = self._args.sequences * stage.share * LENGTH / stage.length
             yield stage, int(sequences / self._recipe.batch_size)
 
-    def _pretrain(self):
-        recipe, checkpoint = self._recipe, None
-        for number, (stage, steps) in enumerate(self._stages()):
-            length = stage.length
-            output_dir = self._folder / "stage_{}".format(number)
-            masks = {
-                "--masked_lm_prob": recipe.masked_lm_prob,
-                "--ngram": recipe.ngram,
-                "--mask_token_share": recipe.mask_token_share,
-                "--max_predictions_per_seq": round(recipe.masked_lm_prob * length) + 1,
+    def _vocabulary(self):
+        """The (command, folder) that builds the vocabulary, if that is not given."""
+        if self._recipe.vocab_size:
+            flags = {
+                "--input_file": ",".join(self._args.corpus),
+                "--vocab_size": self._recipe.vocab_size,
+                "--output_file": self._vocab_file(),
             }
-            begin = time.time()
-            self._command(
-                "run_pretraining.py",
-                {
-                    "--do_train": True,
-                    "--input_file": self._records(length),
-                    "--output_dir": output_dir,
-                    "--albert_config_file": self._config_file(stage.num_layers),
-                    "--vocab_file": self._vocab_file(),
-                    "--init_checkpoint": checkpoint,
-                    "--initial_weights": None if checkpoint else recipe.initial_weights,
-                    "--max_seq_length": length,
-                    "--shuffle_buffer_size": recipe.shuffle_buffer_size,
-                    "--num_train_steps": steps,
-                    "--num_warmup_steps": int(recipe.warmup_share * steps),
-                    "--train_batch_size": recipe.batch_size,
-                    "--micro_batch_size": min(recipe.batch_size, 64),
-                    "--learning_rate": recipe.learning_rate * stage.rate,
-                    "--lr_schedule": recipe.lr_schedule,
-                    "--optimizer": recipe.optimizer,
-                    "--sop_weight": recipe.sop_weight if stage.has_sop else 0.0,
-                    "--dropout": recipe.dropout,
-                    "--keep_checkpoint_max": 1,
-                    **masks,
-                },
-            )
-            self.state["seconds"] += time.time() - begin
-            checkpoint = output_dir / "model.ckpt-{}".format(steps)
-        self.state["checkpoint"] = str(checkpoint.relative_to(self._args.work))
-        self.state.update(self._evaluate(checkpoint))
-        self._save()
+            command = model_scores.line("build_vocab.py", flags)
+            yield command, self._vocab_file().parent
 
-    def _evaluate(self, checkpoint):
-        """Held-out losses and accuracies of a checkpoint."""
-        held_out = self._held_out()
-        output_dir = self._folder / "held_out"
-        rows.run(
-            model_scores.score_held_out(
-                held_out, output_dir, self._config_file(), checkpoint
-            ),
-            self._folder,
-        )
-        return model_scores.read(output_dir)
+    def _check_vocabulary(self, folder):
+        """Removes a vocabulary of which the corpus filled less than `FILLED_SHARE`.
 
-    def _fine_tune(self, task, data_dir, seed):
-        """Fine-tunes with one seed; returns the accuracies of dev and test."""
-        output_dir = self._folder / "{}_{}".format(task, seed)
-        checkpoint = self.state.get("checkpoint")
-        flags = {
-            "--output_dir": output_dir,
-            "--albert_config_file": self._config_file(),
-            "--vocab_file": self._vocab_file(),
-            "--init_checkpoint": checkpoint and self._args.work / checkpoint,
-            "--seed": seed,
-        }
-        copies_dir = self._args.work / "tasks" / task
-        rows.run(
-            model_scores.fine_tune(
-                task, data_dir, self._args.train_rows, copies_dir, flags
-            ),
-            self._folder,
-        )
-        return model_scores.read_accuracies(output_dir)
-
-    def _config_file(self, num_layers=0):
-        """The row's model, with so many layers (0: the config's), as a file."""
-        name = "albert_config_{}.json".format(self._recipe.config)
-        config = json.loads((rows.REPOSITORY / "albert_config" / name).read_text())
-        if self._recipe.ln_type:
-            config["ln_type"] = self._recipe.ln_type
-        if num_layers:
-            config["num_hidden_layers"] = num_layers
-        config["initializer_range"] = self._recipe.initializer_range
-        with open(self._vocab_file(), encoding="utf-8") as lines:
-            config["vocab_size"] = sum(1 for _ in lines)
-        path = self._folder / "config_{}.json".format(config["num_hidden_layers"])
-        json_files.write(config, str(path))
-        return path
-
-    def _vocab_file(self):
-        """The row's vocabulary, built where it is missing."""
-        if not self._recipe.vocab_size:
-            return pathlib.Path(self._args.vocab_file)
-        size = self._recipe.vocab_size
-        path = self._args.work / "vocab_{}.txt".format(size)
-        if not path.exists():
-            flags = {"--vocab_size": size, "--output_file": path}
-            flags["--input_file"] = ",".join(self._args.corpus)
-            self._command("build_vocab.py", flags)
-        self._check_vocabulary(path)
-        return path
-
-    def _check_vocabulary(self, path):
-        """Raises `UserError` if the corpus filled less than `FILLED_SHARE` of it."""
-        tokens = path.read_text(encoding="utf-8").split("\n")[:-1]
+        Raises:
+          UserError: it is such a one.
+        """
+        tokens = self._vocab_file().read_text(encoding="utf-8").split("\n")[:-1]
         filled = sum(not token.startswith("[unused") for token in tokens)
         if filled < FILLED_SHARE * len(tokens):
+            files.remove_directory(str(folder))
             raise UserError(
                 "--corpus: too small for a vocabulary of {}: it gives {} tokens; give "
                 "more text".format(len(tokens), filled)
             )
 
-    def _records(self, length):
-        """Records of the corpus, made where they are missing."""
-        masked = "words" if self._recipe.whole_words else "tokens"
-        path = self._records_file("corpus", length, masked)
-        if not model_scores.is_made(path):
-            self._command(
-                "create_pretraining_data.py",
-                {
-                    "--input_file": ",".join(self._args.corpus),
-                    "--output_file": path,
-                    "--vocab_file": self._vocab_file(),
-                    "--max_seq_length": length,
-                    "--do_whole_word_mask": self._recipe.whole_words,
-                    "--masking": "dynamic",
-                    "--dupe_factor": 1,
-                },
-            )
-        return path
+    def _pretraining(self):
+        """The (command, folder) of the records and of each stage, in order."""
+        recipe, checkpoint = self._recipe, None
+        for number, (stage, steps) in enumerate(self._stages()):
+            length = stage.length
+            records = self._records_file("corpus", length, recipe.whole_words)
+            making = {
+                "--input_file": ",".join(self._args.corpus),
+                "--output_file": records,
+                "--vocab_file": self._vocab_file(),
+                "--max_seq_length": length,
+                "--do_whole_word_mask": recipe.whole_words,
+                "--masking": "dynamic",
+                "--dupe_factor": 1,
+            }
+            command = model_scores.line("create_pretraining_data.py", making)
+            yield command, records.parent
+            folder = self._folder / "stage_{}".format(number)
+            training = {
+                "--do_train": True,
+                "--input_file": records,
+                "--output_dir": folder / "model",
+                "--albert_config_file": self._config_file(stage.num_layers),
+                "--vocab_file": self._vocab_file(),
+                "--init_checkpoint": checkpoint,
+                "--initial_weights": None if checkpoint else recipe.initial_weights,
+                "--max_seq_length": length,
+                "--max_predictions_per_seq": round(recipe.masked_lm_prob * length) + 1,
+                "--masked_lm_prob": recipe.masked_lm_prob,
+                "--ngram": recipe.ngram,
+                "--mask_token_share": recipe.mask_token_share,
+                "--shuffle_buffer_size": recipe.shuffle_buffer_size,
+                "--num_train_steps": steps,
+                "--num_warmup_steps": int(recipe.warmup_share * steps),
+                "--train_batch_size": recipe.batch_size,
+                "--micro_batch_size": min(recipe.batch_size, 64),
+                "--learning_rate": recipe.learning_rate * stage.rate,
+                "--lr_schedule": recipe.lr_schedule,
+                "--optimizer": recipe.optimizer,
+                "--sop_weight": recipe.sop_weight if stage.has_sop else 0.0,
+                "--dropout": recipe.dropout,
+                "--keep_checkpoint_max": 1,
+                "--seed": SEED + number,
+            }
+            yield model_scores.line("run_pretraining.py", training), folder
+            checkpoint = folder / "model" / "model.ckpt-{}".format(steps)
 
-    def _held_out(self):
-        """Records of the held-out text, made where they are missing."""
-        path = self._records_file("held_out", LENGTH, "words")
-        if not model_scores.is_made(path):
-            making = model_scores.make_held_out(
-                self._args.held_out, self._vocab_file(), path
-            )
-            rows.run(making, self._folder)
-        return path
+    def _checkpoint(self):
+        """The last stage's checkpoint, None for "scratch"."""
+        found = None
+        for number, (_, steps) in enumerate(self._stages()):
+            found = "stage_{}/model/model.ckpt-{}".format(number, steps)
+        return found and self._folder / found
 
-    def _records_file(self, text, length, masked):
-        name = "{}_{}_{}_{}.tfrecord".format(
-            text, self._vocab_file().stem, length, masked
+    def _scoring(self):
+        """The (command, folder) of the held-out records and of their scores."""
+        if self.name == "scratch":
+            return
+        records = self._records_file("held_out", LENGTH, True)
+        yield (
+            model_scores.make_held_out(
+                self._args.held_out, self._vocab_file(), records
+            ),
+            records.parent,
         )
-        path = self._args.work / "records" / name
-        path.parent.mkdir(exist_ok=True)
-        return path
+        folder = self._folder / "held_out"
+        yield (
+            model_scores.score_held_out(
+                records, folder / "scores", self._config_file(), self._checkpoint()
+            ),
+            folder,
+        )
+
+    def _fine_tuning(self, task, data_dir):
+        """The (command, folder) of each seed of a task."""
+        for seed in range(self._args.seeds):
+            folder = self._folder / "{}_{}".format(task, seed)
+            flags = {
+                "--output_dir": folder / "model",
+                "--albert_config_file": self._config_file(),
+                "--vocab_file": self._vocab_file(),
+                "--init_checkpoint": self._checkpoint(),
+                "--seed": seed,
+            }
+            copies_dir = self._args.work / "tasks" / task
+            command = model_scores.fine_tune(
+                task, data_dir, self._args.train_rows, copies_dir, flags
+            )
+            yield command, folder
+
+    def _config_file(self, num_layers=0):
+        """Where the config of so many layers is; 0: as many as the config says."""
+        return self._folder / "config_{}.json".format(num_layers or "all")
+
+    def _write_configs(self):
+        """Writes the row's configs, which hold the vocabulary's size."""
+        name = "albert_config_{}.json".format(self._recipe.config)
+        config = json.loads((rows.REPOSITORY / "albert_config" / name).read_text())
+        if self._recipe.ln_type:
+            config["ln_type"] = self._recipe.ln_type
+        config["initializer_range"] = self._recipe.initializer_range
+        with open(self._vocab_file(), encoding="utf-8") as lines:
+            config["vocab_size"] = sum(1 for _ in lines)
+        for num_layers in {0} | {stage.num_layers for stage, _ in self._stages()}:
+            own = {"num_hidden_layers": num_layers} if num_layers else {}
+            content = json.dumps({**config, **own}, indent=2).encode()
+            rows.write(content, self._config_file(num_layers))
+
+    def _vocab_file(self):
+        """Where the row's vocabulary is."""
+        if not self._recipe.vocab_size:
+            return pathlib.Path(self._args.vocab_file)
+        folder = "vocab_{}".format(self._recipe.vocab_size)
+        return self._args.work / folder / "vocab.txt"
+
+    def _records_file(self, text, length, whole_words):
+        """Where the records of a text, with the row's vocabulary, are."""
+        vocabulary = self._recipe.vocab_size or "given"
+        masked = "words" if whole_words else "tokens"
+        folder = "{}_{}_{}_{}".format(text, vocabulary, length, masked)
+        return self._args.work / "records" / folder / "records.tfrecord"
 
 
 def table(runs, tasks):
@@ -418,19 +421,18 @@ def table(runs, tasks):
     ]
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     for run in runs:
-        state = run.state
-        sequences = 0 if run.name == "scratch" else state["settings"]["sequences"]
-        cells = [run.name, "{:,}".format(sequences)]
+        cells = [run.name, "{:,}".format(run.sequences)]
         for name, form in (
             ("masked_lm_loss", "{:.3f}"),
             ("masked_lm_accuracy", "{:.1%}"),
             ("sentence_order_accuracy", "{:.1%}"),
         ):
-            cells.append(form.format(state[name]) if name in state else "")
-        cells.append("{:.0f}".format(state["seconds"]))
+            cells.append(form.format(run.scores[name]) if name in run.scores else "")
+        cells.append("{:.0f}".format(run.seconds))
         for task, _ in tasks:
             for split in ("dev", "test"):
-                scores = [entry[split] for entry in state["tasks"].get(task, ())]
+                found = run.tasks.get(task, ())
+                scores = [entry[split] for entry in found if split in entry]
                 cells.append(rows.mean_and_deviation(scores))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -1,16 +1,30 @@
 """What benchmarks share whose rows are commands of the repository."""
 
-import json
 import pathlib
 import statistics
 import subprocess
 import sys
 import time
 
-from albert_zh.base import json_files
+from albert_zh.base import files, json_files
 from albert_zh.base.errors import UserError
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+
+# What `run_once` writes into its folder.
+_RECORD = "run.json"
+_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "command": {"type": "array", "items": {"type": "string"}},
+        "inputs": {"type": "object"},
+        "seconds": {"type": "number"},
+        "has_ended": {"type": "boolean"},
+    },
+    "required": ["command", "inputs", "seconds", "has_ended"],
+}
+# Ends of the flags that name what a command reads.
+_INPUT_FLAGS = ("_file", "_dir", "_checkpoint")
 
 
 def choose(text, known, flag="--rows"):
@@ -58,28 +72,101 @@ def run(command, folder):
 
 
 def run_once(command, folder):
-    """`run`, unless the folder holds the end of that command.
+    """`run`, unless that command has ended in the folder.
 
     Returns:
-      The seconds it took; of one that was interrupted and resumed, those of the end.
+      The seconds it took, all its attempts together.
 
     Raises:
-      UserError: the command failed, or the folder holds the end of another one.
+      UserError: the command failed, or as `check`.
     """
-    done = folder / "done.json"
-    if not done.exists():
+    check(command, folder)
+    begun = _read(folder)
+    if begun is None:
+        begun = {"command": command, "inputs": _inputs(command), "seconds": 0.0}
+        begun["has_ended"] = False
+        _write(begun, folder)
+    if not begun["has_ended"]:
         began = time.time()
-        run(command, folder)
-        ended = {"command": command, "seconds": time.time() - began}
-        json_files.write(ended, str(done))
-    ended = json.loads(done.read_text(encoding="utf-8"))
-    if ended["command"] != command:
+        try:
+            run(command, folder)
+            begun["has_ended"] = True
+        finally:
+            begun["seconds"] += time.time() - began
+            _write(begun, folder)
+    return begun["seconds"]
+
+
+def check(command, folder):
+    """Checks that a folder is empty, or of this command with the same input files.
+
+    Raises:
+      UserError: it is of another command, or an input file has changed since; says
+        what differs.
+    """
+    begun = _read(folder)
+    if begun is None:
+        return
+    then, now = begun["command"], command
+    differ = [each for each in now if each not in then]
+    differ += ["no " + each for each in then if each not in now]
+    if not differ:
+        then, now = begun["inputs"], _inputs(command)
+        paths = sorted(set(then) | set(now))
+        differ = [
+            "another " + path for path in paths if then.get(path) != now.get(path)
+        ]
+    if differ:
         raise UserError(
-            "{}: it holds the results of `{}`; give another --work or remove it".format(
-                folder, " ".join(ended["command"])
-            )
+            "{}: it holds the results of other settings or files (now: {}); give "
+            "another --work or remove it".format(folder, ", ".join(differ))
         )
-    return ended["seconds"]
+
+
+def write(content, path):
+    """Writes a file, unless it holds that: `check` goes by the time of writing.
+
+    Args:
+      content: bytes.
+      path: `pathlib.Path`, whose folder is made where it is missing.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not (path.exists() and path.read_bytes() == content):
+        path.write_bytes(content)
+
+
+def _read(folder):
+    """What `run_once` has written there, None if nothing."""
+    path = folder / _RECORD
+    if not path.exists():
+        return None
+    return json_files.read(str(path), _SCHEMA, "remove " + str(folder))
+
+
+def _write(begun, folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    json_files.write(begun, str(folder / _RECORD))
+
+
+def _inputs(command):
+    """Size and time of each file that a command reads: dict path -> [int, int]."""
+    found = {}
+    for argument in command[1:]:
+        flag, _, value = argument.partition("=")
+        if flag.startswith("--output") or not flag.endswith(_INPUT_FLAGS):
+            continue
+        for path in value.split(","):
+            for each in _files_of(pathlib.Path(path)):
+                found[str(each)] = list(files.stamp(str(each)))
+    return found
+
+
+def _files_of(path):
+    """The files of an argument: a file, a directory, or the prefix of a checkpoint."""
+    if path.is_dir():
+        return [each for each in path.glob("[!.]*") if each.is_file()]
+    index = path.with_name(path.name + ".index")
+    return [each for each in (path, index) if each.is_file()]
 
 
 def mean_and_deviation(shares, form="{:.1%}"):

@@ -2,6 +2,10 @@
 
 import pathlib
 
+from albert_zh.base.errors import UserError
+from albert_zh.tasks import registry
+from benchmarks import rows
+
 
 def task_argument(text):
     """Type of a flag `--task=TASK_NAME=DATA_DIR`.
@@ -21,6 +25,41 @@ def task_argument(text):
     return name, pathlib.Path(folder)
 
 
+def find(name, folder, required=("train", "dev")):
+    """Finds the files of a task that is scored by its accuracy.
+
+    Args:
+      name: of the task.
+      folder: `pathlib.Path`.
+      required: the splits that must be there.
+
+    Returns:
+      Dict of "train", "dev" and "test" -> `pathlib.Path`; without those that are not
+      there.
+
+    Raises:
+      UserError: there is no such task or folder, or no file, or several, of a split.
+    """
+    task = registry.TASKS.get(name)
+    if task is None or task.kind != "classification":
+        known = registry.TASKS.values()
+        names = [each.name for each in known if each.kind == "classification"]
+        raise UserError(
+            "--task={}: expected one of {}".format(name, ", ".join(sorted(names)))
+        )
+    found = {}
+    for split in ("train", "dev", "test"):
+        paths = sorted(folder.glob(split + ".*"))
+        if len(paths) > 1 or (not paths and split in required):
+            raise UserError(
+                "--task={}={}: expected one file {}.*, found {}".format(
+                    name, folder, split, ", ".join(map(str, paths)) or "none"
+                )
+            )
+        found.update((split, path) for path in paths)
+    return found
+
+
 def first_rows(path, limit, folder):
     """Copies the first rows of a file of one example a line.
 
@@ -34,9 +73,7 @@ def first_rows(path, limit, folder):
     """
     if limit is None:
         return path
-    folder.mkdir(parents=True, exist_ok=True)
     cut = folder / "{}_{}{}".format(path.stem, limit, path.suffix)
-    if not cut.exists():
-        with path.open("rb") as lines:
-            cut.write_bytes(b"".join(next(lines, b"") for _ in range(limit + 1)))
+    with path.open("rb") as lines:
+        rows.write(b"".join(next(lines, b"") for _ in range(limit + 1)), cut)
     return cut

@@ -5,6 +5,7 @@ import pathlib
 import pytest
 
 import run_classifier
+from albert_zh.base.errors import UserError
 from benchmarks import fine_tuning_choices as choices
 from benchmarks import task_files
 
@@ -26,6 +27,30 @@ def test_first_rows_are_copied_once(tmp_path):
     assert task_files.first_rows(path, 9, tmp_path / "cut").read_bytes() == (
         path.read_bytes()
     )
+
+
+def test_first_rows_are_those_of_the_file_as_it_is(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train.tsv").write_text(name + "\n")
+        path = tmp_path / name / "train.tsv"
+        cut = task_files.first_rows(path, 2, tmp_path / "cut")
+        assert cut.read_text() == name + "\n"
+
+
+def test_files_of_a_task_are_found_or_named(tmp_path):
+    for name in ("train.tsv", "dev.tsv"):
+        (tmp_path / name).write_text("")
+    assert sorted(task_files.find("lcqmc", tmp_path)) == ["dev", "train"]
+    with pytest.raises(UserError, match="expected one file test.*, found none"):
+        task_files.find("lcqmc", tmp_path, required=("test",))
+    (tmp_path / "dev.json").write_text("")
+    with pytest.raises(UserError, match="dev.*, found .*dev.json, .*dev.tsv"):
+        task_files.find("lcqmc", tmp_path)
+    with pytest.raises(UserError, match="train.*, found none"):
+        task_files.find("lcqmc", tmp_path / "none")
+    with pytest.raises(UserError, match="--task=stsb: expected one of .*lcqmc"):
+        task_files.find("stsb", tmp_path)
 
 
 def test_a_task_has_a_name_and_a_folder():

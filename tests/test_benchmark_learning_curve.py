@@ -6,6 +6,7 @@ import pytest
 
 import run_classifier
 import run_pretraining
+from albert_zh.base.errors import UserError
 from benchmarks import learning_curve, rows
 
 
@@ -29,33 +30,78 @@ def commands(monkeypatch):
     return found
 
 
-def test_every_point_is_scored_once_and_drawn(tmp_path, commands, capsys):
+@pytest.fixture
+def arguments(tmp_path):
+    """Function that parses the flags of a benchmark of the models of these numbers."""
     pytest.importorskip("matplotlib")
-    for name in ("one", "data"):
-        (tmp_path / name).mkdir()
-    for name in ("albert_config.json", "vocab.txt", "model.ckpt-5.index"):
-        (tmp_path / "one" / name).write_text("{}")
-    (tmp_path / "one" / "model.ckpt-5.data-00000-of-00001").write_text("")
+    for number in (1000, 2000):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for name in ("albert_config.json", "vocab.txt", "model.ckpt-5.index"):
+            (folder / name).write_text("{}")
+        (folder / "model.ckpt-5.data-00000-of-00001").write_text("")
+    (tmp_path / "data").mkdir()
     for split in ("train", "dev", "test"):
         (tmp_path / "data" / (split + ".tsv")).write_text("")
-    flags = ["--model=1000={}".format(tmp_path / "one"), "--held_out=text"]
-    flags += ["--task=lcqmc={}".format(tmp_path / "data")]
-    flags += ["--work={}".format(tmp_path / "work")]
-    flags += ["--output_file={}".format(tmp_path / "curve.png")]
-    args = learning_curve.build_parser().parse_args(flags)
-    learning_curve.main(args)
+    (tmp_path / "text").write_text("")
+
+    def parse(*numbers):
+        flags = ["--model={}={}".format(n, tmp_path / str(n)) for n in numbers]
+        flags += ["--held_out={}".format(tmp_path / "text")]
+        flags += ["--task=lcqmc={}".format(tmp_path / "data")]
+        flags += ["--work={}".format(tmp_path / "work")]
+        flags += ["--output_file={}".format(tmp_path / "curve.png")]
+        return learning_curve.build_parser().parse_args(flags)
+
+    return parse
+
+
+def test_every_point_is_scored_once_and_drawn(tmp_path, arguments, commands, capsys):
+    learning_curve.main(arguments(2000, 1000))
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
-    table = capsys.readouterr().out.rstrip().split("\n")[-2:]
+    table = capsys.readouterr().out.rstrip().split("\n")[-3:]
     assert table == [
-        "| 0 | | | | 50.0% | 60.0% |",
+        "| 0 |  |  |  | 50.0% | 60.0% |",
         "| 1,000 | 4.000 | 25.0% | 75.0% | 50.0% | 60.0% |",
+        "| 2,000 | 4.000 | 25.0% | 75.0% | 50.0% | 60.0% |",
     ]
-    scratch, _, scores, trained = commands
+    scratch, _, scores, trained = commands[:4]
     assert run_pretraining.build_parser().parse_args(scores[1:]).do_eval
     parser = run_classifier.build_parser()
     assert parser.parse_args(scratch[1:]).init_checkpoint is None
+    config_file = tmp_path / "2000" / "albert_config.json"
+    assert "--albert_config_file={}".format(config_file) in scratch
     checkpoint = parser.parse_args(trained[1:]).init_checkpoint
-    assert checkpoint == str(tmp_path / "one" / "model.ckpt-5")
+    assert checkpoint == str(tmp_path / "1000" / "model.ckpt-5")
+    # The records of the held-out text serve both models; nothing is done again.
+    assert len(commands) == 6
+    learning_curve.main(arguments(2000, 1000))
+    assert len(commands) == 6
+
+
+def test_scores_of_another_text_are_not_shown(tmp_path, arguments, commands):
+    learning_curve.main(arguments(1000))
+    (tmp_path / "text").write_text("another")
+    with pytest.raises(UserError, match="held_out: .* another .*text"):
+        learning_curve.main(arguments(1000))
+
+
+def test_inputs_are_checked_before_the_work(tmp_path, arguments, commands):
+    with pytest.raises(UserError, match="--model=1000=...: given twice"):
+        learning_curve.main(arguments(1000, 1000))
+    (tmp_path / "2000" / "vocab.txt").write_text("other")
+    with pytest.raises(UserError, match="differ; expected models of one vocabulary"):
+        learning_curve.main(arguments(1000, 2000))
+    (tmp_path / "1000" / "vocab.txt").unlink()
+    with pytest.raises(UserError, match="1000 holds no vocabulary"):
+        learning_curve.main(arguments(1000))
+    (tmp_path / "data" / "dev.tsv").unlink()
+    with pytest.raises(UserError, match="expected one file dev"):
+        learning_curve.main(arguments(2000))
+    (tmp_path / "text").unlink()
+    with pytest.raises(UserError, match="no input file matches .*text"):
+        learning_curve.main(arguments(2000))
+    assert not commands
 
 
 @pytest.mark.parametrize("value", ["one", "0=one", "x=one", "5="])

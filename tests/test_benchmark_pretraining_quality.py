@@ -1,20 +1,25 @@
 """The benchmark of pretraining: what it refuses, what it keeps, what it shows."""
 
+import importlib
+import json
+import pathlib
+
 import pytest
 
 import optimization
 from albert_zh.base.errors import UserError
 from benchmarks import pretraining_quality as quality
+from benchmarks import rows
 
 
-def arguments(tmp_path, *flags, **files):
-    text = tmp_path / "corpus.txt"
-    text.write_text("一句话。\n", encoding="utf-8")
-    required = ["--corpus=" + str(text), "--held_out=" + str(text)]
-    parser = quality.build_parser()
-    args = parser.parse_args(required + ["--work=" + str(tmp_path / "work"), *flags])
-    args.corpus = [str(text)]
-    return args
+def arguments(tmp_path, *flags):
+    required = ["--work=" + str(tmp_path / "work")]
+    for name in ("corpus", "held_out"):
+        path = tmp_path / (name + ".txt")
+        if not path.exists():
+            path.write_text("一句话。\n", encoding="utf-8")
+        required.append("--{}={}".format(name, path))
+    return quality.build_parser().parse_args(required + list(flags))
 
 
 @pytest.mark.parametrize("name", quality.ROWS)
@@ -26,15 +31,98 @@ def test_a_row_changes_settings_that_exist(name):
     assert name == "base" or recipe != quality.Recipe()
 
 
-def test_a_row_is_not_gone_on_with_under_other_settings(tmp_path):
-    quality.Run("base", arguments(tmp_path, "--sequences=1000"))._save()
-    quality.Run("base", arguments(tmp_path, "--sequences=1000")).check()
-    args = arguments(tmp_path, "--sequences=2000")
-    with pytest.raises(UserError, match="was begun with sequences=1000, now it is 20"):
-        quality.Run("base", args).check()
-    args = arguments(tmp_path, "--sequences=1000", "--train_rows=5")
-    with pytest.raises(UserError, match="was begun with train_rows=None, now it is 5"):
-        quality.Run("base", args).check()
+@pytest.fixture
+def commands(monkeypatch):
+    """The commands that would have run, each with its results in place."""
+    found = []
+    results = {"dev": {"accuracy": 0.5}, "masked_lm_loss": 4.0}
+    results.update(masked_lm_accuracy=0.25, sentence_order_accuracy=0.75)
+
+    def run(command, folder):
+        script = importlib.import_module(command[0][: -len(".py")])
+        args = script.build_parser().parse_args(command[1:])
+        found.append((command[0], args))
+        if getattr(args, "output_dir", None):
+            pathlib.Path(args.output_dir).mkdir(parents=True)
+            path = pathlib.Path(args.output_dir) / "eval_results.json"
+            path.write_text(json.dumps(results))
+        elif getattr(args, "vocab_size", None):
+            pathlib.Path(args.output_file).write_text("word\n" * args.vocab_size)
+        else:
+            pathlib.Path(args.output_file).write_text("records")
+
+    monkeypatch.setattr(rows, "run", run)
+    return found
+
+
+@pytest.fixture
+def task(tmp_path):
+    """A flag `--task` of a folder without a test file."""
+    (tmp_path / "data").mkdir()
+    for split in ("train", "dev"):
+        (tmp_path / "data" / (split + ".tsv")).write_text("")
+    return "--task=lcqmc={}".format(tmp_path / "data")
+
+
+def test_a_row_is_pretrained_in_stages_and_scored(tmp_path, commands, task, capsys):
+    flags = ["--rows=scratch,base", "--sequences=1000", "--seeds=2", task]
+    quality.main(arguments(tmp_path, *flags))
+    scripts = [script for script, _ in commands]
+    assert scripts.count("build_vocab.py") == 1
+    assert scripts.count("create_pretraining_data.py") == 2
+    assert scripts.count("run_classifier.py") == 2 * 2
+    training = [args for script, args in commands if script == "run_pretraining.py"]
+    assert [args.num_train_steps for args in training[:3]] == [15, 7, 7]
+    # As every stage begins at the first record, its order and masks are others.
+    assert len({args.seed for args in training[:3]}) == 3
+    assert [args.init_checkpoint for args in training[1:]] == [
+        "{}/model.ckpt-{}".format(args.output_dir, args.num_train_steps)
+        for args in training[:3]
+    ]
+    assert training[3].do_eval and not training[3].do_train
+    for args in training:
+        config = json.loads(pathlib.Path(args.albert_config_file).read_text())
+        assert config["vocab_size"] == 8192
+    table = capsys.readouterr().out.rstrip().split("\n")[-2:]
+    # 29 steps of 32 are what ran, of 1,000.
+    assert table[1] == "| base | 928 | 4.000 | 25.0% | 75.0% | 0 | 50.0% ± 0.0 |  |"
+    assert table[0] == "| scratch | 0 |  |  |  | 0 | 50.0% ± 0.0 |  |"
+    done = len(commands)
+    quality.main(arguments(tmp_path, *flags))
+    assert len(commands) == done
+
+
+def test_a_row_of_other_settings_or_files_is_refused(tmp_path, commands, task):
+    flags = ["--rows=base", "--sequences=1000", task]
+    quality.main(arguments(tmp_path, *flags))
+    done = len(commands)
+    with pytest.raises(UserError, match="stage_0: .*now: --num_train_steps=31"):
+        quality.main(arguments(tmp_path, "--sequences=2000", *flags[::2]))
+    (tmp_path / "data" / "dev.tsv").write_text("other")
+    with pytest.raises(UserError, match="lcqmc_0: .*now: another .*dev.tsv"):
+        quality.main(arguments(tmp_path, *flags))
+    (tmp_path / "held_out.txt").write_text("另一句。\n", encoding="utf-8")
+    with pytest.raises(UserError, match="held_out_8192.*now: another .*held_out.txt"):
+        quality.main(arguments(tmp_path, *flags))
+    (tmp_path / "corpus.txt").write_text("另一句。\n", encoding="utf-8")
+    with pytest.raises(UserError, match="vocab_8192: .*now: another .*corpus.txt"):
+        quality.main(arguments(tmp_path, *flags))
+    assert len(commands) == done
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--held_out=/none"], "no input file matches '/none'"),
+        (["--task=lcqmc=/none"], "--task=lcqmc=/none: expected one file train"),
+        (["--task=none=/none"], "--task=none: expected one of "),
+        (["--vocab_file=/none"], "/none: no such vocabulary"),
+    ],
+)
+def test_inputs_are_checked_before_the_work(tmp_path, commands, flags, message):
+    with pytest.raises(UserError, match=message):
+        quality.main(arguments(tmp_path, *flags))
+    assert not commands
 
 
 def test_a_budget_of_no_two_steps_is_refused(tmp_path):
@@ -51,18 +139,24 @@ def test_longer_sequences_count_more(tmp_path):
     assert stages == [(64, 1000), (64, 500), (128, 250)]
 
 
-def test_a_corpus_too_small_for_the_vocabulary_is_refused(tmp_path):
-    args = arguments(tmp_path)
-    (args.work / "vocab_8192.txt").write_text("[PAD]\n" + "[unused1]\n" * 9)
-    with pytest.raises(UserError, match="too small for a vocabulary of 10: it gives 1"):
-        quality.Run("base", args)._vocab_file()
+def test_a_corpus_too_small_for_the_vocabulary_may_grow(
+    tmp_path, commands, monkeypatch
+):
+    def run(command, folder):
+        (folder / "vocab.txt").write_text("[PAD]\n" + "[unused1]\n" * 9)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rows, "run", run)
+        with pytest.raises(UserError, match="small for a vocabulary of 10: it gives 1"):
+            quality.main(arguments(tmp_path))
+    (tmp_path / "corpus.txt").write_text("一句话。\n更多。\n", encoding="utf-8")
+    quality.main(arguments(tmp_path))
 
 
 def test_unknown_rows_and_missing_vocabularies_are_named(tmp_path):
     with pytest.raises(UserError, match="no row lam; expected some of scratch, base"):
         quality.main(arguments(tmp_path, "--rows=base,lam"))
     args = arguments(tmp_path, "--rows=vocabulary_given")
-    args.corpus = args.corpus[0]
     with pytest.raises(UserError, match="requires --vocab_file"):
         quality.main(args)
 
@@ -70,9 +164,9 @@ def test_unknown_rows_and_missing_vocabularies_are_named(tmp_path):
 def test_the_table_has_means_and_deviations(tmp_path):
     args = arguments(tmp_path, "--rows=base", "--task=lcqmc=" + str(tmp_path))
     run = quality.Run("base", args)
-    run.state["tasks"]["lcqmc"] = [
+    run.tasks["lcqmc"] = [
         {"dev": 0.5, "test": 0.6},
         {"dev": 0.7, "test": 0.6},
     ]
     row = quality.table([run], args.task).split("\n")[2]
-    assert row == "| base | 100,000 |  |  |  | 0 | 60.0% ± 14.1 | 60.0% ± 0.0 |"
+    assert row == "| base | 99,968 |  |  |  | 0 | 60.0% ± 14.1 | 60.0% ± 0.0 |"
