@@ -23,6 +23,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from albert_zh import command_line  # isort: split
 
 from albert_zh.base import console
+from albert_zh.base.errors import UserError
 from albert_zh.command_line import positive_int
 from albert_zh.models import directory as model_directory
 from benchmarks import rows
@@ -120,10 +121,21 @@ def main(args):
     """Fine-tunes what is not done yet of the rows; prints the table.
 
     Raises:
-      UserError: a row or a start is unknown, or a command failed.
+      UserError: a row, a start or a file is wrong, the work folder holds results of
+        other settings or files, or a command failed.
     """
     names = rows.choose(args.rows, ROWS)
     starts = rows.choose(args.start, STARTS, "--start")
+    for name in names:
+        for flag, path in ROWS[name].files:
+            if not (args.data / path).exists():
+                raise UserError(
+                    "--rows={}: --{}={}: no such file or folder".format(
+                        name, flag, args.data / path
+                    )
+                )
+        for start in starts:
+            rows.check(*fine_tuning(args, name, start))
     lines = ["| task | start | dev | test | seconds | command |", "|---" * 6 + "|"]
     for name in names:
         for start in starts:
@@ -131,12 +143,18 @@ def main(args):
             console.show("\n".join(lines) + "\n\n")
 
 
-def fine_tune(args, name, start):
-    """Fine-tunes one row, unless that is done; returns its line of the table."""
+def fine_tuning(args, name, start):
+    """Returns the (command, folder) of one row."""
     folder = args.work / start / name.replace(" ", "_")
     line = command(name, args.data, model_flags(args.model_dir, start))
     line.append("--num_trials={}".format(args.num_trials))
     line.append("--output_dir={}".format(folder / "model"))
+    return line, folder
+
+
+def fine_tune(args, name, start):
+    """Fine-tunes one row, unless that is done; returns its line of the table."""
+    line, folder = fine_tuning(args, name, start)
     seconds = rows.run_once(line, folder)
     dev, test = read_scores(folder / "model", args.num_trials)
     shown = command(name, pathlib.Path("DATA"), model_flags("MODEL", start, "MODEL/"))
@@ -158,10 +176,13 @@ def model_flags(model_dir, start, files=None):
     if files:
         config = files + model_directory.CONFIG_FILE
         vocab = files + model_directory.VOCAB_FILE
-    else:
-        found = model_directory.find(model_dir)
-        config, vocab = found.config_file, found.vocab_file
-    return ["--albert_config_file=" + config, "--vocab_file=" + vocab]
+        return ["--albert_config_file=" + config, "--vocab_file=" + vocab]
+    found = model_directory.find(model_dir)
+    model_directory.require(found, "config_file", "vocab_file", has_flags=False)
+    config = "--albert_config_file=" + found.config_file
+    if found.spm_model_file:
+        return [config, "--spm_model_file=" + found.spm_model_file]
+    return [config, "--vocab_file=" + found.vocab_file]
 
 
 def command(name, data, start):

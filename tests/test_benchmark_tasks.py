@@ -31,6 +31,22 @@ def test_from_scratch_a_model_has_the_config_and_vocabulary_of_another(tmp_path)
     ]
 
 
+def test_a_model_without_a_vocabulary_is_named_before_any_row(tmp_path):
+    model, data = tmp_path / "model", tmp_path / "data"
+    model.mkdir()
+    (model / "albert_config_tiny.json").write_text("{}")
+    with pytest.raises(UserError, match="model holds no vocabulary"):
+        tasks.model_flags(str(model), "scratch")
+    (model / "spiece.model").write_text("")
+    assert tasks.model_flags(str(model), "scratch")[1:] == [
+        "--spm_model_file={}".format(model / "spiece.model")
+    ]
+    flags = ["--data=" + str(data), "--model_dir=" + str(model), "--rows=c3"]
+    args = tasks.build_parser().parse_args(flags + ["--work={}".format(tmp_path / "w")])
+    with pytest.raises(UserError, match="--rows=c3: --data_dir=.*/tasks/c3: no such"):
+        tasks.main(args)
+
+
 def test_of_several_trials_there_are_mean_and_deviation(tmp_path):
     splits = {"dev": {"by_seed": {"1": 0.5, "2": 0.7}}}
     (tmp_path / "trials.json").write_text(json.dumps({"splits": splits}))
