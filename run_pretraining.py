@@ -85,7 +85,7 @@ def _add_training_arguments(parser):
     add = parser.add_argument
     parser.add_bool("--do_train", False, "train")
     parser.add_bool("--do_eval", False, "evaluate")
-    text = "sets those of the flags up to --initial_weights that are not given"
+    text = "sets rate, batch, steps, warm-up, optimizer, decay, weights, unless given"
     add("--recipe", choices=tuple(recipes.RECIPES), help=text)
     add("--train_batch_size", type=positive_int, default=4096, help="of all devices")
     text = "sequences a device computes at a time, to fit its memory; default: all"

@@ -1,24 +1,25 @@
 """Settings of pretraining that belong together, by name."""
 
 import logging
-import math
 from typing import NamedTuple
 
 from albert_zh.base.errors import UserError
+from albert_zh.models import checkpoints
 
 _LOGGER = logging.getLogger(__name__)
 
 
 class Recipe(NamedTuple):
-    """What `run_pretraining.py --recipe` sets; fields are flags, but for the warm-up.
+    """What `run_pretraining.py --recipe` sets; all fields but the last are flags.
 
     Attributes:
       optimizer, lr_schedule: names.
       train_batch_size: int, sequences.
       learning_rate: float, the peak for this optimizer and batch.
       num_train_steps: int.
-      warmup_share: float, share of the steps; sets num_warmup_steps.
-      initial_weights: one of `initial_weights.CHOICES`, where no checkpoint is given.
+      num_warmup_steps: int; no share of the steps, so that a run that is resumed with
+        more of them keeps its warm-up.
+      initial_weights: one of `initial_weights.CHOICES`, of a run from random weights.
       source: str, where the numbers come from.
     """
 
@@ -27,7 +28,7 @@ class Recipe(NamedTuple):
     train_batch_size: int
     learning_rate: float
     num_train_steps: int
-    warmup_share: float
+    num_warmup_steps: int
     initial_weights: str
     source: str
 
@@ -40,7 +41,7 @@ RECIPES = {
         train_batch_size=4096,
         learning_rate=0.00176,
         num_train_steps=125000,
-        warmup_share=0.1,
+        num_warmup_steps=12500,
         initial_weights="random",
         source="albert_zh's published command",
     ),
@@ -51,7 +52,7 @@ RECIPES = {
         train_batch_size=32,
         learning_rate=0.0005,
         num_train_steps=10000,
-        warmup_share=0.05,
+        num_warmup_steps=600,
         initial_weights="local_attention",
         source='"Small budgets" in docs/pretraining_en.md',
     ),
@@ -65,28 +66,21 @@ def apply(args):
       args: Namespace of `command_line.ArgumentParser.parse_args`; it is changed.
 
     Raises:
-      UserError: another optimizer is given without a rate for it.
+      UserError: another optimizer or batch is given without a rate for it, or so few
+        steps that the recipe's warm-up leaves none; or `args.output_dir` is damaged.
     """
     if args.recipe is None:
         return
     recipe = RECIPES[args.recipe]
-    if args.optimizer != recipe.optimizer and "optimizer" in args.given:
-        if "learning_rate" not in args.given:
-            raise UserError(
-                "--recipe={}: its rate of {} is for {}; give --learning_rate for "
-                "--optimizer={}".format(
-                    args.recipe, recipe.learning_rate, recipe.optimizer, args.optimizer
-                )
-            )
     values = recipe._asdict()
     del values["source"]
-    share = values.pop("warmup_share")
-    steps = args.num_train_steps
-    if "num_train_steps" not in args.given:
-        steps = recipe.num_train_steps
-    values["num_warmup_steps"] = math.ceil(share * steps)
-    if args.model_dir or args.init_checkpoint:
+    if (
+        args.model_dir
+        or args.init_checkpoint
+        or checkpoints.latest_checkpoint(args.output_dir)
+    ):
         del values["initial_weights"]
+    _check(args, recipe)
     values = {name: value for name, value in values.items() if name not in args.given}
     for flag, value in values.items():
         setattr(args, flag, value)
@@ -96,3 +90,25 @@ def apply(args):
         " ".join("--{}={}".format(*item) for item in values.items()) or "nothing",
         recipe.source,
     )
+
+
+def _check(args, recipe):
+    """Raises `UserError` for given flags that the rest of a recipe does not fit."""
+    for flag in ("optimizer", "train_batch_size"):
+        value, planned = getattr(args, flag), getattr(recipe, flag)
+        if "learning_rate" not in args.given and flag in args.given:
+            if value != planned:
+                raise UserError(
+                    "--recipe={0}: its rate of {1} is for --{2}={3}; give "
+                    "--learning_rate for --{2}={4}".format(
+                        args.recipe, recipe.learning_rate, flag, planned, value
+                    )
+                )
+    if "num_train_steps" in args.given and "num_warmup_steps" not in args.given:
+        if args.num_train_steps <= recipe.num_warmup_steps:
+            raise UserError(
+                "--recipe={}: its warm-up of {} steps leaves nothing of "
+                "--num_train_steps={}; give more steps or --num_warmup_steps".format(
+                    args.recipe, recipe.num_warmup_steps, args.num_train_steps
+                )
+            )

@@ -18,12 +18,10 @@ def apply(*flags):
 @pytest.mark.parametrize("name", recipes.RECIPES)
 def test_a_recipe_sets_what_is_not_given(name):
     recipe, args = recipes.RECIPES[name], apply("--recipe=" + name)
-    for field in recipe._fields[:5]:
+    for field in recipe._fields[:-1]:
         assert getattr(args, field) == getattr(recipe, field), field
-    assert args.num_warmup_steps == recipe.warmup_share * recipe.num_train_steps
     assert recipe.lr_schedule in optimization.SCHEDULES
     assert recipe.initial_weights in initial_weights.CHOICES
-    assert args.initial_weights == recipe.initial_weights
 
 
 def test_published_is_what_the_flags_say_anyway():
@@ -32,24 +30,48 @@ def test_published_is_what_the_flags_say_anyway():
         assert published[name] == plain[name], name
 
 
-def test_given_flags_win_and_the_warmup_follows_the_steps(caplog):
+def test_given_flags_win(caplog):
     caplog.set_level("INFO")
-    args = apply(
-        "--recipe=small_budget", "--num_train_steps=10", "--train_batch_size=8"
-    )
-    assert (args.num_train_steps, args.train_batch_size) == (10, 8)
-    assert args.num_warmup_steps == 1
+    args = apply("--recipe=small_budget", "--num_train_steps=601", "--seed=3")
+    assert (args.num_train_steps, args.num_warmup_steps) == (601, 600)
     assert args.optimizer == "adamw"
     assert "--recipe=small_budget sets --optimizer=adamw" in caplog.text
-    assert "--train_batch_size" not in caplog.text
+    assert "--num_train_steps" not in caplog.text
 
 
-def test_a_rate_is_not_taken_to_another_optimizer():
-    with pytest.raises(UserError, match="give --learning_rate for --optimizer=lamb"):
-        apply("--recipe=small_budget", "--optimizer=lamb")
-    args = apply("--recipe=small_budget", "--optimizer=lamb", "--learning_rate=0.01")
-    assert (args.optimizer, args.learning_rate) == ("lamb", 0.01)
-    assert apply("--recipe=small_budget", "--optimizer=adamw").learning_rate == 0.0005
+@pytest.mark.parametrize("given", ["--optimizer=lamb", "--train_batch_size=64"])
+def test_a_rate_is_not_taken_to_another_optimizer_or_batch(given):
+    with pytest.raises(
+        UserError, match="rate of 0.0005 .* --learning_rate for " + given
+    ):
+        apply("--recipe=small_budget", given)
+    args = apply("--recipe=small_budget", given, "--learning_rate=0.01")
+    assert args.learning_rate == 0.01
+    planned = apply(
+        "--recipe=small_budget", "--optimizer=adamw", "--train_batch_size=32"
+    )
+    assert planned.learning_rate == 0.0005
+
+
+def test_a_budget_below_the_warmup_is_refused():
+    with pytest.raises(
+        UserError, match="warm-up of 600 .* --num_train_steps=600; give"
+    ):
+        apply("--recipe=small_budget", "--num_train_steps=600")
+    args = apply(
+        "--recipe=small_budget", "--num_train_steps=600", "--num_warmup_steps=60"
+    )
+    assert args.num_warmup_steps == 60
+
+
+def test_a_run_that_is_resumed_is_not_said_to_begin_with_weights(tmp_path, caplog):
+    caplog.set_level("INFO")
+    for suffix in ("index", "data-00000-of-00001"):
+        (tmp_path / "model.ckpt-5.{}".format(suffix)).write_text("")
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-5"\n')
+    apply("--recipe=small_budget", "--output_dir={}".format(tmp_path))
+    assert "--train_batch_size=32" in caplog.text
+    assert "--initial_weights" not in caplog.text
 
 
 @pytest.mark.parametrize("flag", ["--model_dir=c", "--init_checkpoint=c"])
