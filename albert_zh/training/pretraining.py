@@ -98,7 +98,7 @@ class Pretraining:
         with contextlib.ExitStack() as stack:
             if distribution.is_chief:
                 stack.enter_context(output_directory.hold(self._output_dir))
-            step = self._prepare_output_dir(training)
+            step = self._prepare_output_dir(training, records)
             self._say_what_cannot_follow(step)
             position = self._position(records, training, step)
             estimators.train(
@@ -187,27 +187,43 @@ class Pretraining:
             " on each of {} devices".format(num_devices) * (num_devices > 1),
         )
 
-    def _prepare_output_dir(self, training=None):
+    def _prepare_output_dir(self, training=None, records=None):
         """Prepares the directory; returns the step the run is at, 0 for a new one.
 
         Args:
-          training: a `Training`; None if nothing is trained.
+          training, records: as `train`; None if nothing is trained.
 
         Raises:
           UserError: as `_check_checkpoints`, or it holds another model, or a run with
             another optimizer.
         """
         step = self._check_checkpoints(will_train=training is not None)
-        optimizer = training and training.schedule.optimizer
-        if training and step:
-            optimizer_record.check(self._output_dir, optimizer)
+        if training:
+            trained = training.schedule.optimizer, self._settings(training, records)
+            if step:
+                optimizer_record.check(self._output_dir, *trained)
         # The chief alone: it removes what it takes for a dead run's half-written files.
         if self._runtime.distribution.is_chief:
             output_directory.prepare(self._output_dir, self._config)
             model_directory.copy_vocabulary(self._files, self._output_dir)
             if training:
-                optimizer_record.write(self._output_dir, optimizer)
+                optimizer_record.write(self._output_dir, *trained)
         return step
+
+    def _settings(self, training, records):
+        """What a resumed run may change but seldom means to: dict of flag -> value."""
+        schedule, masks = training.schedule, records.masks
+        settings = {
+            "--learning_rate": schedule.learning_rate,
+            "--lr_schedule": schedule.shape,
+            "--num_warmup_steps": schedule.num_warmup_steps,
+            "--sop_weight": self._sop_weight,
+            # The config's, where the flag is not given.
+            "--dropout": self._config.hidden_dropout_prob,
+        }
+        for name, value in masks.settings._asdict().items() if masks else ():
+            settings["--" + name] = value
+        return settings
 
     def _check_checkpoints(self, will_train):
         """Checks the checkpoints that a run could start from; returns the step.

@@ -108,8 +108,10 @@ FILES = {
     "albert_config.json": (CONFIG, model_settings.read_config),
     "input_position.json": (POSITION, resume),
     "optimizer.json": (
-        {"optimizer": "lamb"},
-        lambda path: optimizer_record.check(os.path.dirname(path), "lamb"),
+        {"optimizer": "lamb", "settings": {"--sop_weight": 1.0}},
+        lambda path: optimizer_record.check(
+            os.path.dirname(path), "lamb", {"--sop_weight": 0.5}
+        ),
     ),
     "training.json": (
         TRAINING,

@@ -2,6 +2,7 @@
 
 import collections
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -75,6 +76,36 @@ def test_a_model_is_trained_evaluated_and_resumed(records, tmp_path):
     again = model_in(tmp_path)
     again.train(records, training(6, micro_batch_size=2))
     assert again.evaluate(records, batch_size=8)["global_step"] == 6
+
+
+def test_a_resumed_run_says_which_settings_change(records, trained, tmp_path, caplog):
+    output_dir = tmp_path / "run"
+    shutil.copytree(str(trained), str(output_dir))
+    start = model_directory.ModelDirectory(None)
+    # Nothing is left to train, whatever the settings.
+    model_in(output_dir).train(records, training())
+    assert "is resumed with" not in caplog.text
+    other = pretraining.Pretraining(start, CONFIG, str(output_dir), sop_weight=0.5)
+    schedule = training().schedule._replace(shape="tenth")
+    other.train(records, pretraining.Training(schedule))
+    line = "resumed with --lr_schedule=tenth (was linear), --sop_weight=0.5 (was 1.0)"
+    assert caplog.text.count("is resumed with") == 1 and line in caplog.text
+    caplog.clear()
+    # As of an earlier version.
+    (output_dir / "optimizer.json").write_text('{"optimizer": "lamb"}')
+    model_in(output_dir).train(records, training())
+    assert "is resumed with" not in caplog.text
+    record = json.loads((output_dir / "optimizer.json").read_text())
+    assert record["settings"]["--sop_weight"] == 1.0
+
+
+def test_masks_of_records_without_them_are_recorded_settings(tmp_path, records):
+    masks = input_pipeline.DynamicMasks(masking.MaskSettings(0.3), 4, np.arange(5, 9))
+    model = model_in(tmp_path)
+    settings = model._settings(training(), records._replace(masks=masks))
+    assert settings["--masked_lm_prob"] == 0.3
+    assert settings["--mask_token_share"] == 0.8
+    assert "--masked_lm_prob" not in model._settings(training(), records)
 
 
 def test_numerics_are_handed_on_whole(records, tmp_path, monkeypatch):
