@@ -74,7 +74,8 @@ def build_parser():
         default=3000,
         help="of pretraining",
     )
-    add("--num_train_epochs", type=float, default=16.0, help="of fine-tuning")
+    number = command_line.positive_number
+    add("--num_train_epochs", type=number, default=16.0, help="of fine-tuning")
     add("--seed", type=command_line.non_negative_int, default=12345)
     return parser
 

@@ -5,7 +5,6 @@ then on an interpreter that lacks a package is told so in one line, not by a tra
 """
 
 import argparse
-import math
 import os
 import re
 import sys
@@ -15,6 +14,10 @@ from albert_zh.base.errors import Stopped, UserError
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+
+# The largest float32, and the smallest that has all of its digits.
+_MAX_FLOAT32 = 2.0**128 - 2.0**104
+_MIN_FLOAT32 = 2.0**-126
 
 _LOCAL_SCHEME = "file://"
 # No argument can hold it.
@@ -198,28 +201,39 @@ def share(text):
     return value
 
 
-def positive_number(text):
-    """An `argparse` type: a finite number above 0."""
+def _float32(text, expected, least=-_MAX_FLOAT32):
+    """The number of a text.
+
+    Args:
+      text: str.
+      expected: str, for the message.
+      least: float, the smallest number.
+
+    Raises:
+      argparse.ArgumentTypeError: it is smaller, infinite or too large for float32,
+        which models compute in.
+    """
     value = float(text)
-    if not (0 < value and math.isfinite(value)):
-        raise argparse.ArgumentTypeError("expected more than 0, received " + text)
+    if not least <= value <= _MAX_FLOAT32:
+        raise argparse.ArgumentTypeError(
+            "expected {} up to 3.4e38 (float32), received {}".format(expected, text)
+        )
     return value
+
+
+def positive_number(text):
+    """An `argparse` type: a number above 0 that float32 can hold with all digits."""
+    return _float32(text, "more than 0,", _MIN_FLOAT32)
 
 
 def finite_number(text):
-    """An `argparse` type: a finite number."""
-    value = float(text)
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError("expected a finite number, received " + text)
-    return value
+    """An `argparse` type: a number that float32 can hold."""
+    return _float32(text, "-3.4e38")
 
 
 def non_negative_number(text):
-    """An `argparse` type: a finite number, 0 or above."""
-    value = float(text)
-    if not (0 <= value and math.isfinite(value)):
-        raise argparse.ArgumentTypeError("expected 0 or more, received " + text)
-    return value
+    """An `argparse` type: a number, 0 or above, that float32 can hold."""
+    return _float32(text, "0", 0.0)
 
 
 def positive_int(text):

@@ -7,6 +7,7 @@ import sys
 
 import hypothesis
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 
 import create_pretraining_data
@@ -167,14 +168,32 @@ def test_flags_after_two_dashes_are_passed_on():
     assert "-- FLAG ...: for others" in parser.format_help()
 
 
+FLOAT32 = np.finfo(np.float32)
+
+
 @hypothesis.given(st.floats())
-def test_numbers_above_zero_are_finite(value):
+@hypothesis.example(float("inf"))
+@hypothesis.example(float("nan"))
+@hypothesis.example(1e39)
+@hypothesis.example(-1e39)
+@hypothesis.example(float(FLOAT32.max))
+@hypothesis.example(float(FLOAT32.tiny))
+@hypothesis.example(1e-46)
+@hypothesis.example(0.0)
+def test_numbers_are_those_that_float32_holds(value):
     text = repr(value)
-    if value > 0 and value < float("inf"):
-        assert command_line.positive_number(text) == value
-    else:
-        with pytest.raises(argparse.ArgumentTypeError, match="more than 0"):
-            command_line.positive_number(text)
+    for kind, least in (
+        (command_line.positive_number, FLOAT32.tiny),
+        (command_line.non_negative_number, 0),
+        (command_line.finite_number, -FLOAT32.max),
+    ):
+        if least <= value <= FLOAT32.max:
+            assert kind(text) == value
+        else:
+            with pytest.raises(
+                argparse.ArgumentTypeError, match="up to 3.4e38 .float32.*, rec"
+            ):
+                kind(text)
 
 
 @hypothesis.given(st.floats())
