@@ -14,6 +14,7 @@ import threading
 import time
 from typing import NamedTuple
 
+import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -176,6 +177,7 @@ class _Connection(HttpToolsProtocol):
 
     def connection_made(self, transport):
         super().connection_made(transport)
+        self.parser = _Parser(self.parser, self)
         self._start_timer()
 
     def connection_lost(self, exc):
@@ -202,10 +204,14 @@ class _Connection(HttpToolsProtocol):
         self._start_timer()
 
     def on_headers_complete(self):
+        if self.parser.will_read_again():
+            return
         super().on_headers_complete()
         self._is_in_head = False
 
     def on_message_complete(self):
+        if self.parser.will_read_again():
+            return
         self._stop_timer()
         super().on_message_complete()
 
@@ -255,3 +261,46 @@ class _Connection(HttpToolsProtocol):
             head = head.format(code, phrase, len(content))
             self.transport.write((head + content).encode("ascii"))
         self.transport.close()
+
+
+class _Parser:
+    """httptools' parser, for a server that ignores the header Upgrade.
+
+    Clients that would like HTTP/2 send it with any request (`Upgrade: h2c`), and take
+    an answer in HTTP/1.1. httptools takes what follows such a head, which is the body,
+    for another protocol. So the head is read a second time, without that header.
+    """
+
+    def __init__(self, parser, connection):
+        self._parser = parser
+        self._connection = connection
+
+    def __getattr__(self, name):
+        return getattr(self._parser, name)
+
+    def will_read_again(self):
+        """Whether the head that has been read is not the one to answer."""
+        # CONNECT asks for another protocol by itself.
+        return self._parser.should_upgrade() and self._parser.get_method() != b"CONNECT"
+
+    def feed_data(self, data):
+        # A view: many requests may come at once, and each would copy the rest.
+        rest = memoryview(data)
+        while True:
+            try:
+                self._parser.feed_data(rest)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                if not self.will_read_again():
+                    raise
+                rest = rest[upgrade.args[0] :]
+            self._parser.feed_data(self._head_without_upgrade())
+
+    def _head_without_upgrade(self):
+        connection, parser = self._connection, self._parser
+        version = parser.get_http_version().encode("ascii")
+        lines = [b" ".join([parser.get_method(), connection.url, b"HTTP/" + version])]
+        for name, value in connection.headers:
+            if name not in (b"upgrade", b"http2-settings"):
+                lines.append(name + b": " + value)
+        return b"\r\n".join(lines + [b"", b""])

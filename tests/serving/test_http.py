@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import http.client
 import json
 import socket
 import time
@@ -317,6 +318,65 @@ def test_clients_that_stall_are_timed_out(predictor, place):
             assert received.startswith(b"HTTP/1.1 408 ")
 
 
+UPGRADE = (
+    "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAM\r\n"
+)
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+@pytest.mark.parametrize("place", ["one packet", "body later", "byte by byte"])
+def test_clients_that_would_like_http_2_are_answered(service, place, is_chunked):
+    body = json.dumps({"instances": [GOOD]}).encode()
+    framing = "Content-Length: {}".format(len(body))
+    if is_chunked:
+        framing = "Transfer-Encoding: chunked"
+        body = b"%x\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n" % (
+            5,
+            body[:5],
+            len(body) - 5,
+            body[5:],
+        )
+    head = "POST {} HTTP/1.1\r\nHost: a\r\n{}{}\r\n\r\n"
+    head = head.format(PREDICT, UPGRADE, framing).encode()
+    packets = {
+        "one packet": [head + body],
+        "body later": [head, body],
+        "byte by byte": [bytes([byte]) for byte in head + body],
+    }[place]
+    with service.raw() as raw:
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # Twice, since the connection stays open.
+        for _ in range(2):
+            for packet in packets:
+                raw.sendall(packet)
+                time.sleep(0.05 if place == "body later" else 0)
+            response = http.client.HTTPResponse(raw, method="POST")
+            response.begin()
+            answer = json.loads(response.read().decode())
+            assert (response.status, answer) == (200, {"predictions": [ANSWER]})
+
+
+def test_many_requests_that_would_like_http_2_come_at_once(service):
+    body = json.dumps({"instances": [GOOD]}).encode()
+    head = "POST {} HTTP/1.1\r\nHost: a\r\n{}Content-Length: {}\r\n\r\n"
+    post = head.format(PREDICT, UPGRADE, len(body)).encode() + body
+    get = "GET /healthz HTTP/1.1\r\nHost: a\r\n{}\r\n".format(UPGRADE).encode()
+    last = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    with service.raw() as raw:
+        raw.sendall((post + get) * 100 + last)
+        received = b"".join(iter(lambda: raw.recv(100000), b""))
+    assert received.count(b"HTTP/1.1 ") == received.count(b"HTTP/1.1 200 ") == 201
+    assert received.count(b"predictions") == 100
+
+
+def test_who_would_like_http_2_may_not_stall(predictor):
+    times = connections.Settings(timeout_seconds=0.2)
+    with running(predictor, times=times) as service, service.raw() as raw:
+        head = "POST {} HTTP/1.1\r\nHost: a\r\n{}Content-Length: 9\r\n\r\n{{"
+        raw.sendall(head.format(PREDICT, UPGRADE).encode())
+        assert raw.recv(100).startswith(b"HTTP/1.1 408 ")
+
+
 def test_a_slow_answer_is_no_stalled_client(predictor):
     times = connections.Settings(timeout_seconds=0.05)
     with running(predictor, times=times) as service, service.raw() as raw:
@@ -464,6 +524,7 @@ def test_no_body_is_an_internal_error(service, body, encoding, is_ascii):
                 b"Content-Length: -1\r\n",
                 b"Transfer-Encoding: chunked\r\n",
                 b"Connection: Upgrade\r\nUpgrade: websocket\r\n",
+                b"CONNECT a:1 HTTP/1.1\r\n",
                 b"Expect: 100-continue\r\n",
                 b"\r\n",
                 b"{}x",
