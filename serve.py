@@ -23,6 +23,8 @@ from albert_zh.serving.predictor import BACKENDS
 _LOGGER = logging.getLogger(__name__)
 
 _NAME = re.compile(r"\w[\w.-]*", re.ASCII)
+# Threads cannot wait for any number of seconds, and nobody wants more than this.
+_HOUR_SECONDS = 3600
 _PACKAGES = "fastapi uvicorn httptools prometheus_client"
 
 
@@ -35,12 +37,12 @@ def build_parser():
     text = "of the model in addresses; default: its task's, else its directory's"
     add("--name", type=_name, help=text)
     text = "address to listen at; 0.0.0.0 admits other machines"
-    add("--host", default="127.0.0.1", help=text)
+    add("--host", type=_host, default="127.0.0.1", help=text)
     add("--port", type=_port, default=8501, help="0: any free port")
     text = "what computes; default: onnx for an export, else tensorflow"
     add("--backend", choices=BACKENDS, help=text)
     text = "milliseconds that a request may wait for others to form a batch"
-    add("--max_latency_ms", type=non_negative_number, default=2.0, help=text)
+    add("--max_latency_ms", type=_latency, default=2.0, help=text)
     add("--max_batch_size", type=positive_int, default=64, help="instances of a batch")
     text = "instances accepted and not yet answered; beyond it: 503"
     add("--max_queue", type=positive_int, default=1024, help=text)
@@ -53,7 +55,7 @@ def build_parser():
     text = "for a client to send a request or to take a response"
     add("--timeout_seconds", type=positive_number, default=30.0, help=text)
     text = "for running requests to end after SIGTERM"
-    add("--drain_seconds", type=positive_number, default=30.0, help=text)
+    add("--drain_seconds", type=_drain, default=30.0, help=text)
     return parser
 
 
@@ -66,10 +68,31 @@ def _name(text):
     return text
 
 
+def _host(text):
+    """An address as it is, also in the brackets that it has in URLs."""
+    is_bracketed = text.startswith("[") and text.endswith("]")
+    return text[1:-1] if is_bracketed else text
+
+
 def _port(text):
-    value = int(text)
-    if not 0 <= value < 1 << 16:
-        raise argparse.ArgumentTypeError("expected 0 to 65535, received " + text)
+    if not re.fullmatch("[0-9]{1,9}", text) or int(text) >= 1 << 16:
+        message = "expected 0 to 65535, received {!r}".format(text)
+        raise argparse.ArgumentTypeError(message)
+    return int(text)
+
+
+def _latency(text):
+    return _at_most(non_negative_number(text), _HOUR_SECONDS * 1000, text)
+
+
+def _drain(text):
+    return _at_most(positive_number(text), _HOUR_SECONDS, text)
+
+
+def _at_most(value, limit, text):
+    if value > limit:
+        message = "expected at most {} (an hour), received {}".format(limit, text)
+        raise argparse.ArgumentTypeError(message)
     return value
 
 

@@ -127,6 +127,11 @@ class Batcher:
         """How many instances are accepted and not yet answered."""
         return self._num_pending
 
+    @property
+    def is_working(self):
+        """Whether all threads that run batches do; False after `close`, too."""
+        return all(worker.is_alive() for worker in self._workers)
+
     def submit(self, instances):
         """Queues instances without waiting for their answers.
 

@@ -226,6 +226,10 @@ class Service:
 
     async def health(self, request):
         """GET /healthz."""
+        batchers = [self.batcher] + ([self.filler] if self.filler else [])
+        if not all(batcher.is_working for batcher in batchers):
+            # Requests would wait for it without an end.
+            raise HTTPException(503, "a worker thread has ended; the log has more")
         return _json_response({"status": "ok"})
 
     async def models(self, request):

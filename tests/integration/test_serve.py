@@ -164,6 +164,28 @@ def test_wrong_flags_are_one_line(directories, flags, message):
     assert "Traceback" not in log
 
 
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--port=80x", "--port: expected 0 to 65535, received '80x'"),
+        ("--port=-1", "--port: expected 0 to 65535, received '-1'"),
+        ("--max_latency_ms=1e15", "expected at most 3600000 (an hour), received 1e15"),
+        ("--drain_seconds=1e11", "expected at most 3600 (an hour), received 1e11"),
+    ],
+)
+def test_values_that_no_flag_takes(capsys, flag, message):
+    with pytest.raises(SystemExit):
+        serve.build_parser().parse_args(["--model_dir=M", flag])
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_an_address_may_be_as_in_a_url():
+    parser = serve.build_parser()
+    hosts = ["[::1]", "::1", "localhost", ""]
+    parsed = [parser.parse_args(["--model_dir=M", "--host", host]) for host in hosts]
+    assert [args.host for args in parsed] == ["::1", "::1", "localhost", ""]
+
+
 @pytest.mark.parametrize("package", ["fastapi", "httptools", "prometheus_client"])
 def test_a_missing_package_is_one_line(tmp_path, package):
     problem = "raise ModuleNotFoundError('no', name={!r})\n".format(package)

@@ -172,6 +172,21 @@ def test_close_waits_no_longer_than_its_deadline(doubler, start):
     assert result(future) == [0]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_batcher_knows_that_a_thread_has_died(doubler):
+    def observe(num_instances, seconds):
+        raise SystemExit  # which threads do not show
+
+    model = batching.Model(doubler.prepare, doubler.run, observe)
+    with batching.Batcher(model, batching.Settings()) as batcher:
+        assert batcher.is_working
+        batcher.submit([1])
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while batcher.is_working:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+
+
 def test_a_lone_caller_does_not_wait_for_others(doubler, start):
     batcher = start(max_latency_ms=60000)
     for number in range(3):

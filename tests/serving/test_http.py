@@ -268,6 +268,18 @@ def wait_for_metric(service, line):
     wait_until(lambda: line in service.request("GET", "/metrics")[2])
 
 
+@pytest.mark.parametrize("name", ["batcher", "filler"])
+def test_a_service_without_its_threads_is_not_healthy(predictor, name):
+    predictor.has_mask_head = True
+    with running(predictor) as service:
+        batcher = getattr(service.service, name)
+        assert batcher.is_working
+        assert service.request("GET", "/healthz")[0] == 200
+        batcher.close()
+        status, _, body = service.request("GET", "/healthz")
+        assert (status, list(json.loads(body.decode()))) == (503, ["error"])
+
+
 def test_a_broken_model_is_an_error_for_its_request_only(predictor):
     with running(predictor, batches=batching.Settings(num_workers=1)) as service:
         broken = {"text_a": predictor.broken, "text_b": "b"}
