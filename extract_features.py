@@ -7,6 +7,7 @@ text, or a pair with " ||| " between them.
 
 from albert_zh import command_line  # isort: split
 
+import argparse
 import contextlib
 import logging
 
@@ -67,7 +68,11 @@ def build_parser():
 
 def _integers(text):
     """An `argparse` type: a list of integers."""
-    return [int(number) for number in text.split(",")]
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        message = "expected integers such as -1,-2; received {!r}".format(text)
+        raise argparse.ArgumentTypeError(message) from None
 
 
 def main(args):

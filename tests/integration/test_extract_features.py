@@ -159,7 +159,7 @@ def test_neighbours_that_an_index_misses_are_left_out(capsys, monkeypatch):
         (["--output_file=a", "--whiten"], "--whiten requires --pooling"),
         (["--output_file=a", "--search", "a"], "--search requires --pooling"),
         (["--output_file=a", "--layers=-3"], "-3; the model has 2 layers, -2 to 1"),
-        (["--output_file=a", "--layers=x"], "--layers"),
+        (["--output_file=a", "--layers=x"], "--layers: expected integers such as"),
         (["--output_file=a", "--pooling=cls", "--layers=1"], "--layers: --pooling has"),
         (["--output_file=a", "--pooling=cls", "--top_k=1"], "--top_k requires"),
         (["--output_file=a", "--max_seq_length=65"], "max_position_embeddings 64"),
