@@ -16,6 +16,7 @@ import asyncio
 import base64
 import contextlib
 import hashlib
+import http
 import json
 import os
 import re
@@ -190,6 +191,9 @@ class Service:
 
     async def fill_mask(self, request):
         """POST :fill_mask."""
+        if not self.filler:
+            message = "fill_mask: the model has no MLM head; a pretrained one may"
+            raise HTTPException(404, message)
         return await self._predict(request, self.filler)
 
     async def _predict(self, request, batcher):
@@ -347,11 +351,10 @@ def build_app(service):
 
     for prefix in (model, "{}/versions/{}".format(model, VERSION)):
         post(prefix + ":predict", service.predict)
+        post(prefix + ":tokenize", service.tokenize)
+        post(prefix + ":fill_mask", service.fill_mask)
         get(prefix, service.status)
         get(prefix + "/metadata", service.metadata)
-    post(model + ":tokenize", service.tokenize)
-    if service.filler:
-        post(model + ":fill_mask", service.fill_mask)
     get("/v1/models", service.models)
     get("/healthz", service.health)
     get("/metrics", service.show_metrics)
@@ -402,7 +405,8 @@ def _explain_to(service):
 
     async def explain(request, error):
         message = error.detail
-        if error.status_code == 404:
+        # Starlette's own, where no address matches.
+        if message == http.HTTPStatus.NOT_FOUND.phrase:
             message = "{} {}: not found; the model is at /v1/models/{}".format(
                 request.method, request.url.path, service.name
             )

@@ -45,12 +45,28 @@ def test_predictions_come_in_the_order_of_the_instances(service):
     assert body["predictions"][0] == ANSWER
 
 
-@pytest.mark.parametrize(
-    "path", [PREDICT, PREDICT.replace(":predict", "/versions/1:predict")]
-)
-def test_the_address_may_name_the_version(service, path):
-    body = json.dumps({"instances": [GOOD], "signature_name": "serving_default"})
-    assert service.request("POST", path, body)[0] == 200
+@pytest.mark.parametrize("version", ["", "/versions/1"])
+def test_the_address_may_name_the_version(predictor, version):
+    predictor.has_mask_head = True
+    predictor.fill_mask = lambda text: [[{"token": text, "probability": 1.0}]]
+    bodies = {
+        "predict": {"instances": [GOOD], "signature_name": "serving_default"},
+        "tokenize": {"texts": ["a"]},
+        "fill_mask": {"instances": ["a"]},
+    }
+    with running(predictor) as service:
+        for verb, body in bodies.items():
+            path = "/v1/models/fake{}:{}".format(version, verb)
+            assert service.request("POST", path, json.dumps(body))[0] == 200
+
+
+def test_a_model_without_words_for_masks_says_so(service):
+    status, body = service.post({"instances": ["[MASK]"]}, "fill_mask")
+    assert status == 404
+    assert "the model has no MLM head" in body["error"]
+    # Other addresses are told where the model is.
+    status, body = service.post({"instances": ["[MASK]"]}, "fill_masks")
+    assert status == 404 and "the model is at /v1/models/fake" in body["error"]
 
 
 def test_status_is_that_of_tensorflow_serving(service):
