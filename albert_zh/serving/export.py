@@ -218,7 +218,7 @@ def copy_files(source, directory):
 
 def _details(found):
     """What `export.json` tells people of the verification; times are not kept."""
-    kept = ("difference", "agreement", "scores", "num_examples")
+    kept = ("difference", "dev_difference", "agreement", "scores", "num_examples")
     details = {name: getattr(found, name) for name in kept}
     return {"tensorflow": tf.__version__, "numpy": np.__version__, "verified": details}
 
@@ -246,8 +246,11 @@ def format_report(report):
         "latency: a batch of one text of {} tokens, median".format(found.num_tokens),
     ]
     if found.agreement is not None:
-        text = "dev file: {} examples, the same predictions for {:.2%}"
-        lines.append(text.format(found.num_examples, found.agreement))
+        text = "dev file: {} examples, the same predictions for {:.2%}, "
+        text += "difference {:.2g}"
+        lines.append(
+            text.format(found.num_examples, found.agreement, found.dev_difference)
+        )
         lines += ["  {}: {}".format(*item) for item in sorted(found.scores.items())]
     return "\n".join(lines) + "\n"
 

@@ -10,9 +10,9 @@ from albert_zh.base.errors import UserError
 from albert_zh.serving import encoder, inputs, predictions
 from albert_zh.tasks.features import pair_features
 
-# The largest difference of an output, as a share of the largest value of it in the
-# batch, or of 1 if that is less. Logits of an int8 model that collapse, as published
-# ones have from 12.1 to 5.7, differ by half.
+# The largest difference of an output for the sample texts, as a share of the largest
+# value of it in the batch, or of 1 if that is less. Logits of an int8 model that
+# collapse, as published ones have from 12.1 to 5.7, differ by half.
 TOLERANCES = {"float32": 1e-4, "float16": 2e-2, "int8": 0.4}
 # The least share of predictions for --dev_file that are the same.
 MIN_AGREEMENT = 0.99
@@ -34,13 +34,15 @@ class Verification(NamedTuple):
     """What a comparison found.
 
     Attributes:
-      difference: the largest one, as `TOLERANCES` has it.
+      difference: the largest one for the sample texts, as `TOLERANCES` has it.
       latency: of the exported model, median ms of a batch of one text.
       reference_latency: of TensorFlow, the same.
       num_tokens: of that text.
       agreement: share of equal predictions for the dev file, None without one.
       scores: dict of the headlines ("TensorFlow", "export") of the scores on it.
       num_examples: of the dev file.
+      dev_difference: as `difference`, of the dev file. The more batches it has, the
+        larger is the largest, so that it tells of the file as much as of the export.
     """
 
     difference: float
@@ -50,6 +52,7 @@ class Verification(NamedTuple):
     agreement: Optional[float] = None
     scores: Dict[str, str] = {}
     num_examples: int = 0
+    dev_difference: Optional[float] = None
 
 
 def sample_batches(tokenizer, max_seq_length):
@@ -134,7 +137,7 @@ def verify(kind, head, models, data=None):
         return found
     compared = _Comparison(kind, head, data.examples, models)
     return found._replace(
-        difference=max(largest, compared.difference),
+        dev_difference=compared.difference,
         agreement=agreement(kind, *compared.predictions),
         scores={
             name: kind.headline(kind.score(data.examples, predicted))
@@ -163,7 +166,14 @@ def check(found, precision, source):
                 source, precision, found.difference, TOLERANCES[precision], advice
             )
         )
-    if found.agreement is not None and found.agreement < MIN_AGREEMENT:
+    if found.agreement is None:
+        return
+    if not np.isfinite(found.dev_difference):
+        raise UserError(
+            "{}: the {} export has no finite output for some texts of --dev_file; "
+            "nothing was written{}".format(source, precision, advice)
+        )
+    if found.agreement < MIN_AGREEMENT:
         raise UserError(
             "{}: the {} export and TensorFlow agree on {:.2%} of --dev_file, less than "
             "{:.0%}; nothing was written{}".format(

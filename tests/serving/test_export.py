@@ -188,7 +188,7 @@ def test_the_command_prints_a_table(models, tmp_path, capsys):
     )
     out = capsys.readouterr().out
     assert "onnx          float32" in out and "checkpoint    float32" in out
-    assert "dev file: 5 examples, the same predictions for 100.00%" in out
+    assert "dev file: 5 examples, the same predictions for 100.00%, diff" in out
     assert "TensorFlow: accuracy" in out and "export: accuracy" in out
     assert out.splitlines()[-1] == "Model saved to {}".format(tmp_path / "new" / "onnx")
 
@@ -232,7 +232,9 @@ def test_a_wrong_export_is_refused_and_leaves_nothing(models, tmp_path, monkeypa
 
 
 def test_labels_that_agree_too_little_are_refused():
-    found = verification.Verification(0.01, 1.0, 1.0, 8, agreement=0.985)
+    found = verification.Verification(
+        0.01, 1.0, 1.0, 8, agreement=0.985, dev_difference=0.1
+    )
     with pytest.raises(UserError, match=r"agree on 98.50% of --dev_file, less than"):
         verification.check(found, "int8", "--model_dir=x")
     verification.check(found._replace(agreement=0.99), "int8", "--model_dir=x")

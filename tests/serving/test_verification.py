@@ -5,6 +5,7 @@ import types
 import numpy as np
 import pytest
 
+from albert_zh.base.errors import UserError
 from albert_zh.serving import verification
 
 OUTPUTS = {"logits": np.array([[2.0, -4.0]]), "probabilities": np.array([[0.9, 0.1]])}
@@ -74,3 +75,17 @@ def test_single_labels_that_are_the_same():
     expected = [np.log([0.9, 0.1]), np.log([0.2, 0.8])]
     found = [np.log([0.6, 0.4]), np.log([0.6, 0.4])]
     assert agreement("classification", expected, found) == 0.5
+
+
+def test_a_dev_file_is_held_to_its_labels_not_to_the_tolerance():
+    """The largest of many batches grows with the file, of good exports as well."""
+    found = verification.Verification(
+        0.3, 1.0, 1.0, 8, agreement=0.9967, dev_difference=0.6
+    )
+    verification.check(found, "int8", "--model_dir=x")
+    with pytest.raises(UserError, match="differs from TensorFlow by 0.5 of an output"):
+        verification.check(found._replace(difference=0.5), "int8", "--model_dir=x")
+    with pytest.raises(UserError, match="no finite output for some texts of --dev"):
+        verification.check(
+            found._replace(dev_difference=np.inf), "int8", "--model_dir=x"
+        )
