@@ -12,6 +12,8 @@ from albert_zh.tasks.registry import Task
 
 # A Task so that all that is served has one; it is not among the tasks to train.
 TASK = Task(name="encoder", columns=("text_a", "label"), kind="encoder")
+# The same model's, for files of pairs.
+PAIR_TASK = TASK._replace(columns=("text_a", "text_b", "label"))
 
 # How the vectors of a text's tokens, [CLS] and [SEP] included, become one vector:
 # `cls` takes that of [CLS], `mean` the mean of all, of the last layer;

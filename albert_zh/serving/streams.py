@@ -4,6 +4,7 @@ import os
 
 from albert_zh.base import files, json_files
 from albert_zh.base.errors import UserError
+from albert_zh.serving import encoder
 from albert_zh.serving.predictor import TooLong
 from albert_zh.tasks import choices, rows, squad_files, tagged_texts
 from albert_zh.tasks.features import chunked
@@ -101,9 +102,12 @@ def _with_place(path, data):
 
 def _table_instances(path, task):
     """Yields (place, instance) of the rows of a table or of JSON lines."""
-    found, _ = rows.open_rows(path, task, rows.FOUND_COLUMNS)
-    for line, row in found:
-        texts = [row[column] for column in task.text_columns]
+    if task is encoder.TASK:
+        found = rows.texts_or_pairs(path, encoder.TASK, encoder.PAIR_TASK)
+    else:
+        table, _ = rows.open_rows(path, task, rows.FOUND_COLUMNS)
+        found = ((n, [row[name] for name in task.text_columns]) for n, row in table)
+    for line, texts in found:
         yield "{}:{}".format(path, line), texts if len(texts) > 1 else texts[0]
 
 

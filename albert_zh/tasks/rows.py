@@ -215,18 +215,59 @@ def open_rows(path, task, columns):
         )
     if extension in JSON_EXTENSIONS:
         return _json_rows(path, json_lines(path), task, columns), False
-    lines = read_lines(path)
-    if extension == ".csv":
-        table = _split_csv(path, lines)
-    else:
-        table = _split_tsv(lines, task.separator)
-    table = _without_blank_end(table, lambda cells: all(map(is_blank, cells)))
+    table = _open_table(path, task.separator)
     first_line, first_cells = next(table, (1, None))
     if first_cells is None:
         raise no_examples(path)
     layout = _layout(path, first_line, first_cells, task, columns)
     first = [] if layout.has_header else [(first_line, first_cells)]
     return _table_rows(path, first, table, layout, task), layout.has_header
+
+
+def _open_table(path, separator):
+    """Yields (first line, cells) of the rows of a table."""
+    lines = read_lines(path)
+    if path.lower().endswith(".csv"):
+        table = _split_csv(path, lines)
+    else:
+        table = _split_tsv(lines, separator)
+    return _without_blank_end(table, lambda cells: all(map(is_blank, cells)))
+
+
+def texts_or_pairs(path, single, pair):
+    """Reads a file whose rows have a text each, or a pair of texts.
+
+    Args:
+      path: as `open_rows` takes it.
+      single, pair: the two `registry.Task`s that it may be of. Objects of JSON may be
+        of both in one file.
+
+    Yields:
+      (line, list of one text or two).
+
+    Raises:
+      UserError: as of `open_rows`; also for a table of several columns that no first
+        row names: the second could be a text or a label.
+    """
+    if path.lower().endswith(JSON_EXTENSIONS):
+        for line, record in json_lines(path):
+            task = pair if "text_b" in _name_columns(list(record), pair) else single
+            for _, row in _json_rows(path, [(line, record)], task, FOUND_COLUMNS):
+                yield line, [row[column] for column in task.text_columns]
+        return
+    task = single
+    if os.path.splitext(path)[1].lower() in ALL_EXTENSIONS:
+        line, cells = next(_open_table(path, single.separator), (1, []))
+        if len(cells) > 1:
+            if not (_is_header(cells, single) or _is_header(cells, pair)):
+                problem = (
+                    "{} columns, and no row that names them; begin the file with one, "
+                    "such as text_a and text_b for pairs, or text_a and label"
+                )
+                raise row_error(path, line, problem.format(len(cells)))
+            task = pair if "text_b" in _name_columns(cells, pair) else single
+    for line, row in open_rows(path, task, FOUND_COLUMNS)[0]:
+        yield line, [row[column] for column in task.text_columns]
 
 
 class _Layout(NamedTuple):

@@ -72,6 +72,39 @@ def test_json_lines_of_instances(name, suffix, predictors, tmp_path):
     assert len(found) == len(expected)
 
 
+PAIRS = [["怎么开户", "如何办理开户"], ["今天天气", "上海"]]
+
+
+@pytest.mark.parametrize(
+    "file_name, content",
+    [
+        ("a.jsonl", '{{"text_a": "{}", "text_b": "{}"}}\n{{"q1": "{}", "q2": "{}"}}\n'),
+        ("a.tsv", "text_a\ttext_b\n{}\t{}\n{}\t{}\n"),
+        ("a.csv", "sentence1,sentence2,label\n{},{},1\n{},{},0\n"),
+    ],
+)
+def test_pairs_of_an_encoders_file_are_embedded_as_pairs(
+    file_name, content, predictors, tmp_path
+):
+    predictor, path = predictors("encoder"), tmp_path / file_name
+    path.write_text(content.format(*PAIRS[0], *PAIRS[1]), encoding="utf-8")
+    pairs = [predictor(tuple(pair)) for pair in PAIRS]
+    assert served_models.is_close(answers(predictor, path), pairs, 1e-4)
+    singles = [predictor(first) for first, _ in PAIRS]
+    assert not served_models.is_close(pairs, singles, 1e-2)
+
+
+def test_texts_and_pairs_of_an_encoder_may_be_in_one_file(predictors, tmp_path):
+    predictor = predictors("encoder")
+    instances = [{"text": "今天"}, dict(zip(("text_a", "text_b"), PAIRS[0]))]
+    path = write_json_lines(tmp_path / "a.jsonl", instances)
+    assert served_models.is_close(answers(predictor, path), predictor(instances), 1e-4)
+    path = tmp_path / "a.tsv"
+    path.write_text("text_a\tlabel\n今天\t1\n", encoding="utf-8")
+    found = answers(predictor, path)
+    assert served_models.is_close(found, [predictor("今天")], 1e-4)
+
+
 def test_the_tasks_own_files_are_read(predictors, repository):
     sample = repository / "resources" / "sample_squad" / "dev.json"
     questions = [
@@ -104,6 +137,10 @@ def test_the_tasks_own_files_are_read(predictors, repository):
         ("single", "a.json", '{"text": "a"}\n[\n', "a.json:2: not JSON"),
         ("single", "a.xyz", "a\n", "unknown extension"),
         ("ner-crf", "a.json", '{"text": "a"}\n{"text": ""}\n', "a.json:2: text is em"),
+        ("encoder", "a.tsv", "今天\t上海\n", "a.tsv:1: 2 columns, and no row that na"),
+        ("encoder", "a.csv", "text_a,text_b\n今,天\n今,\n", "a.csv:3: text_b is em"),
+        ("encoder", "a.jsonl", '{"text": "a", "text_b": 3}\n', "jsonl:1: text_b is 3"),
+        ("encoder", "a.xyz", "a\n", "unknown extension"),
         ("squad", "a.jsonl", '{"question": "a"}\n', "a.jsonl:1: no context"),
         ("squad", "a.json", "{}", "a.json"),
         ("chid", "a.json", "{}\n", "a.json:1: candidates is None"),
