@@ -8,6 +8,7 @@ Shapes: N texts, H numbers of a vector, D numbers of a whitened one.
 """
 
 import importlib
+import logging
 import zipfile
 import zlib
 from typing import NamedTuple
@@ -17,9 +18,14 @@ import numpy as np
 from albert_zh.base import files
 from albert_zh.base.errors import UserError
 
+_LOGGER = logging.getLogger(__name__)
+
 INDEXES = ("exact", "faiss", "hnswlib")
 # Directions of less variance than this share of the largest are noise.
 _LEAST_VARIANCE = 1e-6
+# All variance of less than this share of the squared mean is rounding: a text's vector
+# depends a little, around 1e-7 of its length, on the batch in which it is computed.
+_ROUNDING = 1e-10
 # Bounds the memory of `nearest`.
 _SCORES_AT_A_TIME = 2**24
 # What NumPy raises for a file that is no .npz, or a damaged one.
@@ -59,7 +65,7 @@ def fit_whitening(vectors, size=None):
     Args:
       vectors: float32 [N, H], N at least 2.
       size: int, D; the directions of the most variance are kept. None keeps all that
-        have any: at most N - 1.
+        have any: at most N - 1. Warns where all are kept of no more texts than H.
 
     Returns:
       `Whitening`.
@@ -73,7 +79,7 @@ def fit_whitening(vectors, size=None):
     _, scales, directions = np.linalg.svd(vectors - mean, full_matrices=False)
     variances = scales**2 / len(vectors)
     number = int((variances > _LEAST_VARIANCE * variances[0]).sum())
-    if variances[0] == 0:
+    if variances[0] <= _ROUNDING * (mean**2).sum():
         raise UserError("--whiten: all texts have one and the same vector")
     if size is not None and size > number:
         raise UserError(
@@ -81,6 +87,14 @@ def fit_whitening(vectors, size=None):
             "texts".format(size, len(vectors), number)
         )
     kept = size or number
+    if kept == number and len(vectors) <= vectors.shape[1]:
+        # The corners of a simplex: one angle between any two, however alike they are.
+        _LOGGER.warning(
+            "--whiten: %d texts in %d directions all become equally unlike each other; "
+            "give more texts, or a smaller --whiten_size",
+            len(vectors),
+            kept,
+        )
     matrix = directions[:kept].T / np.sqrt(variances[:kept])
     return Whitening(mean.astype(np.float32), matrix.astype(np.float32))
 

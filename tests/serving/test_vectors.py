@@ -43,6 +43,32 @@ def test_fewer_texts_than_numbers_span_fewer_directions():
     assert np.isfinite(whitened).all()
 
 
+def test_texts_that_are_too_few_are_warned_of(caplog):
+    """Whitened they are the corners of a simplex, whatever they say."""
+    held = cone(5, 8)
+    white = vectors.normalized(vectors.fit_whitening(held).apply(held))
+    cosines = (white @ white.T)[np.triu_indices(5, 1)]
+    np.testing.assert_allclose(cosines, -0.25, atol=1e-3)
+    (record,) = caplog.records
+    assert "5 texts in 4 directions" in record.getMessage()
+    assert "--whiten_size" in record.getMessage()
+    caplog.clear()
+    vectors.fit_whitening(held, 2)
+    vectors.fit_whitening(cone(50, 8))
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("number", [3, 33])
+def test_equal_texts_whose_vectors_are_rounded_apart(number):
+    """They are computed in batches of other lengths."""
+    random = np.random.RandomState(0)
+    held = cone(1, 312) * (1 + 2e-7 * random.normal(size=(number, 312)))
+    held = held.astype(np.float32)
+    assert len(np.unique(held, axis=0)) > 1
+    with pytest.raises(UserError, match="all texts have one and the same vector"):
+        vectors.fit_whitening(held)
+
+
 @pytest.mark.parametrize(
     "held, size, words",
     [
