@@ -14,6 +14,7 @@ import warnings
 from typing import Callable, List, NamedTuple, Tuple
 
 from albert_zh.base.errors import UserError
+from albert_zh.base.lazy import saved_model_protos
 from albert_zh.base.lazy import tensorflow as tf
 from albert_zh.serving import (
     encoder,
@@ -118,9 +119,32 @@ def _write_saved_model(kind, weights, precision, directory):
             strip_default_attrs=True,
         )
         builder.save()
+    _drop_unknown_attributes(os.path.join(target, "saved_model.pb"))
     for name in os.listdir(target):
         os.rename(os.path.join(target, name), os.path.join(directory, name))
     os.rmdir(target)
+
+
+def _drop_unknown_attributes(path):
+    """Removes from a saved model's nodes what TensorFlow 1.15 refuses to load.
+
+    TensorFlow 2 strips attributes of their default values, but not this one, which it
+    sets itself and which is for messages alone.
+    """
+    with open(path, "rb") as file:
+        model = saved_model_protos.SavedModel.FromString(file.read())
+    for meta_graph in model.meta_graphs:
+        graph = meta_graph.graph_def
+        for nodes in [graph.node] + [each.node_def for each in graph.library.function]:
+            for node in nodes:
+                node.attr.pop("debug_name", None)
+        # The operations' definitions as well, which are compared with the program's.
+        for op in meta_graph.meta_info_def.stripped_op_list.op:
+            kept = [attr for attr in op.attr if attr.name != "debug_name"]
+            del op.attr[:]
+            op.attr.extend(kept)
+    with open(path, "wb") as file:
+        file.write(model.SerializeToString())
 
 
 class _SessionRuntime:

@@ -112,6 +112,13 @@ def test_a_saved_model_loads_in_a_session_of_tensorflow_1(models, tmp_path):
     np.testing.assert_allclose(np.exp(logits) / np.exp(logits).sum(), shares, rtol=1e-5)
 
 
+def test_a_saved_model_has_no_attribute_that_tensorflow_1_lacks(models, tmp_path):
+    """Written by TensorFlow 2.15 it has debug_name of variables, of itself."""
+    target = tmp_path / "saved"
+    export.export(models("lcqmc"), str(target), "saved_model", "float32")
+    assert b"debug_name" not in (target / "saved_model.pb").read_bytes()
+
+
 @pytest.mark.skipif(not IS_TENSORFLOW_2, reason="TensorFlow 2 has such models")
 def test_a_lite_model_binds_its_inputs_by_name(models, tmp_path):
     target = tmp_path / "lite"
