@@ -19,6 +19,11 @@ EXIT_INTERRUPTED = 130
 _MAX_FLOAT32 = 2.0**128 - 2.0**104
 _MIN_FLOAT32 = 2.0**-126
 
+# Modules that are not called as their packages are.
+_PACKAGES = {"google_crc32c": "google-crc32c"}
+# Their newest versions are too new; requirements.txt has the right ones.
+_NEED_THEIR_VERSION = ("tensorflow", "google")
+
 _LOCAL_SCHEME = "file://"
 # No argument can hold it.
 _TEXT_MARK = "\0"
@@ -45,13 +50,17 @@ def _explain(kind, error, traceback):
     if not issubclass(kind, ModuleNotFoundError) or not error.name:
         sys.__excepthook__(kind, error, traceback)
         return
+    name = error.name.split(".")[0]
+    # Predictions with ONNX Runtime need few packages: not all for the lack of one.
+    advice = "`pip install {}` for this one, or ".format(_PACKAGES.get(name, name))
     sys.stderr.write(
-        "{}: error: Python {}.{} ({}) has no {}; run `pip install -r "
+        "{}: error: Python {}.{} ({}) has no {}; run {}`pip install -r "
         "requirements.txt` with Python 3.7 or 3.9-3.11\n".format(
             os.path.basename(sys.argv[0]),
             *sys.version_info[:2],
             sys.executable,
-            error.name.split(".")[0],
+            name,
+            "" if name in _NEED_THEIR_VERSION else advice,
         )
     )
     sys.exit(EXIT_USER_ERROR)

@@ -69,6 +69,41 @@ def test_downloads_and_workers_need_no_tensorflow(repository):
     assert subprocess.call(command, cwd=str(repository)) == 0
 
 
+def _without(modules, script, repository):
+    """Runs a script in a process that cannot import some modules."""
+    blocked = "import sys; sys.modules.update(dict.fromkeys({!r}))\n".format(modules)
+    return subprocess.run(
+        [sys.executable, "-c", blocked + script],
+        capture_output=True,
+        encoding="utf-8",
+        cwd=str(repository),
+    )
+
+
+def test_a_prediction_of_an_onnx_export_needs_few_packages(repository):
+    """The documents tell to install onnxruntime and jsonschema, which brings NumPy."""
+    others = "tensorflow six jieba sentencepiece tqdm requests tokenizers safetensors"
+    blocked = others.split() + ["google", "google_crc32c", "onnx"]
+    script = (
+        "import predict; predict.build_parser()\n"
+        "from albert_zh.serving import onnx_backend, predictor"
+    )
+    done = _without(blocked, script, repository)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_one_package_that_is_missing_is_named_with_its_command(repository):
+    done = _without(["jsonschema"], "import predict", repository)
+    assert done.returncode == command_line.EXIT_USER_ERROR
+    assert "has no jsonschema; run `pip install jsonschema`" in done.stderr
+    assert len(done.stderr.strip().split("\n")) == 1
+    # The newest TensorFlow is not the one to install.
+    script = "from albert_zh import command_line; import tensorflow"
+    done = _without(["tensorflow"], script, repository)
+    assert "has no tensorflow; run `pip install -r requirements.txt`" in done.stderr
+    assert "pip install tensorflow" not in done.stderr
+
+
 def _parser():
     parser = command_line.ArgumentParser("a command")
     parser.add_argument("--size", type=command_line.positive_int, default=3)
