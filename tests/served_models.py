@@ -33,7 +33,14 @@ TASKS = {
 }
 
 
-def write_model(directory, name="lcqmc", seed=0, max_seq_length=MAX_SEQ_LENGTH):
+def write_model(
+    directory,
+    name="lcqmc",
+    seed=0,
+    max_seq_length=MAX_SEQ_LENGTH,
+    deviation=0.3,
+    **sizes,
+):
     """Writes a model directory.
 
     Args:
@@ -41,6 +48,8 @@ def write_model(directory, name="lcqmc", seed=0, max_seq_length=MAX_SEQ_LENGTH):
       name: key of `TASKS`.
       seed: of the weights.
       max_seq_length: int.
+      deviation: float, of the weights.
+      **sizes: fields of the config other than those of `small_models.CONFIG`.
 
     Returns:
       The directory, str.
@@ -50,10 +59,11 @@ def write_model(directory, name="lcqmc", seed=0, max_seq_length=MAX_SEQ_LENGTH):
     vocab_file.write_text("\n".join(WORDS) + "\n", encoding="utf-8")
     settings = dict(CONFIG.to_dict(), vocab_size=len(WORDS), num_hidden_layers=2)
     settings["max_position_embeddings"] = 64
+    settings.update(sizes)
     config = modeling.AlbertConfig.from_dict(settings)
     if name == "encoder":
         (directory / "albert_config.json").write_text(config.to_json_string())
-        write_weights(directory, config, _mask_head(config), seed)
+        write_weights(directory, config, _mask_head(config), seed, deviation)
         return str(directory)
     files = model_files.TaskFiles(
         config,
@@ -68,7 +78,9 @@ def write_model(directory, name="lcqmc", seed=0, max_seq_length=MAX_SEQ_LENGTH):
     )
     model_files.save(str(directory), files)
     kind = kinds.kind_of(files.task)(files)
-    write_weights(directory, config, lambda model: kind.outputs(model, False), seed)
+    write_weights(
+        directory, config, lambda model: kind.outputs(model, False), seed, deviation
+    )
     return str(directory)
 
 
@@ -76,7 +88,7 @@ def _mask_head(config):
     return lambda model: encoder.mask_logits(config, model, tf.zeros([1, 1], tf.int32))
 
 
-def write_weights(directory, config, add_head, seed):
+def write_weights(directory, config, add_head, seed, deviation=0.3):
     """Writes a checkpoint of random values, with a step."""
     with tf.Graph().as_default():
         tokens = tf.zeros([1, 4], tf.int32)
@@ -84,7 +96,7 @@ def write_weights(directory, config, add_head, seed):
         shapes = {v.op.name: v.shape.as_list() for v in tf.trainable_variables()}
     random = np.random.RandomState(seed)
     tensors = {
-        name: random.normal(float(name.endswith("gamma")), 0.3, shape)
+        name: random.normal(float(name.endswith("gamma")), deviation, shape)
         for name, shape in sorted(shapes.items())
     }
     tensors = {name: value.astype(np.float32) for name, value in tensors.items()}
