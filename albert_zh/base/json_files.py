@@ -104,31 +104,35 @@ def loads(text, **hooks):
     Raises:
       ValueError: it is not JSON, holds a key twice, or is nested too deeply.
     """
-    repeats = []  # (object, key)
+    # The last one built: of nested objects, the inner ones are built first, so that no
+    # other repeat can have dropped it from the value.
+    repeat = None  # (object, key)
 
     def build(pairs):
+        nonlocal repeat
         value = dict(pairs)
         if len(value) < len(pairs):
-            keys = [key for key, _ in pairs]
-            repeats.append((value, next(key for key in keys if keys.count(key) > 1)))
+            repeat = value, _first_repeat(key for key, _ in pairs)
         return value
 
     try:
         value = json.loads(text, object_pairs_hook=build, **hooks)
-        if repeats:
-            raise ValueError(_describe_repeat(value, repeats))
+        if repeat:
+            problem = "it holds the key {:.100} twice".format(repr(repeat[1]))
+            raise ValueError(_with_place(_path_to(value, repeat[0]), problem))
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     return value
 
 
-def _describe_repeat(value, repeats):
-    """Names the first of the objects with a key twice that is in a value."""
-    # A repeated key may have dropped other such objects, but not the outermost.
-    found = ((_path_to(value, item), key) for item, key in repeats)
-    path, key = next((path, key) for path, key in found if path is not None)
-    problem = "it holds the key {:.100} twice".format(repr(key))
-    return _with_place(path, problem)
+def _first_repeat(keys):
+    """Returns the first of the keys that is not the first of its kind."""
+    seen = set()
+    for key in keys:
+        if key in seen:
+            return key
+        seen.add(key)
+    return None
 
 
 def _path_to(value, wanted):

@@ -104,6 +104,18 @@ def test_a_key_twice_is_refused_with_its_place(tmp_path, content, problem):
     assert str(error.value) == "{}: damaged ({}); correct it".format(path, problem)
 
 
+def test_many_keys_and_many_repeats_are_read_once():
+    # Clients send such texts to the service; twice the text must not take four times
+    # as long, which for these would be more than an hour.
+    many = range(200000)
+    keys = ",".join('"{}": 1'.format(i) for i in many)
+    with pytest.raises(ValueError, match="it holds the key '7' twice"):
+        json_files.loads("{" + keys + ', "7": 1}')
+    dropped = ",".join('{"b": 1, "b": 1}' for _ in many)
+    with pytest.raises(ValueError, match="^it holds the key 'a' twice"):
+        json_files.loads('{{"a": [{}], "a": {}}}'.format(dropped, list(many)))
+
+
 def test_a_key_may_be_in_several_objects():
     content = '{"a": {"a": 1}, "b": [{"a": 1}, {"a": 1}], "A": {}}'
     assert json_files.loads(content) == json.loads(content)
