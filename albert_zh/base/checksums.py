@@ -144,6 +144,18 @@ def blocks(path, begin=0, size=None):
             yield block
 
 
+def sha256(path):
+    """Returns the SHA-256 of a file, in hexadecimal digits.
+
+    Raises:
+      UserError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    for block in blocks(path):
+        digest.update(block)
+    return digest.hexdigest()
+
+
 def of_file(path, report):
     """Returns the `Checksum` of a file.
 

@@ -247,7 +247,7 @@ def draw_pairs(text, settings, vocabulary, rng):
     split = split_chunks(text, chunks, vocabulary, rng.random_sample(len(chunks)))
     begin, end = bounds[chunks[:, 0]], bounds[chunks[:, 1]]
     max_tokens = settings.max_text_tokens
-    if not settings.overlap_prob:
+    if not settings.overlap_prob:  # draws no more, so that a seed's bytes stay the same
         return _fit_pairs(begin, split, end, max_tokens, rng)
     overlap = rng.random_sample(len(chunks)) < settings.overlap_prob
     overlap &= np.minimum(split - begin, end - split) >= _MIN_OVERLAPPING_TOKENS

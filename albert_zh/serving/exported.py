@@ -5,7 +5,6 @@ of the model directory it was made from, so that it predicts alone. Checksums te
 file that was changed: a vocabulary of another order gives wrong answers in silence.
 """
 
-import hashlib
 import os
 from typing import Any, Dict, NamedTuple
 
@@ -74,12 +73,14 @@ def write(export):
     """Writes the `export.json` of a directory that has all other files."""
     record = export._asdict()
     del record["directory"]
-    record["sha256"] = {
-        os.path.relpath(os.path.join(folder, name), export.directory): _sha256(
-            os.path.join(folder, name)
-        )
+    paths = [
+        os.path.join(folder, name)
         for folder, _, names in os.walk(export.directory)
         for name in sorted(names)
+    ]
+    record["sha256"] = {
+        os.path.relpath(path, export.directory): checksums.sha256(path)
+        for path in paths
     }
     json_files.write(record, os.path.join(export.directory, EXPORT_FILE))
 
@@ -129,15 +130,8 @@ def _check(export):
         path = os.path.join(export.directory, name)
         if not files.exists(path):
             raise UserError("{}: missing; {}".format(path, _ADVICE))
-        if _sha256(path) != expected:
+        if checksums.sha256(path) != expected:
             raise UserError(
                 "{}: changed since the export, whose model would give wrong answers "
                 "with it; {}".format(path, _ADVICE)
             )
-
-
-def _sha256(path):
-    found = hashlib.sha256()
-    for block in checksums.blocks(path):
-        found.update(block)
-    return found.hexdigest()

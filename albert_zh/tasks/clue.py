@@ -1,6 +1,5 @@
 """The CLUE benchmark: where its data are, the table of scores, the submission."""
 
-import hashlib
 import io
 import os
 import zipfile
@@ -71,7 +70,7 @@ class Run(NamedTuple):
         if self.task.kind == "cloze":
             answers = [choices.path_of_answers(path) for path in paths]
             paths += filter(files.exists, answers)
-        digests = {os.path.basename(path): _digest(path) for path in paths}
+        digests = {os.path.basename(path): checksums.sha256(path) for path in paths}
         return {"flags": flags, "seeds": list(seeds), "files": digests}
 
     def is_complete(self, made):
@@ -133,14 +132,6 @@ class Run(NamedTuple):
                     "--model_dir={}: {} began with another model; give that one, or "
                     "choose another --output_dir".format(model_dir, held)
                 )
-
-
-def _digest(path):
-    """SHA-256 of a file, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    for block in checksums.blocks(path):
-        digest.update(block)
-    return digest.hexdigest()
 
 
 def tasks():
