@@ -105,10 +105,10 @@ def test_a_file_with_content_is_no_lock(tmp_path):
 
 def _hold_with_a_copy(path, connection):
     with locks.hold(path, _MESSAGE):
-        copy = os.fork()
-        if copy == 0:
+        if os.fork() == 0:
+            # Sent by the copy itself: what it does at its start is done by now.
+            connection.send(os.getpid())
             signal.pause()
-        connection.send(copy)
         connection.recv()
 
 
