@@ -49,6 +49,7 @@ def build_parser():
     text = "longer lines are cut; default: 128, or less where the model takes less"
     add("--max_seq_length", type=positive_int, help=text)
     add("--batch_size", type=positive_int, default=32, help="lines of a step at most")
+    parser.add_bool("--use_tpu", False, "of BERT's script; only False is possible here")
     text = "of which the tokens have vectors; 0 is the first, -1 the last one"
     add("--layers", type=_integers, default=_LAYERS, help=text)
     text = "a vector for each line: of [CLS], or the mean of all tokens, of the last "
@@ -109,6 +110,8 @@ def main(args):
 def _check_flags(args):
     """Raises `UserError` for flags that are wrong whatever the files hold."""
     flags.check_read(args, _READERS)
+    if args.use_tpu:
+        raise UserError("--use_tpu: no vectors are computed on TPU; give False")
     length = args.max_seq_length
     if length is not None and length < MIN_SEQ_LENGTH:
         message = "--max_seq_length={}: expected at least {}"
@@ -137,11 +140,8 @@ def _write_tokens(args, predictor, lines):
     number = predictor.files.config.num_hidden_layers
     for layer in args.layers:
         if not -number <= layer < number:
-            raise UserError(
-                "--layers: {}; the model has {} layers, -{} to {}".format(
-                    layer, number, number, number - 1
-                )
-            )
+            text = "--layers: {0}; the model has {1} layers, -{1} to {2}"
+            raise UserError(text.format(layer, number, number - 1))
     num_cut = 0
     with files.whole(args.output_file) as target:
         for record, is_cut in extraction.token_records(
@@ -150,6 +150,11 @@ def _write_tokens(args, predictor, lines):
             target.write(extraction.json_line(record))
             num_cut += is_cut
     return num_cut
+
+
+def _opened(path):
+    """A new file, see `files.whole`, or None without a path."""
+    return files.whole(path) if path else contextlib.nullcontext()
 
 
 def _write_vectors(args, predictor, lines):
@@ -162,15 +167,13 @@ def _write_vectors(args, predictor, lines):
     elif args.whitening_file:
         whitening = vectors.load_whitening(args.whitening_file, width)
     # Opened before the work, which a file that cannot be written would waste.
-    output = contextlib.nullcontext()
-    if args.output_file:
-        output = files.whole(args.output_file)
-    with output as target:
+    fitted = args.whitening_file if args.whiten else None
+    with _opened(args.output_file) as target, _opened(fitted) as whitening_target:
         found, num_cut = extraction.pooled_vectors(predictor, lines, args.batch_size)
         if args.whiten:
             whitening = vectors.fit_whitening(found, args.whiten_size)
-            if args.whitening_file:
-                whitening.save(args.whitening_file)
+            if whitening_target:
+                whitening.save(whitening_target)
         found = whitening.apply(found) if whitening else found
         if target and args.output_file.endswith(".npy"):
             np.save(target, found)

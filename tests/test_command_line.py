@@ -80,13 +80,14 @@ def _without(modules, script, repository):
     )
 
 
-def test_a_prediction_of_an_onnx_export_needs_few_packages(repository):
+@pytest.mark.parametrize("name", ["predict", "extract_features"])
+def test_a_prediction_of_an_onnx_export_needs_few_packages(name, repository):
     """The documents tell to install onnxruntime and jsonschema, which brings NumPy."""
     others = "tensorflow six jieba sentencepiece tqdm requests tokenizers safetensors"
     blocked = others.split() + ["google", "google_crc32c", "onnx"]
     script = (
-        "import predict; predict.build_parser()\n"
-        "from albert_zh.serving import onnx_backend, predictor"
+        "import {0}; {0}.build_parser()\n".format(name)
+        + "from albert_zh.serving import onnx_backend, predictor"
     )
     done = _without(blocked, script, repository)
     assert (done.returncode, done.stderr) == (0, "")

@@ -8,7 +8,7 @@ import numpy as np
 
 from albert_zh.models import directory as model_directory
 from albert_zh.models import settings as model_settings
-from albert_zh.serving import backends, encoder, inputs
+from albert_zh.serving import backends, encoder, exported, inputs, onnx_backend
 from albert_zh.serving.predictor import Predictor, check_encoder, kind_of
 from albert_zh.tasks import reading, rows
 from albert_zh.tasks.features import chunked
@@ -42,7 +42,8 @@ def load_encoder(chosen, settings):
     """Loads an encoder, also that of a fine-tuned model.
 
     Args:
-      chosen: `model_directory.ModelDirectory`.
+      chosen: `model_directory.ModelDirectory`; an export of an encoder with
+        --format=onnx needs no TensorFlow.
       settings: `EncoderSettings`.
 
     Returns:
@@ -51,7 +52,13 @@ def load_encoder(chosen, settings):
     Raises:
       UserError: a file is missing, damaged, or does not go with the others.
     """
-    model_directory.require(chosen, "config_file", "vocab_file", "checkpoint")
+    is_export = bool(
+        chosen.directory
+        and not chosen.checkpoint
+        and exported.is_export(chosen.directory)
+    )
+    needed = ("config_file", "vocab_file") + (() if is_export else ("checkpoint",))
+    model_directory.require(chosen, *needed)
     length = settings.max_seq_length
     config = model_settings.load_config(chosen.config_file, length or 0)
     length = length or min(_DEFAULT_LENGTH, config.max_position_embeddings)
@@ -67,6 +74,9 @@ def load_encoder(chosen, settings):
         length,
     )
     kind = kind_of(files, None, settings.pooling)
+    if is_export:
+        backend = onnx_backend.OnnxBackend(kind, chosen.directory)
+        return Predictor(kind, backend, chosen.directory, truncate=True)
     check_encoder(chosen.checkpoint, config, "--init_checkpoint")
     backend = backends.TensorFlowBackend(kind, chosen.checkpoint, numerics.choose())
     return Predictor(kind, backend, chosen.checkpoint, truncate=True)

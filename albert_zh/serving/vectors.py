@@ -53,10 +53,9 @@ class Whitening(NamedTuple):
         """float32 [N, H] -> float32 [N, D]."""
         return (vectors - self.mean) @ self.matrix
 
-    def save(self, path):
-        """Writes a .npz file that `load_whitening` reads."""
-        with files.whole(path) as target:
-            np.savez(target, mean=self.mean, matrix=self.matrix)
+    def save(self, target):
+        """Writes into an open file the .npz that `load_whitening` reads."""
+        np.savez(target, mean=self.mean, matrix=self.matrix)
 
 
 def fit_whitening(vectors, size=None):

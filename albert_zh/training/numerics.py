@@ -2,10 +2,9 @@
 
 import logging
 
-import tensorflow.compat.v1 as tf
-
 import modeling
 from albert_zh.base.errors import UserError
+from albert_zh.base.lazy import tensorflow as tf
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -8,6 +8,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import albert_zh
+import export_model
 import extract_features
 import modeling
 from albert_zh.models import checkpoints
@@ -43,7 +44,8 @@ def read(path):
 
 def test_the_form_and_the_numbers_are_those_of_berts_script(folder):
     path = folder / "out.jsonl"
-    extract(folder, "--output_file={}".format(path), "--layers=-1,0", "--batch_size=2")
+    flags = "--layers=-1,0", "--batch_size=2", "--use_tpu=False"
+    extract(folder, "--output_file={}".format(path), *flags)
     records = read(path)
     assert [record["linex_index"] for record in records] == [0, 1, 2, 3, 4]
     tokens = [[f["token"] for f in record["features"]] for record in records]
@@ -105,6 +107,29 @@ def test_flags_may_name_the_files(folder):
     np.testing.assert_array_equal(np.load(str(named)), np.load(str(found)))
 
 
+def test_an_exported_encoder_gives_the_same(folder):
+    given = "--model_dir={}".format(folder / "encoder"), "--format=onnx"
+    run(export_model, *given, "--output_dir={}".format(folder / "onnx"))
+    for flags in (["--layers=-1,0"], ["--pooling=first_last_mean"]):
+        records = []
+        for model in ("encoder", "onnx"):
+            path = folder / (model + ".jsonl")
+            extract(folder, *flags, "--output_file={}".format(path), model=model)
+            records.append(read(path))
+        values = [list(_numbers(each)) for each in records]
+        assert len(values[0]) > 50
+        np.testing.assert_allclose(values[0], values[1], atol=1e-5)
+
+
+def _numbers(value):
+    """Yields the numbers in lists and dicts, in order."""
+    if isinstance(value, (int, float)):
+        yield value
+    elif not isinstance(value, str):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _numbers(part)
+
+
 def test_a_fine_tuned_model_has_vectors_too(folder):
     path = folder / "tuned.npy"
     extract(folder, "--pooling=mean", "--output_file={}".format(path), model="lcqmc")
@@ -164,6 +189,7 @@ def test_neighbours_that_an_index_misses_are_left_out(capsys, monkeypatch):
         (["--output_file=a", "--pooling=cls", "--top_k=1"], "--top_k requires"),
         (["--output_file=a", "--max_seq_length=65"], "max_position_embeddings 64"),
         (["--output_file=a", "--max_seq_length=4"], "--max_seq_length=4: expected at"),
+        (["--output_file=a", "--use_tpu=True"], "--use_tpu: no vectors are computed"),
         (["--pooling=cls", "--search", ""], "--search: a text is empty"),
         (
             ["--pooling=cls", "--whiten", "--whiten_size=5", "--search", "a"],
@@ -188,9 +214,13 @@ def test_flags_that_cannot_be(flags, words, folder, tmp_path, capsys, monkeypatc
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "flags", [["--output_file"], ["--output_file=a", "--whiten", "--whitening_file"]]
+)
 def test_a_file_that_cannot_be_written_wastes_no_work(
-    folder, tmp_path, capsys, monkeypatch
+    flags, folder, tmp_path, capsys, monkeypatch
 ):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.delattr(extract_features.extraction, "pooled_vectors")
     line = refused(
         extract_features,
@@ -198,9 +228,11 @@ def test_a_file_that_cannot_be_written_wastes_no_work(
         "--model_dir={}".format(folder / "encoder"),
         "--input_file={}".format(folder / "lines.txt"),
         "--pooling=mean",
-        "--output_file={}".format(tmp_path / "none" / "a.npy"),
+        *flags[:-1],
+        "{}={}".format(flags[-1], tmp_path / "none" / "a.npz"),
     )
-    assert "cannot write" in line and "a.npy" in line
+    assert "cannot write" in line and "a.npz" in line
+    assert not list(tmp_path.iterdir())
 
 
 def test_no_input_is_overwritten(folder, capsys):

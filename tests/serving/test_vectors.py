@@ -87,7 +87,8 @@ def test_what_cannot_be_whitened(held, size, words):
 def test_a_whitening_is_saved_and_read(tmp_path):
     held, path = cone(50, 8), str(tmp_path / "w.npz")
     whitening = vectors.fit_whitening(held, 3)
-    whitening.save(path)
+    with open(path, "wb") as target:
+        whitening.save(target)
     again = vectors.load_whitening(path, 8)
     np.testing.assert_array_equal(again.apply(held), whitening.apply(held))
     with pytest.raises(UserError, match="for vectors of 8 numbers, the model's have 9"):
@@ -96,7 +97,8 @@ def test_a_whitening_is_saved_and_read(tmp_path):
 
 def test_a_file_that_is_no_whitening(tmp_path):
     path = tmp_path / "w.npz"
-    vectors.fit_whitening(cone(50, 8)).save(str(path))
+    with path.open("wb") as target:
+        vectors.fit_whitening(cone(50, 8)).save(target)
     content = path.read_bytes()
     objects = tmp_path / "objects.npz"
     np.savez(str(objects), mean=np.array([{}], object), matrix=np.ones(1))
