@@ -601,6 +601,8 @@ def require_regular(path):
 
 
 def _require_regular_mode(path, mode):
+    if stat.S_ISDIR(mode):
+        raise UserError("cannot read {}: it is a folder; expected a file".format(path))
     if not stat.S_ISREG(mode):
         raise UserError(
             "cannot read {}: it is no ordinary file (a pipe or a device?); expected a "

@@ -23,13 +23,12 @@ class OnnxBackend:
       output_names: tuple of the names of all outputs.
     """
 
-    def __init__(self, kind, directory, num_threads=None):
+    def __init__(self, kind, directory):
         """Loads the model.
 
         Args:
           kind: `kind.Kind` or `encoder.Encoder`.
           directory: of an export with --format=onnx.
-          num_threads: threads of one `run`; None for one per core.
 
         Raises:
           UserError: there is no such export, or it is of another kind; one of its
@@ -37,7 +36,7 @@ class OnnxBackend:
         """
         self.export = exported.read(directory, "onnx")
         self._check_head(onnx_model.head_of(kind.files).name)
-        self._session = open_session(self.export.model_file, num_threads)
+        self._session = open_session(self.export.model_file)
         self.output_names = tuple(o.name for o in self._session.get_outputs())
         self._default = predictions.NEEDED.get(self.export.head)
         if kind.files.task is encoder.TASK:
@@ -87,12 +86,11 @@ def _flat_rows(positions, length):
     return (positions + offsets).astype(np.int32).ravel()
 
 
-def open_session(path, num_threads=None):
+def open_session(path):
     """Opens a model in ONNX Runtime.
 
     Args:
       path: of the .onnx file.
-      num_threads: as `OnnxBackend` takes it.
 
     Returns:
       `onnxruntime.InferenceSession`.
@@ -103,8 +101,6 @@ def open_session(path, num_threads=None):
     onnxruntime = packages.require("onnxruntime", _PURPOSE)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
-    if num_threads:
-        options.intra_op_num_threads = num_threads
     # Threads that wait in a busy loop take the cores from one another: with several
     # sessions or clients a run took 20 times as long.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -250,14 +250,14 @@ class Predictor:
 
         Args:
           text: str, with [MASK] once or more.
-          top_k: int, how many words of each.
+          top_k: int, how many words of each, at most the vocabulary's.
 
         Returns:
           List of a list of {"token", "probability"} for each [MASK], best first.
 
         Raises:
-          UserError: the text has no [MASK] or is too long, or the model is none for
-            it.
+          UserError: the text has no [MASK] or is too long, the model is none for it,
+            or `top_k` is not positive.
         """
         if not self.has_mask_head:
             raise UserError(
@@ -271,6 +271,8 @@ class Predictor:
         window, positions = self.kind.mask_features(text)
         if len(window.input_ids) > self.max_seq_length:
             raise TooLong(LONGER.format(self.max_seq_length))
+        if not (isinstance(top_k, int) and top_k > 0):
+            raise UserError("top_k={!r}: expected a positive integer".format(top_k))
         batch = inputs.assemble([window], len(window.input_ids))
         batch[encoders.MASK_POSITIONS] = np.array([positions], np.int32)
         outputs = self.run(batch, (encoders.MASK_LOGITS,))

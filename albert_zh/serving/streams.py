@@ -29,11 +29,13 @@ def answers_of_file(predictor, path):
       Lists of answers, in the order of the file.
 
     Raises:
-      UserError: names the place of the first row that cannot be used.
+      UserError: names the place of the first row that cannot be used, or there is
+        none.
     """
     files.require_regular(path)  # it is read twice
-    for _ in _prepared(predictor, _items(predictor, path)):
-        pass
+    number = sum(1 for _ in _prepared(predictor, _items(predictor, path)))
+    if not number:
+        raise UserError("{}: no rows to judge, a header alone".format(path))
     for chunk in chunked(_prepared(predictor, _items(predictor, path)), _CHUNK):
         yield predictor.answer(chunk)
 

@@ -100,8 +100,10 @@ def read_lines(path, keeps_marks=False):
     Raises:
       UserError: no such file, an empty one, or one that is not UTF-8.
     """
-    if not files.exists(path) or files.is_directory(path):
+    if not files.exists(path):
         raise UserError("{}: no such file".format(path))
+    if files.is_directory(path):
+        raise UserError("cannot read {}: it is a folder; expected a file".format(path))
     number, rest, line_end = 0, b"", b"\n"
     with files.reading(path), files.open_input(path) as source:
         block = source.read(_BLOCK_BYTES)

@@ -93,6 +93,9 @@ def test_fill_mask_is_the_softmax_over_the_vocabulary(directories):
             predictor.fill_mask("今天")
         with pytest.raises(UserError, match="longer than the 64 tokens"):
             predictor.fill_mask("[MASK]" * 63)
+        for number in (0, -1, 1.5, None):
+            with pytest.raises(UserError, match="top_k=.*: expected a positive"):
+                predictor.fill_mask("今天[MASK]", top_k=number)
     with albert_zh.load(directories["lcqmc"], encoder=True) as predictor:
         assert predictor.kind_name == "encoder"
         with pytest.raises(UserError, match="no masked language model"):

@@ -183,6 +183,19 @@ def test_a_pipe_is_no_file_of_rows(predictors, tmp_path):
         next(streams.answers_of_file(predictors("single"), path))
 
 
+@pytest.mark.parametrize("name", ["single", "lcqmc", "encoder", "squad", "ner-crf"])
+def test_a_folder_is_no_file_of_rows(name, predictors, tmp_path):
+    with pytest.raises(UserError, match="it is a folder; expected a file"):
+        next(streams.answers_of_file(predictors(name), str(tmp_path)))
+
+
+def test_a_header_alone_has_no_rows_to_judge(predictors, tmp_path):
+    path = tmp_path / "rows.tsv"
+    path.write_text("text_a\ttext_b\tlabel\n", encoding="utf-8")
+    with pytest.raises(UserError, match="rows.tsv: no rows to judge, a header alone"):
+        next(streams.answers_of_file(predictors("lcqmc"), str(path)))
+
+
 def test_what_cannot_be_read_is_one_line(predictors, tmp_path):
     descriptor = os.open(str(tmp_path), os.O_RDONLY)
     with pytest.raises(UserError, match="cannot read standard input: Is a directory"):
