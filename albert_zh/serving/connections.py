@@ -21,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from albert_zh.base.errors import UserError
 
 MAX_HEAD_BYTES = 1 << 16
+_PIECE_BYTES = 1 << 13
 BACKLOG = 2048
 
 _REASONS = {
@@ -185,6 +186,13 @@ class _Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data):
+        # In pieces: of many requests at once, few bytes count for the last one's head.
+        for begin in range(0, len(data), _PIECE_BYTES):
+            if self.transport.is_closing():
+                return
+            self._piece_received(data[begin : begin + _PIECE_BYTES])
+
+    def _piece_received(self, data):
         super().data_received(data)
         if self._is_in_head:
             self._head_bytes += len(data)

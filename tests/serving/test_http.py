@@ -5,6 +5,7 @@ import contextlib
 import http.client
 import json
 import socket
+import threading
 import time
 
 import pytest
@@ -428,6 +429,20 @@ def test_endless_headers_are_refused(service):
         with contextlib.suppress(ConnectionError):
             assert b" 431 " in raw.recv(100)
     assert service.request("GET", "/healthz")[0] == 200
+
+
+def test_many_small_heads_at_once_are_not_a_large_one(service):
+    number = 2000
+    head = b"GET /healthz HTTP/1.1\r\nHost: a\r\nA: " + b"b" * 100 + b"\r\n\r\n"
+    with service.raw() as raw:
+        sender = threading.Thread(target=raw.sendall, args=(head * number,))
+        sender.start()
+        answers = b""
+        while answers.count(b"HTTP/1.1 200 ") < number:
+            received = raw.recv(1 << 16)
+            assert received, answers[-200:]
+            answers += received
+        sender.join()
 
 
 def test_a_client_that_takes_no_answer_is_dropped(predictor):
