@@ -108,7 +108,9 @@ def main(args):
         raise UserError(message.format(args.max_instances, args.max_queue))
     # First, since loading takes time.
     listener = connections.bind(args.host, args.port)
-    with albert_zh.load(args.model_dir, backend=args.backend) as predictor:
+    with albert_zh.load(
+        args.model_dir, backend=args.backend, shares_cores=True
+    ) as predictor:
         service = http.Service(
             predictor,
             args.name or _default_name(predictor, args.model_dir),

@@ -2,21 +2,24 @@
 
     python benchmarks/serving.py --data=DATA --work=/tmp/serving
 
-DATA is a folder with `lcqmc/` (dev.tsv, test.tsv) and `bert_zh_vocab/vocab.txt`. An
-albert_tiny of Google's layout is fine-tuned for a moment, exported, and converted, so
-that all contestants have the same weights. Every contestant is a process of its own and
-takes the text of a pair to its label: one pair at a time, the median; and all test
-pairs at once. They take turns, so that a ratio compares what ran within seconds. The
-foreign ONNX file is torch's export of transformers' model, which is what Optimum
+DATA is a folder with `lcqmc/` (train.tsv, dev.tsv, test.tsv) and
+`bert_zh_vocab/vocab.txt`. An albert_tiny of Google's layout is fine-tuned for a moment,
+exported, and converted, so that all contestants have the same weights; the exports are
+compared with it on dev.tsv, which it has not seen. Every contestant is a process of its
+own and takes the text of a pair to its label: one pair at a time, the median; and all
+test pairs at once. They take turns, so that a ratio compares what ran within seconds.
+The foreign ONNX file is torch's export of transformers' model, which is what Optimum
 writes, quantized by ONNX Runtime. Then `serve.py` is asked by 1, 8 and 64 clients on
 the loopback address.
 """
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import pathlib
+import resource
 import shutil
 import signal
 import statistics
@@ -31,8 +34,15 @@ from benchmarks.work_directory import work_directory  # noqa: E402
 
 CONFIG = REPOSITORY / "albert_config" / "albert_config_tiny_google.json"
 LENGTH, BATCH = 128, 64
+NUM_TRAINING_PAIRS = 8802
 SINGLES_OF_A_TURN = 200
 CLIENTS = (1, 8, 64)
+PARTS = ("predictor", "service")
+SERVED = (
+    ("tensorflow", os.path.join("model", "best")),
+    ("onnx", "onnx"),
+    ("onnx", "onnx_int8"),
+)
 HERE = ("here", "here_onnx", "here_int8")
 FOREIGN = ("transformers", "foreign_onnx", "foreign_int8")
 
@@ -173,7 +183,7 @@ class Contestant:
             stderr=subprocess.DEVNULL,
             encoding="utf-8",
         )
-        self.labels = self.ask("first")["labels"]
+        self.first = self.ask("first")
         self.start = time.perf_counter() - began
         self.singles, self.rates = [], []
 
@@ -198,6 +208,8 @@ def contend(name, work, pairs_file):
         answer = {}
         if question == "first":
             answer["labels"] = predict(pairs[:1])
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            answer["megabytes"] = peak / 1024
         elif question == "singles":
             times = []
             first = turn * SINGLES_OF_A_TURN % (len(pairs) - SINGLES_OF_A_TURN)
@@ -230,14 +242,17 @@ def compare(work, pairs_file, turns):
             answer = contestant.ask("all")
             labels[name] = answer["labels"]
             contestant.rates.append(number / answer["seconds"])
-    show("| contestant | start to first answer, s | one pair, ms | pairs/s | agree |")
-    show("|---" * 5 + "|")
+    columns = "contestant", "start to first answer, s", "its peak MB"
+    columns += "one pair, ms", "pairs/s", "agree"
+    show("| " + " | ".join(columns) + " |")
+    show("|---" * len(columns) + "|")
     for name, contestant in contestants.items():
         agree = sum(a == b for a, b in zip(labels[name], labels["here"])) / number
         show(
-            "| {} | {:.2f} | {:.2f} | {:.0f} | {:.4f} |".format(
+            "| {} | {:.2f} | {:.0f} | {:.2f} | {:.0f} | {:.4f} |".format(
                 name,
                 contestant.start,
+                contestant.first["megabytes"],
                 1000 * statistics.median(contestant.singles),
                 statistics.median(contestant.rates),
                 agree,
@@ -262,11 +277,18 @@ def show(line):
 # --- The service ----------------------------------------------------------------------
 
 
-def serve(work, pairs, labels, seconds, backend_flags):
-    """Asks the service with growing numbers of clients; prints the table."""
+def serve(directory, backend, pairs, seconds):
+    """Asks the service with growing numbers of clients; prints the table.
+
+    Before and after, the predictor alone answers the same pairs in one call.
+    """
+    predict = _resident(directory, backend)
+    labels = predict(pairs)
+    alone = [rate_of(predict, pairs)]
+    show("\nserve.py --model_dir={}, {} cores".format(directory, os.cpu_count()))
     command = [sys.executable, str(REPOSITORY / "serve.py"), "--name=pairs", "--port=0"]
     process = subprocess.Popen(
-        command + backend_flags,
+        command + ["--model_dir={}".format(directory), "--backend=" + backend],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         encoding="utf-8",
@@ -289,6 +311,15 @@ def serve(work, pairs, labels, seconds, backend_flags):
         )
     process.send_signal(signal.SIGTERM)
     show("exit code {}".format(process.wait()))
+    alone.append(rate_of(predict, pairs))
+    show("the predictor alone, before and after: {:.0f}, {:.0f} pairs/s".format(*alone))
+
+
+def rate_of(predict, pairs):
+    """Pairs a second of one call."""
+    began = time.perf_counter()
+    predict(pairs)
+    return len(pairs) / (time.perf_counter() - began)
 
 
 class Load:
@@ -333,11 +364,15 @@ def prepare(args):
     shutil.rmtree(str(args.work / "model"), ignore_errors=True)
     for name in ("onnx", "onnx_int8", "huggingface", "foreign"):
         shutil.rmtree(str(args.work / name), ignore_errors=True)
+    train_file = args.work / "train.tsv"
+    with (args.data / "lcqmc" / "train.tsv").open(encoding="utf-8-sig") as source:
+        lines = list(itertools.islice(source, 1 + NUM_TRAINING_PAIRS))  # and a header
+    train_file.write_text("".join(lines), encoding="utf-8")
     command(
         "run_classifier.py",
         task_name="lcqmc",
         do_train=True,
-        train_file=args.data / "lcqmc" / "dev.tsv",
+        train_file=train_file,
         vocab_file=args.data / "bert_zh_vocab" / "vocab.txt",
         albert_config_file=CONFIG,
         output_dir=args.work / "model",
@@ -349,6 +384,7 @@ def prepare(args):
     model = args.work / "model" / "best"
     for name, precision in (("onnx", "float32"), ("onnx_int8", "int8")):
         flags = dict(model_dir=model, output_dir=args.work / name, format="onnx")
+        flags["dev_file"] = args.data / "lcqmc" / "dev.tsv"
         command("export_model.py", precision=precision, **flags)
     flags = {"from": "google", "to": "huggingface"}
     command(
@@ -370,6 +406,7 @@ def build_parser():
     parser.add_argument("--work", type=work_directory, required=True)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=30.0, help="of each load")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     return parser
 
 
@@ -379,14 +416,11 @@ def main(args):
     text = (args.data / "lcqmc" / "test.tsv").read_text(encoding="utf-8-sig")
     pairs_file.write_text(text, encoding="utf-8")
     prepare(args)
-    compare(args.work, pairs_file, args.turns)
+    if "predictor" in args.parts:
+        compare(args.work, pairs_file, args.turns)
     pairs = [line.split("\t")[:2] for line in text.splitlines()][:2000]
-    for backend, folder in (("tensorflow", "model/best"), ("onnx", "onnx")):
-        directory = args.work / folder
-        labels = _resident(directory, backend)(pairs)
-        show("\nserve.py --backend={}, {} cores".format(backend, os.cpu_count()))
-        flags = ["--model_dir={}".format(directory), "--backend=" + backend]
-        serve(args.work, pairs, labels, args.seconds, flags)
+    for backend, folder in SERVED if "service" in args.parts else ():
+        serve(args.work / folder, backend, pairs, args.seconds)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,11 @@ from albert_zh.serving import (
 )
 
 _PURPOSE = "an ONNX model"
+# How long a thread waits for the next step in a busy loop before it sleeps. An answer
+# has dozens of steps; to sleep between them takes a quarter of its time, and to wait
+# for milliseconds, as ONNX Runtime does by itself, takes the cores from other programs.
+_WAITING_MICROSECONDS = 20
+_BOUNDS_WAITING = (1, 27)  # the version that can
 
 
 class OnnxBackend:
@@ -23,12 +28,13 @@ class OnnxBackend:
       output_names: tuple of the names of all outputs.
     """
 
-    def __init__(self, kind, directory):
+    def __init__(self, kind, directory, shares_cores=False):
         """Loads the model.
 
         Args:
           kind: `kind.Kind` or `encoder.Encoder`.
           directory: of an export with --format=onnx.
+          shares_cores: see `open_session`.
 
         Raises:
           UserError: there is no such export, or it is of another kind; one of its
@@ -36,7 +42,7 @@ class OnnxBackend:
         """
         self.export = exported.read(directory, "onnx")
         self._check_head(onnx_model.head_of(kind.files).name)
-        self._session = open_session(self.export.model_file)
+        self._session = open_session(self.export.model_file, shares_cores)
         self.output_names = tuple(o.name for o in self._session.get_outputs())
         self._default = predictions.NEEDED.get(self.export.head)
         if kind.files.task is encoder.TASK:
@@ -86,11 +92,13 @@ def _flat_rows(positions, length):
     return (positions + offsets).astype(np.int32).ravel()
 
 
-def open_session(path):
+def open_session(path, shares_cores=False):
     """Opens a model in ONNX Runtime.
 
     Args:
       path: of the .onnx file.
+      shares_cores: bool, whether others need the cores while it computes: no thread
+        then waits in a busy loop.
 
     Returns:
       `onnxruntime.InferenceSession`.
@@ -101,9 +109,14 @@ def open_session(path):
     onnxruntime = packages.require("onnxruntime", _PURPOSE)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
-    # Threads that wait in a busy loop take the cores from one another: with several
-    # sessions or clients a run took 20 times as long.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    version = tuple(map(int, onnxruntime.__version__.split(".")[:2]))
+    may_wait = version >= _BOUNDS_WAITING and not shares_cores
+    waiting = {
+        "allow_spinning": str(int(may_wait)),
+        "spin_duration_us": str(_WAITING_MICROSECONDS),
+    }
+    for name, value in waiting.items():
+        options.add_session_config_entry("session.intra_op." + name, value)
     try:
         return onnxruntime.InferenceSession(
             path, options, providers=["CPUExecutionProvider"]

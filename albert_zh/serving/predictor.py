@@ -309,6 +309,7 @@ def load(
     truncate=False,
     encoder=False,
     pooling=encoders.DEFAULT_POOLING,
+    shares_cores=False,
 ):
     """Loads a model.
 
@@ -323,6 +324,9 @@ def load(
         and a blank is judged by the text around it.
       encoder: bool, whether to take the encoder alone of a fine-tuned model.
       pooling: one of `encoder.POOLINGS`, which vector an encoder answers with.
+      shares_cores: bool, whether others need the cores while an answer is computed, as
+        in a service: a lone answer of an ONNX model is then slower, many together are
+        faster.
 
     Returns:
       `Predictor`.
@@ -345,7 +349,7 @@ def load(
     if backend == "onnx":
         from albert_zh.serving import onnx_backend
 
-        held = onnx_backend.OnnxBackend(kind, directory)
+        held = onnx_backend.OnnxBackend(kind, directory, shares_cores)
     else:
         held = _tensorflow_backend(kind, directory, encoder)
     return Predictor(kind, held, directory, truncate)

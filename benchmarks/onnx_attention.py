@@ -1,0 +1,167 @@
+"""ONNX models whose attention is one operator of ONNX Runtime, beside those of ours.
+
+    python benchmarks/onnx_attention.py
+
+`onnx_model` writes attention with ONNX's own operators, which every runtime knows.
+Compared with it are three products in one, still of ONNX's operators, and
+`com.microsoft.Attention`, which ONNX Runtime alone has; in all but the last layer, of
+which the first token alone is wanted. Weights are random. The files take turns on the
+same inputs; shown are the medians of ours in ms, and of the ratios.
+"""
+
+import argparse
+import os
+import pathlib
+import statistics
+import sys
+import tempfile
+import time
+from unittest import mock
+
+REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY))
+
+import numpy as np  # noqa: E402
+import onnx  # noqa: E402
+import tensorflow.compat.v1 as tf  # noqa: E402
+
+import modeling  # noqa: E402
+from albert_zh.serving import inputs, onnx_backend, onnx_model  # noqa: E402
+
+SHAPES = ((1, 28), (1, 128), (32, 28), (32, 128))
+HEAD = onnx_model.Head("classification", ("output_weights", "output_bias"), False)
+separate = onnx_model._attend
+
+
+def one_product(graph, config, scope, mask_bias, q, x):
+    """Query, key and value from one product; the rest as it is."""
+    if q != x:
+        return separate(graph, config, scope, mask_bias, q, x)
+    heads = config.num_attention_heads
+    size = config.hidden_size // heads
+    product = graph.add("MatMul", x, merged(graph, scope, "kernel"))
+    y = graph.add("Add", product, merged(graph, scope, "bias"))
+    y = graph.add("Reshape", y, graph.integers(0, 0, 3, heads, size))
+    y = graph.add("Transpose", y, perm=[2, 0, 3, 1, 4])
+    query, key, value = (
+        graph.add("Gather", y, graph.constant("place_%d" % i, np.int64(i)), axis=0)
+        for i in range(3)
+    )
+    key = graph.add("Transpose", key, perm=[0, 1, 3, 2])
+    root = graph.constant("root_of_head_size", np.float32(size**0.5))
+    scores = graph.add("Div", graph.add("MatMul", query, key), root)
+    scores = graph.add("Softmax", graph.add("Add", scores, mask_bias), axis=-1)
+    context = graph.add("MatMul", scores, value)
+    context = graph.add("Transpose", context, perm=[0, 2, 1, 3])
+    context = graph.add("Reshape", context, graph.integers(0, 0, config.hidden_size))
+    return graph.dense(context, scope + "/output/dense")
+
+
+def one_operator(graph, config, scope, mask_bias, q, x):
+    """ONNX Runtime's operator."""
+    if q != x:
+        return separate(graph, config, scope, mask_bias, q, x)
+    context = graph.add(
+        "Attention",
+        x,
+        merged(graph, scope, "kernel"),
+        merged(graph, scope, "bias"),
+        "input_mask",
+        num_heads=config.num_attention_heads,
+        domain="com.microsoft",
+    )
+    return graph.dense(context, scope + "/output/dense")
+
+
+def merged(graph, scope, kind):
+    """The variables of query, key and value as one constant."""
+    names = ["{}/self/{}/{}".format(scope, n, kind) for n in ("query", "key", "value")]
+    array = np.concatenate([graph.weights[name] for name in names], axis=-1)
+    return graph.constant("{}/merged/{}".format(scope, kind), array)
+
+
+ATTENTIONS = {
+    "separate": separate,
+    "one product": one_product,
+    "one operator": one_operator,
+}
+
+
+def random_weights(config):
+    """Dict variable name -> float32 array, of the encoder and `HEAD`."""
+    with tf.Graph().as_default():
+        modeling.AlbertModel(config, False, tf.zeros([1, 8], tf.int32))
+        shapes = {v.op.name: v.shape.as_list() for v in tf.trainable_variables()}
+    shapes.update(output_weights=[2, config.hidden_size], output_bias=[2])
+    rng = np.random.RandomState(1)
+    weights = {n: rng.normal(0, 0.05, shapes[n]).astype("f") for n in sorted(shapes)}
+    for name in weights:
+        weights[name] += name.endswith("gamma")
+    return weights
+
+
+def open_model(config, weights, attend, folder):
+    """Writes a model with an attention; returns its session."""
+    make_model = onnx.helper.make_model
+
+    def with_domain(graph, opset_imports, **others):
+        opsets = opset_imports + [onnx.helper.make_opsetid("com.microsoft", 1)]
+        return make_model(graph, opset_imports=opsets, **others)
+
+    with mock.patch.object(onnx_model, "_attend", attend):
+        with mock.patch.object(onnx.helper, "make_model", with_domain):
+            model = onnx_model.build(config, weights, HEAD)
+    path = os.path.join(folder, "model.onnx")
+    onnx.save(model, path)
+    return onnx_backend.open_session(path)
+
+
+def measure(sessions, vocab_size, shape, turns):
+    """Returns a dict name -> list of seconds, one for each turn."""
+    arrays = {name: np.zeros(shape, np.int32) for name in inputs.NAMES}
+    arrays["input_ids"] = np.random.RandomState(1).randint(1, vocab_size, shape, "i4")
+    arrays["input_mask"][:, :-2] = 1  # two tokens are padding
+    seconds = {name: [] for name in sessions}
+    logits = {}
+    for turn in range(-2, turns):
+        for name, session in sessions.items():
+            began = time.perf_counter()
+            logits[name] = session.run(["logits"], arrays)[0]
+            if turn >= 0:
+                seconds[name].append(time.perf_counter() - began)
+    for found in logits.values():
+        np.testing.assert_allclose(found, logits["separate"], atol=1e-4)
+    return seconds
+
+
+def main(args):
+    """Measures each size of model and of batch; prints the table."""
+    columns = "model", "pairs x tokens", "ours, ms", "one product", "one operator"
+    sys.stdout.write("| {} |\n{}|\n".format(" | ".join(columns), "|---" * len(columns)))
+    for size in args.sizes:
+        path = "albert_config_{}_google.json".format(size)
+        path = REPOSITORY / "albert_config" / path
+        config = modeling.AlbertConfig.from_json_file(str(path))
+        weights = random_weights(config)
+        with tempfile.TemporaryDirectory() as folder:
+            sessions = {
+                name: open_model(config, weights, attend, folder)
+                for name, attend in ATTENTIONS.items()
+            }
+        for shape in SHAPES:
+            seconds = measure(sessions, config.vocab_size, shape, args.turns)
+            ours = seconds["separate"]
+            cells = [size, "{} x {}".format(*shape)]
+            cells.append("{:.1f}".format(1000 * statistics.median(ours)))
+            for name in list(ATTENTIONS)[1:]:
+                ratios = [a / b for a, b in zip(ours, seconds[name])]
+                cells.append("{:.2f}".format(statistics.median(ratios)))
+            sys.stdout.write("| {} |\n".format(" | ".join(cells)))
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--sizes", nargs="+", default=("tiny", "base"))
+    parser.add_argument("--turns", type=int, default=15)
+    main(parser.parse_args())
