@@ -35,7 +35,7 @@ def answers_of_file(predictor, path):
     files.require_regular(path)  # it is read twice
     number = sum(1 for _ in _prepared(predictor, _items(predictor, path)))
     if not number:
-        raise UserError("{}: no rows to judge, a header alone".format(path))
+        raise UserError("{}: no rows to judge".format(path))
     for chunk in chunked(_prepared(predictor, _items(predictor, path)), _CHUNK):
         yield predictor.answer(chunk)
 
