@@ -70,6 +70,7 @@ class Recipe(NamedTuple):
         decay of its own.
       masked_lm_prob, ngram, mask_token_share, sop_weight, dropout: as the flags.
       whole_words: bool, whether all tokens of a word are masked together.
+      overlap_prob: as the flag.
       config: NAME of albert_config/albert_config_NAME.json.
       ln_type: "postln", "preln", or "" for what the config says.
       initializer_range: float, standard deviation of initial kernels and embeddings.
@@ -93,6 +94,7 @@ class Recipe(NamedTuple):
     sop_weight: float = 1.0
     dropout: float = 0.0
     whole_words: bool = True
+    overlap_prob: float = 0.0
     config: str = "tiny_google"
     ln_type: str = ""
     initializer_range: float = 0.06
@@ -152,6 +154,7 @@ ROWS = {
     "vocabulary_given": {"vocab_size": 0},
     "single_tokens": {"whole_words": False},
     "ngram_3": {"ngram": 3},
+    "overlap_0.3": {"overlap_prob": 0.3},
 }
 
 
@@ -288,13 +291,16 @@ class Run:
         recipe, checkpoint = self._recipe, None
         for number, (stage, steps) in enumerate(self._stages()):
             length = stage.length
-            records = self._records_file("corpus", length, recipe.whole_words)
+            records = self._records_file(
+                "corpus", length, recipe.whole_words, recipe.overlap_prob
+            )
             making = {
                 "--input_file": ",".join(self._args.corpus),
                 "--output_file": records,
                 "--vocab_file": self._vocab_file(),
                 "--max_seq_length": length,
                 "--do_whole_word_mask": recipe.whole_words,
+                "--overlap_prob": recipe.overlap_prob,
                 "--masking": "dynamic",
                 "--dupe_factor": 1,
             }
@@ -341,7 +347,7 @@ class Run:
         """The (command, folder) of the held-out records and of their scores."""
         if self.name == "scratch":
             return
-        records = self._records_file("held_out", LENGTH, True)
+        records = self._records_file("held_out", LENGTH, True, 0.0)
         yield (
             model_scores.make_held_out(
                 self._args.held_out, self._vocab_file(), records
@@ -398,11 +404,13 @@ class Run:
         folder = "vocab_{}".format(self._recipe.vocab_size)
         return self._args.work / folder / "vocab.txt"
 
-    def _records_file(self, text, length, whole_words):
+    def _records_file(self, text, length, whole_words, overlap_prob):
         """Where the records of a text, with the row's vocabulary, are."""
         vocabulary = self._recipe.vocab_size or "given"
         masked = "words" if whole_words else "tokens"
         folder = "{}_{}_{}_{}".format(text, vocabulary, length, masked)
+        if overlap_prob:
+            folder += "_overlap_{:g}".format(overlap_prob)
         return self._args.work / "records" / folder / "records.tfrecord"
 
 

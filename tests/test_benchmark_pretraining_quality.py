@@ -64,6 +64,16 @@ def task(tmp_path):
     return "--task=lcqmc={}".format(tmp_path / "data")
 
 
+def test_rows_of_other_records_share_none(tmp_path, commands, capsys):
+    flags = ["--rows=base,overlap_0.3,single_tokens", "--sequences=1000"]
+    quality.main(arguments(tmp_path, *flags))
+    making = [a for s, a in commands if s == "create_pretraining_data.py"]
+    corpus = [a for a in making if "held_out" not in str(a.output_file)]
+    found = {(a.overlap_prob, a.do_whole_word_mask): a.output_file for a in corpus}
+    assert sorted(found) == [(0.0, False), (0.0, True), (0.3, True)]
+    assert len(set(found.values())) == len(corpus) == 3
+
+
 def test_a_row_is_pretrained_in_stages_and_scored(tmp_path, commands, task, capsys):
     flags = ["--rows=scratch,base", "--sequences=1000", "--seeds=2", task]
     quality.main(arguments(tmp_path, *flags))
