@@ -588,6 +588,16 @@ def sync_directory(path):
         os.close(descriptor)
 
 
+def require_no_directory(path):
+    """Raises `UserError` for a directory, local or remote."""
+    if is_directory(path):
+        raise _folder_error(path)
+
+
+def _folder_error(path):
+    return UserError("cannot read {}: it is a folder; expected a file".format(path))
+
+
 def require_regular(path):
     """Raises `UserError` for a local path that is no ordinary file.
 
@@ -602,7 +612,7 @@ def require_regular(path):
 
 def _require_regular_mode(path, mode):
     if stat.S_ISDIR(mode):
-        raise UserError("cannot read {}: it is a folder; expected a file".format(path))
+        raise _folder_error(path)
     if not stat.S_ISREG(mode):
         raise UserError(
             "cannot read {}: it is no ordinary file (a pipe or a device?); expected a "

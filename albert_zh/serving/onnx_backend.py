@@ -14,8 +14,8 @@ from albert_zh.serving import (
 
 _PURPOSE = "an ONNX model"
 # How long a thread waits for the next step in a busy loop before it sleeps. An answer
-# has dozens of steps; to sleep between them takes a quarter of its time, and to wait
-# for milliseconds, as ONNX Runtime does by itself, takes the cores from other programs.
+# has dozens of steps; to sleep between them takes time, and to wait for milliseconds,
+# as ONNX Runtime does by itself, takes the cores from other programs.
 _WAITING_MICROSECONDS = 20
 _BOUNDS_WAITING = (1, 27)  # the version that can
 

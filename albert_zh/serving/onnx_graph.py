@@ -2,8 +2,8 @@
 
 The operators are ONNX's own (opset 13), in the forms that ONNX Runtime fuses when it
 loads a model: LayerNorm, LayerNorm of a sum, GELU, products with a bias.
-Attention it does not fuse; benchmarks/onnx_attention.py measures what its own operator
-would gain, in a file that no other runtime reads.
+Attention it does not fuse; benchmarks/onnx_attention.py measures what its own operator,
+which is none of ONNX's, would gain.
 """
 
 import collections

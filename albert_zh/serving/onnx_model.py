@@ -185,6 +185,12 @@ def _attend(graph, config, scope, mask_bias, q, x):
     query = project(q, "query", [0, 2, 1, 3])  # [B, N, Q, D]
     key = project(x, "key", [0, 2, 3, 1])  # [B, N, D, S]
     value = project(x, "value", [0, 2, 1, 3])  # [B, N, S, D]
+    return _weigh(graph, config, scope, mask_bias, query, key, value)
+
+
+def _weigh(graph, config, scope, mask_bias, query, key, value):
+    """The values [B, N, S, D] weighed by queries and keys [B, N, D, S]: [B, Q, H]."""
+    size = config.hidden_size // config.num_attention_heads
     root = graph.constant("root_of_head_size", np.float32(math.sqrt(size)))
     scores = graph.add("Div", graph.add("MatMul", query, key), root)
     scores = graph.add("Softmax", graph.add("Add", scores, mask_bias), axis=-1)

@@ -325,8 +325,8 @@ def load(
       encoder: bool, whether to take the encoder alone of a fine-tuned model.
       pooling: one of `encoder.POOLINGS`, which vector an encoder answers with.
       shares_cores: bool, whether others need the cores while an answer is computed, as
-        in a service: a lone answer of an ONNX model is then slower, many together are
-        faster.
+        in a service: threads of an ONNX model then sleep instead of waiting in a loop,
+        and a lone answer takes longer.
 
     Returns:
       `Predictor`.

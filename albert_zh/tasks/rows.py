@@ -98,12 +98,11 @@ def read_lines(path, keeps_marks=False):
         character of the text; else it is a byte order mark of files joined.
 
     Raises:
-      UserError: no such file, an empty one, or one that is not UTF-8.
+      UserError: no such file, a folder, an empty file, or one that is not UTF-8.
     """
     if not files.exists(path):
         raise UserError("{}: no such file".format(path))
-    if files.is_directory(path):
-        raise UserError("cannot read {}: it is a folder; expected a file".format(path))
+    files.require_no_directory(path)
     number, rest, line_end = 0, b"", b"\n"
     with files.reading(path), files.open_input(path) as source:
         block = source.read(_BLOCK_BYTES)
