@@ -1,5 +1,6 @@
 """Which precision and compiler are chosen for which device, and what is said of it."""
 
+import importlib
 import logging
 
 import pytest
@@ -18,7 +19,9 @@ def machine(monkeypatch, tmp_path, caplog):
         processor = tmp_path / "cpuinfo"
         processor.write_text("processor : 0\nflags\t\t: fpu sse {}\n".format(flags))
         monkeypatch.setattr(numerics, "_PROCESSOR_FILE", str(processor))
-        monkeypatch.setattr(tf, "__version__", version)
+        # What `base.lazy` reads, in TensorFlow 1.15 not the object that `tf` is here.
+        module = importlib.import_module("tensorflow.compat.v1")
+        monkeypatch.setattr(module, "__version__", version)
         config = tf.config.experimental
         gpus = [] if capability is None else ["a GPU"]
         monkeypatch.setattr(config, "list_physical_devices", lambda kind: gpus)
