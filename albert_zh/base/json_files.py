@@ -6,6 +6,7 @@ checked before any value is used.
 
 import json
 import math
+import re
 
 import jsonschema
 
@@ -16,6 +17,8 @@ from albert_zh.base.errors import UserError
 _SHOWN_CHARACTERS = 200
 # Every integer of at most so many digits can be made a float.
 _MAX_DIGITS = 300
+# The escape of half a surrogate pair, and of a whole one.
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 # JSON Schema accepts 1.0 as an integer; Python does not.
 _Validator = jsonschema.validators.extend(
@@ -79,8 +82,9 @@ def parse(content, schema):
             parse_float=_finite_float,
             parse_int=_moderate_integer,
         )
-        # An escaped half of a surrogate pair cannot be encoded in a file.
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
+        if _SURROGATE.search(text):
+            # An escaped half of a surrogate pair cannot be encoded in a file.
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
         check(value, schema)  # its messages show values, nested as deeply
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
