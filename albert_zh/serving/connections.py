@@ -177,7 +177,7 @@ class _Connection(HttpToolsProtocol):
     _head_bytes = 0
 
     def connection_made(self, transport):
-        super().connection_made(transport)
+        super().connection_made(JoiningTransport(transport, self.loop))
         self.parser = _Parser(self.parser, self)
         self._start_timer()
 
@@ -269,6 +269,39 @@ class _Connection(HttpToolsProtocol):
             head = head.format(code, phrase, len(content))
             self.transport.write((head + content).encode("ascii"))
         self.transport.close()
+
+
+class JoiningTransport:
+    """A transport that sends at once what is written at one time.
+
+    uvicorn writes the head of a response and its body one after the other, which takes
+    two system calls, and wakes the client twice.
+    """
+
+    def __init__(self, transport, loop):
+        self._transport = transport
+        self._loop = loop
+        self._written = []
+
+    def __getattr__(self, name):
+        return getattr(self._transport, name)
+
+    def write(self, data):
+        if not self._written:
+            self._loop.call_soon(self._send)
+        self._written.append(data)
+
+    def close(self):
+        self._send()
+        self._transport.close()
+
+    def get_write_buffer_size(self):
+        return self._transport.get_write_buffer_size() + sum(map(len, self._written))
+
+    def _send(self):
+        if self._written:
+            self._transport.write(b"".join(self._written))
+            self._written = []
 
 
 class _Parser:

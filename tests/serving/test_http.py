@@ -1,5 +1,6 @@
 """The service over real HTTP, with a stand-in for the model."""
 
+import asyncio
 import concurrent.futures
 import contextlib
 import http.client
@@ -404,6 +405,41 @@ def test_who_would_like_http_2_may_not_stall(predictor):
         head = "POST {} HTTP/1.1\r\nHost: a\r\n{}Content-Length: 9\r\n\r\n{{"
         raw.sendall(head.format(PREDICT, UPGRADE).encode())
         assert raw.recv(100).startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_response_is_sent_at_once():
+    """Its head and its body are one packet; what follows later is another."""
+
+    async def write():
+        sent = []
+
+        class Transport:
+            def write(self, data):
+                sent.append(bytes(data))
+
+            def close(self):
+                sent.append("closed")
+
+            def get_write_buffer_size(self):
+                return 100
+
+            def is_closing(self):
+                return False
+
+        loop = asyncio.get_event_loop()
+        transport = connections.JoiningTransport(Transport(), loop)
+        assert not transport.is_closing()
+        transport.write(b"head")
+        transport.write(bytearray(b" body"))
+        assert transport.get_write_buffer_size() == 100 + len("head body")
+        await asyncio.sleep(0)
+        assert transport.get_write_buffer_size() == 100
+        transport.write(b"last")
+        transport.close()
+        await asyncio.sleep(0)
+        return sent
+
+    assert asyncio.run(write()) == [b"head body", b"last", "closed"]
 
 
 def test_a_slow_answer_is_no_stalled_client(predictor):
