@@ -1,5 +1,8 @@
 """Predicts with an exported ONNX model; needs NumPy and ONNX Runtime alone."""
 
+import os
+import threading
+
 import numpy as np
 
 from albert_zh.base.errors import UserError
@@ -34,7 +37,7 @@ class OnnxBackend:
         Args:
           kind: `kind.Kind` or `encoder.Encoder`.
           directory: of an export with --format=onnx.
-          shares_cores: see `open_session`.
+          shares_cores: bool, see `Sessions`.
 
         Raises:
           UserError: there is no such export, or it is of another kind; one of its
@@ -42,8 +45,8 @@ class OnnxBackend:
         """
         self.export = exported.read(directory, "onnx")
         self._check_head(onnx_model.head_of(kind.files).name)
-        self._session = open_session(self.export.model_file, shares_cores)
-        self.output_names = tuple(o.name for o in self._session.get_outputs())
+        self._sessions = Sessions(self.export.model_file, shares_cores)
+        self.output_names = self._sessions.output_names
         self._default = predictions.NEEDED.get(self.export.head)
         if kind.files.task is encoder.TASK:
             self._default = (kind.pooling,)
@@ -78,12 +81,12 @@ class OnnxBackend:
                 arrays[encoder.MASK_POSITIONS], arrays["input_ids"].shape[1]
             )
         wanted = list(self._default if names is None else names)
-        outputs = dict(zip(wanted, self._session.run(wanted, fed)))
+        outputs = dict(zip(wanted, self._sessions.run(wanted, fed)))
         return predictions.of_outputs(self.export.head, outputs, arrays)
 
     def close(self):
         """Frees the model."""
-        self._session = None
+        self._sessions = None
 
 
 def _flat_rows(positions, length):
@@ -92,13 +95,69 @@ def _flat_rows(positions, length):
     return (positions + offsets).astype(np.int32).ravel()
 
 
-def open_session(path, shares_cores=False):
+class Sessions:
+    """A model in ONNX Runtime, for one run and for several at the same time.
+
+    Attributes:
+      output_names: tuple of the names of all outputs.
+    """
+
+    def __init__(self, path, shares_cores=False):
+        """Opens the model, twice where it shares the cores.
+
+        Args:
+          path: of the .onnx file.
+          shares_cores: bool, whether others need the cores while it computes: no
+            thread then waits in a busy loop, and of two runs at the same time the
+            later one takes half of the cores. To divide every step of both among all
+            cores costs a service a tenth of its answers.
+
+        Raises:
+          UserError: see `open_session`.
+        """
+        self._alone = open_session(path, may_wait=not shares_cores)
+        self._in_company = self._alone
+        if shares_cores:
+            num_threads = max(1, _num_cores() // 2)
+            self._in_company = open_session(path, False, num_threads)
+        self.output_names = tuple(o.name for o in self._alone.get_outputs())
+        self._lock = threading.Lock()
+        self._num_running = 0
+
+    def run(self, names, arrays):
+        """Computes outputs; may be called by several threads at once.
+
+        Args:
+          names: list of str, of the outputs.
+          arrays: dict name -> array, the inputs.
+
+        Returns:
+          List of arrays.
+        """
+        with self._lock:
+            session = self._in_company if self._num_running else self._alone
+            self._num_running += 1
+        try:
+            return session.run(names, arrays)
+        finally:
+            with self._lock:
+                self._num_running -= 1
+
+
+def _num_cores():
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def open_session(path, may_wait=True, num_threads=0):
     """Opens a model in ONNX Runtime.
 
     Args:
       path: of the .onnx file.
-      shares_cores: bool, whether others need the cores while it computes: no thread
-        then waits in a busy loop.
+      may_wait: bool, whether threads may wait in a busy loop for some microseconds.
+      num_threads: int, how many compute; 0 for one on each core.
 
     Returns:
       `onnxruntime.InferenceSession`.
@@ -109,8 +168,9 @@ def open_session(path, shares_cores=False):
     onnxruntime = packages.require("onnxruntime", _PURPOSE)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
+    options.intra_op_num_threads = num_threads
     version = tuple(map(int, onnxruntime.__version__.split(".")[:2]))
-    may_wait = version >= _BOUNDS_WAITING and not shares_cores
+    may_wait = may_wait and version >= _BOUNDS_WAITING
     waiting = {
         "allow_spinning": str(int(may_wait)),
         "spin_duration_us": str(_WAITING_MICROSECONDS),

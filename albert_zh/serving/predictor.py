@@ -326,7 +326,8 @@ def load(
       pooling: one of `encoder.POOLINGS`, which vector an encoder answers with.
       shares_cores: bool, whether others need the cores while an answer is computed, as
         in a service: threads of an ONNX model then sleep instead of waiting in a loop,
-        and a lone answer takes longer.
+        so that a lone answer takes longer, and it is held twice in memory, see
+        `onnx_backend.Sessions`.
 
     Returns:
       `Predictor`.

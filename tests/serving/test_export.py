@@ -162,11 +162,13 @@ def test_tensorflow_1_writes_no_lite_model(models, tmp_path):
         export.export(models("lcqmc"), str(tmp_path / "x"), "tflite", "float32")
 
 
-def test_an_onnx_model_answers_many_threads(models, tmp_path):
+@pytest.mark.parametrize("shares_cores", [False, True])
+def test_an_onnx_model_answers_many_threads(models, tmp_path, shares_cores):
     target = str(tmp_path / "onnx")
     export.export(models("single"), target, "onnx", "float32")
     instances = served_models.instances_of("single") * 5
-    with albert_zh.load(target) as model:  # by itself with ONNX Runtime
+    # By itself with ONNX Runtime.
+    with albert_zh.load(target, shares_cores=shares_cores) as model:
         expected = [model(instance) for instance in instances]
         with concurrent.futures.ThreadPoolExecutor(16) as pool:
             assert is_close(list(pool.map(model, instances)), expected, 1e-4)
