@@ -37,6 +37,9 @@ LENGTH, BATCH = 128, 64
 NUM_TRAINING_PAIRS = 8802
 SINGLES_OF_A_TURN = 200
 CLIENTS = (1, 8, 64)
+# Of the seconds of each number of clients; before each, the predictor alone.
+SLICES = 5
+ALONE_PAIRS = 1000
 PARTS = ("predictor", "service")
 SERVED = (
     ("tensorflow", os.path.join("model", "best")),
@@ -280,11 +283,10 @@ def show(line):
 def serve(directory, backend, pairs, seconds):
     """Asks the service with growing numbers of clients; prints the table.
 
-    Before and after, the predictor alone answers the same pairs in one call.
+    In slices, which take turns with the predictor alone, as the machine drifts.
     """
     predict = _resident(directory, backend)
     labels = predict(pairs)
-    alone = [rate_of(predict, pairs)]
     show("\nserve.py --model_dir={}, {} cores".format(directory, os.cpu_count()))
     command = [sys.executable, str(REPOSITORY / "serve.py"), "--name=pairs", "--port=0"]
     process = subprocess.Popen(
@@ -294,16 +296,28 @@ def serve(directory, backend, pairs, seconds):
         encoding="utf-8",
     )
     port = int(process.stdout.readline().split(":")[-1].strip("/\n "))
-    show("| clients | answers/s | median ms | p99 ms | wrong or lost |")
-    show("|---" * 5 + "|")
+    show(
+        "| clients | answers/s | the predictor alone | ratio | median ms | p99 ms "
+        "| wrong or lost |"
+    )
+    show("|---" * 7 + "|")
     for clients in CLIENTS:
         load = Load(port, pairs, labels)
-        asyncio.run(load.run(clients, seconds))
+        alone, served = [], []
+        for _ in range(SLICES):
+            alone.append(rate_of(predict, pairs[:ALONE_PAIRS]))
+            answered, began = len(load.times), time.perf_counter()
+            asyncio.run(load.run(clients, seconds / SLICES))
+            # Until the last answer: those of the end have been asked for before it.
+            elapsed = time.perf_counter() - began
+            served.append((len(load.times) - answered) / elapsed)
         times = sorted(load.times)
         show(
-            "| {} | {:.0f} | {:.1f} | {:.1f} | {} |".format(
+            "| {} | {:.0f} | {:.0f} | {:.2f} | {:.1f} | {:.1f} | {} |".format(
                 clients,
-                len(times) / seconds,
+                statistics.median(served),
+                statistics.median(alone),
+                statistics.median(a / b for a, b in zip(served, alone)),
                 1000 * times[len(times) // 2],
                 1000 * times[int(0.99 * len(times))],
                 load.wrong,
@@ -311,8 +325,6 @@ def serve(directory, backend, pairs, seconds):
         )
     process.send_signal(signal.SIGTERM)
     show("exit code {}".format(process.wait()))
-    alone.append(rate_of(predict, pairs))
-    show("the predictor alone, before and after: {:.0f}, {:.0f} pairs/s".format(*alone))
 
 
 def rate_of(predict, pairs):
