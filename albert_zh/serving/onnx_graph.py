@@ -1,9 +1,9 @@
 """Writes ONNX graphs: nodes, and initializers that are stored once.
 
-The operators are ONNX's own (opset 13), in the forms that ONNX Runtime fuses when it
-loads a model: LayerNorm, LayerNorm of a sum, GELU, products with a bias.
-Attention it does not fuse; benchmarks/onnx_attention.py measures what its own operator,
-which is none of ONNX's, would gain.
+The operators are ONNX's own (opset 12), in the forms that ONNX Runtime fuses when it
+loads a model: LayerNorm, LayerNorm of a sum, GELU, products with a bias, attention. Two
+attentions are not fused: a first layer's that follows no LayerNorm, and the last one's
+where it is of the first token alone. benchmarks/onnx_attention.py measures it.
 """
 
 import collections
@@ -14,9 +14,9 @@ import numpy as np
 from albert_zh.base.errors import UserError
 from albert_zh.serving import packages
 
-# ONNX Runtime 1.10, the last for Python 3.7 beside TensorFlow 1.15, knows opsets up to
-# 15; every later one knows 13, which has all that the model needs.
-OPSET = 13
+# Every ONNX Runtime from 1.10 on, the last for Python 3.7 beside TensorFlow 1.15, knows
+# it. Attention of later opsets is not fused: of those, its mask is not recognized.
+OPSET = 12
 _IR_VERSION = 7
 PRECISIONS = ("float32", "float16", "int8")
 
@@ -141,6 +141,14 @@ class Graph:
         scaled = self.add("Div", centered, deviation)
         scaled = self.add("Mul", scaled, self.weight(scope + "/gamma"))
         return self.add("Add", scaled, self.weight(scope + "/beta"))
+
+    def unsqueeze(self, x, axis):
+        """x with an axis of length 1 more."""
+        return self.add("Unsqueeze", x, axes=[axis])
+
+    def sum(self, x, axis):
+        """The sum of x over an axis, which is dropped."""
+        return self.add("ReduceSum", x, axes=[axis], keepdims=0)
 
     def activation(self, name, x):
         """An activation of `modeling.get_activation`, by its name."""

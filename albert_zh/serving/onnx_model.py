@@ -123,9 +123,10 @@ def _encode(graph, config, x, reads_sequence):
     scope = _SCOPE + "encoder/"
     if config.embedding_size != config.hidden_size and config.dialect == "google":
         x = graph.dense(x, scope + "embedding_hidden_mapping_in")
-    is_token = graph.to_float(
-        graph.add("Unsqueeze", "input_mask", graph.integers(1, 2))
-    )  # [B, 1, 1, S]
+    # [B, 1, 1, S], an axis at a time and -10000 as the last factor, as ONNX Runtime
+    # expects of attention that it fuses.
+    is_token = graph.unsqueeze(graph.unsqueeze("input_mask", 1), 2)
+    is_token = graph.to_float(is_token)
     mask_bias = graph.add(
         "Mul",
         graph.add("Sub", graph.number(1), is_token),
@@ -193,7 +194,7 @@ def _weigh(graph, config, scope, mask_bias, query, key, value):
     size = config.hidden_size // config.num_attention_heads
     root = graph.constant("root_of_head_size", np.float32(math.sqrt(size)))
     scores = graph.add("Div", graph.add("MatMul", query, key), root)
-    scores = graph.add("Softmax", graph.add("Add", scores, mask_bias), axis=-1)
+    scores = graph.add("Softmax", graph.add("Add", scores, mask_bias), axis=3)
     context = graph.add("MatMul", scores, value)
     context = graph.add("Transpose", context, perm=[0, 2, 1, 3])
     context = graph.add("Reshape", context, graph.integers(0, 0, config.hidden_size))
@@ -234,7 +235,7 @@ def _number(name):
 
     def add(graph, config, layers, variables):
         x = graph.linear(_pool(graph, layers[-1]), *variables)  # [B, 1]
-        graph.add("Squeeze", x, graph.integers(1), name=name)
+        graph.add("Squeeze", x, axes=[1], name=name)
         graph.add_output(name, ["batch"])
 
     return add
@@ -280,14 +281,13 @@ def _entity_spans(graph, config, layers, variables):
     keys = graph.add("Transpose", keys, perm=[0, 2, 1])
     scores = graph.add("MatMul", queries, keys)  # [B, T, T]
     root = graph.constant("root_of_span_size", np.float32(size**0.5))
-    scores = graph.add("Unsqueeze", graph.add("Div", scores, root), graph.integers(1))
+    scores = graph.unsqueeze(graph.add("Div", scores, root), 1)
     by_type = graph.linear(vectors, type_weights, type_bias)
     by_type = graph.add("Transpose", by_type, perm=[0, 2, 1])
     by_type = graph.add("Mul", by_type, graph.number(0.5))  # [B, 2C, T]
     starts = graph.slice(by_type, 1, 0, types)
     ends = graph.slice(by_type, 1, types, 2 * types)
-    starts = graph.add("Unsqueeze", starts, graph.integers(3))
-    ends = graph.add("Unsqueeze", ends, graph.integers(2))
+    starts, ends = graph.unsqueeze(starts, 3), graph.unsqueeze(ends, 2)
     graph.add("Add", graph.add("Add", scores, starts), ends, name="scores")
     graph.add_output("scores", ["batch", types, "tokens", "tokens"])
 
@@ -299,8 +299,7 @@ def _rotation(graph, vectors, size):
     zero, one = (graph.constant(n, np.int64(v)) for n, v in (("zero", 0), ("one", 1)))
     length = graph.add("Gather", graph.add("Shape", vectors), one, axis=0)
     positions = graph.to_float(graph.add("Range", zero, length, one))
-    positions = graph.add("Unsqueeze", positions, graph.integers(1))
-    angles = graph.add("Mul", positions, rates)
+    angles = graph.add("Mul", graph.unsqueeze(positions, 1), rates)
     return graph.add("Cos", angles), graph.add("Sin", angles)
 
 
@@ -334,14 +333,11 @@ def _encoder(graph, config, layers, variables):
 
 def _vectors(graph, layers):
     """Dict of `encoder.POOLINGS` -> [B, H], as `encoder.Encoder.predictions`."""
-    mask = graph.add("Unsqueeze", "input_mask", graph.integers(2))
-    mask = graph.to_float(mask)  # [B, S, 1]
-    axis = graph.integers(1)
-    number = graph.add("ReduceSum", mask, axis, keepdims=0)
+    mask = graph.to_float(graph.unsqueeze("input_mask", 2))  # [B, S, 1]
+    number = graph.sum(mask, 1)
 
     def mean(layer):
-        total = graph.add("ReduceSum", graph.add("Mul", layer, mask), axis, keepdims=0)
-        return graph.add("Div", total, number)
+        return graph.add("Div", graph.sum(graph.add("Mul", layer, mask), 1), number)
 
     first, last = mean(layers[0]), mean(layers[-1])
     both = graph.add("Mul", graph.add("Add", first, last), graph.number(0.5))
