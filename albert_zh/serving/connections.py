@@ -224,6 +224,8 @@ class _Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self):
+        # Now: in the next turn of the loop, who has closed their half may be left.
+        self.transport.send()
         super().on_response_complete()
         if self.transport.is_closing():
             # It closes when the client has taken the response, which may be never.
@@ -288,17 +290,18 @@ class JoiningTransport:
 
     def write(self, data):
         if not self._written:
-            self._loop.call_soon(self._send)
+            self._loop.call_soon(self.send)
         self._written.append(data)
 
     def close(self):
-        self._send()
+        self.send()
         self._transport.close()
 
     def get_write_buffer_size(self):
         return self._transport.get_write_buffer_size() + sum(map(len, self._written))
 
-    def _send(self):
+    def send(self):
+        """Sends what has been written."""
         if self._written:
             self._transport.write(b"".join(self._written))
             self._written = []

@@ -442,6 +442,17 @@ def test_a_response_is_sent_at_once():
     assert asyncio.run(write()) == [b"head body", b"last", "closed"]
 
 
+@pytest.mark.parametrize("request_line", ["GET /healthz", "GET /v1/models", "PUT /"])
+def test_a_client_that_has_sent_all_is_answered(service, request_line):
+    """As it closes its half of the connection, it is not taken to have left."""
+    for _ in range(20):
+        with contextlib.closing(service.raw()) as raw:
+            raw.sendall(request_line.encode() + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+            raw.shutdown(socket.SHUT_WR)
+            received = b"".join(iter(lambda: raw.recv(1 << 16), b""))
+        assert received.startswith(b"HTTP/1.1 ") and received.endswith(b"}")
+
+
 def test_a_slow_answer_is_no_stalled_client(predictor):
     times = connections.Settings(timeout_seconds=0.05)
     with running(predictor, times=times) as service, service.raw() as raw:
