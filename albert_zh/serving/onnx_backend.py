@@ -108,18 +108,19 @@ class Sessions:
         Args:
           path: of the .onnx file.
           shares_cores: bool, whether others need the cores while it computes: no
-            thread then waits in a busy loop, and of two runs at the same time the
-            later one takes half of the cores. To divide every step of both among all
-            cores costs a service a tenth of its answers.
+            thread then waits in a busy loop, and two runs at the same time have
+            together one thread for each core. With one for each run and core, they
+            wait for each other's, which costs a service a tenth of its answers.
 
         Raises:
           UserError: see `open_session`.
         """
         self._alone = open_session(path, may_wait=not shares_cores)
         self._in_company = self._alone
-        if shares_cores:
-            num_threads = max(1, _num_cores() // 2)
-            self._in_company = open_session(path, False, num_threads)
+        num_cores = _num_cores()
+        if shares_cores and num_cores > 1:
+            # The threads of a session count who runs it, of whom there are two.
+            self._in_company = open_session(path, False, num_cores - 1)
         self.output_names = tuple(o.name for o in self._alone.get_outputs())
         self._lock = threading.Lock()
         self._num_running = 0

@@ -1,9 +1,9 @@
 """Writes ONNX graphs: nodes, and initializers that are stored once.
 
 The operators are ONNX's own (opset 12), in the forms that ONNX Runtime fuses when it
-loads a model: LayerNorm, LayerNorm of a sum, GELU, products with a bias, attention. Two
-attentions are not fused: a first layer's that follows no LayerNorm, and the last one's
-where it is of the first token alone. benchmarks/onnx_attention.py measures it.
+loads a model: LayerNorm, LayerNorm of a sum, GELU, products with a bias, attention. Not
+fused is that of a first layer that follows no LayerNorm, of a last layer that computes
+the first token alone, of layers that are outputs, and of int8.
 """
 
 import collections

@@ -217,13 +217,13 @@ def _pool(graph, x):
 # reads the first token.
 
 
-def _classes(operator):
+def _classes(operator, **attributes):
     """A head of logits, and of probabilities by an operator."""
 
     def add(graph, config, layers, variables):
         shape = ["batch", len(graph.weights[variables[1]])]
         logits = graph.linear(_pool(graph, layers[-1]), *variables, name="logits")
-        graph.add(operator, logits, name="probabilities")
+        graph.add(operator, logits, name="probabilities", **attributes)
         graph.add_output("logits", shape)
         graph.add_output("probabilities", shape)
 
@@ -365,7 +365,7 @@ def _masked_lm(graph, config, x):
 
 
 HEADS: Dict[str, object] = {
-    "classification": _classes("Softmax"),
+    "classification": _classes("Softmax", axis=1),
     "multi_label": _classes("Sigmoid"),
     "regression": _number("value"),
     "multiple_choice": _number("scores"),

@@ -43,11 +43,12 @@ def test_threads_wait_for_moments_or_sleep(
     "shares_cores, cores, expected",
     [
         (False, 8, {"first": 0, "second": 0, "after": 0}),
-        (True, 8, {"first": 0, "second": 4, "after": 0}),
-        (True, 1, {"first": 0, "second": 1, "after": 0}),
+        (True, 8, {"first": 0, "second": 7, "after": 0}),
+        (True, 2, {"first": 0, "second": 1, "after": 0}),
+        (True, 1, {"first": 0, "second": 0, "after": 0}),
     ],
 )
-def test_runs_at_the_same_time_divide_the_cores(
+def test_runs_at_the_same_time_have_a_thread_for_each_core(
     shares_cores, cores, expected, model, monkeypatch
 ):
     """`expected`: threads of a run, of one that begins meanwhile, of one after both."""
