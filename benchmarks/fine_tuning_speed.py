@@ -39,7 +39,9 @@ def build_parser():
     parser.add_argument("--work", type=work_directory, required=True)
     parser.add_argument("--split", choices=("dev", "train"), default="dev")
     parser.add_argument("--turns", type=int, default=3)
-    parser.add_argument("--precisions", nargs="+", default=PRECISIONS)
+    parser.add_argument(
+        "--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS
+    )
     return parser
 
 
@@ -134,7 +136,9 @@ def train_transformers(train_file, test_file, vocab_file, precision):
 
     def load(path, shuffle):
         lines = pathlib.Path(path).read_text(encoding="utf-8-sig").splitlines()
-        first, second, labels = zip(*(line.split("\t") for line in lines))
+        rows = [line.split("\t") for line in lines]
+        # Some of the files have a header.
+        first, second, labels = zip(*(row for row in rows if row[2].isdecimal()))
         tokens = tokenizer(
             list(first), list(second), truncation=True, max_length=LENGTH
         )
