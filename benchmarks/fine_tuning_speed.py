@@ -13,6 +13,7 @@ contestants take turns, so that a ratio compares what ran within minutes.
 """
 
 import argparse
+import functools
 import json
 import os
 import pathlib
@@ -52,44 +53,36 @@ def main(args):
         "test": args.data / "lcqmc" / "test.tsv",
         "vocab": args.data / "bert_zh_vocab" / "vocab.txt",
     }
-    contestants = [None] + list(args.precisions)
-    seconds = {precision: [] for precision in contestants}
+    contestants = {"here": functools.partial(ours, files, args.work / "run")}
+    for precision in args.precisions:
+        name = "transformers, " + precision
+        contestants[name] = functools.partial(theirs, files, precision)
+    seconds = {name: [] for name in contestants}
     accuracy = {}
     for _ in range(args.turns):
-        for precision in contestants:
+        for name, contestant in contestants.items():
             began = time.perf_counter()
-            accuracy[precision] = train(files, args.work / "run", precision)
-            seconds[precision].append(time.perf_counter() - began)
+            accuracy[name] = contestant()
+            seconds[name].append(time.perf_counter() - began)
     rows = [
         "| contestant | seconds | accuracy | times as fast here |",
         "|---" * 4 + "|",
     ]
-    here = seconds[None]
-    for precision, there in seconds.items():
+    for name, found in seconds.items():
+        ratios = [b / a for a, b in zip(seconds["here"], found)]
         rows.append(
-            "| {} | {} | {:.4f} | {} |".format(
-                "transformers, " + precision if precision else "here",
-                ", ".join(map("{:.1f}".format, there)),
-                accuracy[precision],
-                "{:.2f}".format(statistics.median(b / a for a, b in zip(here, there)))
-                if precision
-                else "",
+            "| {} | {} | {:.4f} | {:.2f} |".format(
+                name,
+                ", ".join(map("{:.1f}".format, found)),
+                accuracy[name],
+                statistics.median(ratios),
             )
         )
     sys.stdout.write("\n".join(rows) + "\n")
 
 
-def train(files, folder, precision):
-    """Trains and scores in a process of its own; returns the accuracy.
-
-    Args:
-      files: dict of paths: "train", "test", "vocab".
-      folder: what run_classifier.py writes to; removed first.
-      precision: of transformers; None for run_classifier.py, which chooses its own.
-    """
-    if precision:
-        names = [str(files[name]) for name in ("train", "test", "vocab")]
-        return float(run(__file__, "--transformers", *names, precision).split()[-1])
+def ours(files, folder):
+    """Runs run_classifier.py in a new folder; returns the accuracy."""
     shutil.rmtree(str(folder), ignore_errors=True)
     run(
         REPOSITORY / "run_classifier.py",
@@ -109,6 +102,12 @@ def train(files, folder, precision):
     )
     results = json.loads((folder / "eval_results.json").read_text(encoding="utf-8"))
     return results["test"]["accuracy"]
+
+
+def theirs(files, precision):
+    """Runs `train_transformers` in a process of its own; returns the accuracy."""
+    names = [str(files[name]) for name in ("train", "test", "vocab")]
+    return float(run(__file__, "--transformers", *names, precision).split()[-1])
 
 
 def run(script, *flags):

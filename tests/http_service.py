@@ -12,6 +12,10 @@ from albert_zh.serving import batching, connections
 from albert_zh.serving import http as serving_http
 
 TIMEOUT_SECONDS = 30
+# What `fake_predictor.FakePredictor` is asked, and what it answers.
+PREDICT = "/v1/models/fake:predict"
+GOOD = {"text_a": "你好", "text_b": "你好"}
+ANSWER = {"label": "1", "probabilities": {"0": 0.0, "1": 1.0}}
 
 
 class RunningService:
@@ -92,3 +96,11 @@ def running(predictor, limits=None, batches=None, times=None):
         server.should_exit = True
         thread.join(TIMEOUT_SECONDS)
         service.close(time.monotonic() + TIMEOUT_SECONDS)
+
+
+def wait_until(condition):
+    """Returns when the condition holds, tried again and again."""
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.001)

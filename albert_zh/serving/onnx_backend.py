@@ -109,8 +109,8 @@ class Sessions:
           path: of the .onnx file.
           shares_cores: bool, whether others need the cores while it computes: no
             thread then waits in a busy loop, and two runs at the same time have
-            together one thread for each core. With one for each run and core, they
-            wait for each other's, which costs a service a tenth of its answers.
+            together one thread for each core. With one for each run and core, the
+            parts of a step wait for each other.
 
         Raises:
           UserError: see `open_session`.
