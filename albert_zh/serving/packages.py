@@ -1,8 +1,17 @@
 """Optional packages of exports, with one line for whoever lacks one."""
 
 import importlib
+import os
+import shlex
 
 from albert_zh.base.errors import UserError
+
+# The versions that go with TensorFlow's: the newest bring a NumPy that it excludes.
+_VERSIONS = os.path.abspath(
+    os.path.join(
+        os.path.dirname(__file__), *[os.pardir] * 2, "requirements-optional.txt"
+    )
+)
 
 
 def require(name, purpose):
@@ -22,7 +31,7 @@ def require(name, purpose):
         return importlib.import_module(name)
     except ImportError as error:
         raise UserError(
-            "{} needs the package {}: run `pip install {}`".format(
-                purpose, name, name.split(".")[0]
+            "{} needs the package {}: run `pip install -c {} {}`".format(
+                purpose, name, shlex.quote(_VERSIONS), name.split(".")[0]
             )
         ) from error
