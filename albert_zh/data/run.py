@@ -137,9 +137,11 @@ def settings_of(job, vocab_size):
         "masking": "dynamic" if masks is None else "static",
         "short_seq_prob": job.settings.short_seq_prob,
         "dupe_factor": job.settings.dupe_factor,
-        "overlap_prob": job.settings.overlap_prob,
         "random_seed": job.random_seed,
     }
+    # Left out at 0: records made before there was this setting are the same.
+    if job.settings.overlap_prob:
+        settings["overlap_prob"] = job.settings.overlap_prob
     settings.update({} if masks is None else masks._asdict())
     settings["vocabulary_sha256"] = hashlib.sha256(text.vocabulary).hexdigest()
     settings["vocab_size"] = vocab_size

@@ -117,6 +117,8 @@ def test_a_run_makes_records_and_a_summary(data, tmp_path, capsys):
     assert summary["unk_share"] == 0
     assert summary["manifest"]["vocab_size"] == len(_vocabulary())
     assert summary["manifest"]["max_seq_length"] == LENGTH
+    # As in records made before there was this setting, which are the same.
+    assert "overlap_prob" not in summary["manifest"]
     assert summary["dropped_tokens"] == 0
     masked = sum(len(_predictions(example)[0]) for example in examples)
     assert summary["masked_tokens"] == masked
