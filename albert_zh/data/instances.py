@@ -26,7 +26,9 @@ CLOSING_MARKS = "”’」』）》】〉\"')]"
 NUM_SPECIAL_TOKENS = 3  # [CLS] A [SEP] B [SEP]
 
 # Half a chunk of fewer tokens makes no two segments that are worth comparing.
-_MIN_OVERLAPPING_TOKENS = 4
+_MIN_OVERLAPPING_TOKENS = 8
+# In a record with fewer tokens for a segment, nothing overlaps.
+_MIN_OVERLAPPING_LENGTH = 4
 
 # Memory and disk grow with it; the published command uses 10.
 MAX_DUPE_FACTOR = 1000
@@ -149,7 +151,7 @@ class Pairs(NamedTuple):
       begin_a, length_a: int64, position of segment A in a `TokenizedText`.
       begin_b, length_b: int64, position of segment B.
       swapped: bool, whether A follows B in the document.
-      num_truncated: int64, tokens cut from both segments to make them fit.
+      num_truncated: int64, tokens of the text cut off, so that in neither segment.
     """
 
     begin_a: np.ndarray
@@ -251,6 +253,7 @@ def draw_pairs(text, settings, vocabulary, rng):
         return _fit_pairs(begin, split, end, max_tokens, rng)
     overlap = rng.random_sample(len(chunks)) < settings.overlap_prob
     overlap &= np.minimum(split - begin, end - split) >= _MIN_OVERLAPPING_TOKENS
+    overlap &= max_tokens // 2 >= _MIN_OVERLAPPING_LENGTH
     apart = _fit_pairs(begin[~overlap], split[~overlap], end[~overlap], max_tokens, rng)
     overlapping = _overlapping_pairs(
         np.concatenate([begin[overlap], split[overlap]]),
@@ -446,32 +449,50 @@ def _fit_pairs(begin, split, end, max_tokens, rng):
         # only the outer ends would reveal the order of the segments.
         num_cut = segment_end - segment_begin - length
         segments.append((segment_begin + rng.binomial(num_cut, 0.5), length))
-    return _swap_at_random(segments, end - begin, rng)
+    num_truncated = end - begin - sum(kept)
+    return _swap_at_random(segments, num_truncated, rng)
 
 
 def _overlapping_pairs(begin, end, max_tokens, rng):
-    """Makes `Pairs` of stretches [begin, end), int64 [n], most of which comes twice.
+    """Makes `Pairs` whose segments share most of their tokens.
 
-    The first segment begins with the stretch and the second ends with it. Each has
-    three quarters of its tokens or more, but not all, and at most half an instance,
-    so that their order can be told, by what they have in common. Most masked words
-    can be read in the other segment, at another position.
+    Both are cut from one window: the first begins with it, the second ends with it.
+    Each has three quarters of its tokens or more, but not all, and at most half an
+    instance. Most masked words can be read in the other segment, at another position,
+    and what the segments share tells which is first. Nothing else does: the window
+    begins and ends within the stretch, so that no segment has its first or last token,
+    a mark of punctuation in most cases.
+
+    Args:
+      begin, end: int64 [n], the stretches of text, of `_MIN_OVERLAPPING_TOKENS` tokens
+        or more.
+      max_tokens: int, the most tokens of both segments, twice
+        `_MIN_OVERLAPPING_LENGTH` or more.
+      rng: `np.random.RandomState`.
     """
+
+    def draw(low, high):
+        uniform = rng.random_sample(len(begin))
+        return low + (uniform * (high - low + 1)).astype(np.int64)
+
     num_tokens = end - begin
-    longest = np.minimum(num_tokens - 1, max_tokens // 2)
-    shortest = np.minimum(-(-3 * num_tokens // 4), longest)
-    uniform = rng.random_sample(len(begin))
-    length = shortest + (uniform * (longest - shortest + 1)).astype(np.int64)
-    segments = (begin, length), (end - length, length)
-    return _swap_at_random(segments, num_tokens, rng)
+    first = begin + draw(1, num_tokens // 8)
+    last = end - draw(1, num_tokens // 8)
+    # Three quarters of a longer window would not fit.
+    size = np.minimum(last - first, max_tokens // 2 * 4 // 3)
+    first += draw(0, last - first - size)
+    shortest = -(-3 * size // 4)
+    length = draw(shortest, np.minimum(size - 1, max_tokens // 2))
+    segments = (first, length), (first + size - length, length)
+    return _swap_at_random(segments, num_tokens - size, rng)
 
 
-def _swap_at_random(segments, num_tokens, rng):
+def _swap_at_random(segments, num_truncated, rng):
     """Makes `Pairs` of two segments in the text's order, (begin, length) each.
 
     Args:
       segments: two pairs of int64 [n].
-      num_tokens: int64 [n], tokens of the stretches that they are from.
+      num_truncated: int64 [n], as of `Pairs`.
       rng: `np.random.RandomState`.
     """
     (begin_1, length_1), (begin_2, length_2) = segments
@@ -482,7 +503,7 @@ def _swap_at_random(segments, num_tokens, rng):
         np.where(swapped, begin_1, begin_2),
         np.where(swapped, length_1, length_2),
         swapped,
-        np.maximum(num_tokens - length_1 - length_2, 0),
+        num_truncated,
     )
 
 

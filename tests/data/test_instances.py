@@ -234,7 +234,7 @@ def test_truncation_takes_from_the_longer_segment(length_a, length_b, limit):
 
 
 @hypothesis.given(text=TEXTS, settings=_settings(st.none(), (0.3, 1.0)), seed=SEEDS)
-def test_overlapping_segments_are_most_of_one_stretch(text, settings, seed):
+def test_overlapping_segments_are_most_of_one_window(text, settings, seed):
     pairs = _draw(text, seed, **settings._asdict())
     bounds = text.document_bounds
     num_used = np.zeros(len(text.token_ids), np.int64)
@@ -248,16 +248,32 @@ def test_overlapping_segments_are_most_of_one_stretch(text, settings, seed):
         assert bounds[document] <= first[0] and second[1] <= bounds[document + 1]
         assert repeated == max(first[1] - second[0], 0)
         if repeated:
-            num_tokens = second[1] - first[0]
-            assert lengths[0] == lengths[1] and not truncated
-            longest = min(num_tokens - 1, settings.max_text_tokens // 2)
-            assert min(0.75 * num_tokens, longest) <= lengths[0] <= longest
-        num_used[first[0] : second[1]] += 1
-    # Where nothing is truncated, all but a last token of a document is used once.
-    if not pairs.num_truncated.any():
-        num_left_out = settings.dupe_factor * len(num_used) - num_used.sum()
+            size = second[1] - first[0]
+            assert lengths[0] == lengths[1] and truncated >= 2
+            assert 0.75 * size <= lengths[0] <= size - 1
+            assert repeated >= lengths[0] * 2 / 3 - 1
+        num_used[first[0] : first[1]] += 1
+        num_used[max(first[1], second[0]) : second[1]] += 1
+    # What is not truncated is used, but for a last token of a document.
+    num_left_out = settings.dupe_factor * len(num_used) - num_used.sum()
+    num_left_out -= pairs.num_truncated.sum()
+    if pairs.num_repeated.all():
         assert num_used.max(initial=0) <= settings.dupe_factor
-        assert 0 <= num_left_out <= settings.dupe_factor * (len(bounds) - 1)
+    assert 0 <= num_left_out <= settings.dupe_factor * (len(bounds) - 1)
+
+
+@pytest.mark.parametrize("max_seq_length", [64, 128])
+def test_the_ends_of_overlapping_segments_do_not_tell_which_is_first(max_seq_length):
+    rng = np.random.RandomState(1)
+    text = make_text([[[1] * rng.randint(8, 40) for _ in range(400)]])
+    pairs = _draw(text, max_seq_length=max_seq_length, dupe_factor=20, overlap_prob=1.0)
+    pairs = pairs.take(np.flatnonzero(pairs.num_repeated))
+    assert len(pairs.swapped) > 2000
+    ends_a = np.isin(pairs.begin_a + pairs.length_a, text.sentence_bounds)
+    ends_b = np.isin(pairs.begin_b + pairs.length_b, text.sentence_bounds)
+    # The one that ends with a sentence is taken for the later one.
+    right = np.where(ends_a == ends_b, 0.5, ends_a == pairs.swapped)
+    assert 0.4 < right.mean() < 0.6
 
 
 def test_segments_overlap_as_often_as_asked_for():
@@ -274,10 +290,9 @@ def test_segments_overlap_as_often_as_asked_for():
         assert abs(difference) <= limit
         if overlap_prob == 1.0:
             assert abs(pairs.swapped.mean() - 0.5) < 4 * 0.5 / 1000**0.5
-            # Eight or nine of ten tokens, as often.
-            share = np.mean(pairs.length_a == 9)
-            assert set(pairs.length_a) == {8, 9}
-            assert abs(share - 0.5) < 4 * 0.5 / 1000**0.5
+            # Seven of a window of eight: each sentence lacks its ends.
+            assert set(pairs.length_a) == {6, 7}
+            assert set(pairs.num_truncated) == {2}
 
 
 def test_truncation_cuts_both_ends_alike():
