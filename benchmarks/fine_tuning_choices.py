@@ -4,9 +4,12 @@
         --task=lcqmc=DATA/lcqmc --task=chnsenticorp=DATA/chnsenticorp
 
 A row is `run_classifier.py` with one flag more, the same seeds for every row
-(`--num_trials`). Dev chooses the epoch, test gives the score. A difference is that of
-equal seeds: its mean and standard deviation say more than those of the scores. The row
-`r_drop` is compared with `dropout`, which it needs; the others with `none`.
+(`--num_trials`). Dev chooses the epoch, test gives the score; dev gives both where no
+test file has labels. A difference is that of equal seeds: its mean and standard
+deviation say more than those of the scores. The row `r_drop` is compared with
+`dropout`, which it needs; the others with `none`.
+
+Rerun the same command to resume; finished rows are shown again.
 """
 
 import json
@@ -19,7 +22,8 @@ from albert_zh import command_line  # isort: split
 
 from albert_zh.base import console
 from albert_zh.command_line import positive_int
-from benchmarks import rows, task_files
+from albert_zh.tasks.trials import TRIALS_FILE
+from benchmarks import model_scores, rows, task_files
 from benchmarks.work_directory import work_directory
 
 # Row -> its flags, and the row that it is compared with.
@@ -58,31 +62,35 @@ def main(args):
     """Fine-tunes row by row; prints the table of each task.
 
     Raises:
-      UserError: a file is missing, or a training failed.
+      UserError: a flag or a file is wrong, the work folder holds results of other
+        settings or files, or a training failed.
+      Stopped: it was told to stop.
     """
+    task_files.check_names(args.task)
+    model_scores.find_model(args.model_dir)
     for task in args.task:
-        task_files.find(*task, required=("train", "dev", "test"))
+        for name in ROWS:
+            rows.check(fine_tuning(args, *task, name))
     for task, folder in args.task:
         found = {}
-        for name, (flags, _) in ROWS.items():
-            found[name] = fine_tune(args, task, folder, name, flags)
-            console.show("{}\n{}\n\n".format(task, table(found)))
+        for name in ROWS:
+            job = fine_tuning(args, task, folder, name)
+            seconds = rows.run_once(job)
+            split, scores = read_scores(job.result)
+            found[name] = scores, seconds
+            console.show("{}\n{}\n\n".format(task, table(split, found)))
 
 
-def fine_tune(args, task, folder, name, flags):
-    """Trains the seeds of one row, or goes on with them.
+def fine_tuning(args, task, folder, name):
+    """Returns the `rows.Job` that trains the seeds of one row.
 
     Args:
       args: the benchmark's flags.
       task, folder: as `task_files.task_argument` returns them.
       name: of the row.
-      flags: list of str, of the row.
-
-    Returns:
-      (list of the test scores of the seeds, seconds).
 
     Raises:
-      UserError: run_classifier.py failed.
+      UserError: a file is missing or cannot be read.
     """
     output_dir = args.work / task / name
     limits = {"train": args.train_rows, "dev": args.test_rows, "test": args.test_rows}
@@ -94,23 +102,37 @@ def fine_tune(args, task, folder, name, flags):
         for split, path in task_files.find(task, folder).items()
     ]
     line = ["run_classifier.py", "--do_train", "--do_eval", "--task_name=" + task]
-    line += ["--model_dir=" + args.model_dir] + files + flags
+    line += ["--model_dir=" + args.model_dir] + files + ROWS[name][0]
     line.append("--output_dir={}".format(output_dir / "trials"))
     for flag in ("num_trials", "num_train_epochs", "max_seq_length"):
         line.append("--{}={}".format(flag, getattr(args, flag)))
-    seconds = rows.run_once(line, output_dir)
-    trials = json.loads((output_dir / "trials" / "trials.json").read_text())
-    by_seed = trials["splits"]["test"]["by_seed"]
-    return [by_seed[seed] for seed in sorted(by_seed)], seconds
+    return rows.Job(line, output_dir, output_dir / "trials" / TRIALS_FILE)
 
 
-def table(found):
+def read_scores(path):
+    """Reads the scores of one row.
+
+    Args:
+      path: `pathlib.Path` of its `trials.json`.
+
+    Returns:
+      ("test", or "dev" where no test file has labels; list of the seeds' scores).
+    """
+    splits = json.loads(path.read_text())["splits"]
+    split = "test" if "test" in splits else "dev"
+    by_seed = splits[split]["by_seed"]
+    return split, [by_seed[seed] for seed in sorted(by_seed)]
+
+
+def table(split, found):
     """Returns a Markdown table.
 
     Args:
-      found: dict, row -> what `fine_tune` returns.
+      split: what the scores are of.
+      found: dict, row -> (list of the scores of the seeds, seconds).
     """
-    lines = ["| row | flags | test | difference | seconds |", "|---" * 5 + "|"]
+    lines = ["| row | flags | {} | difference | seconds |".format(split)]
+    lines.append("|---" * 5 + "|")
     for name, (scores, seconds) in found.items():
         flags, other = ROWS[name]
         difference = "" if other is None else "beside `{}` ".format(other)

@@ -22,7 +22,6 @@ from albert_zh.base import console, files, pictures
 from albert_zh.base.errors import UserError
 from albert_zh.command_line import positive_int
 from albert_zh.data import corpus
-from albert_zh.models import directory as model_directory
 from benchmarks import model_scores, rows, task_files
 from benchmarks.work_directory import work_directory
 
@@ -57,6 +56,7 @@ def main(args):
     Raises:
       UserError: a flag or a file is wrong, the work folder holds results of other
         settings or files, a command failed, or matplotlib is missing.
+      Stopped: it was told to stop.
     """
     pictures.require_matplotlib("learning_curve.py")
     args.held_out = ",".join(corpus.expand_input_files(args.held_out))
@@ -64,19 +64,20 @@ def main(args):
     # Random weights take the last one's config.
     points = [(0, models[-1][1]), *models]
     for point in points:
-        for command, folder in [*scoring(args, *point), fine_tuning(args, *point)]:
-            rows.check(command, folder)
+        for job in [*scoring(args, *point), fine_tuning(args, *point)]:
+            rows.check(job)
     title = "| sequences | MLM loss | MLM accuracy | SOP accuracy | {} dev | test |"
     lines = [title.format(args.task[0]), "|---" * 6 + "|"]
     drawn = []
     for sequences, found in points:
-        for command, folder in scoring(args, sequences, found):
-            rows.run_once(command, folder)
-        held_out = model_scores.read(folder / "scores") if sequences else {}
-        command, folder = fine_tuning(args, sequences, found)
-        rows.run_once(command, folder)
-        task = model_scores.read_accuracies(folder / "model")
-        drawn.append((sequences, held_out.get("masked_lm_accuracy"), task.get("test")))
+        for job in scoring(args, sequences, found):
+            rows.run_once(job)
+        held_out = model_scores.read(job.result) if sequences else {}
+        job = fine_tuning(args, sequences, found)
+        rows.run_once(job)
+        task = model_scores.read_accuracies(job.result)
+        split = "test" if "test" in task else "dev"
+        drawn.append((sequences, held_out.get("masked_lm_accuracy"), task[split]))
         cells = ["{:,}".format(sequences)]
         cells.append(_cell("{:.3f}", held_out.get("masked_lm_loss")))
         shares = [held_out.get("masked_lm_accuracy")]
@@ -85,7 +86,7 @@ def main(args):
         cells += [_cell("{:.1%}", share) for share in shares]
         lines.append("| " + " | ".join(cells) + " |")
         console.show("\n".join(lines) + "\n\n")
-    draw(drawn, args.task[0], args.output_file)
+    draw(drawn, "{} {}".format(args.task[0], split), args.output_file)
 
 
 def _cell(form, number):
@@ -106,9 +107,7 @@ def find_models(flags):
             raise UserError("--model={}=...: given twice".format(number))
     models = []
     for sequences, directory in sorted(flags):
-        found = model_directory.find(directory)
-        needed = "config_file", "vocab_file", "checkpoint"
-        model_directory.require(found, *needed, has_flags=False)
+        found = model_scores.find_model(directory)
         if found.spm_model_file:
             raise UserError("--model: {} has no vocab.txt".format(directory))
         vocab_file = models[0][1].vocab_file if models else found.vocab_file
@@ -123,23 +122,22 @@ def find_models(flags):
 
 
 def scoring(args, sequences, found):
-    """The (command, folder) of the held-out records and of a model's scores on them."""
+    """The `rows.Job`s of the held-out records and of a model's scores on them."""
     if not sequences:
         return
     folder = args.work / "held_out"
     records = folder / "held_out.tfrecord"
-    yield model_scores.make_held_out(args.held_out, found.vocab_file, records), folder
+    command = model_scores.make_held_out(args.held_out, found.vocab_file, records)
+    yield rows.Job(command, folder, records)
     folder = args.work / str(sequences) / "held_out"
-    yield (
-        model_scores.score_held_out(
-            records, folder / "scores", found.config_file, found.checkpoint
-        ),
-        folder,
+    command = model_scores.score_held_out(
+        records, folder / "scores", found.config_file, found.checkpoint
     )
+    yield rows.Job(command, folder, folder / "scores" / model_scores.SCORES_FILE)
 
 
 def fine_tuning(args, sequences, found):
-    """The (command, folder) of the task, from random weights at 0 sequences."""
+    """The `rows.Job` of the task, from random weights at 0 sequences."""
     task, data_dir = args.task
     folder = args.work / str(sequences) / task
     flags = {
@@ -152,7 +150,7 @@ def fine_tuning(args, sequences, found):
     }
     copies_dir = args.work / "files"
     command = model_scores.fine_tune(task, data_dir, args.train_rows, copies_dir, flags)
-    return command, folder
+    return rows.Job(command, folder, folder / "model" / model_scores.SCORES_FILE)
 
 
 def draw(points, task, path):
@@ -161,11 +159,11 @@ def draw(points, task, path):
     Args:
       points: list of (sequences, masked accuracy, accuracy of the task); None for one
         that is not known.
-      task: its name.
+      task: its name and split.
       path: PNG file to write.
     """
     figure = pictures.new_figure(7.0, 3.2)
-    for number, label in ((1, "held-out text, masked tokens"), (2, task + " test")):
+    for number, label in ((1, "held-out text, masked tokens"), (2, task)):
         axes = figure.add_subplot(1, 2, number)
         known = [point for point in points if point[number] is not None]
         axes.plot(

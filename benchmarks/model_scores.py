@@ -1,11 +1,16 @@
 """Commands that score a pretrained model: on held-out text, and on one task.
 
-Each function returns a command as `rows.run` takes it, a list of str.
+A command is a list of str, as `rows.Job` has it.
 """
 
 import json
 
+from albert_zh.models import directory as model_directory
+from albert_zh.training.results import FILES
 from benchmarks import task_files
+
+# What the commands write last.
+SCORES_FILE = FILES[0]
 
 # Tokens of a sequence of held-out text.
 LENGTH = 64
@@ -17,6 +22,18 @@ FINE_TUNING = {
     "--num_train_epochs": 3,
     "--max_seq_length": LENGTH,
 }
+
+
+def find_model(directory):
+    """Returns the `ModelDirectory` of a pretrained model with all that it needs.
+
+    Raises:
+      UserError: there is no such directory, or it lacks a file.
+    """
+    found = model_directory.find(directory)
+    needed = "config_file", "vocab_file", "checkpoint"
+    model_directory.require(found, *needed, has_flags=False)
+    return found
 
 
 def make_held_out(text_file, vocab_file, output_file):
@@ -75,17 +92,17 @@ def fine_tune(task, data_dir, train_rows, copies_dir, flags):
     return line("run_classifier.py", {**own, **FINE_TUNING, **flags})
 
 
-def read(output_dir):
-    """Returns the scores that either command left in its output directory, a dict."""
-    return json.loads((output_dir / "eval_results.json").read_text())
+def read(path):
+    """Returns the scores that either command left in its `SCORES_FILE`, a dict."""
+    return json.loads(path.read_text())
 
 
-def read_accuracies(output_dir):
+def read_accuracies(path):
     """Returns the accuracies that `fine_tune` left there: dict dev, test -> float.
 
     Without "test" where the task has no labelled test file.
     """
-    scores = read(output_dir)
+    scores = read(path)
     splits = [split for split in ("dev", "test") if split in scores]
     return {split: scores[split]["accuracy"] for split in splits}
 

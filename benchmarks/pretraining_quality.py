@@ -181,6 +181,7 @@ def main(args):
     Raises:
       UserError: a flag or a file is wrong, the work folder holds results of other
         settings or files, or a command failed.
+      Stopped: it was told to stop.
     """
     names = rows.choose(args.rows, ["scratch", *ROWS])
     args.corpus = corpus.expand_input_files(args.corpus)
@@ -227,32 +228,31 @@ class Run:
                     self._args.sequences, self.name, self._recipe.batch_size
                 )
             )
-        commands = [*self._vocabulary(), *self._pretraining(), *self._scoring()]
+        jobs = [*self._vocabulary(), *self._pretraining(), *self._scoring()]
         for task, data_dir in self._args.task:
-            commands += self._fine_tuning(task, data_dir)
-        for command, folder in commands:
-            rows.check(command, folder)
+            jobs += self._fine_tuning(task, data_dir)
+        for job in jobs:
+            rows.check(job)
 
     def go_on(self):
         """Pretrains, scores and fine-tunes as far as that is not done."""
-        for command, folder in self._vocabulary():
-            rows.run_once(command, folder)
-            self._check_vocabulary(folder)
+        for job in self._vocabulary():
+            rows.run_once(job)
+            self._check_vocabulary(job.folder)
         self._write_configs()
-        for command, folder in self._pretraining():
-            seconds = rows.run_once(command, folder)
-            if command[0] == "run_pretraining.py":
+        for job in self._pretraining():
+            seconds = rows.run_once(job)
+            if job.command[0] == "run_pretraining.py":
                 self.seconds += seconds
-        for command, folder in self._scoring():
-            rows.run_once(command, folder)
+        for job in self._scoring():
+            rows.run_once(job)
         if self.name != "scratch":
-            self.scores = model_scores.read(self._folder / "held_out" / "scores")
+            self.scores = model_scores.read(job.result)
         for task, data_dir in self._args.task:
             self.tasks[task] = []
-            for command, folder in self._fine_tuning(task, data_dir):
-                rows.run_once(command, folder)
-                accuracies = model_scores.read_accuracies(folder / "model")
-                self.tasks[task].append(accuracies)
+            for job in self._fine_tuning(task, data_dir):
+                rows.run_once(job)
+                self.tasks[task].append(model_scores.read_accuracies(job.result))
 
     def _stages(self):
         """The (`Stage`, steps) of each stage of pretraining."""
@@ -261,7 +261,7 @@ class Run:
             yield stage, int(sequences / self._recipe.batch_size)
 
     def _vocabulary(self):
-        """The (command, folder) that builds the vocabulary, if that is not given."""
+        """The `rows.Job` that builds the vocabulary, if that is not given."""
         if self._recipe.vocab_size:
             flags = {
                 "--input_file": ",".join(self._args.corpus),
@@ -269,7 +269,7 @@ class Run:
                 "--output_file": self._vocab_file(),
             }
             command = model_scores.line("build_vocab.py", flags)
-            yield command, self._vocab_file().parent
+            yield rows.Job(command, self._vocab_file().parent, self._vocab_file())
 
     def _check_vocabulary(self, folder):
         """Removes a vocabulary of which the corpus filled less than `FILLED_SHARE`.
@@ -287,7 +287,7 @@ class Run:
             )
 
     def _pretraining(self):
-        """The (command, folder) of the records and of each stage, in order."""
+        """The `rows.Job`s of the records and of each stage, in order."""
         recipe, checkpoint = self._recipe, None
         for number, (stage, steps) in enumerate(self._stages()):
             length = stage.length
@@ -305,7 +305,7 @@ class Run:
                 "--dupe_factor": 1,
             }
             command = model_scores.line("create_pretraining_data.py", making)
-            yield command, records.parent
+            yield rows.Job(command, records.parent, records)
             folder = self._folder / "stage_{}".format(number)
             training = {
                 "--do_train": True,
@@ -333,8 +333,11 @@ class Run:
                 "--keep_checkpoint_max": 1,
                 "--seed": SEED + number,
             }
-            yield model_scores.line("run_pretraining.py", training), folder
             checkpoint = folder / "model" / "model.ckpt-{}".format(steps)
+            command = model_scores.line("run_pretraining.py", training)
+            yield rows.Job(
+                command, folder, checkpoint.with_name(checkpoint.name + ".index")
+            )
 
     def _checkpoint(self):
         """The last stage's checkpoint, None for "scratch"."""
@@ -344,26 +347,22 @@ class Run:
         return found and self._folder / found
 
     def _scoring(self):
-        """The (command, folder) of the held-out records and of their scores."""
+        """The `rows.Job`s of the held-out records and of their scores."""
         if self.name == "scratch":
             return
         records = self._records_file("held_out", LENGTH, True, 0.0)
-        yield (
-            model_scores.make_held_out(
-                self._args.held_out, self._vocab_file(), records
-            ),
-            records.parent,
+        command = model_scores.make_held_out(
+            self._args.held_out, self._vocab_file(), records
         )
+        yield rows.Job(command, records.parent, records)
         folder = self._folder / "held_out"
-        yield (
-            model_scores.score_held_out(
-                records, folder / "scores", self._config_file(), self._checkpoint()
-            ),
-            folder,
+        command = model_scores.score_held_out(
+            records, folder / "scores", self._config_file(), self._checkpoint()
         )
+        yield rows.Job(command, folder, folder / "scores" / model_scores.SCORES_FILE)
 
     def _fine_tuning(self, task, data_dir):
-        """The (command, folder) of each seed of a task."""
+        """The `rows.Job` of each seed of a task."""
         for seed in range(self._args.seeds):
             folder = self._folder / "{}_{}".format(task, seed)
             flags = {
@@ -377,7 +376,7 @@ class Run:
             command = model_scores.fine_tune(
                 task, data_dir, self._args.train_rows, copies_dir, flags
             )
-            yield command, folder
+            yield rows.Job(command, folder, folder / "model" / model_scores.SCORES_FILE)
 
     def _config_file(self, num_layers=0):
         """Where the config of so many layers is; 0: as many as the config says."""

@@ -1,17 +1,21 @@
 """What benchmarks share whose rows are commands of the repository."""
 
 import pathlib
+import signal
 import statistics
 import subprocess
 import sys
 import time
+from typing import List, NamedTuple
 
 from albert_zh.base import files, json_files
-from albert_zh.base.errors import UserError
+from albert_zh.base.errors import Stopped, UserError
+from albert_zh.command_line import EXIT_INTERRUPTED
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 
-# What `run_once` writes into its folder.
+# What `run` and `run_once` write into a job's folder.
+_LOG = "log.txt"
 _RECORD = "run.json"
 _SCHEMA = {
     "type": "object",
@@ -25,6 +29,20 @@ _SCHEMA = {
 }
 # Ends of the flags that name what a command reads.
 _INPUT_FLAGS = ("_file", "_dir", "_checkpoint")
+
+
+class Job(NamedTuple):
+    """A command that is run once.
+
+    Attributes:
+      command: list of str: a script of the repository and its flags.
+      folder: `pathlib.Path` of all that it writes; made where it is missing.
+      result: `pathlib.Path`, a file that is there once the command has ended.
+    """
+
+    command: List[str]
+    folder: pathlib.Path
+    result: pathlib.Path
 
 
 def choose(text, known, flag="--rows"):
@@ -52,66 +70,112 @@ def choose(text, known, flag="--rows"):
     return names
 
 
-def run(command, folder):
-    """Runs a command of the repository, its output into `log.txt` of a folder.
+def run(job):
+    """Runs the command of a job, its output into `log.txt` of its folder.
+
+    SIGTERM and Ctrl-C are passed on: a command that trains saves its step and ends.
 
     Args:
-      command: list of str: a script of the repository and its flags.
-      folder: `pathlib.Path`, made where it is missing.
+      job: `Job`.
 
     Raises:
       UserError: the command failed.
+      Stopped: it, or this process, was told to stop.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    line = [sys.executable, str(REPOSITORY / command[0])] + command[1:]
-    with open(folder / "log.txt", "a") as log:
-        log.write("$ {}\n".format(" ".join(command)))
+    job.folder.mkdir(parents=True, exist_ok=True)
+    script, flags = job.command[0], job.command[1:]
+    with open(job.folder / _LOG, "a") as log:
+        log.write("$ {}\n".format(" ".join(job.command)))
         log.flush()
-        if subprocess.call(line, stdout=log, stderr=log):
-            raise UserError("{} failed; see {}".format(command[0], log.name))
+        code = _exit_code([sys.executable, str(REPOSITORY / script)] + flags, log)
+    # A training that SIGTERM has stopped exits with 0, too.
+    if code == 0 and job.result.exists():
+        return
+    if code not in (0, -signal.SIGTERM, EXIT_INTERRUPTED):
+        raise UserError("{} failed; see {}".format(script, log.name))
+    raise Stopped(
+        "{} was stopped before its end; see {}; rerun the same command to "
+        "resume".format(script, log.name),
+        max(code, 0),
+    )
 
 
-def run_once(command, folder):
-    """`run`, unless that command has ended in the folder.
+def _exit_code(line, log):
+    """Runs a process to its end, also where this one is told to stop.
+
+    Args:
+      line: list of str, the program and its arguments.
+      log: file, for its output.
+
+    Returns:
+      Its exit code, negative for a signal's number; -SIGTERM or `EXIT_INTERRUPTED`
+      where this process was told to stop, whatever became of the other.
+    """
+    stopped = []
+    child = subprocess.Popen(line, stdout=log, stderr=log)
+
+    def stop(*_):
+        stopped.append(-signal.SIGTERM)
+        child.terminate()
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        code = child.wait()
+    except KeyboardInterrupt:
+        # A terminal sends Ctrl-C to both, `kill -INT` to this process alone. A second
+        # one is not caught.
+        stopped.append(EXIT_INTERRUPTED)
+        child.terminate()
+        code = child.wait()
+    finally:
+        child.kill()  # does nothing once it has ended
+        signal.signal(signal.SIGTERM, previous)
+    return stopped[0] if stopped else code
+
+
+def run_once(job):
+    """`run`, unless the command has ended, with its result.
 
     Returns:
       The seconds it took, all its attempts together.
 
     Raises:
       UserError: the command failed, or as `check`.
+      Stopped: as `run`.
     """
-    check(command, folder)
-    begun = _read(folder)
+    check(job)
+    begun = _read(job.folder)
     if begun is None:
-        begun = {"command": command, "inputs": _inputs(command), "seconds": 0.0}
-        begun["has_ended"] = False
-        _write(begun, folder)
-    if not begun["has_ended"]:
+        begun = {"command": job.command, "inputs": _inputs(job.command)}
+        begun.update(seconds=0.0, has_ended=False)
+        _write(begun, job.folder)
+    if not (begun["has_ended"] and job.result.exists()):
         began = time.time()
+        begun["has_ended"] = False
         try:
-            run(command, folder)
+            run(job)
             begun["has_ended"] = True
         finally:
             begun["seconds"] += time.time() - began
-            _write(begun, folder)
+            _write(begun, job.folder)
     return begun["seconds"]
 
 
-def check(command, folder):
-    """Checks that a folder is empty, or of this command with the same input files.
+def check(job):
+    """Checks that a folder holds nothing, or this command's with the same input files.
 
     Raises:
       UserError: it is of another command, or an input file has changed since; says
         what differs.
     """
-    begun = _read(folder)
+    begun = _read(job.folder)
     if begun is None:
         return
-    then, now = begun["command"], command
+    then, now = begun["command"], job.command
     differ = [each for each in now if each not in then]
     differ += ["no " + each for each in then if each not in now]
     if not differ:
-        then, now = begun["inputs"], _inputs(command)
+        then, now = begun["inputs"], _inputs(job.command)
         paths = sorted(set(then) | set(now))
         differ = [
             "another " + path for path in paths if then.get(path) != now.get(path)
@@ -119,7 +183,7 @@ def check(command, folder):
     if differ:
         raise UserError(
             "{}: it holds the results of other settings or files (now: {}); give "
-            "another --work or remove it".format(folder, ", ".join(differ))
+            "another --work or remove it".format(job.folder, ", ".join(differ))
         )
 
 

@@ -25,20 +25,38 @@ def task_argument(text):
     return name, pathlib.Path(folder)
 
 
-def find(name, folder, required=("train", "dev")):
+def check_names(tasks):
+    """Checks that no task is named twice: its results have their place by its name.
+
+    Args:
+      tasks: list of what `task_argument` returns.
+
+    Raises:
+      UserError: one is.
+    """
+    names = [name for name, _ in tasks]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(
+                "--task={}=...: given twice; give the other data with another "
+                "--work".format(name)
+            )
+
+
+def find(name, folder):
     """Finds the files of a task that is scored by its accuracy.
 
     Args:
       name: of the task.
       folder: `pathlib.Path`.
-      required: the splits that must be there.
 
     Returns:
-      Dict of "train", "dev" and "test" -> `pathlib.Path`; without those that are not
-      there.
+      Dict of "train", "dev" and "test" -> `pathlib.Path`; without "test" where there
+      is none.
 
     Raises:
-      UserError: there is no such task or folder, or no file, or several, of a split.
+      UserError: there is no such task or folder, no file of training or dev, or
+        several of a split.
     """
     task = registry.TASKS.get(name)
     if task is None or task.kind != "classification":
@@ -50,7 +68,7 @@ def find(name, folder, required=("train", "dev")):
     found = {}
     for split in ("train", "dev", "test"):
         paths = sorted(folder.glob(split + ".*"))
-        if len(paths) > 1 or (not paths and split in required):
+        if len(paths) > 1 or (not paths and split != "test"):
             raise UserError(
                 "--task={}={}: expected one file {}.*, found {}".format(
                     name, folder, split, ", ".join(map(str, paths)) or "none"

@@ -26,7 +26,8 @@ from albert_zh.base import console
 from albert_zh.base.errors import UserError
 from albert_zh.command_line import positive_int
 from albert_zh.models import directory as model_directory
-from benchmarks import rows
+from albert_zh.tasks.trials import TRIALS_FILE
+from benchmarks import model_scores, rows
 from benchmarks.work_directory import work_directory
 
 # What is shown of eval_results.json: the first of these that it has.
@@ -123,6 +124,7 @@ def main(args):
     Raises:
       UserError: a row, a start or a file is wrong, the work folder holds results of
         other settings or files, or a command failed.
+      Stopped: it was told to stop.
     """
     names = rows.choose(args.rows, ROWS)
     starts = rows.choose(args.start, STARTS, "--start")
@@ -135,7 +137,7 @@ def main(args):
                     )
                 )
         for start in starts:
-            rows.check(*fine_tuning(args, name, start))
+            rows.check(fine_tuning(args, name, start))
     lines = ["| task | start | dev | test | seconds | command |", "|---" * 6 + "|"]
     for name in names:
         for start in starts:
@@ -144,45 +146,56 @@ def main(args):
 
 
 def fine_tuning(args, name, start):
-    """Returns the (command, folder) of one row."""
+    """Returns the `rows.Job` of one row."""
     folder = args.work / start / name.replace(" ", "_")
     line = command(name, args.data, model_flags(args.model_dir, start))
     line.append("--num_trials={}".format(args.num_trials))
     line.append("--output_dir={}".format(folder / "model"))
-    return line, folder
+    result = TRIALS_FILE if args.num_trials > 1 else model_scores.SCORES_FILE
+    return rows.Job(line, folder, folder / "model" / result)
 
 
 def fine_tune(args, name, start):
     """Fine-tunes one row, unless that is done; returns its line of the table."""
-    line, folder = fine_tuning(args, name, start)
-    seconds = rows.run_once(line, folder)
-    dev, test = read_scores(folder / "model", args.num_trials)
-    shown = command(name, pathlib.Path("DATA"), model_flags("MODEL", start, "MODEL/"))
+    job = fine_tuning(args, name, start)
+    seconds = rows.run_once(job)
+    dev, test = read_scores(job.result, args.num_trials)
+    model = model_flags(args.model_dir, start, shown_as="MODEL")
+    shown = command(name, pathlib.Path("DATA"), model)
     return "| {} | {} | {} | {} | {:.0f} | `{}` |".format(
         name, start, dev, test, seconds, " ".join(map(shlex.quote, shown))
     )
 
 
-def model_flags(model_dir, start, files=None):
+def model_flags(model_dir, start, shown_as=None):
     """Returns the flags of a start.
 
     Args:
       model_dir: str.
       start: one of `STARTS`.
-      files: what precedes the names of config and vocabulary; default: they are found.
+      shown_as: str, in place of the model's directory; default: where it is.
+
+    Raises:
+      UserError: there is no such directory, or it lacks a file.
     """
     if start == "model":
-        return ["--model_dir=" + model_dir]
-    if files:
-        config = files + model_directory.CONFIG_FILE
-        vocab = files + model_directory.VOCAB_FILE
-        return ["--albert_config_file=" + config, "--vocab_file=" + vocab]
-    found = model_directory.find(model_dir)
-    model_directory.require(found, "config_file", "vocab_file", has_flags=False)
-    config = "--albert_config_file=" + found.config_file
-    if found.spm_model_file:
-        return [config, "--spm_model_file=" + found.spm_model_file]
-    return [config, "--vocab_file=" + found.vocab_file]
+        model_scores.find_model(model_dir)
+        flags = {"--model_dir": shown_as or model_dir}
+    else:
+        found = model_directory.find(model_dir)
+        model_directory.require(found, "config_file", "vocab_file", has_flags=False)
+        vocabulary = "--spm_model_file" if found.spm_model_file else "--vocab_file"
+        flags = {
+            "--albert_config_file": found.config_file,
+            vocabulary: found.spm_model_file or found.vocab_file,
+        }
+        if shown_as:
+            flags = {flag: _renamed(path, shown_as) for flag, path in flags.items()}
+    return ["{}={}".format(*flag) for flag in flags.items()]
+
+
+def _renamed(path, folder):
+    return "{}/{}".format(folder, pathlib.Path(path).name)
 
 
 def command(name, data, start):
@@ -193,12 +206,12 @@ def command(name, data, start):
     return line + start + list(row.flags)
 
 
-def read_scores(directory, num_trials):
+def read_scores(path, num_trials):
     """Returns the scores of dev and of test as text, "" where there is none."""
+    results = json.loads(path.read_text())
     if num_trials == 1:
-        results = json.loads((directory / "eval_results.json").read_text())
         return [scores(results.get(split, {})) for split in ("dev", "test")]
-    splits = json.loads((directory / "trials.json").read_text())["splits"]
+    splits = results["splits"]
     by_seed = [splits.get(split, {}).get("by_seed", {}) for split in ("dev", "test")]
     return [rows.mean_and_deviation(list(found.values())) for found in by_seed]
 

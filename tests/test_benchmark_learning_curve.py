@@ -9,22 +9,24 @@ import run_pretraining
 from albert_zh.base.errors import UserError
 from benchmarks import learning_curve, rows
 
+RESULTS = {
+    "dev": {"accuracy": 0.5},
+    "test": {"accuracy": 0.6},
+    "masked_lm_loss": 4.0,
+    "masked_lm_accuracy": 0.25,
+    "sentence_order_accuracy": 0.75,
+}
+
 
 @pytest.fixture
 def commands(monkeypatch):
     """The commands that would have run, each with its results in place."""
     found = []
-    results = {"dev": {"accuracy": 0.5}, "test": {"accuracy": 0.6}}
-    results.update(masked_lm_loss=4.0, masked_lm_accuracy=0.25)
-    results.update(sentence_order_accuracy=0.75)
 
-    def run(command, folder):
-        found.append(command)
-        flags = [flag for flag in command if flag.startswith("--output_dir=")]
-        for flag in flags:
-            directory = folder / flag.rpartition("/")[2]
-            directory.mkdir(parents=True)
-            (directory / "eval_results.json").write_text(json.dumps(results))
+    def run(job):
+        found.append(job.command)
+        job.result.parent.mkdir(parents=True, exist_ok=True)
+        job.result.write_text(json.dumps(RESULTS))
 
     monkeypatch.setattr(rows, "run", run)
     return found
@@ -77,6 +79,14 @@ def test_every_point_is_scored_once_and_drawn(tmp_path, arguments, commands, cap
     assert len(commands) == 6
     learning_curve.main(arguments(2000, 1000))
     assert len(commands) == 6
+
+
+def test_dev_is_drawn_where_no_test_file_has_labels(arguments, commands, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(learning_curve, "draw", lambda *args: drawn.extend(args))
+    monkeypatch.delitem(RESULTS, "test")
+    learning_curve.main(arguments(1000))
+    assert drawn[:2] == [[(0, None, 0.5), (1000, 0.25, 0.5)], "lcqmc dev"]
 
 
 def test_scores_of_another_text_are_not_shown(tmp_path, arguments, commands):

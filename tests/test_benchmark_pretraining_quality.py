@@ -38,18 +38,15 @@ def commands(monkeypatch):
     results = {"dev": {"accuracy": 0.5}, "masked_lm_loss": 4.0}
     results.update(masked_lm_accuracy=0.25, sentence_order_accuracy=0.75)
 
-    def run(command, folder):
-        script = importlib.import_module(command[0][: -len(".py")])
-        args = script.build_parser().parse_args(command[1:])
-        found.append((command[0], args))
-        if getattr(args, "output_dir", None):
-            pathlib.Path(args.output_dir).mkdir(parents=True)
-            path = pathlib.Path(args.output_dir) / "eval_results.json"
-            path.write_text(json.dumps(results))
-        elif getattr(args, "vocab_size", None):
-            pathlib.Path(args.output_file).write_text("word\n" * args.vocab_size)
-        else:
-            pathlib.Path(args.output_file).write_text("records")
+    def run(job):
+        script = importlib.import_module(job.command[0][: -len(".py")])
+        args = script.build_parser().parse_args(job.command[1:])
+        found.append((job.command[0], args))
+        job.result.parent.mkdir(parents=True, exist_ok=True)
+        content = json.dumps(results)
+        if getattr(args, "vocab_size", None):
+            content = "word\n" * args.vocab_size
+        job.result.write_text(content)
 
     monkeypatch.setattr(rows, "run", run)
     return found
@@ -152,8 +149,8 @@ def test_longer_sequences_count_more(tmp_path):
 def test_a_corpus_too_small_for_the_vocabulary_may_grow(
     tmp_path, commands, monkeypatch
 ):
-    def run(command, folder):
-        (folder / "vocab.txt").write_text("[PAD]\n" + "[unused1]\n" * 9)
+    def run(job):
+        job.result.write_text("[PAD]\n" + "[unused1]\n" * 9)
 
     with monkeypatch.context() as patch:
         patch.setattr(rows, "run", run)

@@ -1,13 +1,48 @@
 """What benchmarks of rows share: which rows, one run of each, the numbers shown."""
 
+import contextlib
 import os
+import signal
+import subprocess
+import threading
+import time
 
 import pytest
 
-from albert_zh.base.errors import UserError
+from albert_zh.base.errors import Stopped, UserError
 from benchmarks import rows
 
-HELP = ["inspect_checkpoint.py", "--help"]
+# Trains until it is stopped, and resumes: exits with 0 in any case.
+TRAINING = """
+import pathlib, signal, sys, time
+
+folder = pathlib.Path(sys.argv[1])
+
+def stop(*_):
+    (folder / "saved").touch()
+    sys.exit(0)
+
+signal.signal(signal.SIGTERM, stop)
+if (folder / "saved").exists():
+    (folder / "result").touch()
+else:
+    (folder / "begun").touch()
+    time.sleep(60)
+"""
+
+
+def help_in(folder, *flags):
+    """A job that ends at once."""
+    return rows.Job(["inspect_checkpoint.py", "--help", *flags], folder, folder)
+
+
+@pytest.fixture
+def training(tmp_path):
+    """A job that ends well only after it was stopped once."""
+    script = tmp_path / "train.py"
+    script.write_text(TRAINING)
+    folder = tmp_path / "row"
+    return rows.Job([str(script), str(folder)], folder, folder / "result")
 
 
 def test_rows_are_those_named_or_all():
@@ -18,21 +53,83 @@ def test_rows_are_those_named_or_all():
 
 
 def test_a_command_that_has_ended_is_not_run_again(tmp_path):
-    folder = tmp_path / "row"
-    seconds = rows.run_once(HELP, folder)
-    log = (folder / "log.txt").read_text()
+    job = help_in(tmp_path / "row")
+    seconds = rows.run_once(job)
+    log = (job.folder / "log.txt").read_text()
     assert log.startswith("$ inspect_checkpoint.py --help\nusage: ") and seconds > 0
-    assert rows.run_once(HELP, folder) == seconds
-    assert (folder / "log.txt").read_text() == log
-    with pytest.raises(UserError, match="settings or files \\(now: --other, no --help"):
-        rows.run_once(HELP[:1] + ["--other"], folder)
+    (job.folder / "scores").touch()
+    assert rows.run_once(job) == seconds
+    assert (job.folder / "log.txt").read_text() == log
+    with pytest.raises(UserError, match="settings or files \\(now: --other"):
+        rows.run_once(help_in(job.folder, "--other"))
+
+
+@contextlib.contextmanager
+def once_there(path, act):
+    """Calls a function as soon as a file is there, while the block runs."""
+
+    def wait_and_act():
+        while not path.exists():
+            time.sleep(0.01)
+        act()
+
+    thread = threading.Thread(target=wait_and_act)
+    thread.start()
+    yield
+    thread.join()
+
+
+@pytest.mark.parametrize("number, code", [("SIGTERM", 0), ("SIGINT", 130)])
+def test_a_benchmark_that_is_stopped_stops_its_command(training, number, code):
+    before = signal.getsignal(signal.SIGTERM)
+    message = "train.py was stopped .* see .*log.txt; rerun the same command"
+    with once_there(
+        training.folder / "begun",
+        lambda: os.kill(os.getpid(), getattr(signal, number)),
+    ):
+        with pytest.raises(Stopped, match=message) as caught:
+            rows.run_once(training)
+    assert caught.value.exit_code == code
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert (training.folder / "saved").exists()  # so it has ended
+    with pytest.raises(UserError, match="now: --seed=2"):
+        rows.check(training._replace(command=training.command + ["--seed=2"]))
+    rows.run_once(training)
+    assert training.result.exists()
+
+
+def test_a_command_that_was_stopped_has_not_ended(training, monkeypatch):
+    """As by a scheduler, which sends SIGTERM to all processes, or to this one alone."""
+    started = []
+    start = subprocess.Popen
+
+    def popen(*args, **kwargs):
+        started.append(start(*args, **kwargs))
+        return started[-1]
+
+    monkeypatch.setattr(rows.subprocess, "Popen", popen)
+    with once_there(training.folder / "begun", lambda: started[0].terminate()):
+        with pytest.raises(Stopped, match="rerun the same command to resume"):
+            rows.run_once(training)
+    assert started[0].returncode == 0 and not training.result.exists()
+    rows.run_once(training)
+    assert training.result.exists() and len(started) == 2
+    # An earlier version may have taken a stopped one for one that has ended.
+    training.result.unlink()
+    rows.run_once(training)
+    assert training.result.exists() and len(started) == 3
 
 
 @pytest.fixture
 def runs(monkeypatch):
-    """The commands that would have run."""
+    """The commands that would have run, each with its result in place."""
     found = []
-    monkeypatch.setattr(rows, "run", lambda command, folder: found.append(command))
+
+    def run(job):
+        found.append(job.command)
+        job.result.touch()
+
+    monkeypatch.setattr(rows, "run", run)
     return found
 
 
@@ -48,41 +145,41 @@ def test_results_of_other_files_are_not_shown(tmp_path, runs):
     command = ["x.py", *flags, "--output_file={}".format(tmp_path / "out.txt")]
     for number, path in enumerate(paths):
         folder = tmp_path / "row{}".format(number)
-        rows.run_once(command, folder)
+        job = rows.Job(command, folder, folder / "scores")
+        rows.run_once(job)
         (tmp_path / "out.txt").write_text(str(number))
-        rows.check(command, folder)
+        rows.check(job)
         path.write_text("other")
         with pytest.raises(UserError, match="now: another .*" + path.name):
-            rows.check(command, folder)
+            rows.check(job)
     path.unlink()
     with pytest.raises(UserError, match="now: another .*train.tsv"):
-        rows.run_once(command, folder)
+        rows.run_once(job)
     assert runs == [command] * 3
 
 
-def test_an_interrupted_command_is_resumed_under_its_settings(tmp_path, monkeypatch):
-    def interrupt(command, folder):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(rows, "run", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            rows.run_once(HELP, tmp_path / "row")
-    with pytest.raises(UserError, match="now: --seed=2"):
-        rows.run_once(HELP + ["--seed=2"], tmp_path / "row")
+def test_the_seconds_of_all_attempts_are_counted(tmp_path, monkeypatch):
+    job = rows.Job(["x.py"], tmp_path, tmp_path / "scores")
     ticks = iter([0.0, 5.0, 100.0, 102.0])
     monkeypatch.setattr(rows.time, "time", lambda: next(ticks))
-    monkeypatch.setattr(rows, "run", lambda command, folder: None)
-    assert rows.run_once(HELP, tmp_path / "other") == 5.0
-    record = tmp_path / "other" / "run.json"
-    record.write_text(record.read_text().replace("true", "false"))
-    assert rows.run_once(HELP, tmp_path / "other") == 7.0
+
+    def stop(job):
+        (job.folder / "step").touch()
+        raise Stopped("")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rows, "run", stop)
+        with pytest.raises(Stopped):
+            rows.run_once(job)
+    monkeypatch.setattr(rows, "run", lambda job: job.result.touch())
+    assert rows.run_once(job) == 7.0
 
 
 def test_a_damaged_record_is_one_line(tmp_path):
     (tmp_path / "run.json").write_text('{"command": [')
+    (tmp_path / "scores").touch()
     with pytest.raises(UserError, match="run.json: damaged .*; remove "):
-        rows.run_once(HELP, tmp_path)
+        rows.run_once(help_in(tmp_path))
 
 
 def test_a_file_of_the_same_content_keeps_its_time(tmp_path):
@@ -96,9 +193,10 @@ def test_a_file_of_the_same_content_keeps_its_time(tmp_path):
 
 
 def test_a_command_that_fails_is_run_again(tmp_path):
+    command = ["inspect_checkpoint.py", "--no_flag"]
     for times in (1, 2):
         with pytest.raises(UserError, match="inspect_checkpoint.py failed; see .*log"):
-            rows.run_once(["inspect_checkpoint.py", "--no_flag"], tmp_path)
+            rows.run_once(help_in(tmp_path)._replace(command=command))
         assert (tmp_path / "log.txt").read_text().count("$ ") == times
 
 

@@ -7,13 +7,15 @@ import pathlib
 import pytest
 
 from albert_zh.base.errors import UserError
-from benchmarks import tasks
+from benchmarks import rows, tasks
+
+MODEL = rows.REPOSITORY / "resources" / "albert_tiny_open"
 
 
 @pytest.mark.parametrize("start", tasks.STARTS)
 @pytest.mark.parametrize("name", tasks.ROWS)
 def test_a_row_is_a_command_that_its_script_takes(name, start):
-    model = tasks.model_flags("MODEL", start, "MODEL/")
+    model = tasks.model_flags(str(MODEL), start, "MODEL")
     script, *flags = tasks.command(name, pathlib.Path("DATA"), model)
     parser = importlib.import_module(script[: -len(".py")]).build_parser()
     args = parser.parse_args(flags + ["--output_dir=out", "--num_trials=2"])
@@ -29,6 +31,15 @@ def test_from_scratch_a_model_has_the_config_and_vocabulary_of_another(tmp_path)
         "--albert_config_file={}".format(tmp_path / "albert_config_tiny.json"),
         "--vocab_file={}".format(tmp_path / "vocab.txt"),
     ]
+
+
+def test_a_model_to_start_from_has_all_its_files(tmp_path):
+    with pytest.raises(UserError, match="none: no such directory"):
+        tasks.model_flags(str(tmp_path / "none"), "model")
+    for name in ("albert_config.json", "vocab.txt"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(UserError, match="holds no checkpoint"):
+        tasks.model_flags(str(tmp_path), "model")
 
 
 def test_a_model_without_a_vocabulary_is_named_before_any_row(tmp_path):
@@ -49,8 +60,9 @@ def test_a_model_without_a_vocabulary_is_named_before_any_row(tmp_path):
 
 def test_of_several_trials_there_are_mean_and_deviation(tmp_path):
     splits = {"dev": {"by_seed": {"1": 0.5, "2": 0.7}}}
-    (tmp_path / "trials.json").write_text(json.dumps({"splits": splits}))
-    assert tasks.read_scores(tmp_path, 2) == ["60.0% ± 14.1", ""]
+    path = tmp_path / "trials.json"
+    path.write_text(json.dumps({"splits": splits}))
+    assert tasks.read_scores(path, 2) == ["60.0% ± 14.1", ""]
 
 
 def test_scores_are_those_that_a_task_has():
