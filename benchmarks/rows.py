@@ -11,6 +11,7 @@ from typing import List, NamedTuple
 from albert_zh.base import files, json_files
 from albert_zh.base.errors import Stopped, UserError
 from albert_zh.command_line import EXIT_INTERRUPTED
+from albert_zh.models import directory as model_directory
 
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 
@@ -219,15 +220,20 @@ def _inputs(command):
         flag, _, value = argument.partition("=")
         if flag.startswith("--output") or not flag.endswith(_INPUT_FLAGS):
             continue
-        for path in value.split(","):
-            for each in _files_of(pathlib.Path(path)):
+        for name in files.split_inputs(value, _files_of):
+            for each in _files_of(name):
                 found[str(each)] = list(files.stamp(str(each)))
     return found
 
 
-def _files_of(path):
-    """The files of an argument: a file, a directory, or the prefix of a checkpoint."""
+def _files_of(name):
+    """The files of an argument: a file, a directory, or the prefix of a checkpoint.
+
+    Of the directory of a fine-tuned model, commands read `best/`.
+    """
+    path = pathlib.Path(name)
     if path.is_dir():
+        path = pathlib.Path(model_directory.resolve(name))
         return [each for each in path.glob("[!.]*") if each.is_file()]
     index = path.with_name(path.name + ".index")
     return [each for each in (path, index) if each.is_file()]

@@ -158,6 +158,24 @@ def test_results_of_other_files_are_not_shown(tmp_path, runs):
     assert runs == [command] * 3
 
 
+def test_inputs_are_the_files_that_commands_read(tmp_path, runs):
+    for name in ("model/best", "a,b", "plain"):
+        (tmp_path / name).mkdir(parents=True)
+    names = ("model/best/labels.json", "a,b/train.tsv", "a,b/text.txt", "plain/x.txt")
+    paths = [tmp_path / name for name in names]
+    for path in paths:
+        path.write_text("one")
+    command = ["x.py", "--model_dir={}".format(tmp_path / "model")]
+    command.append("--data_dir={}".format(tmp_path / "a,b"))
+    command.append("--input_file={},{}".format(*paths[2:]))
+    job = rows.Job(command, tmp_path / "row", tmp_path / "row" / "scores")
+    rows.run_once(job)
+    for path in paths:
+        path.write_text("other")
+        with pytest.raises(UserError, match="now: .*another .*" + path.name):
+            rows.check(job)
+
+
 def test_the_seconds_of_all_attempts_are_counted(tmp_path, monkeypatch):
     job = rows.Job(["x.py"], tmp_path, tmp_path / "scores")
     ticks = iter([0.0, 5.0, 100.0, 102.0])
