@@ -201,9 +201,13 @@ def write(content, path):
 
 
 def _read(folder):
-    """What `run_once` has written there, None if nothing."""
+    """What `run_once` has written there; None where the command has left nothing.
+
+    A mistaken flag ends a command before its work, and must not bind the next one.
+    """
     path = folder / _RECORD
-    if not path.exists():
+    left = {each.name for each in folder.rglob("*") if each.is_file()}
+    if not path.exists() or left <= {_LOG, _RECORD}:
         return None
     return json_files.read(str(path), _SCHEMA, "remove " + str(folder))
 

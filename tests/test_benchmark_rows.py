@@ -176,6 +176,19 @@ def test_inputs_are_the_files_that_commands_read(tmp_path, runs):
             rows.check(job)
 
 
+def test_a_command_that_left_nothing_does_not_bind_the_next_one(tmp_path):
+    job = help_in(tmp_path / "row")
+    mistaken = job._replace(command=["inspect_checkpoint.py", "--no_flag"])
+    with pytest.raises(UserError, match="inspect_checkpoint.py failed; see "):
+        rows.run_once(mistaken)
+    (job.folder / "model").mkdir()
+    rows.check(job)
+    rows.run_once(job)
+    (job.folder / "model" / "scores").touch()
+    with pytest.raises(UserError, match="now: --no_flag, no --help"):
+        rows.check(mistaken)
+
+
 def test_the_seconds_of_all_attempts_are_counted(tmp_path, monkeypatch):
     job = rows.Job(["x.py"], tmp_path, tmp_path / "scores")
     ticks = iter([0.0, 5.0, 100.0, 102.0])
