@@ -96,10 +96,11 @@ def _cell(form, number):
 def find_models(flags):
     """Returns sorted (sequences, `ModelDirectory`) of the values of `--model`.
 
-    All have the same `vocab_file`.
+    All have the same `vocab_file`, and the same settings of the tokenizer.
 
     Raises:
-      UserError: two have the same number, one lacks a file, or vocabularies differ.
+      UserError: two have the same number, one lacks a file, or vocabularies or settings
+        differ.
     """
     numbers = [sequences for sequences, _ in flags]
     for number in numbers:
@@ -117,6 +118,13 @@ def find_models(flags):
                     vocab_file, found.vocab_file
                 )
             )
+        first = models[0][1].directory if models else found.directory
+        tokenizer = model_scores.tokenizer_flags(first)
+        if model_scores.tokenizer_flags(found.directory) != tokenizer:
+            raise UserError(
+                "--model: {} and {} differ in do_lower_case or normalize_punctuation; "
+                "expected models of one tokenizer".format(first, found.directory)
+            )
         models.append((sequences, found._replace(vocab_file=vocab_file)))
     return models
 
@@ -127,7 +135,10 @@ def scoring(args, sequences, found):
         return
     folder = args.work / "held_out"
     records = folder / "held_out.tfrecord"
-    command = model_scores.make_held_out(args.held_out, found.vocab_file, records)
+    tokenizer = model_scores.tokenizer_flags(found.directory)
+    command = model_scores.make_held_out(
+        args.held_out, found.vocab_file, records, tokenizer
+    )
     yield rows.Job(command, folder, records)
     folder = args.work / str(sequences) / "held_out"
     command = model_scores.score_held_out(
@@ -147,6 +158,7 @@ def fine_tuning(args, sequences, found):
         "--init_checkpoint": found.checkpoint if sequences else None,
         "--num_train_epochs": args.num_train_epochs,
         "--seed": 1,
+        **model_scores.tokenizer_flags(found.directory),
     }
     copies_dir = args.work / "files"
     command = model_scores.fine_tune(task, data_dir, args.train_rows, copies_dir, flags)

@@ -36,8 +36,34 @@ def find_model(directory):
     return found
 
 
-def make_held_out(text_file, vocab_file, output_file):
-    """The command that writes records of held-out text, masked once by whole words."""
+def tokenizer_flags(directory):
+    """How a model directory treats texts, for commands that take its vocabulary alone.
+
+    Args:
+      directory: path of the model.
+
+    Returns:
+      Dict flag -> value, of what is not the commands' default.
+
+    Raises:
+      UserError: there is no such directory, or a file of it is damaged.
+    """
+    directory = model_directory.resolve(directory)
+    flags = {}
+    if model_directory.read_do_lower_case(directory) is False:
+        flags["--do_lower_case"] = False
+    if model_directory.read_normalize_punctuation(directory):
+        flags["--normalize_punctuation"] = True
+    return flags
+
+
+def make_held_out(text_file, vocab_file, output_file, tokenizer=None):
+    """The command that writes records of held-out text, masked once by whole words.
+
+    Args:
+      text_file, vocab_file, output_file: as the flags.
+      tokenizer: dict as `tokenizer_flags` returns it, or None.
+    """
     flags = {
         "--input_file": text_file,
         "--output_file": output_file,
@@ -47,6 +73,7 @@ def make_held_out(text_file, vocab_file, output_file):
         "--masked_lm_prob": 0.15,
         "--dupe_factor": 1,
         "--do_whole_word_mask": True,
+        **(tokenizer or {}),
     }
     return line("create_pretraining_data.py", flags)
 

@@ -191,6 +191,7 @@ def model_flags(model_dir, start, shown_as=None):
         }
         if shown_as:
             flags = {flag: _renamed(path, shown_as) for flag, path in flags.items()}
+    flags.update(model_scores.tokenizer_flags(model_dir))
     return ["{}={}".format(*flag) for flag in flags.items()]
 
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import create_pretraining_data
 import run_classifier
 import run_pretraining
 from albert_zh.base.errors import UserError
@@ -94,6 +95,23 @@ def test_scores_of_another_text_are_not_shown(tmp_path, arguments, commands):
     (tmp_path / "text").write_text("another")
     with pytest.raises(UserError, match="held_out: .* another .*text"):
         learning_curve.main(arguments(1000))
+
+
+def test_a_cased_model_is_scored_and_fine_tuned_as_such(tmp_path, arguments, commands):
+    settings = tmp_path / "1000" / "tokenizer_settings.json"
+    settings.write_text('{"do_lower_case": false, "normalize_punctuation": true}')
+    with pytest.raises(UserError, match="/1000 and .*/2000 differ in do_lower_case or"):
+        learning_curve.main(arguments(1000, 2000))
+    assert not commands
+    learning_curve.main(arguments(1000))
+    scratch, records, _, trained = commands
+    for command, parser in (
+        (scratch, run_classifier.build_parser()),
+        (trained, run_classifier.build_parser()),
+        (records, create_pretraining_data.build_parser()),
+    ):
+        args = parser.parse_args(command[1:])
+        assert (args.do_lower_case, args.normalize_punctuation) == (False, True)
 
 
 def test_inputs_are_checked_before_the_work(tmp_path, arguments, commands):

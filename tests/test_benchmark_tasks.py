@@ -3,6 +3,7 @@
 import importlib
 import json
 import pathlib
+import shutil
 
 import pytest
 
@@ -31,6 +32,17 @@ def test_from_scratch_a_model_has_the_config_and_vocabulary_of_another(tmp_path)
         "--albert_config_file={}".format(tmp_path / "albert_config_tiny.json"),
         "--vocab_file={}".format(tmp_path / "vocab.txt"),
     ]
+
+
+@pytest.mark.parametrize("start", tasks.STARTS)
+def test_both_starts_have_the_models_tokenizer(tmp_path, start):
+    model = tmp_path / "model"
+    shutil.copytree(str(MODEL), str(model))
+    settings = {"do_lower_case": False, "normalize_punctuation": True}
+    (model / "tokenizer_settings.json").write_text(json.dumps(settings))
+    flags = ["--do_lower_case=False", "--normalize_punctuation=True"]
+    assert tasks.model_flags(str(model), start)[-2:] == flags
+    assert tasks.model_flags(str(model), start, "MODEL")[-2:] == flags
 
 
 def test_a_model_to_start_from_has_all_its_files(tmp_path):
