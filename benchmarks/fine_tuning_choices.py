@@ -97,7 +97,9 @@ def fine_tuning(args, task, folder, name):
     files = [
         "--{}_file={}".format(
             split,
-            task_files.first_rows(path, limits[split], args.work / "files" / task),
+            task_files.first_rows(
+                task, path, limits[split], args.work / "files" / task
+            ),
         )
         for split, path in task_files.find(task, folder).items()
     ]

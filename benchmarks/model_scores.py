@@ -112,7 +112,9 @@ def fine_tune(task, data_dir, train_rows, copies_dir, flags):
         "--do_train": True,
         "--do_eval": True,
         "--task_name": task,
-        "--train_file": task_files.first_rows(found["train"], train_rows, copies_dir),
+        "--train_file": task_files.first_rows(
+            task, found["train"], train_rows, copies_dir
+        ),
         "--dev_file": found["dev"],
         "--test_file": found.get("test"),
     }

@@ -1,9 +1,11 @@
 """The files of a task in a folder, cut to their first rows."""
 
+import itertools
 import pathlib
 
 from albert_zh.base.errors import UserError
 from albert_zh.tasks import registry
+from albert_zh.tasks import rows as rows_of_files
 from benchmarks import rows
 
 
@@ -61,7 +63,7 @@ def find(name, folder):
     task = registry.TASKS.get(name)
     if task is None or task.kind != "classification":
         known = registry.TASKS.values()
-        names = [each.name for each in known if each.kind == "classification"]
+        names = {each.name for each in known if each.kind == "classification"}
         raise UserError(
             "--task={}: expected one of {}".format(name, ", ".join(sorted(names)))
         )
@@ -78,20 +80,28 @@ def find(name, folder):
     return found
 
 
-def first_rows(path, limit, folder):
-    """Copies the first rows of a file of one example a line.
+def first_rows(name, path, limit, folder):
+    """Copies the first rows of a file of a task, and the header if there is one.
 
     Args:
+      name: of the task.
       path: `pathlib.Path`.
-      limit: int, rows besides the first line, which may be a header; None for all.
+      limit: int, rows of the copy at most; None for all.
       folder: `pathlib.Path` for the copy, made where it is missing.
 
     Returns:
       `pathlib.Path`, of the copy, or of the file itself where `limit` is None.
+
+    Raises:
+      UserError: names `path:line` of a row that cannot be used.
     """
     if limit is None:
         return path
+    task, columns = registry.TASKS[name], rows_of_files.FOUND_COLUMNS
+    found, _ = rows_of_files.open_rows(str(path), task, columns)
+    end, _ = next(itertools.islice(found, limit, None), (None, None))
+    lines = rows_of_files.read_lines(str(path))
+    text = "".join(line + "\n" for _, line in itertools.islice(lines, end and end - 1))
     cut = folder / "{}_{}{}".format(path.stem, limit, path.suffix)
-    with path.open("rb") as lines:
-        rows.write(b"".join(next(lines, b"") for _ in range(limit + 1)), cut)
+    rows.write(text.encode("utf-8"), cut)
     return cut
