@@ -59,7 +59,11 @@ def main(args):
       Stopped: it was told to stop.
     """
     pictures.require_matplotlib("learning_curve.py")
-    args.held_out = ",".join(corpus.expand_input_files(args.held_out))
+    texts = corpus.expand_input_files(args.held_out)
+    args.held_out = ",".join(texts)
+    read = [*texts, *map(str, task_files.find(*args.task).values())]
+    files.require_separate(args.output_file, [args.output_file], read)
+    files.make_folders([args.output_file])
     models = find_models(args.model)
     # Random weights take the last one's config.
     points = [(0, models[-1][1]), *models]

@@ -48,12 +48,12 @@ def arguments(tmp_path):
         (tmp_path / "data" / (split + ".tsv")).write_text("")
     (tmp_path / "text").write_text("")
 
-    def parse(*numbers):
+    def parse(*numbers, output_file=tmp_path / "curve.png"):
         flags = ["--model={}={}".format(n, tmp_path / str(n)) for n in numbers]
         flags += ["--held_out={}".format(tmp_path / "text")]
         flags += ["--task=lcqmc={}".format(tmp_path / "data")]
         flags += ["--work={}".format(tmp_path / "work")]
-        flags += ["--output_file={}".format(tmp_path / "curve.png")]
+        flags += ["--output_file={}".format(output_file)]
         return learning_curve.build_parser().parse_args(flags)
 
     return parse
@@ -112,6 +112,18 @@ def test_a_cased_model_is_scored_and_fine_tuned_as_such(tmp_path, arguments, com
     ):
         args = parser.parse_args(command[1:])
         assert (args.do_lower_case, args.normalize_punctuation) == (False, True)
+
+
+def test_the_picture_is_checked_before_the_work(tmp_path, arguments, commands):
+    for path, message in (
+        (tmp_path / "1000", "it is a folder"),
+        (tmp_path / "text" / "curve.png", "cannot write "),
+        (tmp_path / "text", "text is the input file"),
+        (tmp_path / "data" / "dev.tsv", "dev.tsv is the input file"),
+    ):
+        with pytest.raises(UserError, match=message):
+            learning_curve.main(arguments(1000, output_file=path))
+    assert not commands
 
 
 def test_inputs_are_checked_before_the_work(tmp_path, arguments, commands):
