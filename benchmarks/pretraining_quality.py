@@ -16,6 +16,7 @@ and shown again; with other settings or files, a row is refused there.
 """
 
 import json
+import os
 import pathlib
 import sys
 from typing import NamedTuple, Tuple
@@ -184,18 +185,58 @@ def main(args):
       Stopped: it was told to stop.
     """
     names = rows.choose(args.rows, ["scratch", *ROWS])
+    _check_flags(args, names)
     args.corpus = corpus.expand_input_files(args.corpus)
-    args.held_out = ",".join(corpus.expand_input_files(args.held_out))
-    if args.vocab_file:
-        vocabularies.choose(None, args.vocab_file, None, None)
-    if "vocabulary_given" in names and not args.vocab_file:
-        raise UserError("--rows: vocabulary_given requires --vocab_file")
+    args.held_out = ",".join(_held_out_files(args))
     runs = [Run(name, args) for name in names]
     for run in runs:
         run.check()
     for run in runs:
         run.go_on()
         console.show("{}\n\n".format(table(runs, args.task)))
+
+
+def _check_flags(args, names):
+    """Checks the flags against each other and the names of the rows.
+
+    Raises:
+      UserError: a flag is missing, or is not read.
+    """
+    task_files.check_names(args.task)
+    has_task, is_given = bool(args.task), "vocabulary_given" in names
+    for flag, is_read, reader in (
+        ("vocab_file", is_given, "--rows=vocabulary_given"),
+        ("seeds", has_task, "--task"),
+        ("train_rows", has_task, "--task"),
+        ("sequences", names != ["scratch"], "a row that is pretrained"),
+    ):
+        if flag in args.given and not is_read:
+            raise UserError(
+                "--{0} requires {1}; add it or remove --{0}".format(flag, reader)
+            )
+    if "scratch" in names and not has_task:
+        raise UserError("--rows: scratch requires --task")
+    if is_given and not args.vocab_file:
+        raise UserError("--rows: vocabulary_given requires --vocab_file")
+    if is_given:
+        vocabularies.choose(None, args.vocab_file, None, None)
+
+
+def _held_out_files(args):
+    """Returns the list of the files of `--held_out`.
+
+    Raises:
+      UserError: one is missing, or is a file of the corpus.
+    """
+    held_out = corpus.expand_input_files(args.held_out)
+    trained = {os.path.realpath(path): path for path in args.corpus}
+    for path in held_out:
+        if os.path.realpath(path) in trained:
+            raise UserError(
+                "--held_out: {} is a file of --corpus, too ({}); give text that "
+                "--corpus does not name".format(path, trained[os.path.realpath(path)])
+            )
+    return held_out
 
 
 class Run:
@@ -222,11 +263,11 @@ class Run:
 
     def check(self):
         """Raises `UserError` for missing files, other ones, or a budget of no step."""
-        if self.name != "scratch" and min(steps for _, steps in self._stages()) < 2:
+        least = self._least_sequences()
+        if self._args.sequences < least:
             raise UserError(
-                "--sequences={} are less than two steps of {}, batch {}".format(
-                    self._args.sequences, self.name, self._recipe.batch_size
-                )
+                "--sequences={}: fewer than two steps for a stage of {}; expected at "
+                "least {}".format(self._args.sequences, self.name, least)
             )
         jobs = [*self._vocabulary(), *self._pretraining(), *self._scoring()]
         for task, data_dir in self._args.task:
@@ -257,8 +298,20 @@ class Run:
     def _stages(self):
         """The (`Stage`, steps) of each stage of pretraining."""
         for stage in self._recipe.stages if self.name != "scratch" else ():
-            sequences = self._args.sequences * stage.share * LENGTH / stage.length
-            yield stage, int(sequences / self._recipe.batch_size)
+            yield stage, self._steps(stage, self._args.sequences)
+
+    def _steps(self, stage, sequences):
+        """The steps of a stage of a row of so many sequences."""
+        own = sequences * stage.share * LENGTH / stage.length
+        return int(own / self._recipe.batch_size)
+
+    def _least_sequences(self):
+        """The smallest budget with two steps for each stage."""
+        least = 1
+        for stage, _ in self._stages():
+            while self._steps(stage, least) < 2:
+                least += 1
+        return least
 
     def _vocabulary(self):
         """The `rows.Job` that builds the vocabulary, if that is not given."""

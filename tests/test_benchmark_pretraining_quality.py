@@ -17,7 +17,7 @@ def arguments(tmp_path, *flags):
     for name in ("corpus", "held_out"):
         path = tmp_path / (name + ".txt")
         if not path.exists():
-            path.write_text("一句话。\n", encoding="utf-8")
+            path.write_text("一句话。{}\n".format(name), encoding="utf-8")
         required.append("--{}={}".format(name, path))
     return quality.build_parser().parse_args(required + list(flags))
 
@@ -123,7 +123,17 @@ def test_a_row_of_other_settings_or_files_is_refused(tmp_path, commands, task):
         (["--held_out=/none"], "no input file matches '/none'"),
         (["--task=lcqmc=/none"], "--task=lcqmc=/none: expected one file train"),
         (["--task=none=/none"], "--task=none: expected one of "),
-        (["--vocab_file=/none"], "/none: no such vocabulary"),
+        (["--rows=vocabulary_given"], "vocabulary_given requires --vocab_file"),
+        (["--rows=vocabulary_given", "--vocab_file=/none"], "/none: no such vocabular"),
+        (["--vocab_file=/none"], "--vocab_file requires --rows=vocabulary_given; add"),
+        (["--seeds=3"], "--seeds requires --task; add it or remove --seeds"),
+        (["--train_rows=3"], "--train_rows requires --task"),
+        (["--rows=scratch"], "--rows: scratch requires --task"),
+        (
+            ["--rows=scratch", "--task=lcqmc=/none", "--sequences=1000"],
+            "--sequences requires a row that is pretrained",
+        ),
+        (["--task=pair=/none", "--task=pair=/other"], "--task=pair=...: given twice"),
     ],
 )
 def test_inputs_are_checked_before_the_work(tmp_path, commands, flags, message):
@@ -132,11 +142,39 @@ def test_inputs_are_checked_before_the_work(tmp_path, commands, flags, message):
     assert not commands
 
 
-def test_a_budget_of_no_two_steps_is_refused(tmp_path):
-    args = arguments(tmp_path, "--sequences=255")
-    with pytest.raises(UserError, match="--sequences=255 are less than two steps"):
-        quality.Run("base", args).check()
-    quality.Run("scratch", args).check()  # is not pretrained
+def test_held_out_text_is_none_of_the_corpus(tmp_path, commands):
+    args = arguments(tmp_path, "--corpus={}/*.txt".format(tmp_path))
+    message = "--held_out: .*held_out.txt is a file of --corpus, too .*/held_out.txt"
+    with pytest.raises(UserError, match=message):
+        quality.main(args)
+    (tmp_path / "link").symlink_to(tmp_path / "corpus.txt")
+    with pytest.raises(UserError, match="/link is a file of --corpus, too .*corpus.tx"):
+        quality.main(arguments(tmp_path, "--held_out={}/link".format(tmp_path)))
+    assert not commands
+
+
+@pytest.mark.parametrize("name", quality.ROWS)
+def test_a_budget_of_no_two_steps_is_refused(tmp_path, name):
+    vocab_file = tmp_path / "vocab.txt"
+    vocab_file.write_text("[PAD]\n")
+
+    def check(sequences):
+        flags = ["--sequences={}".format(sequences)]
+        flags.append("--vocab_file={}".format(vocab_file))
+        quality.Run(name, arguments(tmp_path, *flags)).check()
+
+    with pytest.raises(
+        UserError, match="--sequences=1: fewer than two steps"
+    ) as caught:
+        check(1)
+    least = int(str(caught.value).split()[-1])
+    check(least)
+    with pytest.raises(UserError, match="of {}; .* least {}".format(name, least)):
+        check(least - 1)
+
+
+def test_a_row_that_is_not_pretrained_has_any_budget(tmp_path):
+    quality.Run("scratch", arguments(tmp_path, "--sequences=1")).check()
 
 
 def test_longer_sequences_count_more(tmp_path):
@@ -160,12 +198,9 @@ def test_a_corpus_too_small_for_the_vocabulary_may_grow(
     quality.main(arguments(tmp_path))
 
 
-def test_unknown_rows_and_missing_vocabularies_are_named(tmp_path):
+def test_unknown_rows_are_named(tmp_path):
     with pytest.raises(UserError, match="no row lam; expected some of scratch, base"):
         quality.main(arguments(tmp_path, "--rows=base,lam"))
-    args = arguments(tmp_path, "--rows=vocabulary_given")
-    with pytest.raises(UserError, match="requires --vocab_file"):
-        quality.main(args)
 
 
 def test_the_table_has_means_and_deviations(tmp_path):
