@@ -362,17 +362,15 @@ def _flagged_positions(path, cells, task, columns):
     for column, given in columns._asdict().items():
         if given is None or column not in task.columns:
             continue
-        if _name(given) in names:
-            positions[column], has_names = names.index(_name(given)), True
-        elif given.isdecimal() and 0 < int(given[:9]) <= len(cells):
-            positions[column] = int(given) - 1
-        else:
+        positions[column] = _position(given, names)
+        if positions[column] is None:
             raise UserError(
                 "--{}_column={}: the first row of {} has {} columns: {}; expected one "
                 "of these names, or a number".format(
                     column, given, path, len(cells), ", ".join(cells)
                 )
             )
+        has_names = has_names or not _name(given).isdecimal()
     has_header = has_names or _is_header(cells, task)
     if has_header:
         positions = dict(_name_columns(cells, task), **positions)
@@ -384,6 +382,18 @@ def _flagged_positions(path, cells, task, columns):
                 )
             )
     return positions, has_header
+
+
+def _position(given, names):
+    """Position of the column that a flag gives by name or number; None without one.
+
+    Digits are always a number: as a name, they could stand in a row of data.
+    """
+    given = _name(given)
+    if given.isdecimal():
+        number = int(given[:9])  # more digits are beyond any table
+        return number - 1 if 0 < number <= len(names) else None
+    return names.index(given) if given in names else None
 
 
 def _table_rows(path, first, table, layout, task):

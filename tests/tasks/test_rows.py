@@ -231,6 +231,23 @@ def test_columns_named_by_flags(tmp_path, content, columns, header):
     assert sum(texts.chunks(5), []) == [e._replace(label=None) for e in PAIRS]
 
 
+@pytest.mark.parametrize(
+    "name, content, columns",
+    [
+        ("x.tsv", "好\t1\n坏\t0\n", Columns("1", None, "2")),
+        ("x.tsv", "好\t1\n坏\t0\n", Columns(" 1", None, "2 ")),
+        ("x.csv", "2,好,1\n1,坏,0\n", Columns("2", None, "3")),
+        ("x.csv", "3,2,label\n7,好,1\n8,坏,0\n", Columns("2", None, "3")),
+    ],
+)
+def test_digits_are_a_columns_number_though_the_first_row_holds_them(
+    tmp_path, name, content, columns
+):
+    path = write(tmp_path, name, content)
+    data = reading.read_examples(path, SINGLE, columns=columns)
+    assert data.examples == [Example("好", None, "1"), Example("坏", None, "0")]
+
+
 def test_json_keys_named_by_flags(tmp_path):
     record = {"text": "别的", "甲方": "天气如何", "乙方": "天气怎样", "结果": 1}
     path = write(tmp_path, "x.json", json.dumps(record) + "\n")
