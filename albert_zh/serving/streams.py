@@ -6,7 +6,7 @@ from albert_zh.base import files, json_files
 from albert_zh.base.errors import UserError
 from albert_zh.serving import encoder
 from albert_zh.serving.predictor import TooLong
-from albert_zh.tasks import choices, rows, squad_files, tagged_texts
+from albert_zh.tasks import choices, reading, rows, squad_files, tagged_texts
 from albert_zh.tasks.features import chunked
 
 # Answered together; between two writes of answers.
@@ -92,7 +92,7 @@ def _items(predictor, path):
         if path.lower().endswith(".jsonl"):
             return _json_instances(path, predictor.fields)
         return _with_place(path, squad_files.SquadReader().read_texts(path, None))
-    return _table_instances(path, task)
+    return _table_instances(path, task, predictor.labels)
 
 
 def _with_place(path, data):
@@ -102,12 +102,12 @@ def _with_place(path, data):
             yield "{}: id {!r}".format(path, example.id), example
 
 
-def _table_instances(path, task):
+def _table_instances(path, task, labels):
     """Yields (place, instance) of the rows of a table or of JSON lines."""
     if task is encoder.TASK:
         found = rows.texts_or_pairs(path, encoder.TASK, encoder.PAIR_TASK)
     else:
-        table, _ = rows.open_rows(path, task, rows.FOUND_COLUMNS)
+        table, _ = reading.text_rows(path, task, labels)
         found = ((n, [row[name] for name in task.text_columns]) for n, row in table)
     for line, texts in found:
         yield "{}:{}".format(path, line), texts if len(texts) > 1 else texts[0]

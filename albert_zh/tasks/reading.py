@@ -185,7 +185,7 @@ def read_examples(
     found, has_header = rows.open_rows(path, task, columns)
     form = FORMS[task.kind]
     examples, num_ignored, unknown, absent = [], 0, None, None
-    ignored_labels = task.ignored_labels + tuple(map(clean_label, ignored_labels))
+    ignored_labels = _ignored(task, ignored_labels)
     is_labelled = None
     for line, row in found:
         if is_labelled is None:
@@ -265,7 +265,7 @@ class TableReader(NamedTuple):
 
     def read_texts(self, path, labels):
         """Checks a file to predict; see the function of this name."""
-        return read_texts(path, self.task, labels, self.columns)
+        return read_texts(path, self.task, labels, self.columns, self.ignored_labels)
 
     def no_labels(self, path):
         """Returns the `UserError` of a file that should have labels, and has none."""
@@ -286,38 +286,69 @@ def _unknown_label(path, line, label, labels, is_everywhere, task):
     return rows.row_error(path, line, problem.format(label, ", ".join(labels), advice))
 
 
-def read_texts(path, task, labels=None, columns=rows.FOUND_COLUMNS):
+def read_texts(path, task, labels=None, columns=rows.FOUND_COLUMNS, ignored_labels=()):
     """Checks a file to predict, row by row, without keeping it in memory.
 
     Args:
-      path, task, columns: as `read_examples` takes them.
-      labels: the model's labels. What a file has in a column for the label is not
-        read, but a column of something else shows that the columns are others.
+      path, task, ignored_labels, columns: as `read_examples` takes them.
+      labels: the model's labels, see `text_rows`.
 
     Returns:
       A `TextFile`.
 
     Raises:
-      UserError: a row cannot be used, or the column for the label holds no labels.
+      UserError: a row cannot be used, or the column for the label holds something else.
+    """
+    found, has_header = text_rows(path, task, labels, columns, ignored_labels)
+    num_examples = sum(1 for _ in found)
+    if not num_examples:
+        raise rows.no_examples(path)
+    read = functools.partial(_read_again, path, task, columns)
+    return TextFile(path, num_examples, read, has_header)
+
+
+def text_rows(path, task, labels, columns=rows.FOUND_COLUMNS, ignored_labels=()):
+    """Opens a file to predict, as `rows.open_rows` does.
+
+    Args:
+      path, task, ignored_labels, columns: as `read_examples` takes them.
+      labels: the model's labels; None where they are not known. What a file has in a
+        column for the label is not used, but something else in the place where labels
+        stand by default shows that the columns are others.
+
+    Returns:
+      As `rows.open_rows`; the iterator raises after its last row.
     """
     found, has_header = rows.open_rows(path, task, columns)
     is_json = path.lower().endswith(rows.JSON_EXTENSIONS)
-    has_names = labels is None or has_header or is_json or columns.label is not None
-    form = FORMS[task.kind]
-    num_examples, is_label_column, others = 0, has_names, set()
-    for _, row in found:
-        num_examples += 1
-        if not is_label_column and "label" in row:
-            is_label_column = _fits(form, row["label"], labels)
-            if not form.is_placeholder(row["label"]) and len(others) < 2:
-                others.add(row["label"])
-    if not num_examples:
-        raise rows.no_examples(path)
+    if labels is None or has_header or is_json or columns.label is not None:
+        return found, has_header
+    return _judged(path, found, task, labels, ignored_labels), has_header
+
+
+def _judged(path, found, task, labels, ignored_labels):
+    """Passes rows on; raises after them where the label column holds other things."""
+    form, values, other, num_others = FORMS[task.kind], set(), None, 0
+    known = (*labels, *_ignored(task, ignored_labels), *task.label_aliases)
+    for line, row in found:
+        yield line, row
+        value = row.get("label")
+        if _is_nothing(value):
+            continue
+        if not _fits(form, value, known):
+            if form.is_placeholder(value):
+                continue
+            other = other or (line, value)
+            num_others += 1
+        if len(values) < 2:
+            values.add(value)
     # One and the same text in all rows is a placeholder.
-    if not is_label_column and len(others) >= min(2, num_examples):
-        raise _no_label_column(path, task, labels, min(others))
-    read = functools.partial(_read_again, path, task, columns)
-    return TextFile(path, num_examples, read, has_header)
+    if num_others == 1 or (other and len(values) > 1):
+        raise _no_label_column(path, task, labels, *other)
+
+
+def _ignored(task, ignored_labels):
+    return task.ignored_labels + tuple(map(clean_label, ignored_labels))
 
 
 def _fits(form, value, labels):
@@ -328,15 +359,15 @@ def _fits(form, value, labels):
         return False
 
 
-def _no_label_column(path, task, labels, value):
+def _no_label_column(path, task, labels, line, value):
     flags = " and ".join("--{}_column".format(name) for name in task.text_columns)
     problem = (
-        "none of column {} is a {}, but for instance {!r}; give the number of "
-        "each column of texts with {}"
+        "column {} should be the label, but {!r} is no {}; begin the file with a row "
+        "that names the columns, or give the number of each column of texts with {}"
     )
     number = task.columns.index("label") + 1
     expected = "label ({})".format(", ".join(labels)) if labels else "number"
-    return rows.row_error(path, 1, problem.format(number, expected, value, flags))
+    return rows.row_error(path, line, problem.format(number, value, expected, flags))
 
 
 def find_labels(data):

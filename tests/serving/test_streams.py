@@ -132,6 +132,7 @@ def test_the_tasks_own_files_are_read(predictors, repository):
             "a.tsv:2: longer than the 32 tokens that the model takes; shorten it, or "
             "give --truncate to cut it",
         ),
+        ("lcqmc", "a.tsv", "1\t今\t0\n2\t今\t天\n", "a.tsv:2: column 3 should be the"),
         ("single", "a.json", '{"text": "a"}\n{"text": 3}\n', "a.json:2: text_a is 3"),
         ("single", "a.json", '{"text": "a"}\n{"text": "a\\ud800"}\n', "a.json:2: text"),
         ("single", "a.json", '{"text": "a"}\n[\n', "a.json:2: not JSON"),

@@ -313,7 +313,8 @@ def test_a_header_of_unknown_names_says_what_to_do(tmp_path, end):
     [
         ("1001\t手机降价了\n1002\t球队赢了\n", True),
         ("1001\t手机降价了\n", True),
-        ("手机降价了\t科技\n球队赢了\t未知类\n", False),
+        ("1001\t手机降价了\n1002\t?\n", True),
+        ("1001\t手机降价了\n1002\t科技\n1003\t?\n", True),
         ("手机降价了\t?\n球队赢了\t\n", False),
         ("手机降价了\t待定\n球队赢了\t待定\n", False),
         ("手机降价了\t科技\u200b\n", False),
@@ -324,19 +325,42 @@ def test_a_label_column_without_labels_shows_other_columns(
     tmp_path, content, is_refused
 ):
     path, labels = write(tmp_path, "x.tsv", content), ("体育", "科技")
-    if not is_refused:
-        assert reading.read_texts(path, SINGLE, labels).num_examples <= 2
-        return
-    with pytest.raises(UserError, match="x.tsv:1: none of column 2.*--text_a_"):
-        reading.read_texts(path, SINGLE, labels)
+    for task in (SINGLE, get_task("multi_label")):
+        if not is_refused:
+            assert reading.read_texts(path, task, labels).num_examples <= 2
+            continue
+        with pytest.raises(UserError, match="x.tsv:1: column 2 should be.*手机降价了"):
+            reading.read_texts(path, task, labels)
     # As the message says.
-    texts = reading.read_texts(path, SINGLE, labels, Columns(text_a="2"))
-    assert next(texts.chunks(1))[0].text_a == "手机降价了"
+    if is_refused:
+        texts = reading.read_texts(path, SINGLE, labels, Columns(text_a="2"))
+        assert next(texts.chunks(1))[0].text_a == "手机降价了"
+
+
+def test_the_first_row_without_a_label_among_labels_is_named(tmp_path):
+    path = write(tmp_path, "x.tsv", "1\t好评\n2\t很好吃\n3\t差\n")
+    message = "x.tsv:2: column 2 should be the label, but '很好吃' is no label"
+    with pytest.raises(UserError, match=message):
+        reading.read_texts(path, SINGLE, ("好评", "差评"))
+    named = write(tmp_path, "y.tsv", "id\ttext\n1\t好评\n2\t很好吃\n3\t差\n")
+    (texts,) = reading.read_texts(named, SINGLE, ("好评", "差评")).chunks(9)
+    assert [example.text_a for example in texts] == ["好评", "很好吃", "差"]
+
+
+def test_other_spellings_and_ignored_labels_are_labels(tmp_path):
+    path = write(tmp_path, "x.tsv", "甲\t乙\tneutral\n丙\t丁\tcontradictory\n")
+    xnli = get_task("xnli")
+    assert reading.read_texts(path, xnli, xnli.labels).num_examples == 2
+    path = write(tmp_path, "x.tsv", "甲\t1\n乙\t不明\n")
+    reader = reading.TableReader(SINGLE, ("不明",))
+    assert reader.read_texts(path, ("0", "1")).num_examples == 2
+    with pytest.raises(UserError, match="x.tsv:2: column 2 should be the label"):
+        reading.read_texts(path, SINGLE, ("0", "1"))
 
 
 def test_a_column_of_numbers_without_numbers_shows_other_columns(tmp_path):
     path = write(tmp_path, "x.tsv", "1\t甲\t乙\n2\t丙\t丁\n")
-    message = "none of column 3 is a number, but for instance '丁'; .*--text_b_column"
+    message = "x.tsv:1: column 3 .* label, but '乙' is no number; .*--text_b_column"
     with pytest.raises(UserError, match=message):
         reading.read_texts(path, get_task("regression"), ())
 
