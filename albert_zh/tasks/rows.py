@@ -13,6 +13,7 @@ from typing import List, NamedTuple, Optional, Tuple
 from albert_zh.base import files, json_files
 from albert_zh.base.errors import UserError
 from albert_zh.tasks import row_forms
+from albert_zh.tasks.label_forms import FORMS
 from albert_zh.tasks.registry import ALL_EXTENSIONS, clean_label
 
 # Names public Chinese data sets (LCQMC, BQ, ChnSentiCorp, CLUE) give their columns.
@@ -148,23 +149,6 @@ def row_error(path, line, problem):
     return UserError("{}:{}: {}".format(path, line, problem))
 
 
-def _split_tsv(lines, separator=None):
-    """Yields the cells of each line.
-
-    Args:
-      lines: iterator of (number, text).
-      separator: of a published form; a file whose first line has it, and no tab, is of
-        that form, whose first cell is an id.
-    """
-    is_published = None
-    for number, text in lines:
-        if is_published is None:
-            is_published = bool(separator) and separator in text and "\t" not in text
-        cells = text.split(separator if is_published else "\t")
-        # A line without the separator is no blank one.
-        yield number, cells[1:] if is_published and cells[1:] else cells
-
-
 def _split_csv(path, lines):
     """Yields (first line, cells); a quoted cell may span lines."""
     csv.field_size_limit(_MAX_CELL_CHARACTERS)
@@ -216,23 +200,40 @@ def open_rows(path, task, columns):
         )
     if extension in JSON_EXTENSIONS:
         return _json_rows(path, json_lines(path), task, columns), False
-    table = _open_table(path, task.separator)
+    table, has_id = _open_table(path, task.separator)
     first_line, first_cells = next(table, (1, None))
     if first_cells is None:
         raise no_examples(path)
-    layout = _layout(path, first_line, first_cells, task, columns)
+    layout = _layout(path, first_line, first_cells, task, columns, has_id)
     first = [] if layout.has_header else [(first_line, first_cells)]
     return _table_rows(path, first, table, layout, task), layout.has_header
 
 
 def _open_table(path, separator):
-    """Yields (first line, cells) of the rows of a table."""
-    lines = read_lines(path)
+    """Opens a table.
+
+    Args:
+      path: the file.
+      separator: of a published form, None without one. A text file whose first line has
+        it, and no tab, is of that form.
+
+    Returns:
+      Iterator of (first line, cells), and whether it is of the published form, whose
+      first column is an id.
+    """
+    lines, is_published = read_lines(path), False
     if path.lower().endswith(".csv"):
         table = _split_csv(path, lines)
     else:
-        table = _split_tsv(lines, separator)
-    return _without_blank_end(table, lambda cells: all(map(is_blank, cells)))
+        first = next(lines)
+        is_published = (
+            bool(separator) and separator in first[1] and "\t" not in first[1]
+        )
+        between = separator if is_published else "\t"
+        lines = itertools.chain([first], lines)
+        table = ((number, text.split(between)) for number, text in lines)
+    table = _without_blank_end(table, lambda cells: all(map(is_blank, cells)))
+    return table, is_published
 
 
 def texts_or_pairs(path, single, pair):
@@ -258,7 +259,8 @@ def texts_or_pairs(path, single, pair):
         return
     task = single
     if os.path.splitext(path)[1].lower() in ALL_EXTENSIONS:
-        line, cells = next(_open_table(path, single.separator), (1, []))
+        table, _ = _open_table(path, single.separator)
+        line, cells = next(table, (1, []))
         if len(cells) > 1:
             if not (_is_header(cells, single) or _is_header(cells, pair)):
                 problem = (
@@ -308,7 +310,7 @@ def _is_header(cells, task):
     return "label" in named or all(column in named for column in task.text_columns)
 
 
-def _layout(path, line, cells, task, columns):
+def _layout(path, line, cells, task, columns, has_id):
     """Finds the columns of a table by its first row and by the flags given."""
     width = len(cells)
     if any(columns):
@@ -327,21 +329,34 @@ def _layout(path, line, cells, task, columns):
             _check_text_columns(path, line, named, cells, task)
         elif not has_header:
             _check_no_header(path, line, cells, task)
-            positions = _default_positions(path, line, width, task)
+            positions = _default_positions(path, line, cells, task, has_id)
     return _Layout(tuple(positions.items()), width, has_header, (line, cells))
 
 
-def _default_positions(path, line, width, task):
+def _default_positions(path, line, cells, task, has_id):
     """Returns a dict column -> position of a table without a header row."""
-    for columns in (task.columns, task.text_columns):
-        if width == len(columns):
-            return {column: i for i, column in enumerate(columns)}
+    width, first = len(cells), ("id",) if has_id else ()
+    # A number at the end is a label, so what stands first is no id.
+    lacks_id = has_id and width == len(task.columns) and _is_number(cells[-1])
+    for columns in (first + task.columns, first + task.text_columns):
+        if width == len(columns) and not lacks_id:
+            return {
+                column: columns.index(column) for column in columns if column != "id"
+            }
     problem = "{} columns, expected {} ({})".format(
-        width, len(task.columns), ", ".join(task.columns)
+        width, len(first + task.columns), ", ".join(first + task.columns)
     )
     if width == 1:
         problem += ", separated by commas in .csv, by tabs in .tsv and .txt"
     raise row_error(path, line, problem)
+
+
+def _is_number(cell):
+    try:
+        FORMS["regression"].parse(cell, None)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_no_header(path, line, cells, task):

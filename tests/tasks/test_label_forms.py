@@ -6,6 +6,7 @@ import pytest
 
 from albert_zh.base.errors import UserError
 from albert_zh.tasks import get_task, reading
+from albert_zh.tasks.rows import Columns
 from albert_zh.tasks.splits import TaskData
 
 
@@ -104,7 +105,8 @@ def test_the_published_form_of_stsb_is_read(tmp_path):
 @pytest.mark.parametrize(
     "row,message",
     [
-        ("sts-b-dev-2||甲||乙", ":2: 2 columns"),
+        ("sts-b-dev-2||甲||乙", ":2: 3 columns, expected 4 as in line 1"),
+        ("sts-b-dev-2||||||", ":2: text_a is empty"),
         ("sts-b-dev-2||甲||||5", ":2: "),
         ("sts-b-dev-2||甲||乙||好", ":2: "),
         ("甲\t乙\t5", ":2: "),
@@ -115,6 +117,40 @@ def test_a_bad_row_of_the_published_form_is_named(tmp_path, row, message):
     path.write_text("0||甲||乙||5\n" + row + "\n", encoding="utf-8")
     with pytest.raises(UserError, match=str(path) + message):
         reading.read_examples(str(path), get_task("stsb"))
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (
+            "甲甲||乙乙||1.5\n丙||丁||2\n",
+            "3 columns, expected 4 .id, text_a, text_b, l",
+        ),
+        ("甲||乙\n", "2 columns, expected 4 .id, text_a, text_b, label"),
+    ],
+)
+def test_the_published_form_without_an_id_is_refused(tmp_path, content, message):
+    path = tmp_path / "cnsd-sts-train.txt"
+    path.write_text(content, encoding="utf-8")
+    for read_file in (reading.read_examples, reading.read_texts):
+        with pytest.raises(UserError, match="train.txt:1: " + message):
+            read_file(str(path), get_task("stsb"), ())
+
+
+@pytest.mark.parametrize(
+    "content, columns",
+    [
+        ("0||甲||乙\n", Columns()),
+        ("id||text_a||text_b||label\n0||甲||乙||5\n", Columns()),
+        ("text_a||text_b||label\n甲||乙||5\n", Columns()),
+        ("甲||乙||5\n", Columns("1", "2", "3")),
+    ],
+)
+def test_other_columns_of_the_published_form_are_read(tmp_path, content, columns):
+    path = tmp_path / "cnsd-sts-test.txt"
+    path.write_text(content, encoding="utf-8")
+    (texts,) = reading.read_texts(str(path), get_task("stsb"), (), columns).chunks(9)
+    assert texts == [reading.Example("甲", "乙", None)]
 
 
 def test_separators_within_texts_of_other_files_are_text(tmp_path):
