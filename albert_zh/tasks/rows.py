@@ -360,14 +360,37 @@ def _is_number(cell):
 
 
 def _check_no_header(path, line, cells, task):
-    """Refuses a first row of texts that look like names, one of which is known."""
+    """Refuses a first row that seems to name columns, one of which is known."""
+    if _seem_names(cells):
+        flags = " and ".join("--{}_column".format(c) for c in task.text_columns)
+        problem = "{} seem to name columns; name those of the texts with {}, or {}"
+        start = "begin the file with a row that names them"
+        raise row_error(path, line, problem.format(", ".join(cells), flags, start))
+    if len(cells) == 1:
+        _check_separator(path, line, cells[0])
+
+
+def _check_separator(path, line, cell):
+    """Refuses a cell alone in the first row that another separator would split."""
+    for separator in "\t,;|":
+        names = cell.split(separator)
+        num_known = len(_KNOWN_NAMES.intersection(map(_name, names)))
+        # Chinese texts have commas, and seldom tabs.
+        is_tab = separator == "\t" and len(names) > 1
+        if is_tab or num_known > 1 or _seem_names(names):
+            problem = (
+                "1 column, but {!r} in its first row seems to separate several; .csv "
+                "has commas between them, .tsv and .txt tabs (if it belongs to a text, "
+                "begin the file with a row that names the column, such as text_a)"
+            )
+            raise row_error(path, line, problem.format(separator))
+
+
+def _seem_names(cells):
+    """Whether several texts look like names of columns, one of which is known."""
     names = [_name(cell) for cell in cells]
-    if len(names) > 1 and _KNOWN_NAMES.intersection(names):
-        if all(map(_NAME_LIKE.fullmatch, names)):
-            flags = " and ".join("--{}_column".format(c) for c in task.text_columns)
-            problem = "{} seem to name columns; name those of the texts with {}, or {}"
-            start = "begin the file with a row that names them"
-            raise row_error(path, line, problem.format(", ".join(names), flags, start))
+    are_alike = all(map(_NAME_LIKE.fullmatch, names))
+    return len(names) > 1 and are_alike and bool(_KNOWN_NAMES.intersection(names))
 
 
 def _flagged_positions(path, cells, task, columns):

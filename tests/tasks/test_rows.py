@@ -173,6 +173,32 @@ def test_another_separator_is_told(tmp_path, name, separator):
 
 
 @pytest.mark.parametrize(
+    "name, header, separator",
+    [
+        ("x.csv", "text\tlabel", "\t"),
+        ("x.csv", "不错\t好评", "\t"),
+        ("x.csv", "text;category", ";"),
+        ("x.csv", "编号;内容;标签", ";"),
+        ("x.tsv", "label,text", ","),
+        ("x.txt", "id|sentence", "|"),
+    ],
+)
+def test_another_separator_of_single_texts_is_told(tmp_path, name, header, separator):
+    path = write(tmp_path, name, header + "\n很好" + separator + "1\n")
+    for read in (reading.read_examples, reading.read_texts):
+        with pytest.raises(UserError, match=name + ":1: 1 column, .*separate several"):
+            read(path, SINGLE)
+    # As the message says.
+    data = reading.read_texts(write(tmp_path, name, "text_a\n" + header + "\n"), SINGLE)
+    assert list(data.chunks(9)) == [[Example(header, None, None)]]
+
+
+def test_a_text_that_holds_separators_is_a_text(tmp_path):
+    content = "好看,内容也好;不错\nGreat content, would read again!\n"
+    assert reading.read_texts(write(tmp_path, "x.tsv", content), SINGLE).num_examples
+
+
+@pytest.mark.parametrize(
     "labels, classes",
     [
         (["--1", "1"], ("--1", "1")),
