@@ -199,7 +199,10 @@ def _boolean(text):
 
 def names(text):
     """An `argparse` type: a tuple of names separated by commas, as in CSV."""
-    return name_lists.split(text)
+    try:
+        return name_lists.split(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def share(text):

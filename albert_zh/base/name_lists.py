@@ -12,11 +12,18 @@ def split(text):
 
     Returns:
       Tuple of str, without white space around them.
+
+    Raises:
+      ValueError: quotation marks that do not surround a whole name.
     """
     try:
         (names,) = csv.reader([text], skipinitialspace=True, strict=True)
-    except (ValueError, csv.Error):  # quotation marks that are part of a name
-        names = text.split(",")
+    except (ValueError, csv.Error) as error:
+        problem = (
+            "{!r} is no line of CSV ({}); quotation marks stand around a whole name, "
+            "those within it are doubled"
+        )
+        raise ValueError(problem.format(text, error)) from error
     return tuple(name.strip() for name in names)
 
 

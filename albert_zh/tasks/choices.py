@@ -179,7 +179,11 @@ def from_command_line(task, texts):
         given = [reading.command_line_text("--text", text) for text in given]
         context = _text("--text", "CONTEXT", given[0])
         question = _text("--text", "QUESTION", given[1])
-        choices = _choices("--text", "CHOICES", list(name_lists.split(given[2])), task)
+        try:
+            names = name_lists.split(given[2])
+        except ValueError as error:
+            raise _error("--text: CHOICES", "{}", error) from error
+        choices = _choices("--text", "CHOICES", list(names), task)
         examples.append(Question(number, context, question, choices, None))
     return reading.ExampleFile("the command line", examples)
 

@@ -3,6 +3,7 @@
 import abc
 import json
 import math
+import re
 
 from albert_zh.base import name_lists
 from albert_zh.models.settings import is_label
@@ -10,6 +11,10 @@ from albert_zh.tasks.registry import clean_label
 
 # What files to be predicted have where labelled ones have the label.
 _PLACEHOLDERS = ("", "?", "-", "-1", "0", "none", "null", "nan", "unknown", "未知")
+
+
+# Seldom within a name; or digits with spaces between them, one for each class.
+_OTHER_SEPARATOR = re.compile(r"[，；;|]|^[01]( [01])+$")
 
 
 class LabelForm(abc.ABC):
@@ -68,7 +73,7 @@ class SeveralClasses(LabelForm):
 
     def parse(self, value, labels):
         if isinstance(value, str):
-            value = name_lists.split(value) if value.strip() else ()
+            value = _split_names(value, labels)
         elif not isinstance(value, (list, tuple)):
             problem = "label is {:.100}; expected a list of names, or names and commas"
             raise ValueError(problem.format(repr(value)))
@@ -89,7 +94,9 @@ class Number(LabelForm):
         try:
             if isinstance(value, bool) or not isinstance(value, (str, int, float)):
                 raise ValueError
-            number = float(value)
+            text = clean_label(str(value))
+            # Python reads 1_5 as 15.
+            number = math.nan if "_" in text else float(text)
         except (ValueError, OverflowError):
             number = math.nan
         if not math.isfinite(number):
@@ -108,6 +115,19 @@ FORMS = {
     "multi_label": SeveralClasses(),
     "regression": Number(),
 }
+
+
+def _split_names(text, labels):
+    """Names in a cell. Where any are allowed, it may not have other separators."""
+    names = name_lists.split(text) if text.strip() else ()
+    for name in names:
+        if labels is None and '"' not in text and _OTHER_SEPARATOR.search(name):
+            problem = (
+                "label {!r} seems to be several; put ',' between names, and quotation "
+                "marks around one that has other separators, or give all with --labels"
+            )
+            raise ValueError(problem.format(name))
+    return names
 
 
 def _known(text, labels):

@@ -4,6 +4,7 @@ Every row becomes an example or stops the run with `file:line`; only rows with l
 that the task or the user ignores are left out, and they are counted.
 """
 
+import collections
 import functools
 import os
 import re
@@ -174,7 +175,7 @@ def read_examples(
       columns: `rows.Columns`.
       placeholders_allowed: whether a file with one and the same text in place of all
         labels is read as one without labels, where that text is not in `labels`; or
-        with nothing in their place.
+        with one and the same number, or nothing, in their place.
 
     Returns:
       An `ExampleFile`.
@@ -201,7 +202,7 @@ def read_examples(
                 label = form.parse(row["label"], labels)
             except ValueError as error:
                 problem = rows.row_error(path, line, str(error))
-                if not (placeholders_allowed and _is_nothing(row["label"])):
+                if not (placeholders_allowed and form.is_placeholder(row["label"])):
                     raise problem from error
                 absent = absent or problem
                 examples.append(_example(row))
@@ -212,22 +213,44 @@ def read_examples(
                 continue
             name = None if labels is None else form.unknown(label, labels)
             if name is not None and unknown is None:
-                unknown = line, name, label
+                unknown = line, name
         examples.append(_example(row, label))
     if not examples:
         raise rows.no_examples(path, num_ignored)
     if absent and any(example.label is not None for example in examples):
         raise absent
-    # Several classes may be none, but not in a whole file that is to be scored.
-    if placeholders_allowed and all(example.label == () for example in examples):
-        examples = [example._replace(label=None) for example in examples]
-    if unknown:
-        line, name, label = unknown
-        is_placeholder = all(example.label == label for example in examples)
-        if not (is_placeholder and placeholders_allowed):
-            raise _unknown_label(path, line, name, labels, is_placeholder, task)
-        examples = [example._replace(label=None) for example in examples]
+    examples = _checked(path, task, labels, examples, unknown, placeholders_allowed)
     return ExampleFile(path, examples, has_header, num_ignored)
+
+
+def _checked(path, task, labels, examples, unknown, placeholders_allowed):
+    """Returns the examples of a file, without labels if those are placeholders.
+
+    Args:
+      path, task, labels, placeholders_allowed: as `read_examples` takes them.
+      examples: list of `Example`, at least one.
+      unknown: (line, name) of the first label that is not allowed, or None.
+
+    Raises:
+      UserError: a label is not allowed, or the labels are all one number.
+    """
+    first = examples[0].label
+    is_constant = all(example.label == first for example in examples)
+    # With one and the same number nothing correlates. One row alone may be a trial.
+    is_number = task.kind == "regression" and first is not None and len(examples) > 1
+    # Several classes may be none, but not in a whole file that is to be scored.
+    is_placeholder = is_constant and (unknown or is_number or first == ())
+    if is_placeholder and placeholders_allowed:
+        return [example._replace(label=None) for example in examples]
+    if unknown:
+        raise _unknown_label(path, *unknown, labels, is_constant, task)
+    if is_constant and is_number:
+        problem = (
+            "{}: the only label is {}; expected at least two different numbers (a file "
+            "without labels can be given as --predict_file)"
+        )
+        raise UserError(problem.format(path, first))
+    return examples
 
 
 def _is_nothing(value):
@@ -383,46 +406,66 @@ def find_labels(data):
       UserError: fewer than two labels, rows marked "-" (no consensus), a label
         column that seems to hold texts, or a first row that seems to name columns.
     """
-    found = {example.label for example in data.examples}
-    _check_first_label(data, len(found))
-    if NO_CONSENSUS in found:
+    counts = collections.Counter(example.label for example in data.examples)
+    _check_first_label(data, counts, data.examples[0].label)
+    if NO_CONSENSUS in counts:
         raise UserError(
             "{}: label {!r} marks rows whose annotators disagreed; leave them out "
             "with --ignore_labels={} or keep it as a class through --labels".format(
                 data.path, NO_CONSENSUS, NO_CONSENSUS
             )
         )
-    if len(found) < 2:
+    if len(counts) < 2:
         raise UserError(
             "{}: the only label is {!r}; expected at least two".format(
-                data.path, found.pop()
+                data.path, min(counts)
             )
         )
-    num_rows = len(data.examples)
-    if len(found) > max(_MANY_LABELS, num_rows // 2):
-        raise UserError(
-            "{}: {} labels in {} rows, for instance {!r}; name the label's column with "
-            "--label_column, or give all classes with --labels".format(
-                data.path, len(found), num_rows, min(found)
-            )
-        )
-    return _sorted_labels(found)
+    _check_number_of_labels(data, counts)
+    return _sorted_labels(counts)
 
 
 def find_all_labels(data):
     """The label set of a training file whose examples have several labels, or none.
 
-    Args, Returns, Raises: as `find_labels`, of which only the number of labels holds.
+    Args, Returns: as `find_labels`.
+
+    Raises:
+      UserError: fewer than two labels, a label column that seems to hold texts, a first
+        row that seems to name columns, or labels that seem to be made of others.
     """
-    found = {name for example in data.examples for name in example.label}
-    if len(found) < 2:
+    counts = collections.Counter(name for row in data.examples for name in row.label)
+    first = data.examples[0].label
+    _check_first_label(data, counts, first[0] if len(first) == 1 else None)
+    if len(counts) < 2:
         raise UserError(
             "{}: {} in its rows; expected two or more different labels".format(
                 data.path,
-                "the only label is {!r}".format(min(found)) if found else "no label",
+                "the only label is {!r}".format(min(counts)) if counts else "no label",
             )
         )
-    return _sorted_labels(found)
+    _check_number_of_labels(data, counts)
+    for name in sorted(counts):
+        parts = re.split(r"[\s、/]+", name)
+        if len(parts) > 1 and counts.keys() >= set(parts):
+            problem = (
+                "{}: label {!r} seems to be several; put ',' between names, or give "
+                "all classes with --labels"
+            )
+            raise UserError(problem.format(data.path, name))
+    return _sorted_labels(counts)
+
+
+def _check_number_of_labels(data, labels):
+    """Raises `UserError` where the label column seems to hold texts."""
+    num_rows = len(data.examples)
+    if len(labels) > max(_MANY_LABELS, num_rows // 2):
+        raise UserError(
+            "{}: {} labels in {} rows, for instance {!r}; name the label's column with "
+            "--label_column, or give all classes with --labels".format(
+                data.path, len(labels), num_rows, min(labels)
+            )
+        )
 
 
 def _sorted_labels(found):
@@ -432,14 +475,18 @@ def _sorted_labels(found):
     return tuple(sorted(found))
 
 
-def _check_first_label(data, num_labels):
-    """Raises `UserError` where the first label looks like the name of a column."""
+def _check_first_label(data, counts, first):
+    """Raises `UserError` where the first row seems to name columns.
+
+    Args:
+      data: labelled `ExampleFile`.
+      counts: `collections.Counter` of its labels.
+      first: the label of its first row; None where it is not one label.
+    """
     if data.has_header or data.path.lower().endswith(rows.JSON_EXTENSIONS):
         return
-    first = data.examples[0].label
-    num_found = sum(example.label == first for example in data.examples)
     # Where no label at all occurs twice, the first is no exception.
-    if num_found == 1 and len(data.examples) > num_labels:
+    if counts[first] == 1 and sum(counts.values()) > len(counts):
         raise UserError(
             "{}: label {!r} occurs in the first row only; if that row names columns, "
             "call the last one label; if it is an example, give all classes with "

@@ -354,6 +354,7 @@ def test_questions_of_the_command_line():
         (["", "问", "雨,晴"], "--text: a text is empty"),
         (["天", "问", "雨,"], "--text: CHOICES is empty"),
         (["天", "问", "雨,雨"], "--text: CHOICES has '雨' twice"),
+        (["天", "问", '雨,"晴'], "--text: CHOICES: '雨,\"晴' is no line of CSV"),
     ):
         with pytest.raises(UserError, match=message):
             choices.from_command_line(task, [text])

@@ -1,9 +1,11 @@
 """What stands in a label column: one class, several, or a number."""
 
+import argparse
 import json
 
 import pytest
 
+from albert_zh import command_line
 from albert_zh.base.errors import UserError
 from albert_zh.tasks import get_task, reading
 from albert_zh.tasks.rows import Columns
@@ -34,8 +36,88 @@ def test_several_labels_in_a_cell_and_in_json(tmp_path):
 def test_numbers(tmp_path):
     data = read(tmp_path, "a.tsv", "stsb", "甲\t乙\t3\n丙\t丁\t-0.5\n")
     assert [e.label for e in data.examples] == [3.0, -0.5]
-    data = read(tmp_path, "b.json", "regression", json_row(2.5) + json_row("4"))
-    assert [e.label for e in data.examples] == [2.5, 4.0]
+    rows = json_row(2.5) + json_row("4") + json_row(" 1e-1\u200b")
+    data = read(tmp_path, "b.json", "regression", rows)
+    assert [e.label for e in data.examples] == [2.5, 4.0, 0.1]
+
+
+@pytest.mark.parametrize("label", ["-1", "0", "2.5", "?", "nan", ""])
+def test_one_number_for_all_rows_is_no_label_to_score(tmp_path, label):
+    path = tmp_path / "test.tsv"
+    path.write_text("甲\t乙\t{0}\n丙\t丁\t{0}\n".format(label), encoding="utf-8")
+    reader = reading.TableReader(get_task("regression"))
+    data = reader.read_examples(str(path), (), placeholders_allowed=True)
+    assert data.num_examples == 2 and not data.has_labels
+    with pytest.raises(UserError, match="test.tsv.*--predict_file"):
+        reader.read_examples(str(path), None)
+    assert reader.read_texts(str(path), ()).num_examples == 2
+
+
+@pytest.mark.parametrize(
+    "label, message",
+    [
+        ("体育，财经", "label '体育，财经' seems to be several; put ',' between names"),
+        ("体育;财经", "label '体育;财经' seems to be several"),
+        ("1 0 1", "label '1 0 1' seems to be several"),
+        ('"体育,财经', "is no line of CSV .*quotation marks stand around a whole name"),
+        ('"体育"、财经', "is no line of CSV"),
+    ],
+)
+def test_names_in_a_cell_are_separated_by_commas(tmp_path, label, message):
+    with pytest.raises(UserError, match="a.tsv:2: .*" + message):
+        read(tmp_path, "a.tsv", "multi_label", "甲\t体育\n乙\t{}\n".format(label))
+
+
+def test_a_name_with_another_separator_stands_in_quotation_marks(tmp_path):
+    """As the messages say."""
+    rows = '甲\t"体育，财经","1 0 1"\n乙\t"a""b"\n'
+    data = read(tmp_path, "a.tsv", "multi_label", rows)
+    assert [e.label for e in data.examples] == [("体育，财经", "1 0 1"), ('a"b',)]
+    data = read(tmp_path, "a.json", "multi_label", json_row(["体育，财经"]))
+    assert data.examples[0].label == ("体育，财经",)
+    labels = ("体育;财经", "1")
+    data = read(tmp_path, "a.tsv", "multi_label", "甲\t体育;财经\n", labels)
+    assert data.examples[0].label == ("体育;财经",)
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (
+            "正文\t主题\n甲\t体育\n乙\t体育,财经\n",
+            "'主题' occurs in the first row only",
+        ),
+        (
+            "".join("{0}\t第{0}篇\n".format(i) for i in range(100)),
+            "100 labels in 100 rows",
+        ),
+        ("甲\t体育\n乙\t财经\n丙\t体育 财经\n", "'体育 财经' seems to be several"),
+        ("甲\t体育\n乙\t财经\n丙\t体育、财经\n", "'体育、财经' seems to be several"),
+    ],
+)
+def test_columns_of_other_things_than_several_labels(tmp_path, content, message):
+    data = read(tmp_path, "a.tsv", "multi_label", content)
+    with pytest.raises(UserError, match="a.tsv: .*" + message):
+        reading.find_all_labels(data)
+    # Of names that are given, none is searched for.
+    labels = tuple({name for e in data.examples for name in e.label})
+    assert read(tmp_path, "a.tsv", "multi_label", content, labels).has_labels
+
+
+def test_a_rare_label_in_the_first_row_of_several_is_one(tmp_path):
+    for content in (
+        "甲\t主题,体育\n乙\t体育,财经\n",
+        "text\tlabel\n甲\t主题\n乙\t体育\n丙\t体育\n",
+        "甲\t主题\n乙\t体育,财经\n",
+    ):
+        data = read(tmp_path, "a.tsv", "multi_label", content)
+        assert "主题" in reading.find_all_labels(data)
+
+
+def test_labels_in_a_flag_are_a_line_of_csv():
+    assert command_line.names('"a,b",c') == ("a,b", "c")
+    with pytest.raises(argparse.ArgumentTypeError, match="is no line of CSV"):
+        command_line.names('"a,b')
 
 
 def test_files_to_predict_may_have_labels_or_none(tmp_path):
@@ -65,6 +147,7 @@ BAD = [
     ("regression", json_row(float("nan")), "nan; expected a number"),
     ("regression", json_row("inf"), "'inf'; expected a number"),
     ("regression", json_row([1]), r"\[1\]; expected a number"),
+    ("regression", json_row("1_5"), "'1_5'; expected a number"),
 ]
 
 
