@@ -341,6 +341,9 @@ def _json_entities(path, line, text, label):
         for kind, entities in label.items():
             _check_type(path, line, kind)
             for entity, places in entities.items():
+                if not places:
+                    problem = "entity {!r} has no place"
+                    raise rows.row_error(path, line, problem.format(entity))
                 for start, last in places:
                     if not all(type(place) is int for place in (start, last)):
                         raise TypeError

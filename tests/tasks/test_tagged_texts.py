@@ -163,6 +163,10 @@ def test_bad_files_of_tags(tmp_path, content, words):
         (line("北京", {"LOC": {"北京": [[0, 2]]}}), "at [0, 2], beyond the text of 2"),
         (line("北京", {"LOC": {"北京": [[-1, 1]]}}), "at [-1, 1], beyond the text"),
         (line("北京", {"LOC": {"北京": [[0, 0]]}}), "where the text has '北'"),
+        (
+            line("北京", {"LOC": {"北京": []}}),
+            "train.json:1: entity '北京' has no place",
+        ),
         (line("北京", {"": {"北京": [[0, 1]]}}), "the type '' is empty"),
         ("", "the file is empty"),
     ],
