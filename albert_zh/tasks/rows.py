@@ -396,22 +396,21 @@ def _seem_names(cells):
 def _flagged_positions(path, cells, task, columns):
     """Returns a dict column -> position, and whether the first row names columns."""
     names = [_name(cell) for cell in cells]
-    positions, has_names = {}, False
-    for column, given in columns._asdict().items():
-        if given is None or column not in task.columns:
-            continue
-        positions[column] = _position(given, names)
-        if positions[column] is None:
+    given = _given(columns, task)
+    positions = {column: _position(given[column], names) for column in given}
+    for column, position in positions.items():
+        if position is None:
             raise UserError(
                 "--{}_column={}: the first row of {} has {} columns: {}; expected one "
                 "of these names, or a number".format(
-                    column, given, path, len(cells), ", ".join(cells)
+                    column, given[column], path, len(cells), ", ".join(cells)
                 )
             )
-        has_names = has_names or not _name(given).isdecimal()
+    _check_distinct(path, given, positions)
+    has_names = not all(_name(name).isdecimal() for name in given.values())
     has_header = has_names or _is_header(cells, task)
     if has_header:
-        positions = dict(_name_columns(cells, task), **positions)
+        positions = _with_found(positions, _name_columns(cells, task))
     for column in task.text_columns:
         if column not in positions:
             raise UserError(
@@ -420,6 +419,34 @@ def _flagged_positions(path, cells, task, columns):
                 )
             )
     return positions, has_header
+
+
+def _given(columns, task):
+    """Dict column of the task -> what a flag says of it."""
+    return {
+        column: given
+        for column, given in columns._asdict().items()
+        if given is not None and column in task.columns
+    }
+
+
+def _check_distinct(path, given, places):
+    """Raises `UserError` where two flags give one place, a position or a key."""
+    for first, second in itertools.combinations(given, 2):
+        if places[first] == places[second]:
+            problem = (
+                "--{}_column={} and --{}_column={} are one column of {}; expected two"
+            )
+            raise UserError(
+                problem.format(first, given[first], second, given[second], path)
+            )
+
+
+def _with_found(places, found):
+    """Adds places found by their names to those that flags give, which win."""
+    taken = set(places.values())
+    others = {column: place for column, place in found.items() if place not in taken}
+    return dict(others, **places)
 
 
 def _position(given, names):
@@ -531,16 +558,16 @@ def _is_of_form(columns, task):
 
 def _json_columns(path, line, record, columns, task):
     """Returns a dict column -> key of a JSON object, of columns that are one field."""
-    keys = list(record)
-    named = {column: keys[i] for column, i in _name_columns(keys, task).items()}
-    for column, key in columns._asdict().items():
-        if key is not None and column in task.columns:
-            if key not in record:
-                problem = "--{}_column={}: no such key among {}".format(
-                    column, key, ", ".join(keys)
-                )
-                raise row_error(path, line, problem)
-            named[column] = key
+    keys, given = list(record), _given(columns, task)
+    for column, key in given.items():
+        if key not in record:
+            problem = "--{}_column={}: no such key among {}".format(
+                column, key, ", ".join(keys)
+            )
+            raise row_error(path, line, problem)
+    _check_distinct(path, given, given)
+    found = {column: keys[i] for column, i in _name_columns(keys, task).items()}
+    named = _with_found(given, found)
     if _is_of_form(columns, task):
         return {column: key for column, key in named.items() if column == "label"}
     _check_text_columns(path, line, named, keys, task)

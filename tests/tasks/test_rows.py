@@ -317,6 +317,47 @@ def test_columns_that_are_not_there(tmp_path, columns, message):
         reading.read_examples(write(tmp_path, "x.tsv", COLUMNS), PAIR, columns=columns)
 
 
+@pytest.mark.parametrize(
+    "columns, message",
+    [
+        (
+            Columns("甲方", "甲方"),
+            "--text_a_column=甲方 and --text_b_column=甲方 are one",
+        ),
+        (Columns("2", "甲方"), "--text_a_column=2 and --text_b_column=甲方 are one"),
+        (
+            Columns("2", "3", "乙方"),
+            "--text_b_column=3 and --label_column=乙方 are one",
+        ),
+    ],
+)
+def test_two_flags_for_one_column_are_refused(tmp_path, columns, message):
+    with pytest.raises(UserError, match=message + " column of .*x.tsv"):
+        reading.read_examples(write(tmp_path, "x.tsv", COLUMNS), PAIR, columns=columns)
+
+
+def test_two_flags_for_one_key_are_refused(tmp_path):
+    path = write(tmp_path, "x.json", '{"甲方": "天气", "结果": 1}\n')
+    message = "--text_a_column=甲方 and --label_column=甲方 are one column of .*x.json"
+    with pytest.raises(UserError, match=message):
+        reading.read_examples(path, SINGLE, columns=Columns("甲方", None, "甲方"))
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("x.tsv", "query\ttitle\tlabel\n甲\t乙\t1\n"),
+        ("x.json", '{"query": "甲", "title": "乙", "label": 1}\n'),
+    ],
+)
+def test_a_column_that_a_flag_takes_is_no_other_one(tmp_path, name, content):
+    path = write(tmp_path, name, content)
+    with pytest.raises(UserError, match="no text_b among .*--text_b_column"):
+        reading.read_examples(path, PAIR, columns=Columns("title"))
+    data = reading.read_examples(path, PAIR, columns=Columns("title", "query"))
+    assert data.examples == [Example("乙", "甲", "1")]
+
+
 @pytest.mark.parametrize("end", ["", "\tscore"])
 def test_a_header_of_unknown_names_says_what_to_do(tmp_path, end):
     path = write(
