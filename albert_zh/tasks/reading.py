@@ -96,7 +96,7 @@ class TextFile(NamedTuple):
 
 def _read_again(path, task, columns):
     """Yields the `Example`s of a file, without labels."""
-    found, _ = rows.open_rows(path, task, columns)
+    found, _ = rows.open_rows(path, task, columns, needs_label=False)
     for _, row in found:
         yield _example(row)
 
@@ -175,7 +175,8 @@ def read_examples(
       columns: `rows.Columns`.
       placeholders_allowed: whether a file with one and the same text in place of all
         labels is read as one without labels, where that text is not in `labels`; or
-        with one and the same number, or nothing, in their place.
+        with one and the same number, or nothing, in their place; or without the
+        column that `columns.label` gives.
 
     Returns:
       An `ExampleFile`.
@@ -183,7 +184,7 @@ def read_examples(
     Raises:
       UserError: names `path:line` of the first row that cannot be used.
     """
-    found, has_header = rows.open_rows(path, task, columns)
+    found, has_header = rows.open_rows(path, task, columns, not placeholders_allowed)
     form = FORMS[task.kind]
     examples, num_ignored, unknown, absent = [], 0, None, None
     ignored_labels = _ignored(task, ignored_labels)
@@ -342,7 +343,7 @@ def text_rows(path, task, labels, columns=rows.FOUND_COLUMNS, ignored_labels=())
     Returns:
       As `rows.open_rows`; the iterator raises after its last row.
     """
-    found, has_header = rows.open_rows(path, task, columns)
+    found, has_header = rows.open_rows(path, task, columns, needs_label=False)
     is_json = path.lower().endswith(rows.JSON_EXTENSIONS)
     if labels is None or has_header or is_json or columns.label is not None:
         return found, has_header

@@ -175,13 +175,14 @@ def _without_blank_end(rows, is_blank_row):
             held = []
 
 
-def open_rows(path, task, columns):
+def open_rows(path, task, columns, needs_label=True):
     """Opens a file by its extension: .tsv and .txt, .csv, .json and .jsonl.
 
     Args:
       path: local or remote file, UTF-8.
       task: a `registry.Task`.
       columns: `Columns`.
+      needs_label: whether the column that `columns.label` gives has to be there.
 
     Returns:
       An iterator of (line, dict column -> value), and whether the first row names the
@@ -199,11 +200,14 @@ def open_rows(path, task, columns):
             )
         )
     if extension in JSON_EXTENSIONS:
-        return _json_rows(path, json_lines(path), task, columns), False
+        lines = json_lines(path)
+        return _json_rows(path, lines, task, columns, needs_label), False
     table, has_id = _open_table(path, task.separator)
     first_line, first_cells = next(table, (1, None))
     if first_cells is None:
         raise no_examples(path)
+    if not needs_label and columns.label is not None:
+        task, columns = _without_label(path, first_cells, task, columns)
     layout = _layout(path, first_line, first_cells, task, columns, has_id)
     first = [] if layout.has_header else [(first_line, first_cells)]
     return _table_rows(path, first, table, layout, task), layout.has_header
@@ -321,7 +325,7 @@ def _layout(path, line, cells, task, columns, has_id):
         named = _name_columns(cells, task)
         # A header that names only the label, where it stands by default, is enough.
         is_named = all(column in named for column in task.text_columns)
-        is_default = named.get("label") == positions["label"] and width == len(
+        is_default = named.get("label") == positions.get("label") and width == len(
             task.columns
         )
         if has_header and (is_named or not is_default):
@@ -419,6 +423,26 @@ def _flagged_positions(path, cells, task, columns):
                 )
             )
     return positions, has_header
+
+
+def _without_label(path, cells, task, columns):
+    """Returns a task and `Columns` without a label whose column is not there."""
+    if _position(columns.label, [_name(cell) for cell in cells]) is not None:
+        return task, columns
+    texts, others = (
+        task._replace(columns=task.text_columns),
+        columns._replace(label=None),
+    )
+    numbers = [_name(given).isdecimal() for given in columns if given is not None]
+    # A label's name tells of a header, which numbers of texts do not find.
+    if len(numbers) > 1 and sum(numbers) == len(numbers) - 1:
+        if not _name(columns.label).isdecimal() and not _is_header(cells, texts):
+            problem = (
+                "--label_column={}: not in the first row of {}: {}; if that row names "
+                "columns, give those of the texts by name, too, else remove the flag"
+            )
+            raise UserError(problem.format(columns.label, path, ", ".join(cells)))
+    return texts, others
 
 
 def _given(columns, task):
@@ -535,10 +559,10 @@ def json_lines(path):
         yield line, record
 
 
-def _json_rows(path, lines, task, columns):
+def _json_rows(path, lines, task, columns, needs_label=True):
     """Yields (line, dict column -> value) of the objects of `json_lines`."""
     for line, record in lines:
-        named = _json_columns(path, line, record, columns, task)
+        named = _json_columns(path, line, record, columns, task, needs_label)
         row = {column: record[key] for column, key in named.items()}
         if _is_of_form(columns, task):
             try:
@@ -556,8 +580,10 @@ def _is_of_form(columns, task):
     return task.row_form is not None and not (columns.text_a or columns.text_b)
 
 
-def _json_columns(path, line, record, columns, task):
+def _json_columns(path, line, record, columns, task, needs_label):
     """Returns a dict column -> key of a JSON object, of columns that are one field."""
+    if not needs_label and columns.label not in (None, *record):
+        task = task._replace(columns=task.text_columns)
     keys, given = list(record), _given(columns, task)
     for column, key in given.items():
         if key not in record:

@@ -358,6 +358,56 @@ def test_a_column_that_a_flag_takes_is_no_other_one(tmp_path, name, content):
     assert data.examples == [Example("乙", "甲", "1")]
 
 
+@pytest.mark.parametrize(
+    "name, content, columns",
+    [
+        ("x.tsv", "甲方\t乙方\n甲\t乙\n丙\t丁\n", Columns("甲方", "乙方", "结果")),
+        (
+            "x.tsv",
+            "甲方\t乙方\tlabel\n甲\t乙\t1\n丙\t丁\t1\n",
+            Columns("1", "乙方", "结果"),
+        ),
+        ("x.tsv", "q2\tq1\tlabel\n乙\t甲\t1\n丁\t丙\t0\n", Columns(None, None, "结果")),
+        ("x.tsv", "甲\t乙\n丙\t丁\n", Columns(None, None, "结果")),
+        ("x.tsv", "甲\t乙\n丙\t丁\n", Columns("1", "2", "3")),
+        (
+            "x.json",
+            '{"q1": "甲", "q2": "乙"}\n{"q1": "丙", "q2": "丁", "label": 1}\n',
+            Columns(None, None, "结果"),
+        ),
+    ],
+)
+def test_a_file_to_predict_or_to_test_may_lack_the_label(
+    tmp_path, name, content, columns
+):
+    path = write(tmp_path, name, content)
+    expected = [Example("甲", "乙", None), Example("丙", "丁", None)]
+    assert list(reading.read_texts(path, PAIR, ("0", "1"), columns).chunks(9)) == [
+        expected
+    ]
+    reader = reading.TableReader(PAIR, columns=columns)
+    data = reader.read_examples(path, ("0", "1"), placeholders_allowed=True)
+    assert data.examples == expected
+    flag = "--label_column={}".format(columns.label)
+    with pytest.raises(UserError, match=flag):
+        reader.read_examples(path, ("0", "1"))
+
+
+def test_a_first_row_without_the_label_that_may_name_columns(tmp_path):
+    path = write(tmp_path, "x.tsv", "甲方\t乙方\n甲\t乙\n")
+    with pytest.raises(
+        UserError, match="--label_column=结果: not in .*: 甲方, 乙方; if"
+    ):
+        reading.read_texts(path, PAIR, ("0", "1"), Columns("1", "2", "结果"))
+    # As the message says.
+    for columns, number in (
+        (Columns("甲方", "乙方", "结果"), 1),
+        (Columns("1", "2"), 2),
+    ):
+        data = reading.read_texts(path, PAIR, ("0", "1"), columns)
+        assert data.num_examples == number
+
+
 @pytest.mark.parametrize("end", ["", "\tscore"])
 def test_a_header_of_unknown_names_says_what_to_do(tmp_path, end):
     path = write(
