@@ -91,7 +91,7 @@ def id_problem(value):
 def read_lines(path, keeps_marks=False):
     """Yields (line number, text without its line end) of a UTF-8 file.
 
-    LF and CRLF end a line; in a file without any LF in its first block, CR does.
+    LF and CRLF end a line; in a file without any LF, CR does.
 
     Args:
       path: local or remote file.
@@ -104,13 +104,12 @@ def read_lines(path, keeps_marks=False):
     if not files.exists(path):
         raise UserError("{}: no such file".format(path))
     files.require_no_directory(path)
-    number, rest, line_end = 0, b"", b"\n"
+    number, rest = 0, b""
     with files.reading(path), files.open_input(path) as source:
+        line_end = _line_end(source)
         block = source.read(_BLOCK_BYTES)
         if not block:
             raise UserError("{}: the file is empty".format(path))
-        if b"\n" not in block and b"\r" in block:
-            line_end = b"\r"
         while block:
             pieces = block.split(line_end)
             if len(pieces) > 1:
@@ -123,6 +122,19 @@ def read_lines(path, keeps_marks=False):
             block = source.read(_BLOCK_BYTES)
     if rest:
         yield number + 1, _line_text(path, number + 1, rest, keeps_marks)
+
+
+def _line_end(source):
+    """CR for a file that has it and no LF, else LF; the file is at its beginning."""
+    line_end = b"\n"
+    for block in iter(lambda: source.read(_BLOCK_BYTES), b""):
+        if b"\n" in block:
+            line_end = b"\n"
+            break
+        if b"\r" in block:
+            line_end = b"\r"
+    source.seek(0)
+    return line_end
 
 
 def _line_text(path, number, piece, keeps_marks):

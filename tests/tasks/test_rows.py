@@ -228,6 +228,16 @@ def test_json_booleans_are_labels_as_json_writes_them(tmp_path):
     assert [example.label for example in data.examples] == ["True", "False"]
 
 
+def test_line_ends_are_those_of_the_whole_file(tmp_path):
+    """Though the first line is longer than what is read at once."""
+    long = "乙" * 400000
+    path = write(tmp_path, "x.txt", "甲\r" + long + "\n丙\n丁\n")
+    lines = [(1, "甲\r" + long), (2, "丙"), (3, "丁")]
+    assert list(rows.read_lines(path)) == lines
+    path = write(tmp_path, "x.txt", long + "\r丙\r丁\r")
+    assert list(rows.read_lines(path)) == [(1, long)] + lines[1:]
+
+
 def test_a_cell_may_be_longer_than_pythons_limit(tmp_path):
     text = "很长的文" * 40000
     path = write(tmp_path, "x.csv", "label,text_a\n1,{}\n0,短\n".format(text))
