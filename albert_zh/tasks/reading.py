@@ -96,7 +96,7 @@ class TextFile(NamedTuple):
 
 def _read_again(path, task, columns):
     """Yields the `Example`s of a file, without labels."""
-    found, _ = rows.open_rows(path, task, columns, needs_label=False)
+    found, _ = rows.open_rows(path, task, columns, is_test=True)
     for _, row in found:
         yield _example(row)
 
@@ -184,7 +184,7 @@ def read_examples(
     Raises:
       UserError: names `path:line` of the first row that cannot be used.
     """
-    found, has_header = rows.open_rows(path, task, columns, not placeholders_allowed)
+    found, has_header = rows.open_rows(path, task, columns, placeholders_allowed)
     form = FORMS[task.kind]
     examples, num_ignored, unknown, absent = [], 0, None, None
     ignored_labels = _ignored(task, ignored_labels)
@@ -343,7 +343,7 @@ def text_rows(path, task, labels, columns=rows.FOUND_COLUMNS, ignored_labels=())
     Returns:
       As `rows.open_rows`; the iterator raises after its last row.
     """
-    found, has_header = rows.open_rows(path, task, columns, needs_label=False)
+    found, has_header = rows.open_rows(path, task, columns, is_test=True)
     is_json = path.lower().endswith(rows.JSON_EXTENSIONS)
     if labels is None or has_header or is_json or columns.label is not None:
         return found, has_header

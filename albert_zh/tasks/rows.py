@@ -187,14 +187,15 @@ def _without_blank_end(rows, is_blank_row):
             held = []
 
 
-def open_rows(path, task, columns, needs_label=True):
+def open_rows(path, task, columns, is_test=False):
     """Opens a file by its extension: .tsv and .txt, .csv, .json and .jsonl.
 
     Args:
       path: local or remote file, UTF-8.
       task: a `registry.Task`.
       columns: `Columns`.
-      needs_label: whether the column that `columns.label` gives has to be there.
+      is_test: whether the file is one to test on or to predict: it may lack the column
+        that `columns.label` gives; ids, of tasks whose predictions have them, differ.
 
     Returns:
       An iterator of (line, dict column -> value), and whether the first row names the
@@ -213,12 +214,12 @@ def open_rows(path, task, columns, needs_label=True):
         )
     if extension in JSON_EXTENSIONS:
         lines = json_lines(path)
-        return _json_rows(path, lines, task, columns, needs_label), False
+        return _json_rows(path, lines, task, columns, is_test), False
     table, has_id = _open_table(path, task.separator)
     first_line, first_cells = next(table, (1, None))
     if first_cells is None:
         raise no_examples(path)
-    if not needs_label and columns.label is not None:
+    if is_test and columns.label is not None:
         task, columns = _without_label(path, first_cells, task, columns)
     layout = _layout(path, first_line, first_cells, task, columns, has_id)
     first = [] if layout.has_header else [(first_line, first_cells)]
@@ -571,10 +572,11 @@ def json_lines(path):
         yield line, record
 
 
-def _json_rows(path, lines, task, columns, needs_label=True):
+def _json_rows(path, lines, task, columns, is_test=False):
     """Yields (line, dict column -> value) of the objects of `json_lines`."""
+    ids = RowIds(path)
     for line, record in lines:
-        named = _json_columns(path, line, record, columns, task, needs_label)
+        named = _json_columns(path, line, record, columns, task, is_test)
         row = {column: record[key] for column, key in named.items()}
         if _is_of_form(columns, task):
             try:
@@ -582,8 +584,8 @@ def _json_rows(path, lines, task, columns, needs_label=True):
             except ValueError as error:
                 raise row_error(path, line, str(error)) from error
         _check_texts(path, line, row, task)
-        if task.submissions and "id" in record:
-            check_id(path, line, record["id"])
+        if is_test and task.submissions:
+            ids.check(line, record)
         yield line, row
 
 
@@ -592,9 +594,9 @@ def _is_of_form(columns, task):
     return task.row_form is not None and not (columns.text_a or columns.text_b)
 
 
-def _json_columns(path, line, record, columns, task, needs_label):
+def _json_columns(path, line, record, columns, task, is_test):
     """Returns a dict column -> key of a JSON object, of columns that are one field."""
-    if not needs_label and columns.label not in (None, *record):
+    if is_test and columns.label not in (None, *record):
         task = task._replace(columns=task.text_columns)
     keys, given = list(record), _given(columns, task)
     for column, key in given.items():
@@ -620,11 +622,35 @@ def _parse_json(path, line, text):
         raise row_error(path, line, problem.format(error)) from error
 
 
-def check_id(path, line, value):
-    """Raises `UserError` for an `id` that predictions cannot be written with."""
-    problem = id_problem(value)
-    if problem:
-        raise row_error(path, line, problem)
+class RowIds:
+    """Checks the ids of a JSON file's rows, which predictions are written with."""
+
+    def __init__(self, path):
+        self._path = path
+        self._have_ids = None
+        self._seen = set()
+
+    def check(self, line, record):
+        """Raises `UserError` for an object whose `id` cannot be used.
+
+        Not all rows have one, or two rows have the same.
+        """
+        has_id, problem = "id" in record, None
+        if self._have_ids is None:
+            self._have_ids = has_id
+        if has_id != self._have_ids:
+            problem = "some rows have an id, others none"
+        elif has_id:
+            problem = id_problem(record["id"])
+            if not problem and record["id"] in self._seen:
+                problem = (
+                    "a second row of the id {!r}: predictions could not be told apart; "
+                    "without any id, rows are numbered".format(record["id"])
+                )
+        if problem:
+            raise row_error(self._path, line, problem)
+        if has_id:
+            self._seen.add(record["id"])
 
 
 def _check_texts(path, line, row, task):

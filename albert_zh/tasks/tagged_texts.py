@@ -308,17 +308,13 @@ def _joined(tokens, spans):
 
 def _json_texts(path):
     """Yields (line, lines of the entities, `TaggedText`) of a file of JSON lines."""
-    has_id = None
+    ids = rows.RowIds(path)
     for line, record in rows.json_lines(path):
         text = _json_text(path, line, record)
         entities = None
         if record.get("label") is not None:
             entities = tuple(_json_entities(path, line, text, record["label"]))
-        has_id = "id" in record if has_id is None else has_id
-        if has_id != ("id" in record):
-            raise rows.row_error(path, line, "some texts have an id, others none")
-        if has_id:
-            rows.check_id(path, line, record["id"])
+        ids.check(line, record)
         text = TaggedText(text, entities, record.get("id"))
         yield line, [line] * len(entities or ()), text
 

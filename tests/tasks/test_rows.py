@@ -134,6 +134,22 @@ def test_a_judges_file_has_ids_that_can_be_written(tmp_path, value, message):
     assert reading.read_texts(path, PAIR).num_examples == 2
 
 
+def test_rows_of_a_judges_file_have_different_ids_or_none(tmp_path):
+    afqmc, line = get_task("afqmc"), '{"sentence1": "甲", "sentence2": "乙"%s}\n'
+    for first, second, message in (
+        (', "id": 7', ', "id": 7', "a second row of the id 7: predictions could not"),
+        ("", ', "id": 0', "some rows have an id, others none"),
+        (', "id": 0', "", "some rows have an id, others none"),
+    ):
+        path = write(tmp_path, "test.json", line % first + line % second)
+        with pytest.raises(UserError, match="test.json:2: " + message):
+            reading.read_texts(path, afqmc, ("0", "1"))
+        # Nothing is written of a file to train on, such as two that were joined.
+        assert reading.read_examples(path, afqmc).num_examples == 2
+    path = write(tmp_path, "test.json", line % "" * 2)
+    assert reading.read_texts(path, afqmc, ("0", "1")).num_examples == 2
+
+
 LONG = list(range(1000))
 
 
