@@ -1,7 +1,8 @@
 """Texts with entities, out of files of tagged characters and of CLUENER's JSON lines.
 
 A file of tags has a character and its tag in each line, with a tab or a space between
-them, and an empty line after each text. Texts keep every character of the file: an
+them, and an empty line after each text; Weibo NER's characters have their place in the
+word behind them, which is left out. Texts keep every character of the file: an
 offset is a number of characters (code points) of the text.
 """
 
@@ -20,6 +21,10 @@ _LOGGER = logging.getLogger(__name__)
 
 # Any one character, also a space or a tab, before its tag.
 _ROW = re.compile(r"(.)[ \t](\S+)[ \t]*", re.DOTALL)
+# A character and its place in its word, as Weibo NER has them.
+_PLACED = re.compile(r"(.)([0-9]{1,3})", re.DOTALL)
+# Between two such characters there was a space, or words are not those of the text.
+_OF_A_WORD = re.compile("[A-Za-z0-9]")
 
 
 class TaggedText(NamedTuple):
@@ -207,7 +212,7 @@ def _texts(path, irregular):
 
 def _column_texts(path, irregular):
     """Yields (line, lines of the entities, `TaggedText`) of a file of tags."""
-    prefixes, first = set(), None
+    prefixes, first, are_placed = set(), None, None
     for numbered in _blocks(path):
         tokens, tags = [], []
         for line, text in numbered:
@@ -222,6 +227,8 @@ def _column_texts(path, irregular):
             if tag is not None:
                 tags.append(_split_tag(path, line, tag, prefixes))
         first_line = numbered[0][0]
+        are_placed = _are_placed(tokens) if are_placed is None else are_placed
+        tokens = _checked(path, first_line, tokens, are_placed)
         if not first[1]:
             yield first_line, [], TaggedText("".join(tokens), id=None)
             continue
@@ -271,6 +278,47 @@ def _split_row(path, line, text):
         problem = "no character before the tag {!r}".format(cells[1])
         raise rows.row_error(path, line, problem)
     return cells
+
+
+def _are_placed(tokens):
+    """Whether the tokens of a text are characters with their places in words."""
+    last = -1
+    for token in tokens:
+        placed = _PLACED.fullmatch(token)
+        if not placed or int(placed.group(2)) not in (0, last + 1):
+            return False
+        last = int(placed.group(2))
+    return True
+
+
+def _checked(path, first_line, tokens, are_placed):
+    """Returns tokens that make a text when they are joined.
+
+    Args:
+      path, first_line: of the first token.
+      tokens: list of str.
+      are_placed: whether their places in words are to be left out.
+
+    Raises:
+      UserError: a token has no place, or joining loses the space before it.
+    """
+    last = ""
+    for line, token in enumerate(tokens, start=first_line):
+        problem = None
+        if token == "-DOCSTART-":
+            problem = "{1} is no text; remove such lines"
+        elif are_placed and not _PLACED.fullmatch(token):
+            problem = "{1!r} has no place in its word, as those of the first text have"
+        elif not are_placed and len(last + token) > 2:
+            if all(map(_OF_A_WORD.match, (last[-1:], token))):
+                problem = (
+                    "{1!r} after {0!r}, words whose space is lost; give a character "
+                    "and its tag in each line, also for each space"
+                )
+        if problem:
+            raise rows.row_error(path, line, problem.format(last, token))
+        last = token
+    return [token[0] for token in tokens] if are_placed else tokens
 
 
 def _split_tag(path, line, tag, prefixes):

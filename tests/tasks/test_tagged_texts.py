@@ -49,6 +49,25 @@ def test_the_same_texts_in_every_layout(tmp_path, content):
     assert tagged_texts.find_types(data) == ("LOC",)
 
 
+def test_places_in_words_are_no_characters(tmp_path):
+    """As Weibo NER is published."""
+    content = "科0\tB-ORG.NAM\n技1\tI-ORG.NAM\n10\tO\n61\tO\n\t\n我0\tO\n，0\tO\n"
+    data = read(tmp_path, content)
+    assert data.examples == [
+        tagged_texts.TaggedText("科技16", (Span(0, 2, "ORG.NAM"),), 0),
+        tagged_texts.TaggedText("我，", (), 1),
+    ]
+    with pytest.raises(UserError, match="train.txt:8: '号' has no place in its word"):
+        read(tmp_path, content + "号\tO\n")
+
+
+def test_tokens_of_several_characters_without_spaces(tmp_path):
+    content = "第1 O\n集 O\niPhone B-X\n手机 O\n2024 O\n年 O\nA O\nP O\nP O\n"
+    (example,) = read(tmp_path, content).examples
+    assert example.text == "第1集iPhone手机2024年APP"
+    assert example.entities == (Span(3, 9, "X"),)
+
+
 ODD = list(" \t\u3000\xa0\u200b\ufeff\x01\x0b\u2028") + ["😀", "𠀀"]
 
 
@@ -127,6 +146,9 @@ def test_tags_that_continue_nothing_are_said(tmp_path, caplog):
         ("他在北京\n", "train.txt:1: '他在北京' has no tag"),
         ("他 O\n在 X-LOC\n", "train.txt:2: 'X-LOC' is no tag"),
         ("他 O\n在 LOC\n", "train.txt:2: 'LOC' is no tag"),
+        ("New B-LOC\nYork I-LOC\n", "train.txt:2: 'York' after 'New', words whose sp"),
+        ("买 O\nA O\n320 O\n", "train.txt:3: '320' after 'A', words whose space is"),
+        ("-DOCSTART- O\n\n北 O\n", "train.txt:1: -DOCSTART- is no text; remove such"),
         ("他 -\n", "where the tags are not known, leave their column out"),
         ("他 B-X\n在 I-X\n\n是 M-X\n", "train.txt:4: the tags begin with B, I, M"),
         ("他 O\n在 B-\x01\n", "train.txt:2: the type '\\x01' is empty or holds"),
