@@ -111,7 +111,7 @@ class ChoiceReader(NamedTuple):
     def _read(self, path, with_answers):
         """Returns the `reading.ExampleFile`; without answers none of them is read."""
         paths = files.split_inputs(path) if self.task.split_files else [path]
-        examples, is_labelled = [], None
+        found, is_labelled = [], None
         for one_path in paths:
             read = _READERS[self.task.name]
             for place, example in read(one_path, self.task, with_answers):
@@ -121,10 +121,10 @@ class ChoiceReader(NamedTuple):
                 if has_label != is_labelled:
                     words = ("an", "without") if has_label else ("no", "with")
                     raise _error(place, "{} answer among others {} one", *words)
-                examples.append(example)
-        if not examples:
+                found.append((place, example))
+        if not found:
             raise UserError("{}: no questions; expected at least one".format(path))
-        return reading.ExampleFile(path, _numbered(examples, path))
+        return reading.ExampleFile(path, _numbered(found))
 
     def read_texts(self, path, labels=None):
         """Reads a file to predict; what stands in place of answers is not read."""
@@ -194,33 +194,45 @@ def _error(place, problem, *values):
     return UserError("{}: {}".format(place, problem) if place else problem)
 
 
-def _numbered(examples, path):
-    """Gives questions without an identifier their numbers; refuses repeated ones.
+def _numbered(found):
+    """Returns examples; questions without an identifier have their numbers.
 
-    Of clozes, the tags of several files are compared; those of one file differ.
+    Args:
+      found: list of (place, example).
+
+    Raises:
+      UserError: an identifier is repeated, or a tag in several files; those of one
+        file differ.
     """
-    if not isinstance(examples[0], Question):
-        _check_tags(examples, path)
-        return examples
+    if not isinstance(found[0][1], Question):
+        _check_tags(found)
+        return [example for _, example in found]
     seen, numbered = set(), []
-    for number, example in enumerate(examples):
+    for number, (place, example) in enumerate(found):
+        problem = (
+            "a second question of the id {!r}: predictions could not be told apart; "
+            "without any id, questions are numbered"
+        )
         if example.identifier is None:
             example = example._replace(identifier=number)
+            problem = (
+                "no id, and its number, {}, is the id of another question; expected "
+                "an id for all questions, or for none"
+            )
         if example.identifier in seen:
-            problem = "two questions have the id {!r}; a prediction could not be told"
-            raise _error(path, problem, example.identifier)
+            raise _error(place, problem, example.identifier)
         seen.add(example.identifier)
         numbered.append(example)
     return numbered
 
 
-def _check_tags(examples, path):
+def _check_tags(found):
     seen = set()
-    for example in examples:
+    for place, example in found:
         for blank in example.blanks:
             if blank.tag in seen:
-                problem = "two blanks have the tag {}; a prediction could not be told"
-                raise _error(path, problem, blank.tag)
+                problem = "a second blank of the tag {}: predictions could not be told "
+                raise _error(place, problem + "apart", blank.tag)
             seen.add(blank.tag)
 
 
@@ -237,7 +249,10 @@ def _texts(place, name, values):
     if not isinstance(values, list):
         problem = "{} is {:.100}; expected a list of texts"
         raise _error(place, problem, name, repr(values))
-    return [_text(place, name, value) for value in values]
+    return [
+        _text(place, "{}: text {} of {}".format(name, number, len(values)), value)
+        for number, value in enumerate(values, start=1)
+    ]
 
 
 def _choices(place, name, values, task, may_repeat=False):

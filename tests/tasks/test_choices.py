@@ -120,8 +120,8 @@ BAD_C3 = {
     "choice has 5; expected 2 to 4": c3_with(choice=list("一二三四五")),
     "choice is None; expected a list of texts": c3_with(choice=None),
     "choice is '一二'; expected a list of texts": c3_with(choice="一二"),
-    "choice is empty": c3_with(choice=["二", " "]),
-    "choice is 3; expected text": c3_with(choice=["二", 3]),
+    "choice: text 2 of 2 is empty": c3_with(choice=["二", " "]),
+    "choice: text 2 of 2 is 3; expected text": c3_with(choice=["二", 3]),
     "question is empty": c3_with(question="\u200b"),
     "question is None; expected text": c3_with(question=None),
     "id is [1]; expected a number or text": c3_with(id=[1]),
@@ -160,13 +160,31 @@ def test_bad_items_of_c3(tmp_path, items, message):
 
 def test_repeated_ids_of_c3_are_refused(tmp_path):
     items = c3_with(id=5) + c3_with(id=5)
-    with pytest.raises(UserError, match="d.json: two questions have the id 5"):
+    with pytest.raises(
+        UserError, match="d.json: item 3, question 2: a second q.* id 5"
+    ):
         read("c3", write(tmp_path / "d.json", items))
+
+
+@pytest.mark.parametrize(
+    "ids, message",
+    [
+        (({"id": 7}, {"id": 7}), "a second question of the id 7: predictions could"),
+        (({"id": 1}, {}), "no id, and its number, 1, is the id of another question"),
+        (({}, {"id": 0}), "a second question of the id 0: .*without any id, questions"),
+    ],
+)
+def test_repeated_ids_of_questions_are_named_with_their_line(tmp_path, ids, message):
+    path = write(tmp_path / "a.jsonl", [dict(QUESTION, **each) for each in ids])
+    with pytest.raises(UserError, match="a.jsonl:2: " + message):
+        read("multiple_choice", path)
 
 
 def test_repeated_tags_of_several_files_are_refused(tmp_path):
     paths = [write(tmp_path / name, LINE) for name in ("a.json", "b.json")]
-    with pytest.raises(UserError, match="b.json: two blanks have the tag #idiom00000"):
+    with pytest.raises(
+        UserError, match="b.json:1: a second blank of the tag #idiom0000"
+    ):
         read("chid", ",".join(paths))
 
 
@@ -212,7 +230,7 @@ BAD_QUESTIONS = {
     "choices has '雨' twice": changed(LABELLED, choices=["雨", "晴", "雨"]),
     "choices has 1; expected 2 to 26": changed(LABELLED, choices=["雨"]),
     "choices is {}; expected a list of texts": changed(LABELLED, choices={}),
-    "choices is 1; expected text": changed(LABELLED, choices=["雨", 1]),
+    "choices: text 2 of 2 is 1; expected text": changed(LABELLED, choices=["雨", 1]),
     "context is 5; expected text": changed(LABELLED, context=5),
     "context is empty": changed(LABELLED, context="\n"),
     "context holds half a surrogate pair": changed(LABELLED, context="天\ud800"),
@@ -257,7 +275,7 @@ BAD_LINES = {
     ),
     "candidates is None; expected a list of texts": changed(LINE, candidates=None),
     "content is '天'; expected a list of texts": changed(LINE, content="天"),
-    "content is empty": changed(LINE, content=["天", ""]),
+    "content: text 2 of 2 is empty": changed(LINE, content=["天", ""]),
     "content has no blank, such as #idiom000000#": changed(LINE, content=["天"]),
     "content has no blank, such as #idiom000000#; #idiom# has no number": (
         changed(LINE, content=["天#idiom#"])
@@ -352,7 +370,7 @@ def test_questions_of_the_command_line():
     for text, message in (
         (["天", "问", "雨"], "--text: CHOICES has 1; expected 2 to 4"),
         (["", "问", "雨,晴"], "--text: a text is empty"),
-        (["天", "问", "雨,"], "--text: CHOICES is empty"),
+        (["天", "问", "雨,"], "--text: CHOICES: text 2 of 2 is empty"),
         (["天", "问", "雨,雨"], "--text: CHOICES has '雨' twice"),
         (["天", "问", '雨,"晴'], "--text: CHOICES: '雨,\"晴' is no line of CSV"),
     ):
