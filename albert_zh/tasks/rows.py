@@ -442,20 +442,17 @@ def _without_label(path, cells, task, columns):
     """Returns a task and `Columns` without a label whose column is not there."""
     if _position(columns.label, [_name(cell) for cell in cells]) is not None:
         return task, columns
-    texts, others = (
-        task._replace(columns=task.text_columns),
-        columns._replace(label=None),
-    )
-    numbers = [_name(given).isdecimal() for given in columns if given is not None]
-    # A label's name tells of a header, which numbers of texts do not find.
-    if len(numbers) > 1 and sum(numbers) == len(numbers) - 1:
-        if not _name(columns.label).isdecimal() and not _is_header(cells, texts):
-            problem = (
-                "--label_column={}: not in the first row of {}: {}; if that row names "
-                "columns, give those of the texts by name, too, else remove the flag"
-            )
-            raise UserError(problem.format(columns.label, path, ", ".join(cells)))
-    return texts, others
+    texts = task._replace(columns=task.text_columns)
+    numbers = [_name(given).isdecimal() for given in _given(columns, texts).values()]
+    # A label's name tells of a header, which the numbers of texts do not find.
+    is_name = not _name(columns.label).isdecimal()
+    if is_name and numbers and all(numbers) and not _is_header(cells, texts):
+        problem = (
+            "--label_column={}: not in the first row of {}: {}; if that row names "
+            "columns, give those of the texts by name, too, else remove the flag"
+        )
+        raise UserError(problem.format(columns.label, path, ", ".join(cells)))
+    return texts, columns._replace(label=None)
 
 
 def _given(columns, task):
