@@ -1,4 +1,4 @@
-# make demo     the main job on the sample data, two to six minutes
+# make demo     the main job on the sample data, some minutes
 #               (options: make demo DEMO_ARGS='--text_pair "花呗怎么还款" "怎么还花呗"')
 # make test     the tests, in two processes
 #               (options: make test TEST_ARGS='tests/test_corpus.py -x')

@@ -31,7 +31,7 @@ SENTENCES = (
     ("老师和学[MASK]一起在教室里上课。", "生"),
 )
 # How many of them the model fills in right, as its card says.
-NUM_RIGHT = 5
+NUM_RIGHT = 4
 # The largest share of [UNK] that the vocabulary is allowed on real text.
 MAX_UNKNOWN = 0.005
 
@@ -51,7 +51,7 @@ def unknown_share(texts):
 @pytest.mark.parametrize("card", CARDS)
 def test_the_card_names_the_checksums(card):
     text = (REPOSITORY / card).read_text(encoding="utf-8")
-    for name in ("model.ckpt-4400.data-00000-of-00001", "vocab.txt"):
+    for name in ("model.ckpt-8000.data-00000-of-00001", "vocab.txt"):
         checksum = hashlib.sha256((MODEL / name).read_bytes()).hexdigest()
         assert "{}  {}".format(checksum, name) in text
 

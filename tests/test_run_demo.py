@@ -42,6 +42,7 @@ def test_renews_a_directory_of_its_own(tmp_path):
         "pretrained/model.ckpt-12.data-00000-of-00001",
         "pretrained/eval/events.out.tfevents.1.host",
         "classifier/best/labels.json",
+        "open_classifier/predictions.tsv",
         "classifier/.labels.json." + 32 * "0" + ".partial",
     ):
         (directory / path).parent.mkdir(parents=True, exist_ok=True)
@@ -162,15 +163,21 @@ def run(directory, *flags):
     run_demo.main(parser.parse_args(["--output_dir=" + str(directory), *flags]))
 
 
-def test_other_pairs_are_judged_without_training_again(tmp_path, steps_run):
-    run(tmp_path, "--text_pair", "一", "二")
-    assert len(steps_run) == 6  # nothing was there yet
-    run(tmp_path, "--text_pair", "一", "二")
-    assert steps_run[6:] == ["verdicts"]
-    run(tmp_path)
-    assert len(steps_run) == 7 + 6  # the demo itself, again
-    run(tmp_path, "--text_pair", "一", "二", "--seed=3")
-    assert len(steps_run) == 13 + 6  # another model
+def test_other_pairs_are_judged_without_training_again(
+    tmp_path, steps_run, monkeypatch
+):
+    run(tmp_path / "demo", "--text_pair", "一", "二")
+    assert len(steps_run) == 7  # nothing was there yet
+    run(tmp_path / "demo", "--text_pair", "一", "二")
+    assert steps_run[7:] == ["verdicts"]
+    run(tmp_path / "demo")
+    assert len(steps_run) == 8 + 7  # the demo itself, again
+    run(tmp_path / "demo", "--text_pair", "一", "二", "--seed=3")
+    assert len(steps_run) == 15 + 7  # another model
+    monkeypatch.setattr(run_demo, "OPEN_MODEL", str(tmp_path / "model"))
+    (tmp_path / "model").mkdir()
+    run(tmp_path / "demo", "--text_pair", "一", "二", "--seed=3")
+    assert len(steps_run) == 22 + 7  # another model to begin with
 
 
 def test_an_interrupted_demo_is_not_taken_for_a_complete_one(
@@ -181,4 +188,4 @@ def test_an_interrupted_demo_is_not_taken_for_a_complete_one(
         run(tmp_path)
     monkeypatch.setattr(run_demo, "report", lambda *arguments: "")
     run(tmp_path, "--text_pair", "一", "二")
-    assert len(steps_run) == 6 + 6
+    assert len(steps_run) == 7 + 7
