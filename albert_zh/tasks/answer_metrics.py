@@ -74,6 +74,17 @@ def exact_match(answers, prediction):
     return float(any(_without_punctuation(a) == prediction for a in answers or [""]))
 
 
+def can_match(answers, context):
+    """Returns whether a piece of a text is an exact match of an answer.
+
+    Args:
+      answers: as those of `exact_match`.
+      context: the text, str.
+    """
+    context = _without_punctuation(context)
+    return not answers or any(_without_punctuation(a) in context for a in answers)
+
+
 def f1(answers, prediction):
     """Returns the best F1 of a prediction over the answers, 0 to 1.
 

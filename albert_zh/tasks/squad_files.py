@@ -16,7 +16,7 @@ from typing import NamedTuple, Optional, Tuple
 from albert_zh.base import files, json_files
 from albert_zh.base.console import printable
 from albert_zh.base.errors import UserError
-from albert_zh.tasks import reading, rows
+from albert_zh.tasks import answer_metrics, reading, rows
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -101,7 +101,10 @@ class SquadReader(NamedTuple):
         To train, the first answer that stands in the context is taken. Where the
         context has another text at its offset, but the answer within
         `MAX_OFFSET_ERROR` characters, or only once where the offset is -1 or missing,
-        the offset is corrected, and counted. To score, offsets are not read.
+        the offset is corrected, and counted. An offset in the middle between two
+        occurrences is refused: neither CMRC 2018's files nor DRCD's have one. To score,
+        offsets are not read, and all questions count; how many have no answer that can
+        be cut from their context is logged.
 
         Args:
           path: local or remote file.
@@ -128,6 +131,7 @@ class SquadReader(NamedTuple):
         data = reading.ExampleFile(path, [question for _, question, _ in found])
         if is_training and data.has_labels:
             return data._replace(examples=self._to_train_on(path, found))
+        _report_unreachable(data)
         return data
 
     def read_texts(self, path, labels):
@@ -289,6 +293,24 @@ def _check_all_or_none(path, found):
         )
 
 
+def _report_unreachable(data):
+    """Logs how many questions of a `reading.ExampleFile` no prediction can answer."""
+    unreachable = [
+        question.id
+        for question in data.examples
+        if not answer_metrics.can_match(question.answers, question.context)
+    ]
+    if unreachable:
+        _LOGGER.warning(
+            "%s: %d of %d questions have no answer that stands in their context, the "
+            "first is %r; scored, they are never an exact match",
+            data.path,
+            len(unreachable),
+            len(data.examples),
+            printable(unreachable[0]),
+        )
+
+
 def _is_placeholder(place, question, starts):
     """Whether what stands for the answers of a question cannot be one."""
     del place
@@ -350,8 +372,10 @@ def _occurrences(context, text):
 
 
 def _choose(places, start):
-    """Returns which occurrence an offset means; None if it points elsewhere."""
+    """Returns which occurrence an offset means; None if that is none, or not clear."""
     if start < 0:  # unknown
         return places[0] if len(places) == 1 else None
-    nearest = min(places, key=lambda place: abs(place - start))
-    return nearest if abs(nearest - start) <= MAX_OFFSET_ERROR else None
+    least = min(abs(place - start) for place in places)
+    nearest = [place for place in places if abs(place - start) == least]
+    is_one = len(nearest) == 1 and least <= MAX_OFFSET_ERROR
+    return nearest[0] if is_one else None

@@ -49,7 +49,6 @@ def cut(question):
         ([("ABC寺", 0)], 3, True),
         ([("ABC寺", 6)], 3, True),
         ([("寺", 9)], 8, True),  # the nearest
-        ([("寺", 7)], 6, True),  # the first of the nearest
         ([(" ABC寺\n", 2)], 3, False),  # outer white space is not of the answer
         ([(" ABC寺", 3)], 3, True),
         ([("ABC寺", -1)], 3, True),  # it stands there only once
@@ -117,6 +116,7 @@ REFUSED = [
     # Offsets that point elsewhere
     (document(("ABC寺", 9)), ["id 'Q1'", "'ABC寺' at 3", "not at answer_start 9"]),
     (document(("山", -1)), ["id 'Q1'", "at 0, 14", "not at answer_start -1"]),
+    (document(("寺", 7)), ["id 'Q1'", "'寺' at 6, 8", "not at answer_start 7"]),
     (document(("ABC寺", 3), ("钟", 0)), ["answers[1] (id 'Q1')", "at 11"]),
     # Answers that are missing
     (document(("没有", 3)), ["1 questions", "'Q1'", "--skip_unanswerable"]),
@@ -216,6 +216,25 @@ def test_scoring_keeps_all_answers_and_reads_no_offset(tmp_path):
     content = document(("没有", -1), (" ABC寺", 9), ("", 0))
     (question,) = read(tmp_path, content, is_training=False).examples
     assert question.answers == ("没有", " ABC寺") and question.span is None
+
+
+@pytest.mark.parametrize(
+    "answers, is_told",
+    [
+        ([("没有", -1)], True),
+        ([("没有", -1), ("abc寺。", -1)], False),  # but for case and marks
+        ([("ABC寺", 3)], False),
+    ],
+)
+def test_answers_that_cannot_be_right_are_told_and_scored(
+    tmp_path, caplog, answers, is_told
+):
+    content = two_questions(
+        answers=[{"text": text, "answer_start": start} for text, start in answers]
+    )
+    assert len(read(tmp_path, content, is_training=False).examples) == 2
+    words = "1 of 2 questions have no answer that stands in their context, the first "
+    assert (words + "is 'Q2'" in caplog.text) == is_told
 
 
 def test_predicting_needs_no_answers(tmp_path):
