@@ -45,7 +45,7 @@ class Kind(abc.ABC):
       min_labels: class attribute, int, the fewest labels a model has.
       prediction_files: class attribute, tuple of the names `write_predictions` uses.
       metrics: class attribute, tuple of the scores that --metric may name; the higher,
-        the better, but for `loss`. () stands for the task's metric alone.
+        the better, but for `loss`.
       decision: dict ready for JSON, of what `fit_decision` chose on dev; {} at first.
       options: class attribute, dict name -> JSON Schema of what `TaskFiles.options` may
         hold, and nothing else.

@@ -29,6 +29,7 @@ class MultipleChoice(kind.Kind):
 
     has_loss = True
     prediction_files = (PREDICTIONS_FILE,)
+    metrics = ("accuracy", "loss")
 
     @property
     def target_fields(self):

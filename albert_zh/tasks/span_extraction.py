@@ -108,13 +108,11 @@ class Settings(NamedTuple):
             )
         if self.doc_stride > window:
             raise UserError(
-                "--doc_stride={}: would skip text; expected at most {}, which is "
-                "--max_seq_length={} less --max_query_length={} and {}".format(
-                    self.doc_stride,
-                    window,
-                    max_seq_length,
-                    self.max_query_length,
-                    _NUM_SPECIAL,
+                "--max_seq_length={0} --max_query_length={1} --doc_stride={2}: windows "
+                "of {3} tokens of a text, {2} apart, would skip some; give a "
+                "--doc_stride of at most {3}, a smaller --max_query_length or a larger "
+                "--max_seq_length".format(
+                    max_seq_length, self.max_query_length, self.doc_stride, window
                 )
             )
 
@@ -174,6 +172,7 @@ class SpanExtraction(kind.Kind):
     )
     reads_sequence = True
     prediction_files = _FILES
+    metrics = ("exact_match", "f1")
     options = {
         "doc_stride": _COUNT,
         "max_query_length": _COUNT,

@@ -47,6 +47,7 @@ class Tagging(kind.Kind):
     reads_sequence = True
     min_labels = 1
     prediction_files = (PREDICTIONS_FILE,)
+    metrics = ("f1", "macro_f1")
     options = {"decoder": {"enum": sorted(tag_decoders.DECODERS)}}
     needed_options = ("decoder",)
 

@@ -170,6 +170,11 @@ def test_other_settings_are_refused(trained, sample, model_flags, tmp_path, caps
             predict + ["--predict_file", sample, "--doc_stride=40"],
             ["--doc_stride=40", "at most 21", "--max_seq_length=40"],
         ),
+        (
+            predict + ["--predict_file", sample, "--max_query_length=30"],
+            ["--max_query_length=30", "smaller --max_query_length", "would skip some"],
+        ),
+        (again + ["--metric=loss"], ["--metric=loss: expected one of exact_match, f1"]),
         (model + ["--text_pair", "a", " "], ["--text_pair: a text is empty"]),
         (
             model + ["--text_pair", "a", "b", "--skip_unanswerable"],
