@@ -214,7 +214,8 @@ def _with_task(content, task, kind):
         "max_seq_length": min(_SEQUENCE_LENGTH, positions),
     }
     if head == "tagger":
-        settings["options"] = {"decoder": "softmax"}
+        is_crf = heads.CRF_TRANSITIONS in content.weights
+        settings["options"] = {"decoder": "crf" if is_crf else "softmax"}
     settings.update(content.task or {})
     settings.update(task)
     if head in heads.WITHOUT_LABELS and settings["labels"]:

@@ -89,6 +89,7 @@ _OF_LABELS = ("classifier", "multi_label")
 WITHOUT_LABELS = ("multiple_choice", "regression", "span")
 # Other decoders of taggers have more variables, and no counterpart elsewhere.
 TAGGER_SCOPE = "ner/"
+CRF_TRANSITIONS = TAGGER_SCOPE + "transitions"
 
 
 def of_kind(kind):

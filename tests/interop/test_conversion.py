@@ -193,6 +193,12 @@ def test_other_decoders_are_copied_but_have_no_counterpart_elsewhere(write, deco
     copy = convert("google", "google", source, "copy", kinds=KINDS)
     assert_same_model(source, copy)
     assert json.loads(pathlib.Path(copy, "labels.json").read_text("utf-8")) == labels
+    if decoder == "crf":  # which the variables tell
+        os.remove(os.path.join(source, "labels.json"))
+        task = {"task_name": "ner", "normalize_punctuation": False}
+        told = convert("google", "google", source, "told", task=task, kind="tagging")
+        found = json.loads(pathlib.Path(told, "labels.json").read_text("utf-8"))
+        assert found["options"] == {"decoder": "crf"}
     words = "has ner/.*; train with run_ner.py --decoder=softmax for one"
     with pytest.raises(UserError, match=words):
         convert("google", "huggingface", source, "never", kinds=KINDS)
