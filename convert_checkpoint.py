@@ -49,11 +49,10 @@ def build_parser():
 
 def main(args):
     """Converts a model directory; see `build_parser` for the arguments."""
+    command_line.check_not_empty(args)
     for flag in ("labels", "max_seq_length"):
         if getattr(args, flag) and not args.task_name:
             raise UserError("--{} requires --task_name".format(flag))
-    if not args.output:
-        raise UserError("--output is empty; expected a directory's name")
     task = get_task(args.task_name, args.labels) if args.task_name else None
     options = Options(
         keep_slots=args.keep_slots,

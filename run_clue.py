@@ -56,6 +56,7 @@ def build_parser():
 
 def main(args):
     """Fine-tunes the tasks one after the other, then writes table and submission."""
+    command_line.check_not_empty(args)
     chosen = clue.choose_tasks(args.tasks)
     flags = _check_passed(chosen, args)
     size = clue.size_of(args.model_dir)

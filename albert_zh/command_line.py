@@ -28,6 +28,9 @@ _LOCAL_SCHEME = "file://"
 # No argument can hold it.
 _TEXT_MARK = "\0"
 
+# What is wrong with a flag's value "".
+_EMPTY = "expected a value; was it that of an unset variable?"
+
 # A byte of an argument that is no text in the locale's encoding.
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -197,8 +200,21 @@ def _boolean(text):
     return values[text.lower()]
 
 
+def check_not_empty(args):
+    """Raises `UserError` where a flag was given the value "".
+
+    Args:
+      args: Namespace of `ArgumentParser.parse_args`.
+    """
+    for name in sorted(args.given):
+        if getattr(args, name) == "":
+            raise UserError("--{}: {}".format(name, _EMPTY))
+
+
 def names(text):
     """An `argparse` type: a tuple of names separated by commas, as in CSV."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(_EMPTY)
     try:
         return name_lists.split(text)
     except ValueError as error:

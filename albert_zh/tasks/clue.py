@@ -152,7 +152,7 @@ def choose_tasks(names):
     Raises:
       UserError: a name is none of them, and none of the other tasks with a recipe.
     """
-    if not names:
+    if names is None:
         return tasks()
     known = {task.name: task for task in tasks() + other_tasks()}
     for name in names:

@@ -452,6 +452,11 @@ def test_wrong_flags_are_one_line(
     "flags, words",
     [
         (["--do_eval"], "holds no fine-tuned model"),
+        (
+            ["--do_predict", "--test_file=a", "--predict_file=b"],
+            "--test_file=a: without --do_eval, --predict_file=b alone is read",
+        ),
+        (["--do_eval", "--ignore_labels="], "--ignore_labels: expected a value; was"),
         (["--do_eval", "--dropout=0"], "--dropout requires --do_train"),
         (["--do_predict", "--dev_file=a"], "--dev_file requires --do_train or --do_ev"),
         (["--text_pair", "a", "b", "--seed=1"], "--seed requires --do_train"),
