@@ -27,7 +27,7 @@ from albert_zh.tasks import (
     trials,
 )
 from albert_zh.tasks.kind import Kind
-from albert_zh.tasks.kinds import kind_of
+from albert_zh.tasks.kinds import COMMANDS, kind_of
 from albert_zh.tasks.objective import Objective
 from albert_zh.tasks.registry import TASKS, get_task
 from albert_zh.tasks.splits import SPLITS, TaskData
@@ -331,19 +331,33 @@ def _write_predictions(tuner, predicted):
 
 def _task(args, command):
     """The `registry.Task` that the flags, or the model's directory, name."""
-    directories = args.model_dir, args.output_dir
-    names = command.task_names()
-    name = args.task_name or model_files.find_task_name(directories, names)
-    task = get_task(name, command.labels(args))
-    if task.kind not in command.kinds:
+    name = args.task_name
+    if not name:
+        directories = {
+            flag: getattr(args, flag) for flag in ("model_dir", "output_dir")
+        }
+        name, flag = model_files.find_task_name(directories, command.task_names())
+    kind = get_task(name).kind
+    if kind not in command.kinds:
+        names = ", ".join(command.task_names())
+        script = COMMANDS[kind]
+        if args.task_name:
+            text = (
+                "--task_name={}: a task of {}, not of this command; expected one of {}"
+            )
+            raise UserError(text.format(name, script, names))
+        advice = "run that, or give another --{}".format(flag)
+        if args.do_train and flag == "model_dir":
+            advice = "to start from it, give --task_name, one of " + names
         raise UserError(
-            "--task_name={}: not a task of this command; expected one of {}".format(
-                name, ", ".join(names)
+            "--{}={} holds a model for {}, a task of {}; {}".format(
+                flag, directories[flag], name, script, advice
             )
         )
+    task = get_task(name, command.labels(args))
     if not args.metric:
         return task
-    metrics = kind_of(task).metrics or (task.metric,)
+    metrics = kind_of(task).metrics
     if args.metric not in metrics:
         raise UserError(
             "--metric={}: expected one of {} for {}".format(

@@ -98,7 +98,7 @@ def load(directory, student, output_dir, runtime, batch_size):
       UserError: there is no such model, or the student cannot learn from it.
     """
     kind_of(student.task).check_distillable(student, FLAG)
-    teacher, checkpoint = model_files.load_fine_tuned(directory, FLAG)
+    teacher, checkpoint = model_files.load_fine_tuned(directory, FLAG, student.task)
     check_pair("{}={}".format(FLAG, directory), teacher, student)
 
     def compute(data):

@@ -1,4 +1,4 @@
-"""Which class of `kind.Kind` a task is of."""
+"""Which class of `kind.Kind` a task is of, and which command takes it."""
 
 from albert_zh.tasks.classification import Classification
 from albert_zh.tasks.multi_label import MultiLabel
@@ -15,6 +15,16 @@ KINDS = {
     "regression": Regression,
     "span_extraction": SpanExtraction,
     "tagging": Tagging,
+}
+# The command that fine-tunes each kind of task.
+COMMANDS = {
+    "classification": "run_classifier.py",
+    "cloze": "run_multiple_choice.py",
+    "multi_label": "run_classifier.py",
+    "multiple_choice": "run_multiple_choice.py",
+    "regression": "run_classifier.py",
+    "span_extraction": "run_squad.py",
+    "tagging": "run_ner.py",
 }
 
 

@@ -20,13 +20,25 @@ from albert_zh.models import architecture, checkpoints, output_directory
 from albert_zh.models import directory as model_directory
 from albert_zh.models import settings as model_settings
 from albert_zh.tasks.kind import describe_head
-from albert_zh.tasks.kinds import kind_of
+from albert_zh.tasks.kinds import COMMANDS, kind_of
 from albert_zh.tasks.registry import Task, get_task
 
 _LOGGER = logging.getLogger(__name__)
 
 TRAINING_FILE = "training.json"
 DEFAULT_MAX_SEQ_LENGTH = 128
+
+_OF_ONE_OUTPUT = ("cloze", "multiple_choice", "regression")
+_OF_SEVERAL_OUTPUTS = ("classification", "multi_label")
+# The first variable of a head -> the kinds of task that it may be for.
+_HEADS = {
+    "output_weights": _OF_ONE_OUTPUT + _OF_SEVERAL_OUTPUTS,
+    "ner/output_weights": ("tagging",),
+    "ner/span_weights": ("tagging",),
+    "cls/squad/output_weights": ("span_extraction",),
+}
+# Those that convert_checkpoint.py --task_name makes a `labels.json` for.
+_CONVERTIBLE = tuple(name for name in _HEADS if name != "ner/span_weights")
 
 
 class TaskFiles(NamedTuple):
@@ -339,20 +351,23 @@ def _task_of(settings, labels_file):
 
 
 def find_task_name(directories, names):
-    """Returns the task of the first fine-tuned model among directories.
+    """Finds the task of the first fine-tuned model among directories.
 
     Args:
-      directories: paths of models or of their trainings, or None.
+      directories: dict name of a flag -> path of a model or of its training, or None.
       names: list of the tasks that the command takes, for the message.
 
+    Returns:
+      The task's name, and that of the flag.
+
     Raises:
-      UserError: none of them holds a fine-tuned model.
+      UserError: none of them holds a fine-tuned model, or one for an unknown task.
     """
-    for directory in filter(None, directories):
-        for place in (directory, best_directory(directory)):
+    for flag, directory in directories.items():
+        for place in (directory, best_directory(directory)) if directory else ():
             path = os.path.join(place, model_directory.LABELS_FILE)
             if files.exists(path):
-                return model_settings.read_labels(path)["task_name"]
+                return _task_of(model_settings.read_labels(path), path).name, flag
     raise UserError(
         "--task_name is missing, and no directory given holds a fine-tuned model, "
         "which would tell it; give one of {}".format(", ".join(names))
@@ -425,7 +440,7 @@ def load_trained(output_dir, model_dir, task, chosen, given, has_results=True):
     saved = load(best_dir)
     checkpoint = model_directory.find_checkpoint(best_dir) if saved else None
     if checkpoint is None:
-        _refuse_without_task(flag, directory, task)
+        _refuse_without_task(flag, directory, best_dir, task)
         raise UserError(
             "{}={} holds no fine-tuned model; run with --do_train first".format(
                 flag, directory
@@ -447,12 +462,13 @@ def load_trained(output_dir, model_dir, task, chosen, given, has_results=True):
     return trained
 
 
-def load_fine_tuned(directory, flag):
+def load_fine_tuned(directory, flag, task):
     """Reads a fine-tuned model that is used as it is.
 
     Args:
       directory: of the model, or of its training.
       flag: the flag that names it.
+      task: the `registry.Task` of the model it is used for.
 
     Returns:
       `TaskFiles`, and the path prefix of its checkpoint.
@@ -466,6 +482,7 @@ def load_fine_tuned(directory, flag):
     saved = load(best_dir)
     checkpoint = model_directory.find_checkpoint(best_dir) if saved else None
     if checkpoint is None:
+        _refuse_without_task(flag, directory, best_dir, task)
         raise UserError(
             "{}={} holds no fine-tuned model; give the --output_dir of a finished "
             "training, or a copy of its {}/".format(
@@ -519,33 +536,67 @@ def _prefer_spm(chosen):
     return chosen._replace(vocab_file=None) if chosen.spm_model_file else chosen
 
 
-def _refuse_without_task(flag, directory, task):
-    """Raises `UserError` where a directory holds a classifier, but no `labels.json`."""
-    labels_file = os.path.join(directory, model_directory.LABELS_FILE)
-    if not files.is_directory(directory) or files.exists(labels_file):
-        return
-    checkpoint = model_directory.find_checkpoint(directory)
-    shapes = checkpoints.read_shapes(checkpoint, flag) if checkpoint else {}
-    if "output_weights" not in shapes:
-        return
-    layout = architecture.infer(shapes, checkpoint).dialect
-    labels = ""
-    if kind_of(task).min_labels and not get_task(task.name).labels:
-        names = task.labels or ["NAME"] * shapes["output_weights"][0]
-        labels = " --labels=" + shlex.quote(name_lists.join(names))
-    raise UserError(
-        "{0}={1} holds a classifier, {2}, without its task (no {3}); make a copy that "
-        "has it: python3 convert_checkpoint.py --from={4} --to={4} --input={1} "
-        "--output=DIRECTORY --task_name={5}{6}".format(
-            flag,
-            directory,
-            os.path.basename(checkpoint),
-            model_directory.LABELS_FILE,
-            layout,
-            task.name,
-            labels,
+def _refuse_without_task(flag, directory, best_dir, task):
+    """Raises `UserError` where there is a fine-tuned model, but no `labels.json`.
+
+    Args:
+      flag, directory: what the user gave.
+      best_dir: `best_directory` of it.
+      task: the `registry.Task` asked for.
+    """
+    for place in filter(files.is_directory, (best_dir, directory)):
+        labels_file = os.path.join(place, model_directory.LABELS_FILE)
+        checkpoint = model_directory.find_checkpoint(place)
+        if not checkpoint or files.exists(labels_file):
+            continue
+        shapes = checkpoints.read_shapes(checkpoint, flag)
+        head, kinds = _find_head(shapes)
+        if head is None:
+            continue
+        advice = "copy that file from where the model was trained"
+        if task.kind not in kinds:
+            commands = sorted({COMMANDS[kind] for kind in kinds})
+            text = "; it is none for {}, but for a task of {}"
+            advice += text.format(task.name, " or ".join(commands))
+        elif head in _CONVERTIBLE:
+            layout = architecture.infer(shapes, checkpoint).dialect
+            text = ", or make a copy that has it: python3 convert_checkpoint.py "
+            text += "--from={0} --to={0} --input={1} --output=DIRECTORY --task_name={2}"
+            advice += text.format(layout, place, task.name)
+            advice += _labels_flag(task, shapes[head][0])
+        raise UserError(
+            "{}={} holds a fine-tuned model, {}, without its task (no {}); {}".format(
+                flag, directory, os.path.basename(checkpoint), labels_file, advice
+            )
         )
-    )
+
+
+def _find_head(shapes):
+    """Finds the head of a checkpoint by its variables.
+
+    Args:
+      shapes: dict name of a variable -> shape.
+
+    Returns:
+      The name of its first variable, and a tuple of the kinds of task that it may be
+      for; None, () without a head.
+    """
+    for name, kinds in _HEADS.items():
+        if name in shapes:
+            if len(kinds) > 1:
+                is_single = shapes[name][0] == 1
+                kinds = _OF_ONE_OUTPUT if is_single else _OF_SEVERAL_OUTPUTS
+            return name, kinds
+    return None, ()
+
+
+def _labels_flag(task, num_outputs):
+    """The end of a command line: --labels, where a task has none of its own."""
+    if not kind_of(task).min_labels or get_task(task.name).labels:
+        return ""
+    number = (num_outputs - 1) // 2 if task.kind == "tagging" else num_outputs
+    names = name_lists.join(task.labels or ["NAME"] * number)
+    return " --labels=" + shlex.quote(names)
 
 
 def _check_trained(checkpoint, files, flag):

@@ -500,7 +500,7 @@ def test_a_classifier_from_elsewhere_needs_its_task_and_step(
         "--input={} --output=DIRECTORY --task_name=".format(moved)
     )
     line = refused(capsys, classify, *arguments)
-    assert "holds a classifier, model.ckpt, without its task" in line
+    assert "holds a fine-tuned model, model.ckpt, without its task" in line
     assert line.endswith(command + "lcqmc")
     line = refused(capsys, classify, *arguments, "--task_name=pair")
     assert line.endswith(command + "pair --labels=NAME,NAME")

@@ -7,7 +7,10 @@ import pytest
 import task_runs
 import tensorflow.compat.v1 as tf
 
+import run_classifier
+import run_multiple_choice
 import run_ner
+import run_squad
 from albert_zh.models import checkpoints
 
 pytestmark = pytest.mark.skipif(
@@ -144,12 +147,61 @@ def test_the_decoder_is_the_model_s(data, tmp_path, capsys):
     line = refused(
         capsys, "--task_name=lcqmc", "--do_eval", "--output_dir", tmp_path / "out"
     )
-    assert "not a task of this command; expected one of cluener, msra_ner, ner" in line
+    assert (
+        "a task of run_classifier.py, not of this command; expected one of cl" in line
+    )
+    # Other commands name what they were given, and the command to run.
+    for command, flags in (
+        (run_classifier, ["--text=a", "--labels=a,b"]),
+        (run_squad, ["--text_pair", "a", "b"]),
+        (run_multiple_choice, ["--text", "a", "b", "c,d"]),
+    ):
+        model = "--model_dir={}".format(tmp_path / "out")
+        line = task_runs.refused(command, capsys, model, *flags)
+        words = (
+            model + " holds a model for cluener, a task of run_ner.py; run that, or "
+        )
+        assert words + "give another --model_dir" in line
+
+
+@pytest.mark.parametrize("decoder", ["crf", "span"])
+def test_a_model_without_its_task_says_how_to_mend_it(
+    data, tmp_path, capsys, run_command, decoder
+):
+    flags = ["--decoder=" + decoder, "--num_train_epochs=0.05"]
+    run(*training_flags(data, tmp_path / "out"), *flags, "--precision=float32")
+    best, labels = tmp_path / "out" / "best", tmp_path / "labels.json"
+    (best / "labels.json").rename(labels)
+    text = ["--text", "甲", "--model_dir"]
+    line = refused(capsys, *text, tmp_path / "out")
+    words = "without its task (no {}); copy that file from where".format(
+        best / "labels.json"
+    )
+    assert words in line
+    command = line.partition("python3 ")[2].replace("DIRECTORY", str(tmp_path / "new"))
+    assert bool(command) == (decoder == "crf")
+    if command:
+        result = run_command(*command.split())
+        assert result.returncode == 0, result.stderr
+        run(*text, tmp_path / "new")
+        new = json.loads((tmp_path / "new" / "labels.json").read_text("utf-8"))
+        assert new["options"] == {"decoder": "crf"}
+    line = task_runs.refused(
+        run_squad,
+        capsys,
+        *("--task_name=squad", "--model_dir", best, "--text_pair", "a", "b"),
+    )
+    assert "it is none for squad, but for a task of run_ner.py" in line
+    labels.rename(best / "labels.json")
+    run(*text, best)
 
 
 @pytest.mark.parametrize(
     "flags, words",
     [
+        (["--metric=loss"], "--metric=loss: expected one of f1, macro_f1 for cluener"),
+        (["--allow_missing"], "--allow_missing requires --init_checkpoint or --model_"),
+        (["--labels="], "--labels: expected a value; was it that of an unset variable"),
         (["--crf_learning_rate=1"], "--crf_learning_rate requires --decoder=crf"),
         (["--decoder=beam"], "--decoder: invalid choice: 'beam'"),
         (["--do_train=False", "--decoder=crf"], "--decoder requires --do_train"),
