@@ -424,11 +424,26 @@ def _check_flags(args, command):
 
 
 def _check_combinations(args):
-    """Raises `UserError` for flags of training that others leave without effect."""
+    """Raises `UserError` for flags that others leave without effect."""
+    if args.test_file and args.predict_file and not args.do_eval:
+        raise UserError(
+            "--test_file={}: without --do_eval, --predict_file={} alone is read; "
+            "remove one of the two".format(args.test_file, args.predict_file)
+        )
+    if args.allow_missing and not (args.init_checkpoint or args.model_dir):
+        raise UserError(
+            "--allow_missing requires --init_checkpoint or --model_dir; add one or "
+            "remove --allow_missing"
+        )
     if args.freeze == "encoder" and args.layerwise_decay != 1:
         raise UserError(
             "--layerwise_decay: --freeze=encoder trains pooler and head alone, whose "
             "rate it leaves as it is; remove one of the two"
+        )
+    if "distill_temperature" in args.given and not args.distill_alpha:
+        raise UserError(
+            "--distill_temperature: --distill_alpha=0 leaves nothing of the teacher's "
+            "outputs; remove it or give a larger --distill_alpha"
         )
     if args.teacher_model_dir and args.distill_alpha == 1:
         for name in ("label_smoothing", "class_weights"):
@@ -537,7 +552,8 @@ def _with_teacher(args, files, runtime, training):
             "--distill_temperature: not for {}, whose outputs are no probabilities; "
             "remove it".format(files.task.name)
         )
-    if not args.distill_alpha:  # which is the training without a teacher
+    if not args.distill_alpha:
+        _LOGGER.info("--distill_alpha=0: training as without a teacher")
         return training
     objective = training.objective._replace(
         distill_alpha=args.distill_alpha,

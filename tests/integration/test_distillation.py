@@ -412,6 +412,11 @@ def test_flags_that_nothing_reads_are_refused(folder, teacher, tmp_path, capsys)
     flags += ["--text=山", "--teacher_model_dir={}".format(teacher)]
     line = task_runs.refused(run_classifier, capsys, *flags)
     assert "--teacher_model_dir requires --do_train" in line
+    flags = ["--teacher_model_dir={}".format(teacher), "--distill_alpha=0"]
+    flags.append("--distill_temperature=9")
+    given = flags_of(folder, tmp_path / "out", "single", "right.tsv", *flags)
+    line = task_runs.refused(run_classifier, capsys, *given)
+    assert "--distill_temperature: --distill_alpha=0 leaves nothing" in line
     flags = ["--teacher_model_dir={}".format(teacher), "--distill_alpha=1"]
     for flag in ("--label_smoothing=0.1", "--class_weights=balanced"):
         out = tmp_path / "out"
