@@ -17,18 +17,23 @@ from albert_zh.tasks.classification import balanced_weights
 _COLUMN_FLAGS = [name + "_column" for name in rows.Columns._fields]
 
 
-def _reader(args, task):
-    if args.ignore_labels and task.kind != "classification":
-        raise UserError(
-            "--ignore_labels: rows of {} do not have one label each; remove it".format(
-                task.name
+def _check(args, task):
+    """Raises `UserError` for flags that are not for a task's rows."""
+    for name in ("ignore_labels", "label_smoothing", "class_weights"):
+        if name in args.given and task.kind != "classification":
+            raise UserError(
+                "--{}: rows of {} do not have one label each; remove it".format(
+                    name, task.name
+                )
             )
-        )
     if args.text_b_column is not None and not task.is_pair:
         raise UserError(
             "--text_b_column={}: {} has one text a row; remove it, or give a task of "
             "pairs, such as --task_name=pair".format(args.text_b_column, task.name)
         )
+
+
+def _reader(args, task):
     columns = rows.Columns(args.text_a_column, args.text_b_column, args.label_column)
     return reading.TableReader(task, args.ignore_labels, columns)
 
@@ -45,13 +50,6 @@ def _class_weights(text):
 
 
 def _objective(args, files, train_data):
-    for name in ("label_smoothing", "class_weights"):
-        if name in args.given and files.task.kind != "classification":
-            raise UserError(
-                "--{}: not for {}, whose texts do not have one label each".format(
-                    name, files.task.name
-                )
-            )
     weights = args.class_weights or ()
     if weights == "balanced":
         weights = balanced_weights(train_data.examples, files.labels)
@@ -87,6 +85,7 @@ COMMAND = task_command.Command(
     from_command_line=_from_command_line,
     show=_show,
     labels=lambda args: args.labels,
+    check=_check,
     objective=_objective,
 )
 

@@ -23,7 +23,7 @@ from albert_zh.base.errors import Stopped, UserError
 from albert_zh.command_line import non_negative_int, positive_int
 from albert_zh.downloads import catalogue, installation
 from albert_zh.models import output_directory
-from albert_zh.tasks import clue
+from albert_zh.tasks import clue, kinds
 
 _LOGGER = logging.getLogger(__name__)
 _FOLDER = os.path.dirname(os.path.abspath(__file__))
@@ -70,10 +70,17 @@ def main(args):
     seeds = range(args.seed, args.seed + args.num_trials)
     for run in runs:
         run.check_model(seeds, args.model_dir)
-        run.check_flags(flags[run.task.name])
+    flags = clue.settle_flags(runs, seeds, flags)
+
+    def describe(run):
+        return run.describe(seeds, flags[run.task.name])
+
+    left = [run for run in runs if not run.is_complete(describe(run))]
+    for run in left[1:]:  # the command of the first one checks its own at once
+        _check_training(run, args)
     with output_directory.hold(args.output_dir):
         for run in runs:
-            made = run.describe(seeds, flags[run.task.name])
+            made = describe(run)
             if run.is_complete(made):
                 _LOGGER.info("%s is complete: %s", run.task.name, run.output_dir)
             else:
@@ -99,16 +106,31 @@ def _check_passed(chosen, args):
     """Returns a dict name of a task -> `task_command.check_passed` of its flags."""
     found = {}
     for task in chosen:
-        script = clue.COMMANDS[task.kind]
-        # Loaded here, not only started: the last task's flags must be right, too.
-        command = importlib.import_module(script[: -len(".py")])
-        parser = command.build_parser()
-        parser.prog = "{}: flags after -- for {}".format(parser.prog, script)
+        parser, command = _command_of(task)
         own = _own_flags(clue.Run(task, args.data_dir, args.output_dir), args)
-        found[task.name] = task_command.check_passed(
-            parser, command.COMMAND, own, args.passed
-        )
+        found[task.name] = task_command.check_passed(parser, command, own, args.passed)
     return found
+
+
+def _command_of(task):
+    """Returns the parser and the `task_command.Command` that a task is trained by."""
+    script = kinds.COMMANDS[task.kind]
+    # Loaded here, not only started: the last task's flags must be right, too.
+    module = importlib.import_module(script[: -len(".py")])
+    parser = module.build_parser()
+    parser.prog = "{}: flags after -- for {}".format(parser.prog, script)
+    return parser, module.COMMAND
+
+
+def _check_training(run, args):
+    """Raises `UserError` where the flags do not fit a task's files or the model."""
+    _LOGGER.info("%s: checking its flags and files", run.task.name)
+    parser, command = _command_of(run.task)
+    given = parser.parse_args(_own_flags(run, args) + args.passed)
+    try:
+        task_command.check_training(given, command)
+    except UserError as error:
+        raise UserError("{}: {}".format(run.task.name, error)) from error
 
 
 def _download(chosen, data_dir):
@@ -149,7 +171,7 @@ def _fine_tune(run, args):
       UserError: it failed; its own last line says why.
       Stopped: it was told to stop.
     """
-    script = clue.COMMANDS[run.task.kind]
+    script = kinds.COMMANDS[run.task.kind]
     command = [sys.executable, os.path.join(_FOLDER, script)]
     command += _own_flags(run, args) + args.passed
     _LOGGER.info("%s: %s", run.task.name, " ".join(command[1:]))

@@ -83,6 +83,8 @@ class Command(NamedTuple):
       options: function (args, task) -> dict of `model_files.TaskFiles.options` that the
         flags give, or None where they say nothing.
       labels: function of args -> tuple of labels that the flags give, or None.
+      check: function (args, task) that raises `UserError` where the command's own flags
+        do not go with the task.
       objective: function (args, files, train data) -> dict of the fields of
         `objective.Objective` that the command's own flags give.
       training: function of args -> dict of further fields of `fine_tuning.Training`.
@@ -96,6 +98,7 @@ class Command(NamedTuple):
     show: Callable[..., str]
     options: Callable[..., Any] = lambda args, task: None
     labels: Callable[..., Any] = lambda args: None
+    check: Callable[..., None] = lambda args, task: None
     objective: Callable[..., Any] = lambda args, files, train_data: {}
     training: Callable[..., Any] = lambda args: {}
 
@@ -189,12 +192,10 @@ def run(args, command):
     Raises:
       UserError: flags, files or checkpoints that cannot be used.
     """
-    _check_flags(args, command)
-    task = _task(args, command)
+    task = _check_flags(args, command)
     inputs = command.from_command_line(args, task)
-    work = _prepare(args, command, task)
+    work = _prepare(args, command, task, _set_up(args))
     if args.num_trials:
-        trials.check_directory(args.output_dir)
         # Each trial has a directory of its own; what is of all is in this one.
         with output_directory.hold(args.output_dir):
             tuner = _run_trials(args, work)
@@ -234,12 +235,20 @@ class _Work(NamedTuple):
     tuner: Callable[..., fine_tuning.FineTuner]
 
 
-def _prepare(args, command, task):
-    """Returns the `_Work` that the flags ask for."""
+def _set_up(args):
+    """Prepares this process; returns the `estimators.Runtime` of the flags."""
     estimators.set_up_process()
     device = estimators.create_device(**flags.device_settings(args))
     # Estimator would take this process for one of several workers.
     distributions.leave_cluster()
+    how = numerics.choose(use_tpu=args.use_tpu, **flags.numerics_settings(args))
+    return estimators.Runtime(device, how)
+
+
+def _prepare(args, command, task, runtime):
+    """Returns the `_Work` that the flags ask for; sets those of a recipe."""
+    if args.num_trials:
+        trials.check_directory(args.output_dir)
     named = {name: getattr(args, name + "_file") for name in SPLITS}
     data = TaskData(task, args.data_dir, named, command.reader(args, task))
     if args.output_dir:
@@ -254,8 +263,6 @@ def _prepare(args, command, task):
     files = _resolve_files(args, task, chosen, train_data, options)
     scored = data.read_for_scoring(files.labels) if args.do_eval else {}
     predicted = _read_for_prediction(data, files.labels) if args.do_predict else []
-    how = numerics.choose(use_tpu=args.use_tpu, **flags.numerics_settings(args))
-    runtime = estimators.Runtime(device, how)
     dev_data, training = None, None
     if args.do_train:
         dev_data = scored.get("dev") or data.read_dev(files.labels)
@@ -402,8 +409,32 @@ def check_passed(parser, command, own, passed):
     return {"--" + name: str(getattr(args, name)) for name in deciding}
 
 
+def check_training(args, command):
+    """Checks flags, data and model as a training does before it begins.
+
+    Nothing is written, and no device is looked for.
+
+    Args:
+      args: Namespace of `command_line.ArgumentParser.parse_args`; changed.
+      command: `Command`.
+
+    Raises:
+      UserError: flags, files or checkpoints that cannot be used.
+    """
+    task = _check_flags(args, command)
+    work = _prepare(args, command, task, estimators.DEFAULT_RUNTIME)
+    work.tuner(args.output_dir)
+
+
 def _check_flags(args, command):
-    """Raises `UserError` for flags that are wrong whatever the files hold."""
+    """Checks flags that are wrong whatever the files hold.
+
+    Returns:
+      The `registry.Task` that they, or the model's directory, name.
+
+    Raises:
+      UserError: names the flag.
+    """
     modes = ("do_train", "do_eval", "do_predict") + command.text_flags
     if not any(getattr(args, mode) for mode in modes):
         choices = ", ".join("--" + mode for mode in modes)
@@ -421,6 +452,22 @@ def _check_flags(args, command):
     if length is not None and length < MIN_SEQ_LENGTH:
         message = "--max_seq_length={}: expected at least {}"
         raise UserError(message.format(length, MIN_SEQ_LENGTH))
+    task = _task(args, command)
+    _check_task(args, task)
+    command.check(args, task)
+    return task
+
+
+def _check_task(args, task):
+    """Raises `UserError` for flags of training that are not for the kind of a task."""
+    kind = kind_of(task)
+    if args.r_drop and kind.divergence is Kind.divergence:
+        raise UserError("--r_drop: not for the task {}".format(task.name))
+    if "distill_temperature" in args.given and not kind.has_temperature:
+        raise UserError(
+            "--distill_temperature: not for {}, whose outputs are no probabilities; "
+            "remove it".format(task.name)
+        )
 
 
 def _check_combinations(args):
@@ -528,9 +575,6 @@ def _check_needs_no_dev(args):
 
 def _objective(args, command, files, train_data):
     """The `objective.Objective` that the flags describe."""
-    has_divergence = kind_of(files.task).divergence is not Kind.divergence
-    if args.r_drop and not has_divergence:
-        raise UserError("--r_drop: not for the task {}".format(files.task.name))
     is_adversarial = args.adversarial == "fgm"
     return Objective(
         adversarial_epsilon=args.adversarial_epsilon if is_adversarial else 0.0,
@@ -546,15 +590,10 @@ def _with_teacher(args, files, runtime, training):
     teacher = distillation.load(
         args.teacher_model_dir, files, args.output_dir, runtime, args.eval_batch_size
     )
-    has_temperature = kind_of(files.task).has_temperature
-    if "distill_temperature" in args.given and not has_temperature:
-        raise UserError(
-            "--distill_temperature: not for {}, whose outputs are no probabilities; "
-            "remove it".format(files.task.name)
-        )
     if not args.distill_alpha:
         _LOGGER.info("--distill_alpha=0: training as without a teacher")
         return training
+    has_temperature = kind_of(files.task).has_temperature
     objective = training.objective._replace(
         distill_alpha=args.distill_alpha,
         distill_temperature=args.distill_temperature if has_temperature else 0.0,

@@ -1,6 +1,7 @@
 """The CLUE benchmark: where its data are, the table of scores, the submission."""
 
 import io
+import logging
 import os
 import zipfile
 from typing import NamedTuple
@@ -14,6 +15,8 @@ from albert_zh.tasks.readers import reader_of
 from albert_zh.tasks.registry import TASKS
 from albert_zh.tasks.splits import TaskData
 
+_LOGGER = logging.getLogger(__name__)
+
 # Bounds what is read at a time.
 _EXAMPLES_AT_A_TIME = 10000
 SUBMISSION_FILE = "submission.zip"
@@ -25,15 +28,6 @@ _RECORD_SCHEMA = {
     "type": "object",
     "required": ["flags"],
     "properties": {"flags": _TEXTS, "files": _TEXTS},
-}
-# The command that fine-tunes each kind of task.
-COMMANDS = {
-    "classification": "run_classifier.py",
-    "regression": "run_classifier.py",
-    "tagging": "run_ner.py",
-    "span_extraction": "run_squad.py",
-    "multiple_choice": "run_multiple_choice.py",
-    "cloze": "run_multiple_choice.py",
 }
 
 
@@ -102,24 +96,30 @@ class Run(NamedTuple):
         advice = "choose another --output_dir"
         return json_files.read(self._record_file, _RECORD_SCHEMA, advice)
 
-    def check_flags(self, flags):
-        """Raises `UserError` where a training began with other flags than these."""
+    def held_flags(self):
+        """The flags that a training has begun with, a dict; None if none has begun."""
         begun = any(
             map(training_settings.has_saved, trials.directories(self.output_dir))
         )
-        held = self._read_record()["flags"] if begun else flags
-        for flag in sorted(set(held).union(flags)):
-            if held.get(flag) != flags.get(flag):
-                raise UserError(
-                    "{}: {} began with another {}: {}, received {}; repeat that after "
-                    "--, or choose another --output_dir".format(
-                        self.task.name,
-                        self.output_dir,
-                        flag,
-                        held.get(flag, "none"),
-                        flags.get(flag, "none"),
-                    )
+        return self._read_record()["flags"] if begun else None
+
+    def check_flags(self, flags):
+        """Raises `UserError` where a training began with other flags than these."""
+        held = self.held_flags()
+        if held not in (None, flags):
+            names = sorted(set(held).union(flags))
+            flag = next(name for name in names if held.get(name) != flags.get(name))
+            raise UserError(
+                "{0}: {1} began with another {2}: {3}, received {4}; repeat that after "
+                "--, remove {1} to train {0} anew, or choose another "
+                "--output_dir".format(
+                    self.task.name,
+                    self.output_dir,
+                    flag,
+                    held.get(flag, "none"),
+                    flags.get(flag, "none"),
                 )
+            )
 
     def check_model(self, seeds, model_dir):
         """Raises `UserError` where a seed's training began with another model."""
@@ -203,6 +203,41 @@ def plan(chosen, data_dir, output_dir):
                 )
             missing.append("{}: {}; {}".format(task.name, lacks, how))
     return found, missing
+
+
+def settle_flags(runs, seeds, flags):
+    """Decides which flags each task runs with, and checks them against what has begun.
+
+    A complete task keeps its own: flags that another one needs lose no results. Where
+    all tasks began with other flags than these, they are refused.
+
+    Args:
+      runs: list of `Run`.
+      seeds: of the trials.
+      flags: dict name of a task -> dict flag -> its value as text.
+
+    Returns:
+      Such a dict.
+
+    Raises:
+      UserError: a task began with other flags, and is not complete.
+    """
+    others = {}
+    for run in runs:
+        held = run.held_flags()
+        if held not in (None, flags[run.task.name]):
+            is_complete = run.is_complete(run.describe(seeds, held))
+            if not is_complete:
+                run.check_flags(flags[run.task.name])
+            others[run.task.name] = held
+    if len(others) == len(runs):
+        for run in runs:
+            run.check_flags(flags[run.task.name])
+    for name, held in others.items():
+        given = " ".join("{}={}".format(*item) for item in sorted(held.items()))
+        text = "%s is complete and stays as it is; its flags after -- were: %s"
+        _LOGGER.warning(text, name, given or "none")
+    return dict(flags, **others)
 
 
 def size_of(model_dir):

@@ -13,7 +13,7 @@ import run_clue
 from albert_zh import command_line
 from albert_zh.base.errors import Stopped, UserError
 from albert_zh.downloads import installation
-from albert_zh.tasks import clue
+from albert_zh.tasks import clue, kinds
 from tests.small_models import CONFIG
 
 pytestmark = [
@@ -162,6 +162,11 @@ def test_a_kill_leaves_no_submission_of_fewer_trials(folder, csl, monkeypatch):
         ("csl", "--adversarial_epsilon=2", "--adversarial_epsilon requires --advers"),
         ("csl", "--max_seq_length=1", "--max_seq_length=1: expected at least"),
         ("csl", "a", "error: unrecognized arguments: a"),
+        ("csl,cmrc2018", "--metric=loss", "--metric=loss: expected one of exact_match"),
+        ("csl,c3", "--r_drop=1", "--r_drop: not for the task c3"),
+        ("stsb,csl", "--label_smoothing=0.1", "--label_smoothing: rows of stsb"),
+        ("csl", "--labels=a,b", "--labels=a,b: the labels of csl are 0,1"),
+        ("csl,tnews", "--text_b_column=b", "--text_b_column=b: tnews has one text"),
     ],
 )
 def test_wrong_flags_of_the_tasks_are_said_before_any_runs(
@@ -174,6 +179,45 @@ def test_wrong_flags_of_the_tasks_are_said_before_any_runs(
     (line,) = capsys.readouterr().err.splitlines()
     assert "flags after -- for " in line and message in line
     assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "passed,message",
+    [
+        ("--class_weights=1,2", "tnews: --class_weights: 2 numbers for the labels 100"),
+        ("--max_seq_length=99", "tnews: --max_seq_length 99 is above max_position"),
+        ("--teacher_model_dir=none", "tnews: --teacher_model_dir=none: no such dir"),
+        ("--num_train_epochs=1", "tnews: {}:2: "),
+    ],
+)
+def test_what_a_later_task_cannot_run_with_is_said_before_the_first_runs(
+    folder, monkeypatch, passed, message
+):
+    monkeypatch.setattr(run_clue, "_fine_tune", None)
+    data = folder / "data" / "tnews"
+    data.mkdir()
+    for split in ("train", "dev", "test"):
+        lines = [json.dumps({"sentence": "天", "label": "100"}) + "\n"] * 2
+        (data / (split + ".json")).write_text("".join(lines))
+    train_file = data / "train.json"
+    if "{}" in message:
+        train_file.write_text(lines[0] + json.dumps({"sentence": "天"}) + "\n")
+    flags = ["--model_dir={}".format(folder / "model"), "--tasks=csl,tnews"]
+    flags += ["--data_dir={}".format(folder / "data")]
+    flags += ["--output_dir={}".format(folder / "out"), "--download=False", "--"]
+    with pytest.raises(UserError) as caught:
+        run_clue.main(run_clue.build_parser().parse_args(flags + [passed]))
+    assert str(caught.value).startswith(message.format(train_file))
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize("flag", ["--tasks=", "--data_dir="])
+def test_an_unset_variable_does_not_stand_for_all_tasks(
+    folder, run_command, assert_user_error, flag
+):
+    flags = ["--model_dir=model", "--output_dir=out", "--download=False"]
+    result = run_command("run_clue.py", *flags, flag, cwd=folder)
+    assert_user_error(result, flag[:-1] + ": expected a value; was it that of an unset")
 
 
 def test_flags_of_the_result_are_told_from_those_of_a_run(csl):
@@ -189,7 +233,7 @@ def test_sigterm_outside_of_training_is_no_error(folder, csl, monkeypatch):
     script = "import os, signal, time; os.kill(os.getppid(), signal.SIGTERM)"
     (folder / "stopped.py").write_text(script + "; time.sleep(60)")
     monkeypatch.setattr(run_clue, "_FOLDER", str(folder))
-    monkeypatch.setitem(clue.COMMANDS, "classification", "stopped.py")
+    monkeypatch.setitem(kinds.COMMANDS, "classification", "stopped.py")
     with pytest.raises(Stopped, match="csl: stopped; rerun") as stopped:
         run_clue._fine_tune(run, args)
     assert stopped.value.exit_code == 0
@@ -199,7 +243,7 @@ def test_a_task_that_was_killed_is_said_to_be(folder, csl, monkeypatch):
     run, args = csl
     (folder / "killed.py").write_text("import os; os.kill(os.getpid(), 9)")
     monkeypatch.setattr(run_clue, "_FOLDER", str(folder))
-    monkeypatch.setitem(clue.COMMANDS, "classification", "killed.py")
+    monkeypatch.setitem(kinds.COMMANDS, "classification", "killed.py")
     words = r"csl: killed.py ended with signal 9 \(SIGKILL\); .* lacks memory"
     with pytest.raises(UserError, match=words):
         run_clue._fine_tune(run, args)

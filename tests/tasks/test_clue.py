@@ -1,12 +1,14 @@
 """CLUE: which data are missing, the table, and the check of a submission."""
 
 import json
+import pathlib
+import shutil
 import zipfile
 
 import pytest
 
 from albert_zh.base.errors import UserError
-from albert_zh.tasks import clue, get_task, rows
+from albert_zh.tasks import clue, get_task, kinds, rows
 
 SIZE = "tiny"
 
@@ -121,6 +123,44 @@ def test_a_task_that_has_begun_keeps_its_flags(runs, tmp_path):
         run.check_flags(flags)
 
 
+@pytest.fixture
+def begun(runs):
+    """Runs that have begun without flags, but for the seed; afqmc is complete."""
+    for run in runs:
+        trial = pathlib.Path(run.output_dir) / "seed_1"
+        (trial / "best").mkdir(parents=True)
+        (trial / "training.json").write_text("{}")
+        run.begin(run.describe([1], {}))
+    runs[0].finish(runs[0].describe([1], {}))
+    return runs
+
+
+def test_flags_for_a_later_task_lose_no_complete_one(begun, caplog):
+    flags = {"afqmc": {"--class_weights": "a"}, "tnews": {"--class_weights": "a"}}
+    with pytest.raises(UserError, match="tnews: .*remove .*tnews to train tnews anew"):
+        clue.settle_flags(begun, [1], flags)
+    # As the message says.
+    shutil.rmtree(begun[1].output_dir)
+    settled = clue.settle_flags(begun, [1], flags)
+    assert settled == dict(flags, afqmc={})
+    assert "afqmc is complete and stays as it is; its flags after -- were: none" in (
+        caplog.text
+    )
+    # Killed in tnews, the same command resumes it.
+    shutil.copytree(begun[0].output_dir, begun[1].output_dir)
+    begun[1].begin(begun[1].describe([1], flags["tnews"]))
+    assert clue.settle_flags(begun, [1], flags) == settled
+
+
+def test_flags_that_no_task_would_run_with_are_refused(begun):
+    with pytest.raises(UserError, match="another --class_weights: none, received a"):
+        clue.settle_flags(begun[:1], [1], {"afqmc": {"--class_weights": "a"}})
+    more_seeds = begun[:1], [1, 2], {"afqmc": {"--class_weights": "a"}}
+    with pytest.raises(UserError, match="another --class_weights: none, received a"):
+        clue.settle_flags(*more_seeds)
+    assert clue.settle_flags(begun, [1], {"afqmc": {}, "tnews": {}})["afqmc"] == {}
+
+
 def test_submission_holds_the_files_without_folders(runs, tmp_path):
     path = clue.write_submission(runs, str(tmp_path))
     content = open(path, "rb").read()
@@ -193,7 +233,7 @@ def test_other_tasks_with_a_recipe_can_be_asked_for():
     assert {"lcqmc", "xnli", "chnsenticorp", "stsb", "drcd"} == set(names)
     chosen = clue.choose_tasks(names)
     assert [task.name for task in chosen] == names
-    assert all(task.kind in clue.COMMANDS for task in chosen)
+    assert all(task.kind in kinds.COMMANDS for task in chosen)
 
 
 def test_without_a_judge_there_is_no_submission(tmp_path):
