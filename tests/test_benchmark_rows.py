@@ -79,8 +79,18 @@ def once_there(path, act):
     thread.join()
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C has its usual effect, also where the tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("number, code", [("SIGTERM", 0), ("SIGINT", 130)])
-def test_a_benchmark_that_is_stopped_stops_its_command(training, number, code):
+def test_a_benchmark_that_is_stopped_stops_its_command(
+    training, number, code, interruptible
+):
     before = signal.getsignal(signal.SIGTERM)
     message = "train.py was stopped .* see .*log.txt; rerun the same command"
     with once_there(

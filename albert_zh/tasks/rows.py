@@ -627,10 +627,15 @@ class RowIds:
         self._have_ids = None
         self._seen = set()
 
-    def check(self, line, record):
+    def check(self, line, record, may_repeat=False):
         """Raises `UserError` for an object whose `id` cannot be used.
 
         Not all rows have one, or two rows have the same.
+
+        Args:
+          line: int.
+          record: dict, the object.
+          may_repeat: whether another row may have its id, as in joined training files.
         """
         has_id, problem = "id" in record, None
         if self._have_ids is None:
@@ -639,7 +644,7 @@ class RowIds:
             problem = "some rows have an id, others none"
         elif has_id:
             problem = id_problem(record["id"])
-            if not problem and record["id"] in self._seen:
+            if not problem and record["id"] in self._seen and not may_repeat:
                 problem = (
                     "a second row of the id {!r}: predictions could not be told apart; "
                     "without any id, rows are numbered".format(record["id"])

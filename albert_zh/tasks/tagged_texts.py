@@ -362,7 +362,7 @@ def _json_texts(path):
         entities = None
         if record.get("label") is not None:
             entities = tuple(_json_entities(path, line, text, record["label"]))
-        ids.check(line, record)
+        ids.check(line, record, may_repeat=entities is not None)
         text = TaggedText(text, entities, record.get("id"))
         yield line, [line] * len(entities or ()), text
 

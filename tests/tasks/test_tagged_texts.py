@@ -200,6 +200,12 @@ def test_bad_json_lines(tmp_path, content, words):
     assert words in str(caught.value)
 
 
+def test_ids_of_joined_training_files_may_repeat(tmp_path):
+    content = line("北京", {"LOC": {"北京": [[0, 1]]}}, id=1) * 2
+    examples = read(tmp_path, content, "train.json").examples
+    assert [example.id for example in examples] == [1, 1]
+
+
 def test_a_type_that_only_the_test_file_has(tmp_path):
     content = "他 O\n\n北 B-LOC\n京 I-LOC\n张 B-PER\n"
     with pytest.raises(UserError, match="train.txt:5: unknown type of entity 'PER'"):
