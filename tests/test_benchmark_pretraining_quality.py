@@ -174,7 +174,12 @@ def test_a_budget_of_no_two_steps_is_refused(tmp_path, name):
 
 
 def test_a_row_that_is_not_pretrained_has_any_budget(tmp_path):
-    quality.Run("scratch", arguments(tmp_path, "--sequences=1")).check()
+    args = arguments(tmp_path, "--sequences=1")
+    with pytest.raises(UserError, match="--sequences=1: fewer than two steps"):
+        quality.Run("base", args).check()
+    scratch = quality.Run("scratch", args)
+    scratch.check()
+    assert scratch.sequences == 0
 
 
 def test_longer_sequences_count_more(tmp_path):

@@ -459,9 +459,9 @@ def _overlapping_pairs(begin, end, max_tokens, rng):
     Both are cut from one window: the first begins with it, the second ends with it.
     Each has three quarters of its tokens or more, but not all, and at most half an
     instance. Most masked words can be read in the other segment, at another position,
-    and what the segments share tells which is first. Nothing else does: the window
-    begins and ends within the stretch, so that no segment has its first or last token,
-    a mark of punctuation in most cases.
+    and what the segments share tells which is first. Their ends are not to tell it: the
+    window begins and ends within the stretch, so that no segment has its first or last
+    token, a mark of punctuation in most cases.
 
     Args:
       begin, end: int64 [n], the stretches of text, of `_MIN_OVERLAPPING_TOKENS` tokens

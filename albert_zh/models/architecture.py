@@ -17,13 +17,13 @@ SCOPE = "bert"
 
 # One variable that every model with the head has. BERT's next-sentence head has the
 # names of the sentence-order head.
-_HEADS = (
-    ("masked_lm", "cls/predictions/output_bias"),
-    ("sentence_order", "cls/seq_relationship/output_weights"),
-    ("classifier", "output_weights"),
-    ("tagger", "ner/output_weights"),
-    ("span", "cls/squad/output_weights"),
-)
+HEADS = {
+    "masked_lm": "cls/predictions/output_bias",
+    "sentence_order": "cls/seq_relationship/output_weights",
+    "classifier": "output_weights",
+    "tagger": "ner/output_weights",
+    "span": "cls/squad/output_weights",
+}
 _WORD_EMBEDDINGS = "/embeddings/word_embeddings"
 # Names of a model's variables; {} is the encoder's scope.
 _MODEL = r"({}/(embeddings|encoder|pooler)/|cls/|ner/|output_(weights|bias)$)"
@@ -137,7 +137,7 @@ def infer(shapes, source="the checkpoint"):
 
 def find_heads(names):
     """Returns the tuple of the `Architecture.heads` with a variable in `names`."""
-    return tuple(head for head, name in _HEADS if name in names)
+    return tuple(head for head, name in HEADS.items() if name in names)
 
 
 def _sort_out(shapes, scope):

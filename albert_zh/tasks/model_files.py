@@ -30,15 +30,15 @@ DEFAULT_MAX_SEQ_LENGTH = 128
 
 _OF_ONE_OUTPUT = ("cloze", "multiple_choice", "regression")
 _OF_SEVERAL_OUTPUTS = ("classification", "multi_label")
-# The first variable of a head -> the kinds of task that it may be for.
+# Of a tagger whose decoder is span, which convert_checkpoint.py does not take.
+_SPAN_TAGGER = "ner/span_weights"
+# A variable of a head -> the kinds of task that it may be for.
 _HEADS = {
-    "output_weights": _OF_ONE_OUTPUT + _OF_SEVERAL_OUTPUTS,
-    "ner/output_weights": ("tagging",),
-    "ner/span_weights": ("tagging",),
-    "cls/squad/output_weights": ("span_extraction",),
+    architecture.HEADS["classifier"]: _OF_ONE_OUTPUT + _OF_SEVERAL_OUTPUTS,
+    architecture.HEADS["tagger"]: ("tagging",),
+    architecture.HEADS["span"]: ("span_extraction",),
+    _SPAN_TAGGER: ("tagging",),
 }
-# Those that convert_checkpoint.py --task_name makes a `labels.json` for.
-_CONVERTIBLE = tuple(name for name in _HEADS if name != "ner/span_weights")
 
 
 class TaskFiles(NamedTuple):
@@ -558,7 +558,7 @@ def _refuse_without_task(flag, directory, best_dir, task):
             commands = sorted({COMMANDS[kind] for kind in kinds})
             text = "; it is none for {}, but for a task of {}"
             advice += text.format(task.name, " or ".join(commands))
-        elif head in _CONVERTIBLE:
+        elif head != _SPAN_TAGGER:
             layout = architecture.infer(shapes, checkpoint).dialect
             text = ", or make a copy that has it: python3 convert_checkpoint.py "
             text += "--from={0} --to={0} --input={1} --output=DIRECTORY --task_name={2}"
@@ -578,8 +578,8 @@ def _find_head(shapes):
       shapes: dict name of a variable -> shape.
 
     Returns:
-      The name of its first variable, and a tuple of the kinds of task that it may be
-      for; None, () without a head.
+      The name of the variable in `_HEADS`, and a tuple of the kinds of task that the
+      head may be for; None, () without a head.
     """
     for name, kinds in _HEADS.items():
         if name in shapes:
