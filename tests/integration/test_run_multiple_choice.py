@@ -204,7 +204,7 @@ def test_what_cannot_be_done_is_said_before_any_work(
     unlabelled = tmp_path / "train.json"
     unlabelled.write_text('{"content": ["#idiom1#"], "candidates": ["一", "二"]}\n')
     for flags, message in (
-        (["--task_name=lcqmc"] + train, "not a task of this command; .*c3, chid, mul"),
+        (["--task_name=lcqmc"] + train, "not of this command; .*c3, chid, mul"),
         (
             ["--task_name=multiple_choice", "--train_file={}".format(bad)] + train,
             "bad.jsonl:1: answer '不在其中' is none of the choices 给花浇水,",
