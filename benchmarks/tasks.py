@@ -9,7 +9,8 @@ on dev; a test file is scored where it has labels. Finished rows are shown again
 `--start=scratch,model` also trains each task from random weights, with the model's
 config and vocabulary, to show what its pretraining gains. With `--num_trials=3`, the
 scores are means and standard deviations of three seeds, by the metric that the task is
-ranked by.
+ranked by. `--flags="--num_train_epochs=1 --learning_rate=2e-4"` sets flags of every
+command, before those of the rows and recipes.
 """
 
 import json
@@ -115,6 +116,7 @@ def build_parser():
     add("--rows", default="all", help="names, comma-separated")
     add("--start", default="model", help="scratch, model, or both, comma-separated")
     add("--num_trials", type=positive_int, default=1, help="seeds of each task")
+    add("--flags", type=shlex.split, default=[], help="further flags of each command")
     return parser
 
 
@@ -148,7 +150,7 @@ def main(args):
 def fine_tuning(args, name, start):
     """Returns the `rows.Job` of one row."""
     folder = args.work / start / name.replace(" ", "_")
-    line = command(name, args.data, model_flags(args.model_dir, start))
+    line = command(name, args.data, model_flags(args.model_dir, start), args.flags)
     line.append("--num_trials={}".format(args.num_trials))
     line.append("--output_dir={}".format(folder / "model"))
     result = TRIALS_FILE if args.num_trials > 1 else model_scores.SCORES_FILE
@@ -161,7 +163,7 @@ def fine_tune(args, name, start):
     seconds = rows.run_once(job)
     dev, test = read_scores(job.result, args.num_trials)
     model = model_flags(args.model_dir, start, shown_as="MODEL")
-    shown = command(name, pathlib.Path("DATA"), model)
+    shown = command(name, pathlib.Path("DATA"), model, args.flags)
     return "| {} | {} | {} | {} | {:.0f} | `{}` |".format(
         name, start, dev, test, seconds, " ".join(map(shlex.quote, shown))
     )
@@ -199,12 +201,21 @@ def _renamed(path, folder):
     return "{}/{}".format(folder, pathlib.Path(path).name)
 
 
-def command(name, data, start):
-    """Returns the command of a row without its output directory, a list of str."""
+def command(name, data, start, flags=()):
+    """Returns the command of a row without its output directory, a list of str.
+
+    Args:
+      name: of the row.
+      data: `pathlib.Path`, the folder of the tasks' folders.
+      start: list of str, as `model_flags` returns them.
+      flags: list of str, in place of flags of the row and besides.
+    """
     row = ROWS[name]
     line = [row.script, "--task_name=" + row.task_name, "--do_train", "--do_eval"]
     line += ["--{}={}".format(flag, data / path) for flag, path in row.files]
-    return line + start + list(row.flags)
+    given = {flag.split("=")[0] for flag in flags}
+    kept = [flag for flag in row.flags if flag.split("=")[0] not in given]
+    return line + start + kept + list(flags)
 
 
 def read_scores(path, num_trials):
