@@ -1,8 +1,8 @@
 """Examples to model inputs: tokens, truncation, record files, input pipeline.
 
 Records hold unpadded sequences. The input pipeline pads each batch to its longest
-sequence on CPU and GPU, which `input_mask` makes exact, and to `max_seq_length`
-on TPU, which needs static shapes.
+sequence on CPU and GPU, which `input_mask` makes exact; to few different lengths where
+XLA compiles each of them; and to `max_seq_length` on TPU, which needs static shapes.
 
 A record may hold several sequences, such as one for each choice of a question: one
 after another, and their lengths in a field that `sequence_lengths` makes.
@@ -254,7 +254,7 @@ def _serialize(rows, fields, is_real_example):
     return record_format.encode_batch(columns)
 
 
-def training_input_fn(path, num_examples, fields, padded_length=None):
+def training_input_fn(path, num_examples, fields, padded_length=None, rounding=None):
     """Builds the input of one epoch: every example once, in a random order.
 
     A batch has examples of similar length, since padding costs as much as tokens do:
@@ -268,6 +268,9 @@ def training_input_fn(path, num_examples, fields, padded_length=None):
       padded_length: length every sequence is padded to and batches are made full
         for (TPU: a last partial batch is left out); None pads to the longest of
         each batch and keeps the last partial batch.
+      rounding: (multiple, longest), int; with `padded_length` None, each batch is
+        padded to a multiple, yet to no more than `longest`, so that there are few
+        different shapes. `longest` is no less than the longest sequence.
 
     Returns:
       A function (batch_size, seed, skip) -> `tf.data.Dataset`: the order follows from
@@ -281,12 +284,12 @@ def training_input_fn(path, num_examples, fields, padded_length=None):
         dataset = dataset.batch(batch_size, drop_remainder=padded_length is not None)
         dataset = dataset.shuffle(num_examples, seed=seed)  # at most one a batch
         dataset = dataset.skip(skip)
-        return _decoded(dataset, fields, padded_length)
+        return _decoded(dataset, fields, padded_length, rounding)
 
     return input_fn
 
 
-def prediction_input_fn(fields, padded_length=None):
+def prediction_input_fn(fields, padded_length=None, rounding=None):
     """Returns a function (path, batch_size) -> dataset of a file once, in its order.
 
     The arguments are those of `training_input_fn`.
@@ -295,12 +298,12 @@ def prediction_input_fn(fields, padded_length=None):
     def input_fn(path, batch_size):
         dataset = tf.data.TFRecordDataset(path)
         dataset = dataset.batch(batch_size, drop_remainder=padded_length is not None)
-        return _decoded(dataset, fields, padded_length)
+        return _decoded(dataset, fields, padded_length, rounding)
 
     return input_fn
 
 
-def _decoded(dataset, fields, padded_length):
+def _decoded(dataset, fields, padded_length, rounding):
     """Batches of serialized examples -> dicts of [B, T] and [B], int32 or float32.
 
     With several sequences a window, the encoder's inputs are [B*C, T].
@@ -321,10 +324,12 @@ def _decoded(dataset, fields, padded_length):
         for name, value in batch.items():
             if value.dtype == tf.int64:
                 batch[name] = tf.cast(value, tf.int32)
-        if padded_length is not None:
+        if padded_length is not None or rounding:
             for field in fields:
                 if field.is_sequence and field.most_values is None:
-                    batch[field.name] = _pad(batch[field.name], padded_length)
+                    values = batch[field.name]
+                    length = padded_length or _rounded_up(values, *rounding)
+                    batch[field.name] = _pad(values, length)
         return batch
 
     return dataset.map(decode).prefetch(2)
@@ -357,8 +362,13 @@ def _split(values, lengths):
     return rows
 
 
+def _rounded_up(values, multiple, longest):
+    """The length T of [B, T], rounded up to a multiple, an int32 scalar tensor."""
+    return tf.minimum(-(-tf.shape(values)[1] // multiple) * multiple, longest)
+
+
 def _pad(values, length):
-    """Pads [B, T] with zeros to the static shape [B, length]."""
+    """Pads [B, T] with zeros to [B, length], a static shape where `length` is int."""
     values = tf.pad(values, [[0, 0], [0, length - tf.shape(values)[1]]])
-    values.set_shape([None, length])
+    values.set_shape([None, None if tf.is_tensor(length) else length])
     return values

@@ -49,6 +49,9 @@ _MAX_EPOCHS = 10000
 # like length among so many.
 _EXAMPLES_AT_A_TIME = 10000
 
+# XLA compiles for every length: with it, batches are padded to a multiple of this.
+_XLA_LENGTH_MULTIPLE = 8
+
 # A restart needs the newest checkpoint only; one more survives a damaged one.
 _CHECKPOINTS_KEPT = 2
 
@@ -247,9 +250,14 @@ class FineTuner:
         self._padded_length = None
         if runtime.device.use_tpu:  # which needs static shapes
             self._padded_length = self.files.max_seq_length
+        self._rounding = None
+        if runtime.numerics.use_xla:
+            self._rounding = _XLA_LENGTH_MULTIPLE, self.files.max_seq_length
         self._predictor = sessions.Predictor(
             self._model_fn(),
-            features.prediction_input_fn(self.kind.target_fields, self._padded_length),
+            features.prediction_input_fn(
+                self.kind.target_fields, self._padded_length, self._rounding
+            ),
             output_dir,
             runtime.device,
         )
@@ -562,6 +570,7 @@ class FineTuner:
                 len(source.order),
                 source.fields,
                 self._padded_length,
+                self._rounding,
             ),
             source.path,
             self._output_dir,

@@ -26,8 +26,8 @@ def choose(
       use_xla: bool; whether XLA compiles the element-wise parts; None does so where
         it pays: on the processor, with TensorFlow 2 and bfloat16.
       use_tpu: bool.
-      static_shapes: bool; whether every batch has the same shape, as XLA compiles
-        every new shape anew.
+      static_shapes: bool; whether every batch has the same shape: XLA compiles every
+        new shape anew.
       recompute: bool; compute layers again in the backward pass, to save memory.
 
     Returns:
@@ -60,8 +60,6 @@ def choose(
             and not use_tpu
             and not tf.config.experimental.list_physical_devices("GPU")
         )
-    elif use_xla and not static_shapes:
-        _LOGGER.warning("--xla: compiling anew for every length of a batch takes time")
     _LOGGER.info(
         "computing in %s%s%s",
         precision,

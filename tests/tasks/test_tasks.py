@@ -437,6 +437,25 @@ def test_batches_are_padded_to_their_longest_sequence(tmp_path):
             assert row[row > 0].tolist() == item.input_ids
 
 
+@given(st.integers(1, 9), st.integers(0, 9))
+def test_rounded_lengths_add_padding_alone(tmp_path_factory, multiple, more):
+    items = make_features(7)
+    longest = max(len(item.input_ids) for item in items) + more
+    path = str(tmp_path_factory.mktemp("records") / "x.tfrecord")
+    features.write_records(path, items, FIELDS)
+    rounded = read_predicted(path, 3, rounding=(multiple, longest))
+    for batch, plain in zip(rounded, read_predicted(path, 3)):
+        length = plain["input_ids"].shape[1]
+        width = batch["input_ids"].shape[1]
+        assert width == longest or width % multiple == 0
+        assert length <= width < length + multiple and width <= longest
+        for name, values in plain.items():
+            if values.ndim > 1:
+                assert not batch[name][:, length:].any()
+                batch[name] = batch[name][:, :length]
+            np.testing.assert_array_equal(batch[name], values)
+
+
 def test_full_batches_of_static_length_for_tpu(tmp_path):
     path = str(tmp_path / "x.tfrecord")
     features.write_records(path, make_features(4), FIELDS, num_padding_examples=2)
