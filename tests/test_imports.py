@@ -156,7 +156,7 @@ def test_the_map_has_the_numbers_of_today(page):
     rows = [[cell.strip(" `") for cell in row] for row in rows]
     rows = {row[0]: row[1:] for row in rows if len(row) == 6}
     columns = ["base", "data", "models", "training"]
-    rooms = columns + ["tasks", "interop", "downloads", "engines"]
+    rooms = columns + ["tasks", "interop", "downloads", "engines", "serving"]
     assert rows == {
         room: [
             "-" if column == room else str(counts[room, column]) for column in columns
