@@ -134,7 +134,11 @@ class Tagging(kind.Kind):
     def soft_losses(self, outputs, features, temperature):
         """See `kind.Kind`; the mean over the tokens."""
         student = outputs["logits"]  # [B, T - 1, N]
-        teacher = tf.reshape(features["teacher_logits"], tf.shape(student))
+        shape = tf.shape(student)
+        # The batch may be padded to more tokens than its longest text has.
+        teacher = features["teacher_logits"]
+        missing = shape[1] * shape[2] - tf.shape(teacher)[1]
+        teacher = tf.reshape(tf.pad(teacher, [[0, 0], [0, missing]]), shape)
         losses = distillation_losses.softmax_loss(teacher, student, temperature)
         return tag_decoders.mean_over_tokens(losses, _lengths(features))
 

@@ -120,6 +120,18 @@ def test_tagging_takes_the_mean_over_the_tokens(temperature):
     np.testing.assert_allclose(found, [np.mean(rows[0][:3]), rows[1][0]], rtol=1e-4)
 
 
+def test_tagging_in_a_batch_padded_beyond_its_longest_text():
+    """With XLA, whose batches have few lengths; the teacher's rows do not."""
+    mask = np.array([[1, 1, 1, 1, 1]], np.int32)
+    teacher, student = logits(1, 4, 3), logits(1, 4, 3)
+    features = {"teacher_logits": teacher.reshape(1, 12), "input_mask": mask}
+    exact = run(Tagging, {"logits": student}, features, 2.0)
+    padded = np.concatenate([student, logits(1, 3, 3)], 1)
+    features["input_mask"] = np.pad(mask, [(0, 0), (0, 3)], "constant")
+    found = run(Tagging, {"logits": padded}, features, 2.0)
+    np.testing.assert_allclose(found, exact, rtol=1e-6)
+
+
 def test_the_gradient_is_the_difference_of_the_probabilities():
     """Times T: where T is large, it does not depend on T, as published."""
     teacher, student, temperature = logits(1, 3), logits(1, 3), 4.0
