@@ -107,7 +107,7 @@ class TagReader(NamedTuple):
           UserError: names `path:line` of the first line that cannot be used.
         """
         del labels
-        number = sum(1 for _ in _texts(path, []))
+        number = sum(1 for _ in _texts(path, [], is_predicted=True))
         return reading.TextFile(path, number, functools.partial(_untagged, path))
 
     def no_labels(self, path):
@@ -178,12 +178,13 @@ def _untagged(path):
         yield text._replace(entities=None)
 
 
-def _texts(path, irregular):
+def _texts(path, irregular, is_predicted=False):
     """Yields (lines, `TaggedText`) of a file.
 
     Args:
       path: the file.
       irregular: list that (line, tag) of tags are added to that continue no entity.
+      is_predicted: whether predictions are written with the ids.
 
     Yields:
       A list with the line of each entity, and the text.
@@ -192,7 +193,10 @@ def _texts(path, irregular):
       UserError: names `path:line` of the first line that cannot be used, or there is no
         text.
     """
-    found = _json_texts(path) if is_json(path) else _column_texts(path, irregular)
+    if is_json(path):
+        found = _json_texts(path, is_predicted)
+    else:
+        found = _column_texts(path, irregular)
     are_known = None
     for number, (line, lines, example) in enumerate(found):
         is_known = example.entities is not None
@@ -354,7 +358,7 @@ def _joined(tokens, spans):
     return TaggedText("".join(tokens), tuple(sorted(entities)), None)
 
 
-def _json_texts(path):
+def _json_texts(path, is_predicted):
     """Yields (line, lines of the entities, `TaggedText`) of a file of JSON lines."""
     ids = rows.RowIds(path)
     for line, record in rows.json_lines(path):
@@ -362,7 +366,7 @@ def _json_texts(path):
         entities = None
         if record.get("label") is not None:
             entities = tuple(_json_entities(path, line, text, record["label"]))
-        ids.check(line, record, may_repeat=entities is not None)
+        ids.check(line, record, may_repeat=not is_predicted)
         text = TaggedText(text, entities, record.get("id"))
         yield line, [line] * len(entities or ()), text
 

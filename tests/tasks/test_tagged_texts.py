@@ -176,7 +176,6 @@ def test_bad_files_of_tags(tmp_path, content, words):
         (line("北京", {}) + line("北京"), "train.json:2: a text without entities"),
         (line("北京") + line("北京", {}), "train.json:2: a text with entities"),
         (line("北京", id=1) + line("北京"), "train.json:2: some rows have an id"),
-        (line("北京", id=1) * 2, "train.json:2: a second row of the id 1: predictions"),
         (line("北京", id=[1]), "train.json:1: id is [1]"),
         (line("北京", []), "train.json:1: label is []; expected it as in"),
         (line("北京", {"LOC": []}), "train.json:1: label is {'LOC': []}"),
@@ -200,10 +199,14 @@ def test_bad_json_lines(tmp_path, content, words):
     assert words in str(caught.value)
 
 
-def test_ids_of_joined_training_files_may_repeat(tmp_path):
-    content = line("北京", {"LOC": {"北京": [[0, 1]]}}, id=1) * 2
+@pytest.mark.parametrize("label", [None, {"LOC": {"北京": [[0, 1]]}}])
+def test_ids_may_repeat_except_in_files_to_predict(tmp_path, label):
+    """As in joined training files; entities in a file to predict change nothing."""
+    content = line("北京", label, id=1) * 2
     examples = read(tmp_path, content, "train.json").examples
     assert [example.id for example in examples] == [1, 1]
+    with pytest.raises(UserError, match="test.json:2: a second row of the id 1: pred"):
+        NER.read_texts(write(tmp_path, content, "test.json"), None)
 
 
 def test_a_type_that_only_the_test_file_has(tmp_path):
