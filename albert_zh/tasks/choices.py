@@ -124,7 +124,7 @@ class ChoiceReader(NamedTuple):
                 found.append((place, example))
         if not found:
             raise UserError("{}: no questions; expected at least one".format(path))
-        return reading.ExampleFile(path, _numbered(found))
+        return reading.ExampleFile(path, _numbered(found, not with_answers))
 
     def read_texts(self, path, labels=None):
         """Reads a file to predict; what stands in place of answers is not read."""
@@ -194,36 +194,47 @@ def _error(place, problem, *values):
     return UserError("{}: {}".format(place, problem) if place else problem)
 
 
-def _numbered(found):
+def _numbered(found, is_predicted):
     """Returns examples; questions without an identifier have their numbers.
 
     Args:
       found: list of (place, example).
+      is_predicted: whether predictions are written, which need different identifiers.
 
     Raises:
       UserError: an identifier is repeated, or a tag in several files; those of one
         file differ.
     """
     if not isinstance(found[0][1], Question):
-        _check_tags(found)
+        if is_predicted:
+            _check_tags(found)
         return [example for _, example in found]
-    seen, numbered = set(), []
-    for number, (place, example) in enumerate(found):
+    numbered = []
+    for number, (_, example) in enumerate(found):
+        if example.identifier is None:
+            example = example._replace(identifier=number)
+        numbered.append(example)
+    if is_predicted:
+        _check_identifiers(found, numbered)
+    return numbered
+
+
+def _check_identifiers(found, numbered):
+    """Raises `UserError` where two of the questions found have one identifier."""
+    seen = set()
+    for (place, example), question in zip(found, numbered):
         problem = (
             "a second question of the id {!r}: predictions could not be told apart; "
             "without any id, questions are numbered"
         )
         if example.identifier is None:
-            example = example._replace(identifier=number)
             problem = (
                 "no id, and its number, {}, is the id of another question; expected "
                 "an id for all questions, or for none"
             )
-        if example.identifier in seen:
-            raise _error(place, problem, example.identifier)
-        seen.add(example.identifier)
-        numbered.append(example)
-    return numbered
+        if question.identifier in seen:
+            raise _error(place, problem, question.identifier)
+        seen.add(question.identifier)
 
 
 def _check_tags(found):
@@ -302,8 +313,10 @@ def _index(place, name, value, choices):
     return value
 
 
-def _identifier(place, value):
-    problem = None if value is None else rows.id_problem(value)
+def _identifier(place, value, with_answers):
+    """Returns an id, checked only where predictions are written with it."""
+    is_checked = value is not None and not with_answers
+    problem = rows.id_problem(value) if is_checked else None
     if problem:
         raise _error(place, "{}", problem)
     return value
@@ -341,7 +354,7 @@ def _c3_question(place, context, record, task, with_answers):
     # Six of the published questions have one.
     choices = _choices(place, "choice", record.get("choice"), task, may_repeat=True)
     return Question(
-        _identifier(place, record.get("id")),
+        _identifier(place, record.get("id"), with_answers),
         context,
         _text(place, "question", record.get("question")),
         choices,
@@ -381,7 +394,7 @@ def question_of(place, record, task, with_answer=False):
     else:
         answer = _index(place, "answer", answer, choices)
     return Question(
-        _identifier(place, record.get("id")),
+        _identifier(place, record.get("id"), with_answer),
         _text(place, "context", record["context"]),
         _text(place, "question", record["question"]),
         choices,

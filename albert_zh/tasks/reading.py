@@ -343,7 +343,9 @@ def text_rows(path, task, labels, columns=rows.FOUND_COLUMNS, ignored_labels=())
     Returns:
       As `rows.open_rows`; the iterator raises after its last row.
     """
-    found, has_header = rows.open_rows(path, task, columns, is_test=True)
+    found, has_header = rows.open_rows(
+        path, task, columns, is_test=True, is_predicted=True
+    )
     is_json = path.lower().endswith(rows.JSON_EXTENSIONS)
     if labels is None or has_header or is_json or columns.label is not None:
         return found, has_header

@@ -187,7 +187,7 @@ def _without_blank_end(rows, is_blank_row):
             held = []
 
 
-def open_rows(path, task, columns, is_test=False):
+def open_rows(path, task, columns, is_test=False, is_predicted=False):
     """Opens a file by its extension: .tsv and .txt, .csv, .json and .jsonl.
 
     Args:
@@ -195,7 +195,9 @@ def open_rows(path, task, columns, is_test=False):
       task: a `registry.Task`.
       columns: `Columns`.
       is_test: whether the file is one to test on or to predict: it may lack the column
-        that `columns.label` gives; ids, of tasks whose predictions have them, differ.
+        that `columns.label` gives.
+      is_predicted: whether predictions are written: ids, of tasks whose predictions
+        have them, differ.
 
     Returns:
       An iterator of (line, dict column -> value), and whether the first row names the
@@ -214,7 +216,8 @@ def open_rows(path, task, columns, is_test=False):
         )
     if extension in JSON_EXTENSIONS:
         lines = json_lines(path)
-        return _json_rows(path, lines, task, columns, is_test), False
+        found = _json_rows(path, lines, task, columns, is_test, is_predicted)
+        return found, False
     table, has_id = _open_table(path, task.separator)
     first_line, first_cells = next(table, (1, None))
     if first_cells is None:
@@ -569,7 +572,7 @@ def json_lines(path):
         yield line, record
 
 
-def _json_rows(path, lines, task, columns, is_test=False):
+def _json_rows(path, lines, task, columns, is_test=False, is_predicted=False):
     """Yields (line, dict column -> value) of the objects of `json_lines`."""
     ids = RowIds(path)
     for line, record in lines:
@@ -581,7 +584,7 @@ def _json_rows(path, lines, task, columns, is_test=False):
             except ValueError as error:
                 raise row_error(path, line, str(error)) from error
         _check_texts(path, line, row, task)
-        if is_test and task.submissions:
+        if is_predicted and task.submissions:
             ids.check(line, record)
         yield line, row
 
@@ -627,7 +630,7 @@ class RowIds:
         self._have_ids = None
         self._seen = set()
 
-    def check(self, line, record, may_repeat=False):
+    def check(self, line, record):
         """Raises `UserError` for an object whose `id` cannot be used.
 
         Not all rows have one, or two rows have the same.
@@ -635,7 +638,6 @@ class RowIds:
         Args:
           line: int.
           record: dict, the object.
-          may_repeat: whether another row may have its id, as in joined training files.
         """
         has_id, problem = "id" in record, None
         if self._have_ids is None:
@@ -644,7 +646,7 @@ class RowIds:
             problem = "some rows have an id, others none"
         elif has_id:
             problem = id_problem(record["id"])
-            if not problem and record["id"] in self._seen and not may_repeat:
+            if not problem and record["id"] in self._seen:
                 problem = (
                     "a second row of the id {!r}: predictions could not be told apart; "
                     "without any id, rows are numbered".format(record["id"])

@@ -138,7 +138,7 @@ class SquadReader(NamedTuple):
         """Reads a file to predict; returns a `reading.ExampleFile` without answers."""
         del labels
         return reading.ExampleFile(
-            path, [_unlabelled(q) for _, q, _ in _questions(path)]
+            path, [_unlabelled(q) for _, q, _ in _questions(path, is_predicted=True)]
         )
 
     def no_labels(self, path):
@@ -186,12 +186,16 @@ class SquadReader(NamedTuple):
         raise UserError("{}; {}".format(text, advice))
 
 
-def _questions(path):
+def _questions(path, is_predicted=False):
     """Yields (place in the file, `Question`, list of its answers' offsets) in order.
 
+    Args:
+      path: the file.
+      is_predicted: whether predictions are written, whose keys the ids are.
+
     Raises:
-      UserError: the file is not of SQuAD's form, or a text is empty, or an id occurs
-        twice, or there is no question.
+      UserError: the file is not of SQuAD's form, or a text is empty, or an id to
+        predict for occurs twice, or there is no question.
     """
     places = {}
     for number, entry in enumerate(_read(path)["data"]):
@@ -202,7 +206,7 @@ def _questions(path):
                 place = "{}.qas[{}]".format(where, j)
                 _require_text(path, place, item, "id")
                 question_id = item["id"].strip()
-                if question_id in places:
+                if is_predicted and question_id in places:
                     raise UserError(
                         "{}: {}.id: {!r} is the id of {}, too; ids must differ".format(
                             path, place, question_id, places[question_id]

@@ -366,7 +366,8 @@ def _json_texts(path, is_predicted):
         entities = None
         if record.get("label") is not None:
             entities = tuple(_json_entities(path, line, text, record["label"]))
-        ids.check(line, record, may_repeat=not is_predicted)
+        if is_predicted:
+            ids.check(line, record)
         text = TaggedText(text, entities, record.get("id"))
         yield line, [line] * len(entities or ()), text
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 
 import numpy as np
 import pytest
@@ -49,6 +50,14 @@ def write(path, value):
 
 def read(name, path):
     return ChoiceReader(get_task(name)).read_examples(path)
+
+
+def refused_to_predict(name, path):
+    """The message about a file to predict, which can be read to train on."""
+    read(name, path)
+    with pytest.raises(UserError) as caught:
+        ChoiceReader(get_task(name)).read_texts(path)
+    return str(caught.value)
 
 
 def test_questions_of_c3_number_themselves(tmp_path):
@@ -124,7 +133,6 @@ BAD_C3 = {
     "choice: text 2 of 2 is 3; expected text": c3_with(choice=["二", 3]),
     "question is empty": c3_with(question="\u200b"),
     "question is None; expected text": c3_with(question=None),
-    "id is [1]; expected a number or text": c3_with(id=[1]),
 }
 
 
@@ -159,11 +167,25 @@ def test_bad_items_of_c3(tmp_path, items, message):
 
 
 def test_repeated_ids_of_c3_are_refused(tmp_path):
-    items = c3_with(id=5) + c3_with(id=5)
-    with pytest.raises(
-        UserError, match="d.json: item 3, question 2: a second q.* id 5"
-    ):
-        read("c3", write(tmp_path / "d.json", items))
+    path = write(tmp_path / "d.json", c3_with(id=5) + c3_with(id=5))
+    message = refused_to_predict("c3", path)
+    assert "d.json: item 3, question 2: a second question of the id 5: " in message
+
+
+@pytest.mark.parametrize(
+    "name, value, words",
+    [
+        ("c3", [1], "d.json: item 1, question 2: id is [1]; expected a number or text"),
+        ("c3", "", "d.json: item 1, question 2: id is empty"),
+        ("multiple_choice", "", "d.json:1: id is empty"),
+        ("multiple_choice", "a\ud800", "d.json:1: id holds half a surrogate pair"),
+    ],
+)
+def test_ids_that_cannot_be_written(tmp_path, name, value, words):
+    path = tmp_path / "d.json"
+    content = c3_with(id=value) if name == "c3" else dict(LABELLED, id=value)
+    path.write_text(json.dumps(content))
+    assert words in refused_to_predict(name, str(path))
 
 
 @pytest.mark.parametrize(
@@ -176,16 +198,14 @@ def test_repeated_ids_of_c3_are_refused(tmp_path):
 )
 def test_repeated_ids_of_questions_are_named_with_their_line(tmp_path, ids, message):
     path = write(tmp_path / "a.jsonl", [dict(QUESTION, **each) for each in ids])
-    with pytest.raises(UserError, match="a.jsonl:2: " + message):
-        read("multiple_choice", path)
+    found = refused_to_predict("multiple_choice", path)
+    assert re.search("a.jsonl:2: " + message, found)
 
 
 def test_repeated_tags_of_several_files_are_refused(tmp_path):
     paths = [write(tmp_path / name, LINE) for name in ("a.json", "b.json")]
-    with pytest.raises(
-        UserError, match="b.json:1: a second blank of the tag #idiom0000"
-    ):
-        read("chid", ",".join(paths))
+    message = refused_to_predict("chid", ",".join(paths))
+    assert "b.json:1: a second blank of the tag #idiom0000" in message
 
 
 def test_a_comma_may_be_part_of_a_folder_s_name(tmp_path):
@@ -235,8 +255,6 @@ BAD_QUESTIONS = {
     "context is empty": changed(LABELLED, context="\n"),
     "context holds half a surrogate pair": changed(LABELLED, context="天\ud800"),
     "question is empty": changed(LABELLED, question=""),
-    "id holds half a surrogate pair": changed(LABELLED, id="a\ud800"),
-    "id is empty": changed(LABELLED, id=""),
     'no question; expected {"context": ..., "question": ..., "choices": [...]}': (
         changed(LABELLED, question=None)
     ),

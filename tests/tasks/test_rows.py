@@ -144,8 +144,11 @@ def test_rows_of_a_judges_file_have_different_ids_or_none(tmp_path):
         path = write(tmp_path, "test.json", line % first + line % second)
         with pytest.raises(UserError, match="test.json:2: " + message):
             reading.read_texts(path, afqmc, ("0", "1"))
-        # Nothing is written of a file to train on, such as two that were joined.
+        # Nothing is written of a file to train on, such as two that were joined, or
+        # to score.
         assert reading.read_examples(path, afqmc).num_examples == 2
+        test = reading.read_examples(path, afqmc, placeholders_allowed=True)
+        assert test.num_examples == 2
     path = write(tmp_path, "test.json", line % "" * 2)
     assert reading.read_texts(path, afqmc, ("0", "1")).num_examples == 2
 
@@ -176,7 +179,9 @@ LONG = list(range(1000))
 def test_errors_show_the_beginning_of_a_long_value(tmp_path, name, record):
     task, path = get_task(name), write(tmp_path, "x.json", json.dumps(record) + "\n")
     with pytest.raises(UserError) as caught:
-        readers.reader_of(task).read_examples(path, task.labels)
+        reader = readers.reader_of(task)
+        reader.read_examples(path, task.labels)
+        reader.read_texts(path, task.labels)
     assert "[0, 1, 2, " in str(caught.value)
     assert len(str(caught.value)) < len(path) + 250
 

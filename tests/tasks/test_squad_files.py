@@ -144,8 +144,10 @@ def test_ids_must_differ(tmp_path):
     content["data"].append(copy.deepcopy(content["data"][0]))
     question = content["data"][1]["paragraphs"][0]["qas"][0]
     question["id"] = " Q1"
+    # Nothing is written of a file to train on, such as two that were joined.
+    assert read(tmp_path, content).num_examples == 2
     with pytest.raises(UserError) as caught:
-        read(tmp_path, content)
+        squad_files.SquadReader().read_texts(write(tmp_path, content), None)
     assert "data[1].paragraphs[0].qas[0].id: 'Q1' is the id of data[0]" in str(
         caught.value
     )

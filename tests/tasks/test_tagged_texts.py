@@ -171,12 +171,8 @@ def test_bad_files_of_tags(tmp_path, content, words):
         ('{"text": 1}\n', "train.json:1: text is 1; expected text"),
         (line("\u3000"), "train.json:1: text is empty"),
         ('{"text": "好\\ud800"}', "train.json:1: text holds half a surrogate pair"),
-        ('{"text": "好", "id": "a\\ud800"}', "train.json:1: id holds half a surrogate"),
-        ('{"text": "好", "id": ""}', "train.json:1: id is empty"),
         (line("北京", {}) + line("北京"), "train.json:2: a text without entities"),
         (line("北京") + line("北京", {}), "train.json:2: a text with entities"),
-        (line("北京", id=1) + line("北京"), "train.json:2: some rows have an id"),
-        (line("北京", id=[1]), "train.json:1: id is [1]"),
         (line("北京", []), "train.json:1: label is []; expected it as in"),
         (line("北京", {"LOC": []}), "train.json:1: label is {'LOC': []}"),
         (line("北京", {"LOC": {"北京": [0, 1]}}), "train.json:1: label is"),
@@ -200,13 +196,25 @@ def test_bad_json_lines(tmp_path, content, words):
 
 
 @pytest.mark.parametrize("label", [None, {"LOC": {"北京": [[0, 1]]}}])
-def test_ids_may_repeat_except_in_files_to_predict(tmp_path, label):
-    """As in joined training files; entities in a file to predict change nothing."""
-    content = line("北京", label, id=1) * 2
-    examples = read(tmp_path, content, "train.json").examples
-    assert [example.id for example in examples] == [1, 1]
-    with pytest.raises(UserError, match="test.json:2: a second row of the id 1: pred"):
-        NER.read_texts(write(tmp_path, content, "test.json"), None)
+@pytest.mark.parametrize(
+    "second, words",
+    [
+        ({"id": 1}, "a second row of the id 1: predictions could not be told apart"),
+        ({}, "some rows have an id, others none"),
+        ({"id": [1]}, "id is [1]"),
+        ({"id": ""}, "id is empty"),
+        ({"id": "a\ud800"}, "id holds half a surrogate pair"),
+    ],
+)
+def test_ids_are_checked_in_files_to_predict(tmp_path, label, second, words):
+    """Joined training files may have any; entities in the file change nothing."""
+    record = {"text": "北京", "label": label}
+    records = [json.dumps(dict(record, **ids)) for ids in ({"id": 1}, second)]
+    path = write(tmp_path, "\n".join(records), "x.json")
+    assert NER.read_examples(path, None).num_examples == 2
+    with pytest.raises(UserError) as caught:
+        NER.read_texts(path, None)
+    assert "x.json:2: " + words in str(caught.value)
 
 
 def test_a_type_that_only_the_test_file_has(tmp_path):
