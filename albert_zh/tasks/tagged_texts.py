@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Optional, Tuple
 from albert_zh.base.errors import UserError
 from albert_zh.models.settings import is_label
 from albert_zh.tasks import reading, rows, tag_schemes
-from albert_zh.tasks.registry import Task
+from albert_zh.tasks.registry import Task, clean_label
 from albert_zh.tasks.tag_schemes import Span
 
 _LOGGER = logging.getLogger(__name__)
@@ -338,15 +338,16 @@ def _split_tag(path, line, tag, prefixes):
             tag_schemes.check_scheme(prefixes)
     except ValueError as error:
         raise rows.row_error(path, line, str(error)) from error
-    if kind is not None:
-        _check_type(path, line, kind)
-    return prefix, kind
+    return prefix, None if kind is None else _clean_type(path, line, kind)
 
 
-def _check_type(path, line, kind):
-    if not is_label(kind):
+def _clean_type(path, line, kind):
+    """Returns a type as labels are compared, so that those that look alike are one."""
+    cleaned = clean_label(kind)
+    if not is_label(cleaned):
         problem = "the type {!r} is empty or holds a control character".format(kind)
         raise rows.row_error(path, line, problem)
+    return cleaned
 
 
 def _joined(tokens, spans):
@@ -388,7 +389,7 @@ def _json_entities(path, line, text, label):
     spans = set()
     try:
         for kind, entities in label.items():
-            _check_type(path, line, kind)
+            kind = _clean_type(path, line, kind)
             for entity, places in entities.items():
                 if not places:
                     problem = "entity {!r} has no place"

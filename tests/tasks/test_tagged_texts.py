@@ -120,6 +120,24 @@ def test_a_test_file_without_the_column_of_tags_has_no_labels(tmp_path):
     assert not read(tmp_path, "北\n \n京\n\n是\n").has_labels
 
 
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("train.txt", "张 B-PER\n三 I-PER\u200b\n去 O\n李 B-\ufeffPER\n"),
+        (
+            "train.json",
+            line(
+                "张三去李", {"PER": {"张三": [[0, 1]]}, "PER\u200b ": {"李": [[3, 3]]}}
+            ),
+        ),
+    ],
+)
+def test_types_that_look_alike_are_one(tmp_path, name, content):
+    data = read(tmp_path, content, name, labels=("PER",))
+    assert data.examples[0].entities == (Span(0, 2, "PER"), Span(3, 4, "PER"))
+    assert tagged_texts.find_types(data) == ("PER",)
+
+
 def test_tags_that_continue_nothing_are_said(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         data = read(tmp_path, "我 O\n\n他 O\n张 I-PER\n三 I-PER\n去 B-LOC\n沪 I-PER\n")
