@@ -11,6 +11,7 @@ import re
 import shlex
 from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Tuple
 
+from albert_zh.base import name_lists
 from albert_zh.base.errors import UserError
 from albert_zh.tasks import rows
 from albert_zh.tasks.features import chunked
@@ -301,7 +302,8 @@ class TableReader(NamedTuple):
 
 def _unknown_label(path, line, label, labels, is_everywhere, task):
     """The `UserError` of a label that is not allowed; says what can be done."""
-    advice = "--ignore_labels={} leaves such rows out".format(shlex.quote(label))
+    name = shlex.quote(name_lists.join([label]))
+    advice = "--ignore_labels={} leaves such rows out".format(name)
     if task.kind == "multi_label":
         advice = "a training takes others with --labels, which names all"
     if is_everywhere:

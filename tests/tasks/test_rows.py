@@ -5,11 +5,14 @@ import io
 import json
 import os
 import random
+import re
+import shlex
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from albert_zh.base import name_lists
 from albert_zh.base.errors import UserError
 from albert_zh.tasks import get_task, readers, reading, rows
 from albert_zh.tasks.reading import Example
@@ -562,11 +565,15 @@ def test_a_test_file_with_nothing_for_labels_has_none(tmp_path, task, name, cont
             read(some, placeholders_allowed)
 
 
-def test_advice_to_ignore_a_label_can_be_followed(tmp_path):
-    path = write(tmp_path, "x.tsv", "甲\t1\n乙\t不 明\n")
-    with pytest.raises(UserError, match="--ignore_labels='不 明' leaves such rows out"):
+@pytest.mark.parametrize("label", ["不 明", "不明,不清", '"不明"', "it's"])
+def test_advice_to_ignore_a_label_can_be_followed(tmp_path, label):
+    path = write(tmp_path, "x.tsv", "甲\t1\n乙\t{}\n".format(label))
+    with pytest.raises(UserError, match="leaves such rows out") as caught:
         reading.read_examples(path, SINGLE, ("0", "1"))
-    data = reading.read_examples(path, SINGLE, ("0", "1"), ("不 明",))
+    (advice,) = re.findall(r"[(](--ignore_labels=.*) leaves", str(caught.value))
+    (flag,) = shlex.split(advice)
+    ignored = name_lists.split(flag.split("=", 1)[1])
+    data = reading.read_examples(path, SINGLE, ("0", "1"), ignored)
     assert data.num_examples == data.num_ignored == 1
 
 
