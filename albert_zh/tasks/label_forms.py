@@ -13,6 +13,9 @@ from albert_zh.tasks.registry import clean_label
 _PLACEHOLDERS = ("", "?", "-", "-1", "0", "none", "null", "nan", "unknown", "未知")
 
 
+# Squared errors are float32, which ends at 3.4e38.
+_MAX_NUMBER = 1e18
+
 # Seldom within a name; or digits with spaces between them, one for each class.
 _OTHER_SEPARATOR = re.compile(r"[，；;|]|^[01]( [01])+$")
 
@@ -88,7 +91,7 @@ class SeveralClasses(LabelForm):
 
 
 class Number(LabelForm):
-    """A finite number. A label is a float."""
+    """A number of at most `_MAX_NUMBER`, also below 0. A label is a float."""
 
     def parse(self, value, labels):
         try:
@@ -104,6 +107,9 @@ class Number(LabelForm):
                 "label is {:.100}; expected a number (a file without labels can be "
                 "given as --predict_file)".format(repr(value))
             )
+        if abs(number) > _MAX_NUMBER:
+            problem = "label is {:.100}; expected a number from -1e18 to 1e18"
+            raise ValueError(problem.format(repr(value)))
         return number
 
     def unknown(self, label, labels):

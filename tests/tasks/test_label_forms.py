@@ -146,6 +146,9 @@ BAD = [
     ("regression", json_row(None), "None; expected a number"),
     ("regression", json_row(float("nan")), "nan; expected a number"),
     ("regression", json_row("inf"), "'inf'; expected a number"),
+    ("regression", json_row(1e39), r"1e\+39; expected a number from -1e18 to 1e18"),
+    ("regression", json_row("-2e18"), "'-2e18'; expected a number from -1e18 to 1e18"),
+    ("regression", json_row(10**400), "0; expected a number"),
     ("regression", json_row([1]), r"\[1\]; expected a number"),
     ("regression", json_row("1_5"), "'1_5'; expected a number"),
 ]
