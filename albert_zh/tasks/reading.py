@@ -176,8 +176,8 @@ def read_examples(
       columns: `rows.Columns`.
       placeholders_allowed: whether a file with one and the same text in place of all
         labels is read as one without labels, where that text is not in `labels`; or
-        with one and the same number, or nothing, in their place; or without the
-        column that `columns.label` gives.
+        with one and the same number, or nothing, in their place; or with ignored
+        labels alone; or without the column that `columns.label` gives.
 
     Returns:
       An `ExampleFile`.
@@ -217,6 +217,9 @@ def read_examples(
             if name is not None and unknown is None:
                 unknown = line, name
         examples.append(_example(row, label))
+    if num_ignored and not examples and placeholders_allowed:
+        # Such as CLUE's "-", which stands for no label in a whole test file, too.
+        return ExampleFile(path, list(_read_again(path, task, columns)), has_header)
     if not examples:
         raise rows.no_examples(path, num_ignored)
     if absent and any(example.label is not None for example in examples):

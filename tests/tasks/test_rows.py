@@ -533,6 +533,16 @@ def test_placeholders_in_a_test_file_are_no_labels(tmp_path):
         ).read_labelled("dev", ("0", "1"))
 
 
+def test_a_test_file_of_ignored_labels_alone_has_none(tmp_path):
+    """As CLUE's test files may have "-" in place of all labels."""
+    line = '{"sentence1": "甲", "sentence2": "乙", "label": "%s"}\n'
+    path, cmnli = write(tmp_path, "test.json", 2 * line % ("-", "-")), get_task("cmnli")
+    data = reading.read_examples(path, cmnli, cmnli.labels, placeholders_allowed=True)
+    assert data.num_examples == 2 and not data.has_labels
+    with pytest.raises(UserError, match="test.json: all 2 rows carry ignored labels"):
+        reading.read_examples(path, cmnli, cmnli.labels)
+
+
 LABELLED = '{"text": "丙", "label": "0"}\n'
 
 
