@@ -255,7 +255,7 @@ def _prepare(args, command, task, runtime):
         names = set(kind_of(task).prediction_files)
         names.update(submission.file for submission in task.submissions)
         names.add(distillation.LOGITS_FILE)
-        fine_tuning.check_inputs(args.output_dir, names, data.paths())
+        fine_tuning.check_inputs(args.output_dir, names, data.paths(_splits_read(args)))
     train_data = data.read_labelled("train", task.labels) if args.do_train else None
     chosen = _chosen_model(args)
     recipe = _take_recipe(args, task, chosen) if args.do_train else None
@@ -283,6 +283,18 @@ def _prepare(args, command, task, runtime):
         )
 
     return _Work(files, train_data, dev_data, training, scored, predicted, tuner)
+
+
+def _splits_read(args):
+    """Returns the list of the `SPLITS` whose files the modes read."""
+    read = set()
+    if args.do_train:
+        read.update(("train", "dev"))
+    if args.do_eval:
+        read.update(("dev", "test"))
+    if args.do_predict:
+        read.add("predict" if args.predict_file else "test")
+    return [split for split in SPLITS if split in read]
 
 
 def _run_trials(args, work):

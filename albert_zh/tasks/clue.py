@@ -47,7 +47,8 @@ class Run(NamedTuple):
     @property
     def data(self):
         """`splits.TaskData` of the folder."""
-        return TaskData(self.task, self.data_dir, {}, reader_of(self.task))
+        reader = reader_of(self.task)
+        return TaskData(self.task, self.data_dir, {}, reader, has_flags=False)
 
     def submissions(self):
         """Returns the dict name of a file for the judge -> path of its test file."""

@@ -23,12 +23,15 @@ class TaskData(NamedTuple):
       data_dir: folder with files called train, dev and test, or None.
       named_files: dict of `SPLITS` -> path or None; a path wins over `data_dir`.
       reader: reads files of the task's form, such as a `reading.TableReader`.
+      has_flags: whether the user's command has a flag for each split's file. Messages
+        then name the flag.
     """
 
     task: Task
     data_dir: Optional[str]
     named_files: Dict[str, Optional[str]]
     reader: Any
+    has_flags: bool = True
 
     def find(self, split):
         """Returns the path of a split's file, None where there is none.
@@ -40,22 +43,30 @@ class TaskData(NamedTuple):
             that are read together.
         """
         named_file = self.named_files.get(split)
-        if named_file or not self.data_dir:
+        # In a folder, the texts to predict are those of the test file.
+        if named_file or not self.data_dir or split == "predict":
             return named_file
-        if not tf.io.gfile.isdir(self.data_dir):
-            raise UserError("--data_dir={}: no such folder".format(self.data_dir))
+        self._check_folder()
         if self.task.split_files:
             return self._find_together(split)
         names = self.task.names_of(split)
         paths = [os.path.join(self.data_dir, name) for name in names]
         found = [path for path in paths if tf.io.gfile.exists(path)]
         if len(found) > 1:
+            advice = "leave one of them there"
+            if self.has_flags:
+                advice = "name one with --{}_file".format(split)
+            names = ", ".join(map(os.path.basename, found))
             raise UserError(
-                "--data_dir={}: several {} files ({}); name one with --{}_file".format(
-                    self.data_dir, split, ", ".join(map(os.path.basename, found)), split
+                "--data_dir={}: several {} files ({}); {}".format(
+                    self.data_dir, split, names, advice
                 )
             )
         return found[0] if found else None
+
+    def _check_folder(self):
+        if not tf.io.gfile.isdir(self.data_dir):
+            raise UserError("--data_dir={}: no such folder".format(self.data_dir))
 
     def _find_together(self, split):
         """Returns the paths of the first of the task's alternatives that is there."""
@@ -66,20 +77,31 @@ class TaskData(NamedTuple):
                 return ",".join(paths)
             if found:
                 missing = set(paths).difference(found)
+                advice = "put it there"
+                if self.has_flags:
+                    advice = "to do without it, give --{}_file={}".format(
+                        split, ",".join(found)
+                    )
+                names = ", ".join(sorted(map(os.path.basename, missing)))
                 raise UserError(
-                    "--data_dir={}: {} is missing; to do without it, give "
-                    "--{}_file={}".format(
-                        self.data_dir,
-                        ", ".join(sorted(map(os.path.basename, missing))),
-                        split,
-                        ",".join(found),
+                    "--data_dir={}: {} is missing; {}".format(
+                        self.data_dir, names, advice
                     )
                 )
         return None
 
-    def paths(self):
-        """Returns the list of the files there are."""
-        found = [path for path in map(self.find, SPLITS) if path]
+    def paths(self, splits=SPLITS):
+        """Returns the list of the files there are.
+
+        Args:
+          splits: those that a run reads; files of others do not concern it.
+
+        Raises:
+          UserError: as `find`.
+        """
+        if self.data_dir:  # also where all files are named, and it is not searched
+            self._check_folder()
+        found = [path for path in map(self.find, splits) if path]
         if self.task.split_files:
             found = [path for paths in found for path in files.split_inputs(paths)]
         return found

@@ -9,8 +9,10 @@ import tensorflow.compat.v1 as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import run_classifier
+from albert_zh import task_command
 from albert_zh.base.errors import UserError
-from albert_zh.tasks import features, get_task, metrics, reading
+from albert_zh.tasks import clue, features, get_task, metrics, reading
 from albert_zh.tasks import rows as rows_of_files
 from albert_zh.tasks.reading import Example
 from albert_zh.tasks.splits import TaskData
@@ -303,6 +305,36 @@ def test_two_files_for_a_split_are_an_error(tmp_path):
         TaskData(LCQMC, str(tmp_path), {}, reading.TableReader(LCQMC)).find("dev")
 
 
+@pytest.mark.parametrize(
+    "mode,others",
+    [("--do_train", "test"), ("--do_train", "predict"), ("--do_predict", "dev")],
+)
+def test_files_that_a_run_does_not_read_do_not_stop_it(tmp_path, mode, others):
+    for split in ("train", "test"):
+        write(tmp_path, split + ".tsv", "甲\t乙\t0\n")
+    for extension in (".tsv", ".txt"):
+        write(tmp_path, others + extension, "甲\t乙\t0\n")
+    flags = ["--data_dir={}".format(tmp_path), "--output_dir={}".format(tmp_path / "o")]
+    args = run_classifier.build_parser().parse_args(
+        flags + ["--task_name=lcqmc", mode, "--vocab_file=none.txt"]
+    )
+    with pytest.raises(UserError) as error:  # the next thing that is looked for
+        task_command.check_training(args, run_classifier.COMMAND)
+    message = str(error.value)
+    assert "none.txt" in message or "no fine-tuned model" in message
+    write(tmp_path, "train.txt", "甲\t乙\t0\n")
+    write(tmp_path, "test.txt", "甲\t乙\t0\n")
+    with pytest.raises(UserError, match="several (train|test) files"):
+        task_command.check_training(args, run_classifier.COMMAND)
+
+
+def test_a_folder_is_looked_for_though_all_files_are_named(tmp_path):
+    named = {"predict": write(tmp_path, "a.tsv", "")}
+    data = TaskData(LCQMC, str(tmp_path / "nowhere"), named, None)
+    with pytest.raises(UserError, match="nowhere: no such folder"):
+        data.paths(["predict"])
+
+
 SPLIT_FILES = {
     "train": (("d-train.tsv", "m-train.tsv"), ("x-train.tsv",)),
     "test": (("test1.1.tsv",), ("test1.0.tsv",)),
@@ -323,9 +355,21 @@ def test_files_with_names_of_their_own_are_found_and_read_together(tmp_path):
     dialogues = write(tmp_path, "d-train.tsv", "")
     with pytest.raises(UserError, match="m-train.tsv is missing.*--train_file=.*/d-tr"):
         data.find("train")
+    with pytest.raises(UserError, match="m-train.tsv is missing; put it there$"):
+        data._replace(has_flags=False).find("train")
     mixed = write(tmp_path, "m-train.tsv", "")
     assert data.find("train") == dialogues + "," + mixed
     assert data.paths() == [dialogues, mixed, "a.tsv", "b.tsv", old]
+
+
+def test_without_flags_for_files_an_error_names_none(tmp_path):
+    (tmp_path / "csl").mkdir()
+    for name in ("train.json", "dev.json", "test.json", "val.json"):
+        write(tmp_path / "csl", name, "")
+    with pytest.raises(UserError, match="several dev files.*; leave one of them there"):
+        clue.plan([get_task("csl")], str(tmp_path), str(tmp_path))
+    os.remove(str(tmp_path / "csl" / "val.json"))  # as the message says
+    assert clue.plan([get_task("csl")], str(tmp_path), str(tmp_path))[0]
 
 
 def test_missing_files_name_the_flags(tmp_path):
