@@ -182,10 +182,12 @@ class TaskData(NamedTuple):
         """
         named = self.named_files.get("predict") or self.named_files.get("test")
         if named:
+            # Of several files read together, the predictions are of them all.
+            paths = files.split_inputs(named) if self.task.split_files else [named]
             return {
                 submission.file: named
                 for submission in self.task.submissions
-                if submission.test_file == os.path.basename(named)
+                if [submission.test_file] == list(map(os.path.basename, paths))
             }
         found = {}
         for submission in self.task.submissions:

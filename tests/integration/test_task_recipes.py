@@ -149,6 +149,21 @@ def test_a_file_is_submitted_under_the_name_of_its_test_file(
         }
 
 
+@pytest.mark.parametrize("flag", ["predict", "test"])
+def test_a_test_file_read_with_others_is_no_submission(tmp_path, flag):
+    folder = tmp_path / "c3,1"
+    folder.mkdir()
+    paths = [str(folder / name) for name in ("extra.json", "test1.1.json")]
+    for path in paths:
+        open(path, "w").close()
+    task = get_task("c3")
+    alone = splits.TaskData(task, None, {flag: paths[1]}, None)
+    assert alone.find_submissions() == {"c311_predict.json": paths[1]}
+    for both in (paths, paths[::-1]):
+        data = splits.TaskData(task, None, {flag: ",".join(both)}, None)
+        assert data.find_submissions() == {}
+
+
 def test_ids_are_those_of_the_lines_else_their_numbers(tmp_path):
     path = tmp_path / "test.json"
     path.write_text('{"id": 7}\n{"idx": 3}\n{"id": "x"}\n\n')
