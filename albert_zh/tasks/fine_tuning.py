@@ -299,6 +299,7 @@ class FineTuner:
         step = self._prepare_output_dir(training, train_data, dev_data)
         history = self._read_history(step)
         if dev_data:
+            self._restore_best(history, dev_data)
             self._settle_best(
                 history, lambda: self._score("dev", dev_data, self._best_checkpoint())
             )
@@ -693,17 +694,50 @@ class FineTuner:
         """
         if not history:
             return
-        step = max(history, key=self.kind.rank)["step"]  # of equals, the first
-        best = os.path.join(self.best_dir, "model.ckpt-{}".format(step))
-        if not files.exists(best + ".index"):  # somebody has removed it
-            return
-        checkpoints.name_only(best)
+        step = self._best_epoch_step(history)
+        checkpoints.name_only(os.path.join(self.best_dir, _checkpoint_name(step)))
         model_directory.settle_decision(self.best_dir)
         if results.read_step(self.best_dir) != step:
             results.write_results(self.best_dir, {"dev": score(), "step": step})
 
+    def _best_epoch_step(self, history):
+        """The step that the best of the scored epochs ended with."""
+        return max(history, key=self.kind.rank)["step"]  # of equals, the first
+
+    def _restore_best(self, history, dev_data):
+        """Writes the model of the best epoch again where somebody has removed it.
+
+        Args:
+          history: dev scores of the epochs.
+          dev_data: labelled `reading.ExampleFile`, which what the kind decides by, such
+            as a threshold, is fitted on again.
+
+        Raises:
+          UserError: it is gone, and its checkpoint is none of the newest, either.
+        """
+        if not history:
+            return
+        name = _checkpoint_name(self._best_epoch_step(history))
+        if files.exists(os.path.join(self.best_dir, name + ".index")):
+            return
+        checkpoint = os.path.join(self._output_dir, name)
+        if not files.exists(checkpoint + ".index"):
+            raise UserError(
+                "--output_dir={0}: {1} of the best epoch is no longer in {2}; copy it "
+                "back, remove {0} to train anew, or choose another --output_dir".format(
+                    self._output_dir, name, self.best_dir
+                )
+            )
+        _LOGGER.warning("%s: %s was removed; written again", self.best_dir, name)
+        with self._feature_file("dev", dev_data, self._eval_batch_size) as source:
+            predictions = self._predict_all("dev", source, checkpoint)
+            self.kind.decision = self.kind.fit_decision(source.examples, predictions)
+        self._add_to_best(checkpoint)
+
     def _best_checkpoint(self):
-        checkpoint = model_directory.find_checkpoint(self.best_dir)
+        checkpoint = None
+        if files.is_directory(self.best_dir):
+            checkpoint = model_directory.find_checkpoint(self.best_dir)
         if checkpoint is None:
             raise UserError(
                 "--output_dir={} holds no fine-tuned model; run with --do_train "
@@ -739,6 +773,11 @@ class FineTuner:
         batch_size = self._eval_batch_size
         with self._progress(name, len(source.examples), batch_size) as shown:
             return self._predict(source, checkpoint, batch_size, shown)
+
+
+def _checkpoint_name(step):
+    """The name of a checkpoint, in the directory of the training and in `best/`."""
+    return "model.ckpt-{}".format(step)
 
 
 def _passed_on(predictions, add):

@@ -212,6 +212,18 @@ def test_the_hint_lets_a_run_go_on(training, capsys, caplog):
     assert checkpoints.read_step(latest) == (6 if kind == "pretraining" else 4)
 
 
+def test_a_complete_training_without_its_best_model_has_it_again(data, tmp_path):
+    flags = {"dev_file": data / "train.tsv", "do_eval": True}
+    run("fine-tuning", data, tmp_path, **flags)
+    before = contents(tmp_path / "best")
+    shutil.rmtree(str(tmp_path / "best"))
+    run("fine-tuning", data, tmp_path, **flags)
+    after = contents(tmp_path / "best")
+    assert set(after) == set(before)
+    (weights,) = (path for path in before if ".data" in path.name)
+    assert after[weights] == before[weights]
+
+
 def test_a_run_that_has_no_whole_checkpoint_can_begin_anew(training, capsys):
     _, directory, again = training
     (directory / "checkpoint").unlink()

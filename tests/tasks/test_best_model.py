@@ -1,12 +1,15 @@
 """`best/` through kills: between any two writes it is a whole model of one epoch."""
 
+import contextlib
 import json
+import shutil
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
 from albert_zh.base import files
+from albert_zh.base.errors import UserError
 from albert_zh.models import checkpoint_state, checkpoints
 from albert_zh.models import directory as model_directory
 from albert_zh.tasks import fine_tuning, get_task, model_files
@@ -96,12 +99,14 @@ def train(task_files, output_dir, f1, first=STEPS[0]):
     tuner.kind.score = lambda _, checkpoint: scores_of(checkpoint)
     tuner.kind.headline = str
     source = fine_tuning._Source("dev", [], [], [], ())
+    tuner._feature_file = lambda *_: contextlib.nullcontext(source)
     for epoch, step in enumerate(STEPS):
         if step < first:
             continue
         name = "model.ckpt-{}".format(step)
         checkpoint_state.write(checkpoint_state.State(name, [name]), str(output_dir))
         history = tuner._read_history(step)
+        tuner._restore_best(history, None)
         tuner._settle_best(history, lambda: scores_of(tuner._best_checkpoint()))
         tuner._score_epoch(source, epoch, step, history)
 
@@ -143,18 +148,48 @@ def check_best(task_files, output_dir, f1_again):
     assert decision == {"threshold": THRESHOLDS[best["step"]], "step": best["step"]}
 
 
-# Scores of a resumed run may differ: it may have another precision.
-@pytest.mark.parametrize(
-    "halves, f1_again", [(False, F1), (True, {10: 0.5, 20: 0.4, 30: 0.45})]
-)
-def test_a_kill_between_any_two_writes(
-    task_files, tmp_path, monkeypatch, halves, f1_again
-):
+@pytest.fixture
+def output_dir(tmp_path):
+    """A directory with the checkpoints of a training."""
     output_dir = tmp_path / "out"
     output_dir.mkdir()
     for step in STEPS:
         prefix = str(output_dir / "model.ckpt")
         checkpoints.write_tensors({"w": np.int64(step), "global_step": step}, prefix)
+    return output_dir
+
+
+@pytest.mark.parametrize("f1", [F1, {10: 0.5, 20: 0.7, 30: 0.8}])
+def test_a_best_model_that_was_removed_is_written_again(task_files, output_dir, f1):
+    train(task_files, output_dir, f1)
+    shutil.rmtree(str(output_dir / "best"))
+    train(task_files, output_dir, f1, first=STEPS[-1])
+    check_best(task_files, output_dir, f1)
+
+
+def test_a_best_model_that_is_gone_for_good_is_an_error(task_files, output_dir):
+    train(task_files, output_dir, F1)
+    shutil.copytree(str(output_dir / "best"), str(output_dir / "copy"))
+    shutil.rmtree(str(output_dir / "best"))
+    for path in output_dir.glob("model.ckpt-20.*"):
+        path.unlink()
+    with pytest.raises(UserError, match="ckpt-20 .* no longer in .*best; copy it"):
+        train(task_files, output_dir, F1, first=STEPS[-1])
+    with pytest.raises(UserError, match="holds no fine-tuned model; run with"):
+        fine_tuning.FineTuner(task_files, str(output_dir))._best_checkpoint()
+    # As the message says.
+    shutil.copytree(str(output_dir / "copy"), str(output_dir / "best"))
+    train(task_files, output_dir, F1, first=STEPS[-1])
+    check_best(task_files, output_dir, F1)
+
+
+# Scores of a resumed run may differ: it may have another precision.
+@pytest.mark.parametrize(
+    "halves, f1_again", [(False, F1), (True, {10: 0.5, 20: 0.4, 30: 0.45})]
+)
+def test_a_kill_between_any_two_writes(
+    task_files, output_dir, monkeypatch, halves, f1_again
+):
     (output_dir / "checkpoint").unlink()
     prepared = {path.name: path.read_bytes() for path in output_dir.iterdir()}
     writes = Writes(monkeypatch)
