@@ -17,6 +17,7 @@ import argparse
 import functools
 import logging
 import re
+import shlex
 
 from albert_zh.base import console
 from albert_zh.base.errors import UserError
@@ -107,12 +108,12 @@ def _summary(entry, directory):
     if entry.source == "huggingface" and entry.kind == catalogue.MODEL:
         lines.append(
             "PyTorch weights; convert them with python3 convert_checkpoint.py "
-            "--from=huggingface --to=google --input={0} --output={0}_tf".format(
-                directory
+            "--from=huggingface --to=google --input={} --output={}".format(
+                shlex.quote(directory), shlex.quote(directory + "_tf")
             )
         )
     elif entry.kind == catalogue.MODEL:
-        lines.append("Use it with --model_dir={}".format(directory))
+        lines.append("Use it with --model_dir={}".format(shlex.quote(directory)))
     lines.append("{} saved to {}".format(entry.name, directory))
     return "\n".join(lines) + "\n"
 

@@ -13,6 +13,7 @@ import contextlib
 import importlib
 import logging
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -146,7 +147,7 @@ def _download(chosen, data_dir):
         except UserError as error:  # the others are at the same place
             text = "`python3 download_model.py %s --output_dir=%s` fails: %s; no more "
             text += "data are downloaded now"
-            _LOGGER.warning(text, task.archive, folders[0], error)
+            _LOGGER.warning(text, task.archive, shlex.quote(folders[0]), error)
             return
 
 
@@ -174,7 +175,8 @@ def _fine_tune(run, args):
     script = kinds.COMMANDS[run.task.kind]
     command = [sys.executable, os.path.join(_FOLDER, script)]
     command += _own_flags(run, args) + args.passed
-    _LOGGER.info("%s: %s", run.task.name, " ".join(command[1:]))
+    shown = " ".join(map(shlex.quote, command[1:]))
+    _LOGGER.info("%s: %s", run.task.name, shown)
     before = run.stamps()  # of fewer trials, or of other data
     with _passing_on_sigterm(command) as child:
         code = child.wait()

@@ -7,6 +7,7 @@ import contextlib
 import fnmatch
 import logging
 import os
+import shlex
 from typing import NamedTuple, Optional
 
 import tokenization
@@ -446,7 +447,7 @@ def _refuse_hugging_face(directory, names):
         raise UserError(
             "{} holds {} and no TensorFlow checkpoint; convert it: python3 "
             "convert_checkpoint.py --from=huggingface --to=google --input={} "
-            "--output=DIRECTORY".format(directory, weights[0], directory)
+            "--output=DIRECTORY".format(directory, weights[0], shlex.quote(directory))
         )
 
 

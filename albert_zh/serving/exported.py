@@ -6,6 +6,7 @@ file that was changed: a vocabulary of another order gives wrong answers in sile
 """
 
 import os
+import shlex
 from typing import Any, Dict, NamedTuple
 
 from albert_zh.base import checksums, files, json_files
@@ -101,9 +102,9 @@ def read(directory, wanted):
     path = os.path.join(directory, EXPORT_FILE)
     if not is_export(directory):
         raise UserError(
-            "{0}: no exported model (no {1}); write one: python3 export_model.py "
-            "--model_dir={0} --format={2} --output_dir=NEW_DIRECTORY".format(
-                directory, EXPORT_FILE, wanted
+            "{}: no exported model (no {}); write one: python3 export_model.py "
+            "--model_dir={} --format={} --output_dir=NEW_DIRECTORY".format(
+                directory, EXPORT_FILE, shlex.quote(directory), wanted
             )
         )
     record = json_files.read(path, _SCHEMA, _ADVICE)

@@ -3,6 +3,7 @@
 import io
 import logging
 import os
+import shlex
 import zipfile
 from typing import NamedTuple
 
@@ -200,7 +201,7 @@ def plan(chosen, data_dir, output_dir):
             how = "put its files train, dev and test there"
             if task.archive:
                 how += ", or run `python3 download_model.py {} --output_dir={}`".format(
-                    task.archive, folders[0]
+                    task.archive, shlex.quote(folders[0])
                 )
             missing.append("{}: {}; {}".format(task.name, lacks, how))
     return found, missing
@@ -235,7 +236,10 @@ def settle_flags(runs, seeds, flags):
         for run in runs:
             run.check_flags(flags[run.task.name])
     for name, held in others.items():
-        given = " ".join("{}={}".format(*item) for item in sorted(held.items()))
+        given = " ".join(
+            "{}={}".format(flag, shlex.quote(value))
+            for flag, value in sorted(held.items())
+        )
         text = "%s is complete and stays as it is; its flags after -- were: %s"
         _LOGGER.warning(text, name, given or "none")
     return dict(flags, **others)

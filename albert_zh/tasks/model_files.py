@@ -562,7 +562,7 @@ def _refuse_without_task(flag, directory, best_dir, task):
             layout = architecture.infer(shapes, checkpoint).dialect
             text = ", or make a copy that has it: python3 convert_checkpoint.py "
             text += "--from={0} --to={0} --input={1} --output=DIRECTORY --task_name={2}"
-            advice += text.format(layout, place, task.name)
+            advice += text.format(layout, shlex.quote(place), task.name)
             advice += _labels_flag(task, shapes[head][0])
         raise UserError(
             "{}={} holds a fine-tuned model, {}, without its task (no {}); {}".format(

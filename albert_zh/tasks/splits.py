@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 from typing import Any, Dict, NamedTuple, Optional
 
 from albert_zh.base import files
@@ -80,7 +81,7 @@ class TaskData(NamedTuple):
                 advice = "put it there"
                 if self.has_flags:
                     advice = "to do without it, give --{}_file={}".format(
-                        split, ",".join(found)
+                        split, shlex.quote(",".join(found))
                     )
                 names = ", ".join(sorted(map(os.path.basename, missing)))
                 raise UserError(

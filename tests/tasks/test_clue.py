@@ -2,13 +2,17 @@
 
 import json
 import pathlib
+import shlex
 import shutil
 import zipfile
 
 import pytest
 
 from albert_zh.base.errors import UserError
+from albert_zh.models import directory as model_directory
+from albert_zh.serving import exported
 from albert_zh.tasks import clue, get_task, kinds, rows
+from albert_zh.tasks.splits import TaskData
 
 SIZE = "tiny"
 
@@ -218,6 +222,27 @@ def test_missing_data_are_named_with_their_place(tmp_path):
     assert "none of the folders {}".format(place) in wsc
     assert "download_model.py wsc --output_dir={}".format(place) in wsc
     assert "\n" not in ocnli + wsc
+
+
+def test_paths_in_commands_are_quoted(tmp_path):
+    """As a shell reads them, where a folder's name has a space."""
+    folder = tmp_path / "my data"
+    (folder / "c3").mkdir(parents=True)
+    (folder / "c3" / "d-dev.json").write_text("")
+    _, (line,) = clue.plan(clue.choose_tasks(("ocnli",)), str(folder), str(tmp_path))
+    assert "--output_dir={}".format(folder / "ocnli") in shlex.split(line.split("`")[1])
+    data = TaskData(get_task("c3"), str(folder / "c3"), {}, None)
+    flag = "--dev_file={}".format(folder / "c3" / "d-dev.json")
+    (folder / "config.json").write_text("{}")
+    (folder / "pytorch_model.bin").write_text("")
+    for function, argument in (
+        (lambda: data.find("dev"), flag),
+        (lambda: model_directory.find(str(folder)), "--input={}".format(folder)),
+        (lambda: exported.read(str(folder), "onnx"), "--model_dir={}".format(folder)),
+    ):
+        with pytest.raises(UserError) as error:
+            function()
+        assert argument in shlex.split(str(error.value))
 
 
 def test_tasks_are_those_with_a_judge():
