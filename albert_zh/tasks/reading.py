@@ -6,6 +6,7 @@ that the task or the user ignores are left out, and they are counted.
 
 import collections
 import functools
+import logging
 import os
 import re
 import shlex
@@ -17,6 +18,8 @@ from albert_zh.tasks import rows
 from albert_zh.tasks.features import chunked
 from albert_zh.tasks.label_forms import FORMS
 from albert_zh.tasks.registry import NO_CONSENSUS, Task, clean_label
+
+_LOGGER = logging.getLogger(__name__)
 
 # Above it, a label set as large as half the rows is taken for a column of texts.
 _MANY_LABELS = 20
@@ -255,6 +258,14 @@ def _checked(path, task, labels, examples, unknown, placeholders_allowed):
             "without labels can be given as --predict_file)"
         )
         raise UserError(problem.format(path, first))
+    if placeholders_allowed and is_constant and first is not None and len(examples) > 1:
+        _LOGGER.warning(
+            "%s: all %d rows have the label %s; if it stands for none, their score "
+            "tells nothing",
+            path,
+            len(examples),
+            first,
+        )
     return examples
 
 

@@ -251,9 +251,27 @@ def _open_table(path, separator):
         )
         between = separator if is_published else "\t"
         lines = itertools.chain([first], lines)
-        table = ((number, text.split(between)) for number, text in lines)
+        table = (
+            (number, _without_returns(path, number, text).split(between))
+            for number, text in lines
+        )
     table = _without_blank_end(table, lambda cells: all(map(is_blank, cells)))
     return table, is_published
+
+
+def _without_returns(path, number, text):
+    """Returns the text of a line, which may end with CR.
+
+    Raises:
+      UserError: it has CR elsewhere: line ends of two kinds, that join rows.
+    """
+    if "\r" in text.rstrip("\r"):
+        problem = (
+            "a carriage return within the line, as from files of different line ends "
+            "joined; convert them with `tr -s '\\r' '\\n'`"
+        )
+        raise row_error(path, number, problem)
+    return text
 
 
 def texts_or_pairs(path, single, pair):

@@ -7,6 +7,7 @@ import os
 import random
 import re
 import shlex
+import subprocess
 
 import pytest
 from hypothesis import given, settings
@@ -541,6 +542,31 @@ def test_a_test_file_of_ignored_labels_alone_has_none(tmp_path):
     assert data.num_examples == 2 and not data.has_labels
     with pytest.raises(UserError, match="test.json: all 2 rows carry ignored labels"):
         reading.read_examples(path, cmnli, cmnli.labels)
+
+
+def test_a_test_file_of_one_known_label_is_scored_with_a_warning(tmp_path, caplog):
+    """It may be a placeholder that happens to be the name of a class."""
+    path = write(tmp_path, "test.tsv", "甲\t0\n乙\t0\n")
+    data = reading.read_examples(path, SINGLE, ("0", "1"), placeholders_allowed=True)
+    assert data.has_labels
+    assert "test.tsv: all 2 rows have the label 0" in caplog.text
+    caplog.clear()
+    reading.read_examples(path, SINGLE, ("0", "1"))
+    path = write(tmp_path, "test.tsv", "甲\t0\n乙\t1\n")
+    reading.read_examples(path, SINGLE, ("0", "1"), placeholders_allowed=True)
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("ends", ["\r{}\n", "\r{}\r\n{}\n"])
+def test_line_ends_of_two_kinds_do_not_join_rows(tmp_path, ends):
+    path = write(tmp_path, "x.tsv", "甲" + ends.format("乙", "丙"))
+    with pytest.raises(UserError, match="x.tsv:1: a carriage return within the line"):
+        list(reading.read_texts(path, SINGLE, ("0", "1")).chunks(9))
+    subprocess.check_call(
+        "tr -s '\\r' '\\n' < x.tsv > y.tsv", shell=True, cwd=str(tmp_path)
+    )
+    data = reading.read_texts(str(tmp_path / "y.tsv"), SINGLE, ("0", "1"))
+    assert data.num_examples == 1 + ends.count("{}")
 
 
 LABELLED = '{"text": "丙", "label": "0"}\n'
