@@ -54,14 +54,6 @@ def pytest_make_parametrize_id(config, val, argname):
     return argname if isinstance(val, bytes) else None
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _float32_on_every_processor():
-    """What a model answers must not depend on whether the processor has bfloat16."""
-    from albert_zh.training import numerics
-
-    numerics._PROCESSOR_FILE = os.devnull
-
-
 @pytest.fixture(scope="module", autouse=True)
 def _release_graphs():
     """Lets go of the graphs of a module's tests: gigabytes in a whole run.
