@@ -71,6 +71,20 @@ def _release_graphs():
         del gradients[name]
 
 
+@pytest.fixture(scope="module")
+def float32_on_every_processor():
+    """TensorFlow computes in float32 in this process, as exports do everywhere.
+
+    By default it is bfloat16 where the processor has products of it.
+    """
+    # Here and not above: TensorFlow reads the environment set there.
+    from albert_zh.training import numerics
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(numerics, "_PROCESSOR_FILE", os.devnull)
+        yield
+
+
 @pytest.fixture(scope="session")
 def repository():
     """`pathlib.Path` of the repository's root."""

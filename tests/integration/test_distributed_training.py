@@ -29,6 +29,9 @@ REPOSITORY = pathlib.Path(__file__).resolve().parent.parent.parent
 TIMEOUT_SECONDS = 300
 LENGTH, PREDICTIONS, VOCABULARY, BATCH = 16, 3, 40, 16
 TOLERANCE = 1e-5
+# Workers add gradients up in another order than one process does, and fifty steps let
+# the difference grow with the value.
+RELATIVE_TOLERANCE = 1e-3
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +170,11 @@ def assert_equal(actual, expected, names=None):
     assert names or set(actual) == set(expected)
     for name in names or expected:
         np.testing.assert_allclose(
-            actual[name], expected[name], rtol=0, atol=TOLERANCE, err_msg=name
+            actual[name],
+            expected[name],
+            rtol=RELATIVE_TOLERANCE,
+            atol=TOLERANCE,
+            err_msg=name,
         )
 
 

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 import albert_zh
 import serve
 from albert_zh.serving import export
-from albert_zh.training import numerics
 from tests import browser as browsers
 from tests import served_models
 from tests.conftest import REPOSITORY
@@ -119,11 +118,10 @@ def test_a_model_that_changes_on_disk_is_served_as_it_was(directories, tmp_path)
         stop(process)
 
 
-def test_an_onnx_export_needs_no_tensorflow(directories, tmp_path, monkeypatch):
+@pytest.mark.usefixtures("float32_on_every_processor")
+def test_an_onnx_export_needs_no_tensorflow(directories, tmp_path):
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
-    # TensorFlow, too, is to compute in float32, also on a processor with bfloat16.
-    monkeypatch.setattr(numerics, "_PROCESSOR_FILE", os.devnull)
     exported = str(tmp_path / "exported")
     export.export(directories["lcqmc"], exported, "onnx", "float32")
     instances = served_models.instances_of("lcqmc")

@@ -1,11 +1,8 @@
 """A service over real HTTP, with a stand-in for the model."""
 
-import os
-
 import pytest
 
 from albert_zh.serving import http
-from albert_zh.training import numerics
 from tests.fake_predictor import FakePredictor
 from tests.http_service import running
 
@@ -13,11 +10,8 @@ SMALL = http.Limits(max_body_bytes=20000, max_instances=4, max_text_chars=100)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _float32_on_every_processor():
-    """Exports are compared with TensorFlow, which is bfloat16 where that is fast."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(numerics, "_PROCESSOR_FILE", os.devnull)
-        yield
+def _float32(float32_on_every_processor):
+    """Exports are compared with TensorFlow."""
 
 
 @pytest.fixture(scope="module")
