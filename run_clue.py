@@ -56,7 +56,10 @@ def build_parser():
 
 
 def main(args):
-    """Fine-tunes the tasks one after the other, then writes table and submission."""
+    """Fine-tunes the tasks one after the other, then writes table and submission.
+
+    Both have the tasks that earlier runs completed in the same folder, too.
+    """
     command_line.check_not_empty(args)
     chosen = clue.choose_tasks(args.tasks)
     flags = _check_passed(chosen, args)
@@ -72,6 +75,7 @@ def main(args):
     for run in runs:
         run.check_model(seeds, args.model_dir)
     flags = clue.settle_flags(runs, seeds, flags)
+    held = clue.find_completed(chosen, args.data_dir, args.output_dir, args.model_dir)
 
     def describe(run):
         return run.describe(seeds, flags[run.task.name])
@@ -88,11 +92,13 @@ def main(args):
                 run.begin(made)
                 _fine_tune(run, args)
                 run.finish(made)
-        _write_results(runs, size, args.output_dir)
+        _write_results(runs + held, size, args.output_dir)
 
 
 def _write_results(runs, size, output_dir):
     """Writes the table and the submission of complete runs."""
+    known = clue.known_tasks()
+    runs = sorted(runs, key=lambda run: known.index(run.task))
     table = clue.format_table(runs, size)
     path = os.path.join(output_dir, clue.TABLE_FILE)
     files.write_text(table, path)

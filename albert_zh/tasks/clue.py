@@ -28,7 +28,11 @@ _TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
 _RECORD_SCHEMA = {
     "type": "object",
     "required": ["flags"],
-    "properties": {"flags": _TEXTS, "files": _TEXTS},
+    "properties": {
+        "flags": _TEXTS,
+        "seeds": {"type": "array", "items": {"type": "integer"}},
+        "files": _TEXTS,
+    },
 }
 
 
@@ -72,6 +76,14 @@ class Run(NamedTuple):
     def is_complete(self, made):
         """Whether the results are there, and `describe` returned `made` of them."""
         return self._read_record() == made and None not in self.stamps().values()
+
+    def completed_seeds(self):
+        """The seeds of complete results, made of the data that are there; else None."""
+        record = self._read_record()
+        seeds = record.get("seeds")
+        if seeds and self.is_complete(self.describe(seeds, record["flags"])):
+            return seeds
+        return None
 
     def begin(self, made):
         """Notes the flags of what begins: a run that is killed resumes with them."""
@@ -148,6 +160,11 @@ def other_tasks():
     return [task for task in found.values() if not task.submissions]
 
 
+def known_tasks():
+    """Returns the list of the tasks with a recipe, those of CLUE first."""
+    return tasks() + other_tasks()
+
+
 def choose_tasks(names):
     """Returns the list of the tasks of these names, all of CLUE for None.
 
@@ -156,7 +173,7 @@ def choose_tasks(names):
     """
     if names is None:
         return tasks()
-    known = {task.name: task for task in tasks() + other_tasks()}
+    known = {task.name: task for task in known_tasks()}
     for name in names:
         if name not in known:
             raise UserError(
@@ -205,6 +222,43 @@ def plan(chosen, data_dir, output_dir):
                 )
             missing.append("{}: {}; {}".format(task.name, lacks, how))
     return found, missing
+
+
+def find_completed(chosen, data_dir, output_dir, model_dir):
+    """Finds the results that earlier runs left for tasks that do not run now.
+
+    Table and submission are written anew and would lose them. Results that cannot be
+    used are logged.
+
+    Args:
+      chosen: list of the tasks that do.
+      data_dir, output_dir: as in `plan`.
+      model_dir: folder of the pretrained model.
+
+    Returns:
+      List of complete `Run`s.
+
+    Raises:
+      UserError: results are those of another model.
+    """
+    found = []
+    for task in known_tasks():
+        record = os.path.join(output_dir, task.name, RECORD_FILE)
+        if task in chosen or not files.exists(record):
+            continue
+        runs, problems = plan([task], data_dir, output_dir)
+        for run in runs:
+            seeds = run.completed_seeds()
+            if seeds:
+                run.check_model(seeds, model_dir)
+                found.append(run)
+            else:
+                text = "{0}: {1} is not complete, or its data have changed; to finish "
+                text += "it, name {0} in --tasks, too"
+                problems.append(text.format(task.name, run.output_dir))
+        for problem in problems:
+            _LOGGER.warning("not in the table, nor in a submission: %s", problem)
+    return found
 
 
 def settle_flags(runs, seeds, flags):

@@ -38,19 +38,21 @@ def folder(tmp_path):
         modeling.AlbertModel(encoder, False, tf.zeros([1, 4], tf.int32))
         session.run(tf.global_variables_initializer())
         tf.train.Saver().save(session, str(model / "albert_model.ckpt"))
-    data = tmp_path / "data" / "csl"
-    data.mkdir(parents=True)
+    fields = [{"abst": word, "keyword": list(words[:2])} for word in words]
+    write_data(tmp_path / "data" / "csl", fields, ("0", "1"))
+    return tmp_path
+
+
+def write_data(folder, fields, labels):
+    """Writes files of rows of these fields; test's have no labels."""
+    folder.mkdir(parents=True)
     for split in ("train", "dev", "test"):
-        content = [
-            {"id": 50 - i, "abst": word, "keyword": list(words[:2])}
-            for i, word in enumerate(words)
-        ]
+        content = [dict(row, id=50 - i) for i, row in enumerate(fields)]
         if split != "test":
             for i, row in enumerate(content):
-                row["label"] = str(i % 2)
+                row["label"] = labels[i % len(labels)]
         lines = [json.dumps(row) + "\n" for row in content]
-        (data / (split + ".json")).write_text("".join(lines))
-    return tmp_path
+        (folder / (split + ".json")).write_text("".join(lines))
 
 
 def test_table_and_submission_and_where_it_stopped(folder, run_command):
@@ -72,6 +74,18 @@ def test_table_and_submission_and_where_it_stopped(folder, run_command):
     result = run_command("run_clue.py", *flags, cwd=folder)
     assert result.returncode == 0, result.stderr
     assert "csl is complete" in result.stderr
+
+    # A run of another task keeps it, in table and submission.
+    pairs = [{"sentence1": word, "sentence2": "天"} for word in "天地人山"]
+    write_data(folder / "data" / "afqmc", pairs, ("0", "1"))
+    result = run_command("run_clue.py", "--tasks=afqmc", *flags, cwd=folder)
+    assert result.returncode == 0, result.stderr
+    assert "csl" not in result.stderr
+    both = (folder / "out" / "results.md").read_text(encoding="utf-8").splitlines()
+    assert [line.split("|")[1].strip() for line in both[2:]] == ["afqmc", "csl"]
+    assert both[3] == table.splitlines()[2]
+    with zipfile.ZipFile(str(folder / "out" / "submission.zip")) as archive:
+        assert archive.namelist() == ["afqmc_predict.json", "csl_predict.json"]
 
     train_file = folder / "data" / "csl" / "train.json"
     train_file.write_text(train_file.read_text().replace('"0"', '"1"'))

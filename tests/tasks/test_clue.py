@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import shlex
 import shutil
 import zipfile
@@ -163,6 +164,44 @@ def test_flags_that_no_task_would_run_with_are_refused(begun):
     with pytest.raises(UserError, match="another --class_weights: none, received a"):
         clue.settle_flags(*more_seeds)
     assert clue.settle_flags(begun, [1], {"afqmc": {}, "tnews": {}})["afqmc"] == {}
+
+
+def find_completed(tmp_path, names=("tnews",)):
+    """`clue.find_completed` beside a run of these tasks."""
+    folders = [str(tmp_path / name) for name in ("data", "out", "model")]
+    return clue.find_completed(clue.choose_tasks(names), *folders)
+
+
+def test_results_of_tasks_that_do_not_run_are_found(begun, tmp_path, caplog):
+    """With the seeds and flags that they have, not those of the run beside them."""
+    flags = {"--num_train_epochs": "1.0"}
+    begun[0].finish(begun[0].describe([1, 2], flags))
+    (tmp_path / "model").mkdir()
+    assert find_completed(tmp_path) == begun[:1]
+    assert find_completed(tmp_path, ("tnews", "afqmc")) == []
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "damage, words",
+    [
+        ("out/afqmc/trials.json", "out/afqmc is not complete, or .* name afqmc in"),
+        ("out/afqmc/afqmc_predict.json", "out/afqmc is not complete"),
+        ("data/afqmc/train.json", "no train.tsv, .* in .*download_model.py afqmc"),
+        ("data/afqmc/dev.json", "no dev.tsv, "),
+    ],
+)
+def test_results_that_cannot_be_used_are_said(begun, tmp_path, caplog, damage, words):
+    (tmp_path / "model").mkdir()
+    (tmp_path / damage).unlink()
+    assert find_completed(tmp_path) == []
+    (record,) = caplog.records
+    assert re.search("not in the table, nor in a submission: .*" + words, record.message)
+
+
+def test_results_of_what_has_only_begun_are_said(begun, tmp_path, caplog):
+    assert find_completed(tmp_path, ("afqmc",)) == []
+    assert "out/tnews is not complete" in caplog.text
 
 
 def test_submission_holds_the_files_without_folders(runs, tmp_path):
