@@ -11,10 +11,11 @@ from albert_zh import command_line  # isort: split
 from albert_zh import flags, task_command
 from albert_zh.base import name_lists
 from albert_zh.base.errors import UserError
-from albert_zh.tasks import reading, rows
+from albert_zh.tasks import reading
 from albert_zh.tasks.classification import balanced_weights
+from albert_zh.tasks.columns import Columns
 
-_COLUMN_FLAGS = [name + "_column" for name in rows.Columns._fields]
+_COLUMN_FLAGS = [name + "_column" for name in Columns._fields]
 
 
 def _check(args, task):
@@ -34,7 +35,7 @@ def _check(args, task):
 
 
 def _reader(args, task):
-    columns = rows.Columns(args.text_a_column, args.text_b_column, args.label_column)
+    columns = Columns(args.text_a_column, args.text_b_column, args.label_column)
     return reading.TableReader(task, args.ignore_labels, columns)
 
 
@@ -104,7 +105,7 @@ def build_parser():
 def _add_data_arguments(parser):
     add, names = parser.add_argument, command_line.names
     flags.add_task_file_arguments(parser)
-    for column in rows.Columns._fields:
+    for column in Columns._fields:
         text = "its name in the first row or JSON, or number; default: found"
         add("--{}_column".format(column), help=text)
     add("--labels", type=names, help="class names as a line of CSV; default: found")

@@ -4,8 +4,9 @@ import itertools
 import pathlib
 
 from albert_zh.base.errors import UserError
-from albert_zh.tasks import registry
+from albert_zh.tasks import registry, text_lines
 from albert_zh.tasks import rows as rows_of_files
+from albert_zh.tasks.columns import FOUND_COLUMNS
 from benchmarks import rows
 
 
@@ -97,10 +98,10 @@ def first_rows(name, path, limit, folder):
     """
     if limit is None:
         return path
-    task, columns = registry.TASKS[name], rows_of_files.FOUND_COLUMNS
+    task, columns = registry.TASKS[name], FOUND_COLUMNS
     found, _ = rows_of_files.open_rows(str(path), task, columns)
     end, _ = next(itertools.islice(found, limit, None), (None, None))
-    lines = rows_of_files.read_lines(str(path))
+    lines = text_lines.read_lines(str(path))
     text = "".join(line + "\n" for _, line in itertools.islice(lines, end and end - 1))
     cut = folder / "{}_{}{}".format(path.stem, limit, path.suffix)
     rows.write(text.encode("utf-8"), cut)

@@ -10,7 +10,7 @@ from albert_zh.models import directory as model_directory
 from albert_zh.models import settings as model_settings
 from albert_zh.serving import backends, encoder, exported, inputs, onnx_backend
 from albert_zh.serving.predictor import Predictor, check_encoder, kind_of
-from albert_zh.tasks import reading, rows
+from albert_zh.tasks import reading, text_lines
 from albert_zh.tasks.features import chunked
 from albert_zh.training import numerics
 
@@ -88,9 +88,10 @@ def read_lines(path):
     Blank lines have a vector, too: that of [CLS] [SEP].
 
     Raises:
-      UserError: it cannot be read, is empty, or is not UTF-8.
+      UserError: it cannot be read, is empty, is not UTF-8, or has lines joined by CR.
     """
-    return [text.strip() for _, text in rows.read_lines(path)]
+    lines = text_lines.read_lines(path)
+    return [text_lines.without_returns(path, *line).strip() for line in lines]
 
 
 def parse_line(line) -> reading.Example:

@@ -14,9 +14,9 @@ from albert_zh.tasks import (
     choice_features,
     choices,
     reading,
-    rows,
     squad_files,
     tagged_texts,
+    text_lines,
 )
 
 # A text that is to be cut, with the most tokens.
@@ -123,7 +123,7 @@ class Form(abc.ABC):
 
 def _text(record, name):
     """A text of an instance; `UserError` for everything else."""
-    problem = rows.text_problem(name, record[name])
+    problem = text_lines.text_problem(name, record[name])
     if problem:
         raise UserError(problem)
     return record[name]

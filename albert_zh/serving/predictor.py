@@ -19,7 +19,7 @@ from albert_zh.models import settings as model_settings
 from albert_zh.serving import encoder as encoders
 from albert_zh.serving import exported, inputs, vectors
 from albert_zh.serving.forms import FORMS, LONGER
-from albert_zh.tasks import kinds, model_files, rows
+from albert_zh.tasks import kinds, model_files, text_lines
 from albert_zh.tasks.features import Features
 from albert_zh.tasks.registry import get_task
 
@@ -265,7 +265,7 @@ class Predictor:
                     self._source
                 )
             )
-        problem = rows.text_problem("text", text)
+        problem = text_lines.text_problem("text", text)
         if problem:
             raise UserError(problem)
         window, positions = self.kind.mask_features(text)

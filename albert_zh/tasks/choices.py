@@ -10,7 +10,7 @@ from typing import List, NamedTuple, Optional, Tuple, Union
 
 from albert_zh.base import files, json_files, name_lists
 from albert_zh.base.errors import UserError
-from albert_zh.tasks import reading, rows
+from albert_zh.tasks import reading, rows, text_lines
 from albert_zh.tasks.registry import Task, clean_label
 
 _LOGGER = logging.getLogger(__name__)
@@ -249,7 +249,7 @@ def _check_tags(found):
 
 def _text(place, name, value):
     """Returns a text that is not blank; `UserError` for everything else."""
-    problem = rows.text_problem(name, value)
+    problem = text_lines.text_problem(name, value)
     if problem:
         raise _error(place, "{}", problem)
     return value
@@ -287,7 +287,7 @@ def _answer(place, value, choices):
     """Returns the index of an answer given as a choice's text, None for None."""
     if value is None:
         return None
-    if isinstance(value, str) and rows.is_blank(value):
+    if isinstance(value, str) and text_lines.is_blank(value):
         problem = "answer is empty; where answers are not known, leave the field out"
         raise _error(place, problem)
     answer = _text(place, "answer", value)
@@ -316,7 +316,7 @@ def _index(place, name, value, choices):
 def _identifier(place, value, with_answers):
     """Returns an id, checked only where predictions are written with it."""
     is_checked = value is not None and not with_answers
-    problem = rows.id_problem(value) if is_checked else None
+    problem = text_lines.id_problem(value) if is_checked else None
     if problem:
         raise _error(place, "{}", problem)
     return value

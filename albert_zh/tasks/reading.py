@@ -14,7 +14,8 @@ from typing import Any, Callable, Iterable, List, NamedTuple, Optional, Tuple
 
 from albert_zh.base import name_lists
 from albert_zh.base.errors import UserError
-from albert_zh.tasks import rows
+from albert_zh.tasks import rows, text_lines
+from albert_zh.tasks.columns import FOUND_COLUMNS, Columns
 from albert_zh.tasks.features import chunked
 from albert_zh.tasks.label_forms import FORMS
 from albert_zh.tasks.registry import NO_CONSENSUS, Task, clean_label
@@ -152,7 +153,7 @@ def command_line_text(flag, text):
             text = os.fsencode(text).decode("utf-8")
         except UnicodeError as error:
             raise UserError("{}: {!r} is not UTF-8".format(flag, text)) from error
-    if rows.is_blank(text):
+    if text_lines.is_blank(text):
         raise UserError("{}: a text is empty; give one to judge".format(flag))
     return text
 
@@ -162,21 +163,21 @@ def read_examples(
     task,
     labels=None,
     ignored_labels=(),
-    columns=rows.FOUND_COLUMNS,
+    columns=FOUND_COLUMNS,
     placeholders_allowed=False,
 ):
     """Reads a file by its extension: .tsv and .txt, .csv, .json and .jsonl.
 
     TSV is split at tabs only, quotes are ordinary characters. Columns are named
-    by a header row (or JSON keys, see `rows.HEADER_NAMES`), or else stand in the order
-    of `task.columns`, of which a file without labels lacks the label.
+    by a header row (or JSON keys, see `columns.HEADER_NAMES`), or else stand in the
+    order of `task.columns`, of which a file without labels lacks the label.
 
     Args:
       path: local or remote file, UTF-8, with or without a byte order mark.
       task: a `registry.Task`.
       labels: sequence of the labels allowed, None for any.
       ignored_labels: labels whose rows are left out and counted.
-      columns: `rows.Columns`.
+      columns: `columns.Columns`.
       placeholders_allowed: whether a file with one and the same text in place of all
         labels is read as one without labels, where that text is not in `labels`; or
         with one and the same number, or nothing, in their place; or with ignored
@@ -200,13 +201,13 @@ def read_examples(
             problem = "a row {} a label among rows {} one".format(
                 *("without", "with") if is_labelled else ("with", "without")
             )
-            raise rows.row_error(path, line, problem)
+            raise text_lines.row_error(path, line, problem)
         label = None
         if is_labelled:
             try:
                 label = form.parse(row["label"], labels)
             except ValueError as error:
-                problem = rows.row_error(path, line, str(error))
+                problem = text_lines.row_error(path, line, str(error))
                 if not (placeholders_allowed and form.is_placeholder(row["label"])):
                     raise problem from error
                 absent = absent or problem
@@ -271,7 +272,7 @@ def _checked(path, task, labels, examples, unknown, placeholders_allowed):
 
 def _is_nothing(value):
     """Whether a label column has no label at all."""
-    return value is None or (isinstance(value, str) and rows.is_blank(value))
+    return value is None or (isinstance(value, str) and text_lines.is_blank(value))
 
 
 class TableReader(NamedTuple):
@@ -281,12 +282,12 @@ class TableReader(NamedTuple):
       task: a `registry.Task`.
       ignored_labels: labels whose rows are left out of training and scoring, beside
         the task's own.
-      columns: `rows.Columns` of all the files.
+      columns: `columns.Columns` of all the files.
     """
 
     task: Task
     ignored_labels: Tuple[str, ...] = ()
-    columns: rows.Columns = rows.FOUND_COLUMNS
+    columns: Columns = FOUND_COLUMNS
 
     def read_examples(
         self, path, labels, placeholders_allowed=False, is_training=False
@@ -323,10 +324,12 @@ def _unknown_label(path, line, label, labels, is_everywhere, task):
     if is_everywhere:
         advice = "a file without labels can be given as --predict_file"
     problem = "unknown label {!r}; expected one of {} ({})"
-    return rows.row_error(path, line, problem.format(label, ", ".join(labels), advice))
+    return text_lines.row_error(
+        path, line, problem.format(label, ", ".join(labels), advice)
+    )
 
 
-def read_texts(path, task, labels=None, columns=rows.FOUND_COLUMNS, ignored_labels=()):
+def read_texts(path, task, labels=None, columns=FOUND_COLUMNS, ignored_labels=()):
     """Checks a file to predict, row by row, without keeping it in memory.
 
     Args:
@@ -347,7 +350,7 @@ def read_texts(path, task, labels=None, columns=rows.FOUND_COLUMNS, ignored_labe
     return TextFile(path, num_examples, read, has_header)
 
 
-def text_rows(path, task, labels, columns=rows.FOUND_COLUMNS, ignored_labels=()):
+def text_rows(path, task, labels, columns=FOUND_COLUMNS, ignored_labels=()):
     """Opens a file to predict, as `rows.open_rows` does.
 
     Args:
@@ -409,7 +412,9 @@ def _no_label_column(path, task, labels, line, value):
     )
     number = task.columns.index("label") + 1
     expected = "label ({})".format(", ".join(labels)) if labels else "number"
-    return rows.row_error(path, line, problem.format(number, value, expected, flags))
+    return text_lines.row_error(
+        path, line, problem.format(number, value, expected, flags)
+    )
 
 
 def find_labels(data):

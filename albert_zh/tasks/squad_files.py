@@ -16,7 +16,7 @@ from typing import NamedTuple, Optional, Tuple
 from albert_zh.base import files, json_files
 from albert_zh.base.console import printable
 from albert_zh.base.errors import UserError
-from albert_zh.tasks import answer_metrics, reading, rows
+from albert_zh.tasks import answer_metrics, reading, text_lines
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -260,7 +260,7 @@ def _shown(value):
 
 
 def _require_text(path, place, values, name):
-    if rows.is_blank(values[name]):
+    if text_lines.is_blank(values[name]):
         raise UserError("{}: {}.{} is empty".format(path, place, name))
 
 
@@ -273,7 +273,7 @@ def _question(question_id, item, context):
     answers = [
         (answer["text"], answer.get("answer_start", -1))
         for answer in item["answers"]
-        if not rows.is_blank(answer["text"]) and not item.get("is_impossible")
+        if not text_lines.is_blank(answer["text"]) and not item.get("is_impossible")
     ]
     texts = tuple(text for text, _ in answers)
     question = Question(question_id, item["question"], context, texts)

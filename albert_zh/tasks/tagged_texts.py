@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Optional, Tuple
 
 from albert_zh.base.errors import UserError
 from albert_zh.models.settings import is_label
-from albert_zh.tasks import reading, rows, tag_schemes
+from albert_zh.tasks import reading, rows, tag_schemes, text_lines
 from albert_zh.tasks.registry import Task, clean_label
 from albert_zh.tasks.tag_schemes import Span
 
@@ -126,7 +126,7 @@ class TagReader(NamedTuple):
                 "do not count can be given as --predict_file"
             )
         problem = "unknown type of entity {!r}; expected one of {} ({})"
-        return rows.row_error(
+        return text_lines.row_error(
             path, line, problem.format(kind, ", ".join(labels), advice)
         )
 
@@ -206,7 +206,7 @@ def _texts(path, irregular, is_predicted=False):
             problem = "a text {} entities among texts {} any".format(
                 *("without", "with") if are_known else ("with", "without")
             )
-            raise rows.row_error(path, line, problem)
+            raise text_lines.row_error(path, line, problem)
         if example.id is None:
             example = example._replace(id=number)
         yield lines, example
@@ -226,7 +226,7 @@ def _column_texts(path, irregular):
                 problem = "{} column{}, expected {} as in line {}".format(
                     *(2, "s", 1) if tag is not None else (1, "", 2), first[0]
                 )
-                raise rows.row_error(path, line, problem)
+                raise text_lines.row_error(path, line, problem)
             tokens.append(token)
             if tag is not None:
                 tags.append(_split_tag(path, line, tag, prefixes))
@@ -245,11 +245,13 @@ def _column_texts(path, irregular):
 def _blocks(path):
     """Yields the texts of a file of tags, each a list of (line, content)."""
     block, blank = [], " \t"
-    for line, text in rows.read_lines(path, keeps_marks=True):
+    for line, text in text_lines.read_lines(path, keeps_marks=True):
         if line == 1:
             if not text.strip(blank):
                 problem = "blank; expected the first character of a text; remove the "
-                raise rows.row_error(path, line, problem + "blank lines before it")
+                raise text_lines.row_error(
+                    path, line, problem + "blank lines before it"
+                )
             # Where lines have no tags, one may be of a space alone.
             blank = "" if len(text) == 1 else blank
         if text.strip(blank) if blank else text:
@@ -271,16 +273,16 @@ def _split_row(path, line, text):
     cells = re.split("\t" if "\t" in text else " ", text.rstrip(" \t"))
     if len(cells) > 2:
         problem = "{} columns, expected 2: a character and its tag"
-        raise rows.row_error(path, line, problem.format(len(cells)))
+        raise text_lines.row_error(path, line, problem.format(len(cells)))
     if len(cells) == 1:
         problem = (
             "{!r} has no tag; expected a character and its tag; texts without tags can "
             'be given as JSON lines, {{"text": "..."}}, in a file that ends in .json'
         )
-        raise rows.row_error(path, line, problem.format(text[:20]))
+        raise text_lines.row_error(path, line, problem.format(text[:20]))
     if not cells[0]:
         problem = "no character before the tag {!r}".format(cells[1])
-        raise rows.row_error(path, line, problem)
+        raise text_lines.row_error(path, line, problem)
     return cells
 
 
@@ -320,7 +322,7 @@ def _checked(path, first_line, tokens, are_placed):
                     "and its tag in each line, also for each space"
                 )
         if problem:
-            raise rows.row_error(path, line, problem.format(last, token))
+            raise text_lines.row_error(path, line, problem.format(last, token))
         last = token
     return [token[0] for token in tokens] if are_placed else tokens
 
@@ -331,13 +333,13 @@ def _split_tag(path, line, tag, prefixes):
         prefix, kind = tag_schemes.split_tag(tag)
     except ValueError as error:
         problem = "{}; where the tags are not known, leave their column out"
-        raise rows.row_error(path, line, problem.format(error)) from error
+        raise text_lines.row_error(path, line, problem.format(error)) from error
     try:
         if prefix not in prefixes:
             prefixes.add(prefix)
             tag_schemes.check_scheme(prefixes)
     except ValueError as error:
-        raise rows.row_error(path, line, str(error)) from error
+        raise text_lines.row_error(path, line, str(error)) from error
     return prefix, None if kind is None else _clean_type(path, line, kind)
 
 
@@ -346,7 +348,7 @@ def _clean_type(path, line, kind):
     cleaned = clean_label(kind)
     if not is_label(cleaned):
         problem = "the type {!r} is empty or holds a control character".format(kind)
-        raise rows.row_error(path, line, problem)
+        raise text_lines.row_error(path, line, problem)
     return cleaned
 
 
@@ -375,9 +377,9 @@ def _json_texts(path, is_predicted):
 
 def _json_text(path, line, record):
     text = record.get("text")
-    problem = "no text" if text is None else rows.text_problem("text", text)
+    problem = "no text" if text is None else text_lines.text_problem("text", text)
     if problem:
-        raise rows.row_error(path, line, problem)
+        raise text_lines.row_error(path, line, problem)
     return text
 
 
@@ -393,7 +395,7 @@ def _json_entities(path, line, text, label):
             for entity, places in entities.items():
                 if not places:
                     problem = "entity {!r} has no place"
-                    raise rows.row_error(path, line, problem.format(entity))
+                    raise text_lines.row_error(path, line, problem.format(entity))
                 for start, last in places:
                     if not all(type(place) is int for place in (start, last)):
                         raise TypeError
@@ -401,7 +403,7 @@ def _json_entities(path, line, text, label):
                     spans.add(Span(start, last + 1, kind))
     except (AttributeError, TypeError, ValueError) as error:
         problem = "label is {:.100}; expected it as in {}"
-        raise rows.row_error(
+        raise text_lines.row_error(
             path, line, problem.format(repr(label), _JSON_EXAMPLE)
         ) from error
     return sorted(spans)
@@ -413,9 +415,9 @@ def _check_entity(path, line, text, entity, place):
         problem = "entity {!r} at {}, beyond the text of {} characters".format(
             entity, list(place), len(text)
         )
-        raise rows.row_error(path, line, problem)
+        raise text_lines.row_error(path, line, problem)
     if text[start : last + 1] != entity:
         problem = "entity {!r} at {}, where the text has {!r}".format(
             entity, list(place), text[start : last + 1]
         )
-        raise rows.row_error(path, line, problem)
+        raise text_lines.row_error(path, line, problem)

@@ -196,7 +196,9 @@ def test_results_that_cannot_be_used_are_said(begun, tmp_path, caplog, damage, w
     (tmp_path / damage).unlink()
     assert find_completed(tmp_path) == []
     (record,) = caplog.records
-    assert re.search("not in the table, nor in a submission: .*" + words, record.message)
+    assert re.search(
+        "not in the table, nor in a submission: .*" + words, record.message
+    )
 
 
 def test_results_of_what_has_only_begun_are_said(begun, tmp_path, caplog):

@@ -8,7 +8,7 @@ import pytest
 from albert_zh import command_line
 from albert_zh.base.errors import UserError
 from albert_zh.tasks import get_task, reading
-from albert_zh.tasks.rows import Columns
+from albert_zh.tasks.columns import Columns
 from albert_zh.tasks.splits import TaskData
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from albert_zh.base.errors import UserError
 from albert_zh.tasks import get_task, reading, row_forms
+from albert_zh.tasks.columns import Columns
 from albert_zh.tasks.registry import TASKS, Submission
 from albert_zh.tasks.splits import TaskData
 
@@ -174,7 +175,7 @@ def test_flags_may_name_the_fields_of_another_layout(tmp_path):
     path = write_json(
         tmp_path / "train.json", {"已标注": "_小明_说[他]", "label": "true"}
     )
-    columns = reading.rows.Columns(text_a="已标注")
+    columns = Columns(text_a="已标注")
     data = reading.read_examples(path, get_task("cluewsc2020"), columns=columns)
     assert data.examples[0].text_a == "_小明_说[他]"
 

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 import run_classifier
 from albert_zh import task_command
 from albert_zh.base.errors import UserError
-from albert_zh.tasks import clue, features, get_task, metrics, reading
-from albert_zh.tasks import rows as rows_of_files
+from albert_zh.tasks import clue, features, get_task, metrics, reading, text_lines
 from albert_zh.tasks.reading import Example
 from albert_zh.tasks.splits import TaskData
 
@@ -225,7 +224,7 @@ cells = st.text(
     st.characters(blacklist_characters="\t\n\r\ufeff", blacklist_categories=("Cs",)),
     min_size=1,
     max_size=8,
-).filter(lambda text: not rows_of_files.is_blank(text))
+).filter(lambda text: not text_lines.is_blank(text))
 rows = st.lists(st.tuples(cells, cells, st.sampled_from("01")), min_size=1, max_size=5)
 
 
