@@ -57,7 +57,7 @@ def find_layout(path, line, cells, task, columns, has_id):
     """Finds the columns of a table by its first row and by the flags given."""
     width = len(cells)
     if any(columns):
-        positions, has_header = _flagged_positions(path, cells, task, columns)
+        positions, has_header = _flagged_positions(path, line, cells, task, columns)
     else:
         has_header = is_header(cells, task)
         positions = {column: i for i, column in enumerate(task.columns)}
@@ -70,6 +70,7 @@ def find_layout(path, line, cells, task, columns, has_id):
         if has_header and (is_named or not is_default):
             positions = named
             check_text_columns(path, line, named, cells, task)
+            _check_named_once(path, line, cells, positions)
         elif not has_header:
             _check_no_header(path, line, cells, task)
             positions = _default_positions(path, line, cells, task, has_id)
@@ -115,6 +116,42 @@ def _default_positions(path, line, cells, task, has_id):
     raise row_error(path, line, problem)
 
 
+def _check_named_once(path, line, cells, named):
+    """Raises `UserError` where a name that was looked for stands twice.
+
+    Args:
+      path, line, cells: of the row that names the columns.
+      named: dict column -> position, found by name.
+    """
+    names = [clean_name(cell) for cell in cells]
+    for column, position in named.items():
+        numbers = [i for i, name in enumerate(names, 1) if name == names[position]]
+        if len(numbers) > 1:
+            problem = (
+                "the columns {} are called {!r}; rename one, or give the number of "
+                "that to read with --{}_column"
+            )
+            places = " and ".join(map(str, numbers))
+            raise row_error(path, line, problem.format(places, cells[position], column))
+
+
+def unread_texts(names, task):
+    """The names of texts that a task does not read.
+
+    Args:
+      names: list of str, a first row or the keys of an object.
+      task: a `registry.Task`.
+
+    Returns:
+      List of them, and the list of the names of those that it reads.
+    """
+    known = HEADER_NAMES["text_a"] + HEADER_NAMES["text_b"]
+    named = name_columns(names, task)
+    read = [named[column] for column in task.text_columns if column in named]
+    unread = [i for i, name in enumerate(names) if clean_name(name) in known]
+    return [names[i] for i in unread if i not in read], [names[i] for i in read]
+
+
 def _is_number(cell):
     try:
         FORMS["regression"].parse(cell, None)
@@ -157,7 +194,7 @@ def _seem_names(cells):
     return len(names) > 1 and are_alike and bool(_KNOWN_NAMES.intersection(names))
 
 
-def _flagged_positions(path, cells, task, columns):
+def _flagged_positions(path, line, cells, task, columns):
     """Returns a dict column -> position, and whether the first row names columns."""
     names = [clean_name(cell) for cell in cells]
     given = given_columns(columns, task)
@@ -175,6 +212,9 @@ def _flagged_positions(path, cells, task, columns):
     has_header = has_names or is_header(cells, task)
     if has_header:
         positions = with_found(positions, name_columns(cells, task))
+        numbers = [c for c, name in given.items() if clean_name(name).isdecimal()]
+        found = {c: p for c, p in positions.items() if c not in numbers}
+        _check_named_once(path, line, cells, found)
     for column in task.text_columns:
         if column not in positions:
             raise UserError(

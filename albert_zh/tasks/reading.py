@@ -190,6 +190,7 @@ def read_examples(
       UserError: names `path:line` of the first row that cannot be used.
     """
     found, has_header = rows.open_rows(path, task, columns, placeholders_allowed)
+    _log_first_row(path, task, columns)
     form = FORMS[task.kind]
     examples, num_ignored, unknown, absent = [], 0, None, None
     ignored_labels = _ignored(task, ignored_labels)
@@ -230,6 +231,12 @@ def read_examples(
         raise absent
     examples = _checked(path, task, labels, examples, unknown, placeholders_allowed)
     return ExampleFile(path, examples, has_header, num_ignored)
+
+
+def _log_first_row(path, task, columns):
+    """Logs what a first row may hide, where no flag says which texts are wanted."""
+    if columns.text_a is None and columns.text_b is None:
+        rows.log_first_row(path, task)
 
 
 def _checked(path, task, labels, examples, unknown, placeholders_allowed):
@@ -365,6 +372,7 @@ def text_rows(path, task, labels, columns=FOUND_COLUMNS, ignored_labels=()):
     found, has_header = rows.open_rows(
         path, task, columns, is_test=True, is_predicted=True
     )
+    _log_first_row(path, task, columns)
     is_json = path.lower().endswith(rows.JSON_EXTENSIONS)
     if labels is None or has_header or is_json or columns.label is not None:
         return found, has_header

@@ -5,6 +5,7 @@ Files are read line by line. Blank lines at their end are no rows.
 
 import csv
 import itertools
+import logging
 import os
 
 from albert_zh.base import json_files
@@ -20,6 +21,7 @@ from albert_zh.tasks.columns import (
     is_header,
     name_columns,
     names_all,
+    unread_texts,
     with_found,
     without_label,
 )
@@ -33,6 +35,8 @@ from albert_zh.tasks.text_lines import (
     without_blank_end,
     without_returns,
 )
+
+_LOGGER = logging.getLogger(__name__)
 
 # They have no header row: keys name their columns.
 JSON_EXTENSIONS = (".json", ".jsonl")
@@ -83,6 +87,31 @@ def open_rows(path, task, columns, is_test=False, is_predicted=False):
     layout = find_layout(path, first_line, first_cells, task, columns, has_id)
     first = [] if layout.has_header else [(first_line, first_cells)]
     return _table_rows(path, first, table, layout, task), layout.has_header
+
+
+def log_first_row(path, task):
+    """Logs what the names in a first row, or object, do that may not be wanted.
+
+    Args:
+      path: a file that `open_rows` has opened, its columns found by their names.
+      task: a `registry.Task`.
+    """
+    if path.lower().endswith(JSON_EXTENSIONS):
+        names = list(next(json_lines(path))[1])
+    else:
+        names = next(_open_table(path, task.separator)[0])[1]
+        if not is_header(names, task):
+            return
+        if len(names) == 1:
+            text = (
+                "%s:1: %r is taken for the name of the column; if it is a text, begin "
+            )
+            text += "the file with a row that names it, such as text_a"
+            _LOGGER.warning(text, path, names[0])
+    unread, read = unread_texts(names, task)
+    if unread and read:
+        text = "%s: not read: %s; the text of %s is %s"
+        _LOGGER.warning(text, path, ", ".join(unread), task.name, " and ".join(read))
 
 
 def _open_table(path, separator):

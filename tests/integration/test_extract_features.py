@@ -217,6 +217,17 @@ def test_flags_that_cannot_be(flags, words, folder, tmp_path, capsys, monkeypatc
     assert not list(tmp_path.iterdir())
 
 
+def test_lines_joined_by_carriage_returns_are_refused(folder, tmp_path, capsys):
+    """They would have one vector, and those after them another line's number."""
+    path = tmp_path / "lines.txt"
+    path.write_bytes("甲\r\n\r\n乙\r丙\n".encode())
+    flags = ["--model_dir={}".format(folder / "encoder"), "--pooling=cls"]
+    flags += ["--input_file={}".format(path), "--search", "甲"]
+    assert "lines.txt:3: a carriage return within" in refused(
+        extract_features, capsys, *flags
+    )
+
+
 @pytest.mark.parametrize(
     "flags", [["--output_file"], ["--output_file=a", "--whiten", "--whitening_file"]]
 )

@@ -336,6 +336,65 @@ def test_a_task_of_single_texts_reads_no_second_text(tmp_path, name, content, co
     assert texts == [Example("正文", None, None)]
 
 
+def test_texts_that_are_not_read_are_said(tmp_path, caplog):
+    content = "sentence1\tsentence2\tlabel\n甲\t乙\t1\n"
+    path = write(tmp_path, "x.tsv", content)
+    reading.read_examples(path, PAIR)
+    reading.read_examples(path, SINGLE, columns=Columns(text_a="sentence1"))
+    assert not caplog.text
+    data = reading.read_texts(path, SINGLE)
+    list(data.chunks(5))
+    (record,) = caplog.records
+    expected = "{}: not read: sentence2; the text of single is sentence1".format(path)
+    assert record.message == expected
+    path = write(tmp_path, "x.json", '{"text": "甲", "sentence": "乙", "label": 1}\n')
+    reading.read_examples(path, SINGLE)
+    assert "x.json: not read: sentence; the text of single is text" in caplog.text
+
+
+def test_a_first_text_that_is_a_name_is_said(tmp_path, caplog):
+    texts = reading.read_texts(write(tmp_path, "x.tsv", "Review\n甲\n"), SINGLE)
+    assert texts.num_examples == 1
+    (record,) = caplog.records
+    assert record.message.startswith("{}:1: 'Review' is taken for".format(texts.path))
+    # As the message says.
+    path = write(tmp_path, "y.tsv", "text_a\nReview\n甲\n")
+    (texts,) = reading.read_texts(path, SINGLE).chunks(5)
+    assert [text.text_a for text in texts] == ["Review", "甲"]
+
+
+TWICE = "text\tlabel\tText\n甲\t1\t乙\n"
+
+
+@pytest.mark.parametrize(
+    "content, task, columns, message",
+    [
+        (TWICE, SINGLE, Columns(), "1 and 3 are called 'text'; .*--text_a_column"),
+        (TWICE, SINGLE, Columns("text"), "1 and 3 are called"),
+        (TWICE, SINGLE, Columns(None, None, "label"), "1 and 3 are called"),
+        ("q1\tq2\tlabel\tlabel\n甲\t乙\t1\t0\n", PAIR, Columns(), "3 and 4 .*--label_"),
+        ("甲\t甲\t乙\n天\t地\t1\n", SINGLE, Columns("甲", None, "3"), "1 and 2"),
+    ],
+)
+def test_a_name_that_stands_twice_names_no_column(
+    tmp_path, content, task, columns, message
+):
+    path = write(tmp_path, "x.tsv", content)
+    with pytest.raises(UserError, match="x.tsv:1: the columns " + message):
+        reading.read_examples(path, task, columns=columns)
+
+
+def test_a_name_that_stands_twice_may_be_left_out(tmp_path):
+    path = write(tmp_path, "x.tsv", TWICE)
+    # As the message says.
+    data = reading.read_examples(path, SINGLE, columns=Columns(text_a="3"))
+    assert data.examples == [Example("乙", None, "1")]
+    path = write(tmp_path, "x.tsv", "text\tx\tx\tlabel\n甲\t乙\t丙\t1\n")
+    assert reading.read_examples(path, SINGLE).examples == [Example("甲", None, "1")]
+    path = write(tmp_path, "x.tsv", "x\tx\tlabel\n甲\t乙\t1\n")
+    assert reading.read_examples(path, PAIR).examples == [Example("甲", "乙", "1")]
+
+
 @pytest.mark.parametrize(
     "columns, message",
     [
