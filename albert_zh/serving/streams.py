@@ -12,6 +12,8 @@ from albert_zh.tasks.features import chunked
 # Answered together; between two writes of answers.
 _CHUNK = 1024
 _BLOCK_BYTES = 2**20
+# Whose files have forms of their own.
+_KINDS_WITHOUT_ROWS = "multiple_choice", "cloze", "tagging", "span_extraction"
 _STANDARD_INPUT = "standard input"
 
 
@@ -36,6 +38,9 @@ def answers_of_file(predictor, path):
     number = sum(1 for _ in _prepared(predictor, _items(predictor, path)))
     if not number:
         raise UserError("{}: no rows to judge".format(path))
+    if predictor.kind_name not in _KINDS_WITHOUT_ROWS:
+        task = predictor.files.task
+        rows.log_first_row(path, task, reads_pairs=task is encoder.TASK)
     for chunk in chunked(_prepared(predictor, _items(predictor, path)), _CHUNK):
         yield predictor.answer(chunk)
 
@@ -87,16 +92,17 @@ def _items(predictor, path):
     if kind in ("multiple_choice", "cloze"):
         return choices.read_places(path, task)
     if kind == "tagging":
-        return _with_place(path, tagged_texts.TagReader(task).read_texts(path, None))
+        return _with_place(path, tagged_texts.TagReader(task))
     if kind == "span_extraction":
         if path.lower().endswith(".jsonl"):
             return _json_instances(path, predictor.fields)
-        return _with_place(path, squad_files.SquadReader().read_texts(path, None))
+        return _with_place(path, squad_files.SquadReader())
     return _table_instances(path, task, predictor.labels)
 
 
-def _with_place(path, data):
-    """Yields (place, example) of a `reading.TextFile` or `reading.ExampleFile`."""
+def _with_place(path, reader):
+    """Yields (place, example) of a file; answers are told apart by their order."""
+    data = reader.read_texts(path, None, needs_ids=False)
     for examples in data.chunks(_CHUNK):
         for example in examples:
             yield "{}: id {!r}".format(path, example.id), example

@@ -194,19 +194,19 @@ def _error(place, problem, *values):
     return UserError("{}: {}".format(place, problem) if place else problem)
 
 
-def _numbered(found, is_predicted):
+def _numbered(found, needs_ids):
     """Returns examples; questions without an identifier have their numbers.
 
     Args:
       found: list of (place, example).
-      is_predicted: whether predictions are written, which need different identifiers.
+      needs_ids: whether predictions are written with identifiers, which must differ.
 
     Raises:
       UserError: an identifier is repeated, or a tag in several files; those of one
         file differ.
     """
     if not isinstance(found[0][1], Question):
-        if is_predicted:
+        if needs_ids:
             _check_tags(found)
         return [example for _, example in found]
     numbered = []
@@ -214,7 +214,7 @@ def _numbered(found, is_predicted):
         if example.identifier is None:
             example = example._replace(identifier=number)
         numbered.append(example)
-    if is_predicted:
+    if needs_ids:
         _check_identifiers(found, numbered)
     return numbered
 

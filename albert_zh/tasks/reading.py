@@ -349,7 +349,10 @@ def read_texts(path, task, labels=None, columns=FOUND_COLUMNS, ignored_labels=()
     Raises:
       UserError: a row cannot be used, or the column for the label holds something else.
     """
-    found, has_header = text_rows(path, task, labels, columns, ignored_labels)
+    found, has_header = text_rows(
+        path, task, labels, columns, ignored_labels, needs_ids=True
+    )
+    _log_first_row(path, task, columns)
     num_examples = sum(1 for _ in found)
     if not num_examples:
         raise rows.no_examples(path)
@@ -357,7 +360,9 @@ def read_texts(path, task, labels=None, columns=FOUND_COLUMNS, ignored_labels=()
     return TextFile(path, num_examples, read, has_header)
 
 
-def text_rows(path, task, labels, columns=FOUND_COLUMNS, ignored_labels=()):
+def text_rows(
+    path, task, labels, columns=FOUND_COLUMNS, ignored_labels=(), needs_ids=False
+):
     """Opens a file to predict, as `rows.open_rows` does.
 
     Args:
@@ -365,14 +370,13 @@ def text_rows(path, task, labels, columns=FOUND_COLUMNS, ignored_labels=()):
       labels: the model's labels; None where they are not known. What a file has in a
         column for the label is not used, but something else in the place where labels
         stand by default shows that the columns are others.
+      needs_ids: whether predictions are written with the rows' ids, as `rows.open_rows`
+        takes it.
 
     Returns:
       As `rows.open_rows`; the iterator raises after its last row.
     """
-    found, has_header = rows.open_rows(
-        path, task, columns, is_test=True, is_predicted=True
-    )
-    _log_first_row(path, task, columns)
+    found, has_header = rows.open_rows(path, task, columns, True, needs_ids)
     is_json = path.lower().endswith(rows.JSON_EXTENSIONS)
     if labels is None or has_header or is_json or columns.label is not None:
         return found, has_header

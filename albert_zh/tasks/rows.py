@@ -47,7 +47,7 @@ _MAX_CELL_CHARACTERS = 2**31 - 1
 _NUL = "\ufdd0"
 
 
-def open_rows(path, task, columns, is_test=False, is_predicted=False):
+def open_rows(path, task, columns, is_test=False, needs_ids=False):
     """Opens a file by its extension: .tsv and .txt, .csv, .json and .jsonl.
 
     Args:
@@ -56,8 +56,8 @@ def open_rows(path, task, columns, is_test=False, is_predicted=False):
       columns: `Columns`.
       is_test: whether the file is one to test on or to predict: it may lack the column
         that `columns.label` gives.
-      is_predicted: whether predictions are written: ids, of tasks whose predictions
-        have them, differ.
+      needs_ids: whether predictions are written with ids, of tasks whose predictions
+        have them: the rows' ids must differ.
 
     Returns:
       An iterator of (line, dict column -> value), and whether the first row names the
@@ -76,7 +76,7 @@ def open_rows(path, task, columns, is_test=False, is_predicted=False):
         )
     if extension in JSON_EXTENSIONS:
         lines = json_lines(path)
-        found = _json_rows(path, lines, task, columns, is_test, is_predicted)
+        found = _json_rows(path, lines, task, columns, is_test, needs_ids)
         return found, False
     table, has_id = _open_table(path, task.separator)
     first_line, first_cells = next(table, (1, None))
@@ -89,12 +89,14 @@ def open_rows(path, task, columns, is_test=False, is_predicted=False):
     return _table_rows(path, first, table, layout, task), layout.has_header
 
 
-def log_first_row(path, task):
+def log_first_row(path, task, reads_pairs=False):
     """Logs what the names in a first row, or object, do that may not be wanted.
 
     Args:
       path: a file that `open_rows` has opened, its columns found by their names.
       task: a `registry.Task`.
+      reads_pairs: whether second texts are read, too, where there are any, as
+        `texts_or_pairs` does.
     """
     if path.lower().endswith(JSON_EXTENSIONS):
         names = list(next(json_lines(path))[1])
@@ -103,13 +105,11 @@ def log_first_row(path, task):
         if not is_header(names, task):
             return
         if len(names) == 1:
-            text = (
-                "%s:1: %r is taken for the name of the column; if it is a text, begin "
-            )
-            text += "the file with a row that names it, such as text_a"
+            text = "%s:1: %r is taken for the name of the column; if it is a text, "
+            text += "begin the file with a row that names it, such as text_a"
             _LOGGER.warning(text, path, names[0])
     unread, read = unread_texts(names, task)
-    if unread and read:
+    if unread and read and not reads_pairs:
         text = "%s: not read: %s; the text of %s is %s"
         _LOGGER.warning(text, path, ", ".join(unread), task.name, " and ".join(read))
 
@@ -253,7 +253,7 @@ def json_lines(path):
         yield line, record
 
 
-def _json_rows(path, lines, task, columns, is_test=False, is_predicted=False):
+def _json_rows(path, lines, task, columns, is_test=False, needs_ids=False):
     """Yields (line, dict column -> value) of the objects of `json_lines`."""
     ids = RowIds(path)
     for line, record in lines:
@@ -265,7 +265,7 @@ def _json_rows(path, lines, task, columns, is_test=False, is_predicted=False):
             except ValueError as error:
                 raise row_error(path, line, str(error)) from error
         _check_texts(path, line, row, task)
-        if is_predicted and task.submissions:
+        if needs_ids and task.submissions:
             ids.check(line, record)
         yield line, row
 

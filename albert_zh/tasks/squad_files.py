@@ -134,12 +134,23 @@ class SquadReader(NamedTuple):
         _report_unreachable(data)
         return data
 
-    def read_texts(self, path, labels):
-        """Reads a file to predict; returns a `reading.ExampleFile` without answers."""
+    def read_texts(self, path, labels, needs_ids=True):
+        """Reads a file to predict.
+
+        Args:
+          path: as `read_examples` takes it.
+          labels: not used.
+          needs_ids: whether predictions are written with ids, which must differ.
+
+        Returns:
+          `reading.ExampleFile` without answers.
+
+        Raises:
+          UserError: as of `read_examples`.
+        """
         del labels
-        return reading.ExampleFile(
-            path, [_unlabelled(q) for _, q, _ in _questions(path, is_predicted=True)]
-        )
+        questions = [_unlabelled(q) for _, q, _ in _questions(path, needs_ids)]
+        return reading.ExampleFile(path, questions)
 
     def no_labels(self, path):
         """Returns the `UserError` of a file that should have answers, and has none."""
@@ -186,12 +197,12 @@ class SquadReader(NamedTuple):
         raise UserError("{}; {}".format(text, advice))
 
 
-def _questions(path, is_predicted=False):
+def _questions(path, needs_ids=False):
     """Yields (place in the file, `Question`, list of its answers' offsets) in order.
 
     Args:
       path: the file.
-      is_predicted: whether predictions are written, whose keys the ids are.
+      needs_ids: whether predictions are written, whose keys the ids are.
 
     Raises:
       UserError: the file is not of SQuAD's form, or a text is empty, or an id to
@@ -206,7 +217,7 @@ def _questions(path, is_predicted=False):
                 place = "{}.qas[{}]".format(where, j)
                 _require_text(path, place, item, "id")
                 question_id = item["id"].strip()
-                if is_predicted and question_id in places:
+                if needs_ids and question_id in places:
                     raise UserError(
                         "{}: {}.id: {!r} is the id of {}, too; ids must differ".format(
                             path, place, question_id, places[question_id]

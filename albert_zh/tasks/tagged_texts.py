@@ -93,12 +93,13 @@ class TagReader(NamedTuple):
             examples = [example._replace(entities=None) for example in examples]
         return reading.ExampleFile(path, examples)
 
-    def read_texts(self, path, labels):
+    def read_texts(self, path, labels, needs_ids=True):
         """Checks a file to predict; entities in it are checked, but not used.
 
         Args:
           path: as `read_examples` takes it.
           labels: not used; the file may have other types.
+          needs_ids: whether predictions are written with ids, which must differ.
 
         Returns:
           `reading.TextFile`.
@@ -107,7 +108,7 @@ class TagReader(NamedTuple):
           UserError: names `path:line` of the first line that cannot be used.
         """
         del labels
-        number = sum(1 for _ in _texts(path, [], is_predicted=True))
+        number = sum(1 for _ in _texts(path, [], needs_ids))
         return reading.TextFile(path, number, functools.partial(_untagged, path))
 
     def no_labels(self, path):
@@ -178,13 +179,13 @@ def _untagged(path):
         yield text._replace(entities=None)
 
 
-def _texts(path, irregular, is_predicted=False):
+def _texts(path, irregular, needs_ids=False):
     """Yields (lines, `TaggedText`) of a file.
 
     Args:
       path: the file.
       irregular: list that (line, tag) of tags are added to that continue no entity.
-      is_predicted: whether predictions are written with the ids.
+      needs_ids: whether predictions are written with the ids.
 
     Yields:
       A list with the line of each entity, and the text.
@@ -194,7 +195,7 @@ def _texts(path, irregular, is_predicted=False):
         text.
     """
     if is_json(path):
-        found = _json_texts(path, is_predicted)
+        found = _json_texts(path, needs_ids)
     else:
         found = _column_texts(path, irregular)
     are_known = None
@@ -361,7 +362,7 @@ def _joined(tokens, spans):
     return TaggedText("".join(tokens), tuple(sorted(entities)), None)
 
 
-def _json_texts(path, is_predicted):
+def _json_texts(path, needs_ids):
     """Yields (line, lines of the entities, `TaggedText`) of a file of JSON lines."""
     ids = rows.RowIds(path)
     for line, record in rows.json_lines(path):
@@ -369,7 +370,7 @@ def _json_texts(path, is_predicted):
         entities = None
         if record.get("label") is not None:
             entities = tuple(_json_entities(path, line, text, record["label"]))
-        if is_predicted:
+        if needs_ids:
             ids.check(line, record)
         text = TaggedText(text, entities, record.get("id"))
         yield line, [line] * len(entities or ()), text

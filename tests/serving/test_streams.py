@@ -9,6 +9,7 @@ import pytest
 import albert_zh
 from albert_zh.base.errors import UserError
 from albert_zh.serving import streams
+from albert_zh.tasks import get_task
 from tests import served_models
 
 
@@ -188,6 +189,41 @@ def test_a_pipe_is_no_file_of_rows(predictors, tmp_path):
 def test_a_folder_is_no_file_of_rows(name, predictors, tmp_path):
     with pytest.raises(UserError, match="it is a folder; expected a file"):
         next(streams.answers_of_file(predictors(name), str(tmp_path)))
+
+
+@pytest.mark.parametrize("name", ["ner-crf", "squad"])
+def test_rows_of_one_id_have_an_answer_each(name, predictors, tmp_path):
+    """Answers have the order of the rows; no id tells them apart."""
+    record = dict(served_models.instances_of(name)[0], id=7)
+    if name == "squad":
+        context = record.pop("context")
+        record.update(id="7", answers=[])
+        paragraph = {"context": context, "qas": [record, record]}
+        path = tmp_path / "rows.json"
+        path.write_text(json.dumps({"data": [{"paragraphs": [paragraph]}]}))
+    else:
+        path = write_json_lines(tmp_path / "rows.json", [record, record])
+    assert len(answers(predictors(name), path)) == 2
+
+
+def test_pairs_of_one_id_have_an_answer_each(tmp_path):
+    """Also of a task whose judge tells them apart by their ids."""
+    record = dict(zip(("sentence1", "sentence2"), PAIRS[0]), id=7)
+    path = str(write_json_lines(tmp_path / "rows.json", [record, record]))
+    found = streams._table_instances(path, get_task("afqmc"), None)
+    assert [texts for _, texts in found] == [PAIRS[0], PAIRS[0]]
+
+
+def test_a_first_text_that_is_a_name_is_said(predictors, tmp_path, caplog):
+    path = tmp_path / "rows.txt"
+    path.write_text("review\n今天\n", encoding="utf-8")
+    for name in ("single", "encoder"):
+        caplog.clear()
+        assert len(answers(predictors(name), path)) == 1
+        messages = [
+            each.message for each in caplog.records if "rows.txt" in each.message
+        ]
+        assert ["rows.txt:1: 'review' is taken for" in m for m in messages] == [True]
 
 
 def test_a_header_alone_has_no_rows_to_judge(predictors, tmp_path):
