@@ -1,7 +1,7 @@
 """The one loop that fine-tunes, scores and applies models of every kind of task.
 
-`FineTuner._score_epoch` scores dev after every epoch and keeps the best model, by
-`kind.Kind.rank`. What kinds of task do differently is in `kind.Kind`.
+After every epoch dev is scored, and `best_model.BestModel` keeps the best model. What
+kinds of task do differently is in `kind.Kind`.
 """
 
 import collections
@@ -13,16 +13,17 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from albert_zh.base import files, json_files, locks, progress
+from albert_zh.base import files, locks, progress
 from albert_zh.base.errors import UserError
 from albert_zh.base.lazy import tensorflow as tf
 from albert_zh.models import checkpoints, model_graph, output_directory
 from albert_zh.models import directory as model_directory
 from albert_zh.tasks import (
+    best_model,
+    epochs,
     features,
     kinds,
     learning_rates,
-    metrics,
     model_files,
     training_settings,
 )
@@ -32,18 +33,8 @@ from albert_zh.training import results, sessions
 
 _LOGGER = logging.getLogger(__name__)
 
-# Dev scores after every epoch: what "best" is chosen from, also after a restart.
-EPOCH_SCORES_FILE = "dev_scores.json"
 # Held by the process that writes predictions into an --output_dir.
 _PREDICTIONS_LOCK = ".predictions.lock"
-
-_EPOCH_SCORES_ADVICE = (
-    "train into another --output_dir, or remove it: best/ is then chosen among the "
-    "epochs scored from now on"
-)
-
-# Every epoch is scored, and its scores are kept.
-_MAX_EPOCHS = 10000
 
 # Bounds the memory of predictions, at some KB an example. Batches are of examples of
 # like length among so many.
@@ -54,24 +45,6 @@ _XLA_LENGTH_MULTIPLE = 8
 
 # A restart needs the newest checkpoint only; one more survives a damaged one.
 _CHECKPOINTS_KEPT = 2
-
-
-def epoch_scores_schema(names):
-    """The JSON schema of `EPOCH_SCORES_FILE`: the fields that are read.
-
-    The other scores in it are for people.
-
-    Args:
-      names: tuple of str, the scores that `rank` compares.
-    """
-    # Shares of what is right, and correlations; a loss has no bounds.
-    share = {"type": "number", "minimum": -1, "maximum": 1}
-    properties = {"step": {"type": "integer", "minimum": 0}}
-    for name in names:
-        properties[name] = {"type": "number"} if name == "loss" else share
-    required = sorted(properties)
-    items = {"type": "object", "properties": properties, "required": required}
-    return {"type": "array", "items": items}
 
 
 def check_inputs(output_dir, prediction_files, inputs):
@@ -85,7 +58,7 @@ def check_inputs(output_dir, prediction_files, inputs):
     Raises:
       UserError: names the file.
     """
-    names = prediction_files.union(results.FILES, [EPOCH_SCORES_FILE])
+    names = prediction_files.union(results.FILES, [best_model.EPOCH_SCORES_FILE])
     written = [os.path.join(output_dir, name) for name in sorted(names)]
     files.require_separate(output_dir, written, inputs)
 
@@ -161,49 +134,6 @@ class _Source(NamedTuple):
         return counts
 
 
-class EpochPlan:
-    """Which steps make up which epoch.
-
-    Attributes:
-      num_steps: of the whole training.
-      epochs: list of (first step, step after the last) of each epoch.
-    """
-
-    def __init__(self, num_examples, batch_size, num_epochs, full_batches_only):
-        """Divides the steps.
-
-        Args:
-          num_examples: size of the training set.
-          batch_size: examples per step.
-          num_epochs: may be fractional; the last epoch is then cut short.
-          full_batches_only: whether a last partial batch is left out (TPU).
-
-        Raises:
-          UserError: no full batch where only full ones are taken, or too many epochs.
-        """
-        if num_epochs > _MAX_EPOCHS:
-            raise UserError(
-                "--num_train_epochs={:g}: expected at most {:,}".format(
-                    num_epochs, _MAX_EPOCHS
-                )
-            )
-        if full_batches_only and num_examples < batch_size:
-            raise UserError(
-                "--train_batch_size={} is more than the {} training examples; a TPU "
-                "takes full batches only".format(batch_size, num_examples)
-            )
-        per_epoch = (
-            num_examples // batch_size
-            if full_batches_only
-            else -(-num_examples // batch_size)
-        )
-        self.num_steps = max(1, int(round(per_epoch * num_epochs)))
-        self.epochs = [
-            (first, min(first + per_epoch, self.num_steps))
-            for first in range(0, self.num_steps, per_epoch)
-        ]
-
-
 class FineTuner:
     """A model with the directory it is trained in and predicts from.
 
@@ -243,6 +173,9 @@ class FineTuner:
         self.files = task_files
         self.kind = kind or kinds.kind_of(task_files.task)(task_files)
         self.best_dir = model_files.best_directory(model_dir or output_dir)
+        self._best = best_model.BestModel(
+            output_dir, self.best_dir, self.kind, task_files
+        )
         self._output_dir = output_dir
         self._runtime = runtime
         self._eval_batch_size = eval_batch_size
@@ -290,22 +223,19 @@ class FineTuner:
     def _train(self, train_data, dev_data, training):
         """`train`, while the directory is locked."""
         windows = self._build_features(train_data.examples)
-        plan = EpochPlan(
+        plan = epochs.EpochPlan(
             sum(map(len, windows)),
             training.batch_size,
             training.num_epochs,
             full_batches_only=self._runtime.device.use_tpu,
         )
         step = self._prepare_output_dir(training, train_data, dev_data)
-        history = self._read_history(step)
+        self._best.read_history(step)
         if dev_data:
-            self._restore_best(history, dev_data)
-            self._settle_best(
-                history, lambda: self._score("dev", dev_data, self._best_checkpoint())
-            )
-        is_complete = self._is_complete(plan, step, history if dev_data else None)
-        is_complete = is_complete or self._has_stalled(
-            history, step, training.early_stopping
+            self._recover_best(dev_data)
+        is_complete = self._is_complete(plan, step, bool(dev_data))
+        is_complete = is_complete or self._best.has_stalled(
+            step, training.early_stopping
         )
         self._report_step(plan, step, training, is_complete)
         if is_complete:
@@ -327,11 +257,24 @@ class FineTuner:
             trainer = stack.enter_context(
                 sessions.open_trainer(job, self._runtime.device)
             )
-            self._train_epochs(plan, step, training, trainer, dev_source, history)
+            self._train_epochs(plan, step, training, trainer, dev_source)
         if not dev_data:
             _LOGGER.warning("no dev file: the last checkpoint is kept as the best")
             latest = checkpoints.latest_checkpoint(self._output_dir)
-            checkpoints.name_only(self._add_to_best(latest))
+            checkpoints.name_only(self._best.add(latest))
+
+    def _recover_best(self, dev_data):
+        """Makes `best/` whole where a run was killed, or its model was removed."""
+        removed = self._best.find_removed()
+        if not removed:
+            self._best.settle(
+                lambda: self._score("dev", dev_data, self._best.find_checkpoint())
+            )
+            return
+        with self._feature_file("dev", dev_data, self._eval_batch_size) as source:
+            scores = self._score_dev(source, removed)
+        self._best.add(removed)
+        self._best.settle(lambda: scores)
 
     def _report_step(self, plan, step, training, is_complete):
         unread = "; --init_checkpoint is not read again"
@@ -347,20 +290,35 @@ class FineTuner:
         elif step:
             _LOGGER.info("resuming after step %d of %d%s", step, plan.num_steps, unread)
 
-    def _train_epochs(self, plan, step, training, trainer, dev_source, history):
+    def _train_epochs(self, plan, step, training, trainer, dev_source):
         """Trains and scores what is left of the plan after `step` steps."""
         for epoch, (first, end) in enumerate(plan.epochs):
             if step < end:
                 skip = max(step - first, 0)
-                trainer.train(_epoch_seed(training.seed, epoch), skip, end)
+                trainer.train(epochs.epoch_seed(training.seed, epoch), skip, end)
                 step = end
             if dev_source and step == end:
-                self._score_epoch(dev_source, epoch, end, history)
+                self._score_epoch(dev_source, epoch, end)
                 trainer.check_stop(step)
-                if self._has_stalled(history, step, training.early_stopping):
+                if self._best.has_stalled(step, training.early_stopping):
                     text = "training ended early: no new best in %d epochs"
                     _LOGGER.info(text, training.early_stopping)
                     return
+
+    def _score_epoch(self, source, epoch, step):
+        """Scores dev after an epoch, unless that is done; keeps the best model."""
+        if self._best.has_epoch(step):
+            return
+        checkpoint = checkpoints.latest_checkpoint(self._output_dir)
+        scores = self._score_dev(source, checkpoint)
+        if self._best.add_epoch(epoch, step, scores, checkpoint):
+            self._best_scores = source.examples, scores
+
+    def _score_dev(self, source, checkpoint):
+        """Scores a checkpoint on dev, on which the kind's decision is fitted."""
+        predictions = self._predict_all("dev", source, checkpoint)
+        self.kind.decision = self.kind.fit_decision(source.examples, predictions)
+        return self.kind.score(source.examples, predictions)
 
     def write_scores(self, splits):
         """Scores the best checkpoint; writes `eval_results.json` and `.txt`.
@@ -371,7 +329,7 @@ class FineTuner:
         Returns:
           Dict name -> the dict of `kind.Kind.score`.
         """
-        checkpoint, scores = self._best_checkpoint(), {}
+        checkpoint, scores = self._best.find_checkpoint(), {}
         for name, data in splits.items():
             if self._best_scores and self._best_scores[0] is data.examples:
                 scores[name] = self._best_scores[1]
@@ -446,7 +404,7 @@ class FineTuner:
         Yields:
           (example, prediction) in the order of `data`, as `kind.Kind.decode` gives it.
         """
-        checkpoint, batch_size = self._best_checkpoint(), self._predict_batch_size
+        checkpoint, batch_size = self._best.find_checkpoint(), self._predict_batch_size
         _LOGGER.info("%s: %d examples of %s", name, data.num_examples, data.path)
         notes = collections.Counter()
         with self._progress(name, data.num_examples, batch_size) as shown:
@@ -577,7 +535,7 @@ class FineTuner:
             self._output_dir,
             training.batch_size,
             plan.num_steps,
-            _epoch_seed(training.seed, epoch),
+            epochs.epoch_seed(training.seed, epoch),
             estimators.Saving(training.save_checkpoints_steps, _CHECKPOINTS_KEPT),
         )
 
@@ -617,134 +575,13 @@ class FineTuner:
 
         return training_spec
 
-    def _is_complete(self, plan, step, history):
-        """Whether all is trained and scored; `history` is None without a dev file."""
+    def _is_complete(self, plan, step, has_dev):
+        """Whether all is trained and, with a dev file, scored."""
         if step < plan.num_steps:
             return False
-        if history is None:
-            return self._best_step() == step
-        return step > plan.num_steps or any(entry["step"] == step for entry in history)
-
-    def _has_stalled(self, history, step, num_epochs):
-        """Whether a training at `step` had no new best among its last `num_epochs`."""
-        if num_epochs is None or not history or history[-1]["step"] != step:
-            return False
-        return epochs_since_best(map(self.kind.rank, history)) >= num_epochs
-
-    def _best_step(self):
-        """The step of the model in `best/`; None where there is none, or not whole."""
-        try:
-            best = checkpoints.latest_checkpoint(self.best_dir)
-            return best and checkpoints.resume_step(best, self.best_dir)
-        except UserError:
-            return None
-
-    def _read_history(self, step):
-        """Dev scores of the epochs up to `step`; later ones are a deleted run's."""
-        path = os.path.join(self._output_dir, EPOCH_SCORES_FILE)
-        if not tf.io.gfile.exists(path):
-            return []
-        schema = epoch_scores_schema(self.kind.ranked_by)
-        history = json_files.read(path, schema, _EPOCH_SCORES_ADVICE)
-        return [metrics.summary(entry) for entry in history if entry["step"] <= step]
-
-    def _score_epoch(self, source, epoch, step, history):
-        """Scores dev after an epoch, unless `history` has it; keeps the best model."""
-        if any(entry["step"] == step for entry in history):
-            return
-        checkpoint = checkpoints.latest_checkpoint(self._output_dir)
-        predictions = self._predict_all("dev", source, checkpoint)
-        self.kind.decision = self.kind.fit_decision(source.examples, predictions)
-        scores = self.kind.score(source.examples, predictions)
-        rank = self.kind.rank(scores)
-        is_best = all(rank > self.kind.rank(entry) for entry in history)
-        _LOGGER.info(
-            "epoch %d, step %d: dev %s%s",
-            epoch + 1,
-            step,
-            self.kind.headline(scores),
-            ", the best so far" if is_best else "",
-        )
-        results.check_finite({"dev": scores})
-        if is_best:
-            self._add_to_best(checkpoint)
-            self._best_scores = source.examples, scores
-        # This decides which epoch is the best: a run killed before it scores this one
-        # again, a run killed after it settles what is in best/ when it is resumed.
-        history.append(dict(metrics.summary(scores), step=step, epoch=epoch + 1))
-        json_files.write(history, os.path.join(self._output_dir, EPOCH_SCORES_FILE))
-        if is_best:
-            self._settle_best(history, lambda: scores)
-
-    def _add_to_best(self, checkpoint):
-        """Writes a model into `best/` beside that in use; returns its path prefix."""
-        model_files.save(self.best_dir, self.files)
-        step = checkpoints.read_step(checkpoint, "--output_dir")
-        model_directory.replace_decision(self.kind.decision, step, self.best_dir)
-        prefix = os.path.join(self.best_dir, "model.ckpt")
-        return checkpoints.write_stripped(checkpoint, prefix)
-
-    def _settle_best(self, history, score):
-        """Makes `best/` a complete model directory of the best epoch alone.
-
-        Args:
-          history: dev scores of the epochs.
-          score: function that returns the dict of `kind.Kind.score` of the best one;
-            called where `best/` does not have it.
-        """
-        if not history:
-            return
-        step = self._best_epoch_step(history)
-        checkpoints.name_only(os.path.join(self.best_dir, _checkpoint_name(step)))
-        model_directory.settle_decision(self.best_dir)
-        if results.read_step(self.best_dir) != step:
-            results.write_results(self.best_dir, {"dev": score(), "step": step})
-
-    def _best_epoch_step(self, history):
-        """The step that the best of the scored epochs ended with."""
-        return max(history, key=self.kind.rank)["step"]  # of equals, the first
-
-    def _restore_best(self, history, dev_data):
-        """Writes the model of the best epoch again where somebody has removed it.
-
-        Args:
-          history: dev scores of the epochs.
-          dev_data: labelled `reading.ExampleFile`, which what the kind decides by, such
-            as a threshold, is fitted on again.
-
-        Raises:
-          UserError: it is gone, and its checkpoint is none of the newest, either.
-        """
-        if not history:
-            return
-        name = _checkpoint_name(self._best_epoch_step(history))
-        if files.exists(os.path.join(self.best_dir, name + ".index")):
-            return
-        checkpoint = os.path.join(self._output_dir, name)
-        if not files.exists(checkpoint + ".index"):
-            raise UserError(
-                "--output_dir={0}: {1} of the best epoch is no longer in {2}; copy it "
-                "back, remove {0} to train anew, or choose another --output_dir".format(
-                    self._output_dir, name, self.best_dir
-                )
-            )
-        _LOGGER.warning("%s: %s was removed; written again", self.best_dir, name)
-        with self._feature_file("dev", dev_data, self._eval_batch_size) as source:
-            predictions = self._predict_all("dev", source, checkpoint)
-            self.kind.decision = self.kind.fit_decision(source.examples, predictions)
-        self._add_to_best(checkpoint)
-
-    def _best_checkpoint(self):
-        checkpoint = None
-        if files.is_directory(self.best_dir):
-            checkpoint = model_directory.find_checkpoint(self.best_dir)
-        if checkpoint is None:
-            raise UserError(
-                "--output_dir={} holds no fine-tuned model; run with --do_train "
-                "first".format(self._output_dir)
-            )
-        self.kind.decision = model_directory.read_decision(self.best_dir)
-        return checkpoint
+        if not has_dev:
+            return self._best.saved_step() == step
+        return step > plan.num_steps or self._best.has_epoch(step)
 
     def _predict(self, source, checkpoint, batch_size, shown=None):
         """Returns the list of predictions of the examples of a source, in order."""
@@ -775,22 +612,11 @@ class FineTuner:
             return self._predict(source, checkpoint, batch_size, shown)
 
 
-def _checkpoint_name(step):
-    """The name of a checkpoint, in the directory of the training and in `best/`."""
-    return "model.ckpt-{}".format(step)
-
-
 def _passed_on(predictions, add):
     """Yields (example, prediction), each after it was added to a submission."""
     for example, prediction in predictions:
         add(example, prediction)
         yield example, prediction
-
-
-def epochs_since_best(ranks):
-    """The number of epochs after the first best one, from the ranks of all epochs."""
-    ranks = list(ranks)
-    return len(ranks) - 1 - ranks.index(max(ranks))
 
 
 def model_fn_builder(
@@ -840,8 +666,3 @@ def _check_finite(batch, checkpoint):
 def _report_notes(name, counts):
     for note, number in sorted(counts.items()):
         _LOGGER.info("%s: %d of them %s", name, number, note)
-
-
-def _epoch_seed(seed, epoch):
-    """The seed of an epoch's order; also of dropout, in a process that begins there."""
-    return np.random.RandomState([seed, epoch]).randint(2**31 - 1)

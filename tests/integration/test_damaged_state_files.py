@@ -18,7 +18,7 @@ from albert_zh.downloads import fetch, installation
 from albert_zh.models import checkpoint_state, checkpoints
 from albert_zh.models import directory as model_directory
 from albert_zh.models import settings as model_settings
-from albert_zh.tasks import fine_tuning, metrics, training_settings, trials
+from albert_zh.tasks import best_model, metrics, training_settings, trials
 from albert_zh.training import input_position, optimizer_record
 
 SHA256 = "sha256:" + 64 * "0"
@@ -77,9 +77,7 @@ POSITION = {
 def read_scores(path):
     """As fine-tuning reads its history, and uses it."""
     names = ("accuracy", "loss")
-    schema = fine_tuning.epoch_scores_schema(names)
-    history = json_files.read(path, schema, fine_tuning._EPOCH_SCORES_ADVICE)
-    for entry in history:
+    for entry in best_model.read_scores(path, names):
         [metrics.summary(entry)[name] for name in names]
 
 

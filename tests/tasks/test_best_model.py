@@ -12,7 +12,7 @@ from albert_zh.base import files
 from albert_zh.base.errors import UserError
 from albert_zh.models import checkpoint_state, checkpoints
 from albert_zh.models import directory as model_directory
-from albert_zh.tasks import fine_tuning, get_task, model_files
+from albert_zh.tasks import best_model, fine_tuning, get_task, model_files
 from tests.small_models import CONFIG
 
 pytestmark = pytest.mark.skipif(
@@ -105,10 +105,9 @@ def train(task_files, output_dir, f1, first=STEPS[0]):
             continue
         name = "model.ckpt-{}".format(step)
         checkpoint_state.write(checkpoint_state.State(name, [name]), str(output_dir))
-        history = tuner._read_history(step)
-        tuner._restore_best(history, None)
-        tuner._settle_best(history, lambda: scores_of(tuner._best_checkpoint()))
-        tuner._score_epoch(source, epoch, step, history)
+        tuner._best.read_history(step)
+        tuner._recover_best(None)
+        tuner._score_epoch(source, epoch, step)
 
 
 def step_of(checkpoint):
@@ -176,7 +175,7 @@ def test_a_best_model_that_is_gone_for_good_is_an_error(task_files, output_dir):
     with pytest.raises(UserError, match="ckpt-20 .* no longer in .*best; copy it"):
         train(task_files, output_dir, F1, first=STEPS[-1])
     with pytest.raises(UserError, match="holds no fine-tuned model; run with"):
-        fine_tuning.FineTuner(task_files, str(output_dir))._best_checkpoint()
+        fine_tuning.FineTuner(task_files, str(output_dir)).write_scores({})
     # As the message says.
     shutil.copytree(str(output_dir / "copy"), str(output_dir / "best"))
     train(task_files, output_dir, F1, first=STEPS[-1])
@@ -210,3 +209,11 @@ def test_a_kill_between_any_two_writes(
         resumed = checkpoints.named_step(str(output_dir)) or STEPS[0]
         train(task_files, output_dir, f1_again, resumed)
         check_best(task_files, output_dir, f1_again)
+
+
+@pytest.mark.parametrize(
+    "ranks, expected",
+    [([1], 0), ([1, 2, 3], 0), ([3, 2, 1], 2), ([1, 3, 3, 2], 2), ([2, 2], 1)],
+)
+def test_epochs_since_the_best(ranks, expected):
+    assert best_model.epochs_since_best(iter(ranks)) == expected

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from albert_zh.base.errors import UserError
-from albert_zh.tasks import get_task, reading, row_forms
+from albert_zh.tasks import get_task, kinds, reading, row_forms
 from albert_zh.tasks.columns import Columns
 from albert_zh.tasks.registry import TASKS, Submission
 from albert_zh.tasks.splits import TaskData
@@ -250,3 +250,10 @@ def test_real_files_are_read_row_for_row(real_data, name, file, num_rows, num_ig
     )
     texts = reading.TableReader(task).read_texts(path, task.labels)
     assert texts.num_examples == num_rows
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_a_submission_is_no_file_that_every_prediction_replaces(name):
+    task = TASKS[name]
+    submissions = {submission.file for submission in task.submissions}
+    assert not submissions.intersection(kinds.kind_of(task).prediction_files)
