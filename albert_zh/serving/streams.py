@@ -12,8 +12,6 @@ from albert_zh.tasks.features import chunked
 # Answered together; between two writes of answers.
 _CHUNK = 1024
 _BLOCK_BYTES = 2**20
-# Whose files have forms of their own.
-_KINDS_WITHOUT_ROWS = "multiple_choice", "cloze", "tagging", "span_extraction"
 _STANDARD_INPUT = "standard input"
 
 
@@ -38,9 +36,6 @@ def answers_of_file(predictor, path):
     number = sum(1 for _ in _prepared(predictor, _items(predictor, path)))
     if not number:
         raise UserError("{}: no rows to judge".format(path))
-    if predictor.kind_name not in _KINDS_WITHOUT_ROWS:
-        task = predictor.files.task
-        rows.log_first_row(path, task, reads_pairs=task is encoder.TASK)
     for chunk in chunked(_prepared(predictor, _items(predictor, path)), _CHUNK):
         yield predictor.answer(chunk)
 

@@ -220,9 +220,15 @@ def _numbered(found, needs_ids):
 
 
 def _check_identifiers(found, numbered):
-    """Raises `UserError` where two of the questions found have one identifier."""
+    """Raises `UserError` where predictions cannot be written with an identifier.
+
+    It is no number and no text, or two of the questions found have the same.
+    """
     seen = set()
     for (place, example), question in zip(found, numbered):
+        unfit = text_lines.id_problem(question.identifier)
+        if unfit:
+            raise _error(place, "{}", unfit)
         problem = (
             "a second question of the id {!r}: predictions could not be told apart; "
             "without any id, questions are numbered"
@@ -313,15 +319,6 @@ def _index(place, name, value, choices):
     return value
 
 
-def _identifier(place, value, with_answers):
-    """Returns an id, checked only where predictions are written with it."""
-    is_checked = value is not None and not with_answers
-    problem = text_lines.id_problem(value) if is_checked else None
-    if problem:
-        raise _error(place, "{}", problem)
-    return value
-
-
 def _read_c3(path, task, with_answers):
     """Yields (place, `Question`) of a file of C3."""
     num_repeated = 0
@@ -354,7 +351,7 @@ def _c3_question(place, context, record, task, with_answers):
     # Six of the published questions have one.
     choices = _choices(place, "choice", record.get("choice"), task, may_repeat=True)
     return Question(
-        _identifier(place, record.get("id"), with_answers),
+        record.get("id"),
         context,
         _text(place, "question", record.get("question")),
         choices,
@@ -394,7 +391,7 @@ def question_of(place, record, task, with_answer=False):
     else:
         answer = _index(place, "answer", answer, choices)
     return Question(
-        _identifier(place, record.get("id"), with_answer),
+        record.get("id"),
         _text(place, "context", record["context"]),
         _text(place, "question", record["question"]),
         choices,

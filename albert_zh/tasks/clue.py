@@ -77,13 +77,35 @@ class Run(NamedTuple):
         """Whether the results are there, and `describe` returned `made` of them."""
         return self._read_record() == made and None not in self.stamps().values()
 
-    def completed_seeds(self):
-        """The seeds of complete results, made of the data that are there; else None."""
+    def check_completed(self, model_dir):
+        """Checks results of an earlier run, which goes by its own seeds and flags.
+
+        Args:
+          model_dir: folder of the pretrained model that they are to come from.
+
+        Raises:
+          UserError: they are not complete, damaged, or not those of the data and the
+            model that are there.
+        """
         record = self._read_record()
-        seeds = record.get("seeds")
-        if seeds and self.is_complete(self.describe(seeds, record["flags"])):
-            return seeds
-        return None
+        seeds, name = record.get("seeds"), self.task.name
+        if not seeds or None in self.stamps().values():
+            text = "{0}: {1} is not complete; to finish it, name {0} in --tasks, too"
+            raise UserError(text.format(name, self.output_dir))
+        if record != self.describe(seeds, record["flags"]):
+            raise UserError(
+                "{0}: the files in {1} are no longer those that {2} was made of; put "
+                "them back, or remove {2} and name {0} in --tasks".format(
+                    name, self.data_dir, self.output_dir
+                )
+            )
+        self.check_model(seeds, model_dir)
+        trials.read(self.output_dir)
+        if self.submissions():
+            check_submission(self.output_dir, [self], _pack([self]))
+        given = _as_words(record["flags"])
+        text = "%s is complete and stays as it is; its seeds: %s, flags after --: %s"
+        _LOGGER.info(text, name, ", ".join(map(str, seeds)), given)
 
     def begin(self, made):
         """Notes the flags of what begins: a run that is killed resumes with them."""
@@ -237,25 +259,19 @@ def find_completed(chosen, data_dir, output_dir, model_dir):
 
     Returns:
       List of complete `Run`s.
-
-    Raises:
-      UserError: results are those of another model.
     """
     found = []
     for task in known_tasks():
-        record = os.path.join(output_dir, task.name, RECORD_FILE)
-        if task in chosen or not files.exists(record):
+        scores = os.path.join(output_dir, task.name, trials.TRIALS_FILE)
+        if task in chosen or not files.exists(scores):
             continue
-        runs, problems = plan([task], data_dir, output_dir)
-        for run in runs:
-            seeds = run.completed_seeds()
-            if seeds:
-                run.check_model(seeds, model_dir)
-                found.append(run)
-            else:
-                text = "{0}: {1} is not complete, or its data have changed; to finish "
-                text += "it, name {0} in --tasks, too"
-                problems.append(text.format(task.name, run.output_dir))
+        try:
+            runs, problems = plan([task], data_dir, output_dir)
+            for run in runs:
+                run.check_completed(model_dir)
+            found += runs
+        except UserError as error:
+            problems = [str(error)]
         for problem in problems:
             _LOGGER.warning("not in the table, nor in a submission: %s", problem)
     return found
@@ -290,13 +306,15 @@ def settle_flags(runs, seeds, flags):
         for run in runs:
             run.check_flags(flags[run.task.name])
     for name, held in others.items():
-        given = " ".join(
-            "{}={}".format(flag, shlex.quote(value))
-            for flag, value in sorted(held.items())
-        )
         text = "%s is complete and stays as it is; its flags after -- were: %s"
-        _LOGGER.warning(text, name, given or "none")
+        _LOGGER.warning(text, name, _as_words(held))
     return dict(flags, **others)
+
+
+def _as_words(flags):
+    """A dict flag -> value as it is given in a shell."""
+    words = ("{}={}".format(*item) for item in sorted(flags.items()))
+    return " ".join(map(shlex.quote, words)) or "none"
 
 
 def size_of(model_dir):
@@ -364,7 +382,14 @@ def write_submission(runs, output_dir):
     """
     if not any(run.submissions() for run in runs):
         return None
-    path = os.path.join(output_dir, SUBMISSION_FILE)
+    path, packed = os.path.join(output_dir, SUBMISSION_FILE), _pack(runs)
+    check_submission(path, runs, packed)
+    files.write_bytes(packed.getvalue(), path)
+    return path
+
+
+def _pack(runs):
+    """Returns an open file of the ZIP of the submissions of complete runs."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for run in runs:
@@ -374,9 +399,7 @@ def write_submission(runs, output_dir):
                 entry.compress_type = zipfile.ZIP_DEFLATED
                 content = files.read_bytes(os.path.join(run.output_dir, name))
                 archive.writestr(entry, content)
-    check_submission(path, runs, packed)
-    files.write_bytes(packed.getvalue(), path)
-    return path
+    return packed
 
 
 def check_submission(path, runs, packed=None):

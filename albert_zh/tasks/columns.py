@@ -135,21 +135,10 @@ def _check_named_once(path, line, cells, named):
             raise row_error(path, line, problem.format(places, cells[position], column))
 
 
-def unread_texts(names, task):
-    """The names of texts that a task does not read.
-
-    Args:
-      names: list of str, a first row or the keys of an object.
-      task: a `registry.Task`.
-
-    Returns:
-      List of them, and the list of the names of those that it reads.
-    """
+def text_names(names):
+    """Returns the list of the positions of names that texts usually have."""
     known = HEADER_NAMES["text_a"] + HEADER_NAMES["text_b"]
-    named = name_columns(names, task)
-    read = [named[column] for column in task.text_columns if column in named]
-    unread = [i for i, name in enumerate(names) if clean_name(name) in known]
-    return [names[i] for i in unread if i not in read], [names[i] for i in read]
+    return [i for i, name in enumerate(names) if clean_name(name) in known]
 
 
 def _is_number(cell):

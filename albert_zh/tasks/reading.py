@@ -190,7 +190,6 @@ def read_examples(
       UserError: names `path:line` of the first row that cannot be used.
     """
     found, has_header = rows.open_rows(path, task, columns, placeholders_allowed)
-    _log_first_row(path, task, columns)
     form = FORMS[task.kind]
     examples, num_ignored, unknown, absent = [], 0, None, None
     ignored_labels = _ignored(task, ignored_labels)
@@ -231,12 +230,6 @@ def read_examples(
         raise absent
     examples = _checked(path, task, labels, examples, unknown, placeholders_allowed)
     return ExampleFile(path, examples, has_header, num_ignored)
-
-
-def _log_first_row(path, task, columns):
-    """Logs what a first row may hide, where no flag says which texts are wanted."""
-    if columns.text_a is None and columns.text_b is None:
-        rows.log_first_row(path, task)
 
 
 def _checked(path, task, labels, examples, unknown, placeholders_allowed):
@@ -352,7 +345,6 @@ def read_texts(path, task, labels=None, columns=FOUND_COLUMNS, ignored_labels=()
     found, has_header = text_rows(
         path, task, labels, columns, ignored_labels, needs_ids=True
     )
-    _log_first_row(path, task, columns)
     num_examples = sum(1 for _ in found)
     if not num_examples:
         raise rows.no_examples(path)

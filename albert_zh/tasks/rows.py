@@ -4,6 +4,7 @@ Files are read line by line. Blank lines at their end are no rows.
 """
 
 import csv
+import functools
 import itertools
 import logging
 import os
@@ -21,7 +22,7 @@ from albert_zh.tasks.columns import (
     is_header,
     name_columns,
     names_all,
-    unread_texts,
+    text_names,
     with_found,
     without_label,
 )
@@ -85,33 +86,45 @@ def open_rows(path, task, columns, is_test=False, needs_ids=False):
     if is_test and columns.label is not None:
         task, columns = without_label(path, first_cells, task, columns)
     layout = find_layout(path, first_line, first_cells, task, columns, has_id)
+    if layout.has_header:
+        _log_header(path, layout, task, columns)
     first = [] if layout.has_header else [(first_line, first_cells)]
     return _table_rows(path, first, table, layout, task), layout.has_header
 
 
-def log_first_row(path, task, reads_pairs=False):
-    """Logs what the names in a first row, or object, do that may not be wanted.
+def _log_header(path, layout, task, columns):
+    """Logs what a row that names the columns does that may not be wanted."""
+    names = layout.first_row[1]
+    _log_unread(path, names, dict(layout.positions).values(), task, columns)
+    if len(names) == 1 and clean_name(names[0]) != "text_a":
+        text = "{}:1: {!r} is taken for the name of the column; if it is a text, begin "
+        text += "the file with a row that says text_a"
+        _log_once(_LOGGER.info, text.format(path, names[0]))
+
+
+def _log_unread(path, names, read, task, columns):
+    """Logs the columns of texts that are not read, where no flag says which are.
 
     Args:
-      path: a file that `open_rows` has opened, its columns found by their names.
+      path: the file.
+      names: list of str, of all columns.
+      read: collection of the positions of those that are read.
       task: a `registry.Task`.
-      reads_pairs: whether second texts are read, too, where there are any, as
-        `texts_or_pairs` does.
+      columns: `Columns`.
     """
-    if path.lower().endswith(JSON_EXTENSIONS):
-        names = list(next(json_lines(path))[1])
-    else:
-        names = next(_open_table(path, task.separator)[0])[1]
-        if not is_header(names, task):
-            return
-        if len(names) == 1:
-            text = "%s:1: %r is taken for the name of the column; if it is a text, "
-            text += "begin the file with a row that names it, such as text_a"
-            _LOGGER.warning(text, path, names[0])
-    unread, read = unread_texts(names, task)
-    if unread and read and not reads_pairs:
-        text = "%s: not read: %s; the text of %s is %s"
-        _LOGGER.warning(text, path, ", ".join(unread), task.name, " and ".join(read))
+    if columns.text_a is not None or columns.text_b is not None:
+        return
+    unread = ", ".join(names[i] for i in text_names(names) if i not in read)
+    if unread:
+        read = ", ".join(names[i] for i in sorted(read))
+        text = "{}: not read: {}; the task {} reads {}"
+        _log_once(_LOGGER.warning, text.format(path, unread, task.name, read))
+
+
+@functools.lru_cache(maxsize=None)
+def _log_once(log, message):
+    """Logs what is found again each time that a file is opened."""
+    log(message)
 
 
 def _open_table(path, separator):
@@ -256,8 +269,12 @@ def json_lines(path):
 def _json_rows(path, lines, task, columns, is_test=False, needs_ids=False):
     """Yields (line, dict column -> value) of the objects of `json_lines`."""
     ids = RowIds(path)
-    for line, record in lines:
+    for number, (line, record) in enumerate(lines):
         named = _json_columns(path, line, record, columns, task, is_test)
+        if number == 0 and not _is_of_form(columns, task):
+            keys = list(record)
+            read = [keys.index(key) for key in named.values()]
+            _log_unread(path, keys, read, task, columns)
         row = {column: record[key] for column, key in named.items()}
         if _is_of_form(columns, task):
             try:

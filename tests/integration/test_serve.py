@@ -25,6 +25,9 @@ from tests.conftest import REPOSITORY
 from tests.http_service import running
 from tests.served_models import is_close
 
+# Answers of services are compared with those of exports, and of this process.
+pytestmark = pytest.mark.usefixtures("float32_on_every_processor")
+
 TIMEOUT_SECONDS = 300
 KINDS = ["lcqmc", "single", "multi_label", "regression", "ner-crf", "ner-span", "squad"]
 KINDS += ["multiple_choice", "chid", "encoder"]
@@ -118,7 +121,6 @@ def test_a_model_that_changes_on_disk_is_served_as_it_was(directories, tmp_path)
         stop(process)
 
 
-@pytest.mark.usefixtures("float32_on_every_processor")
 def test_an_onnx_export_needs_no_tensorflow(directories, tmp_path):
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")

@@ -1,6 +1,7 @@
 """Instances out of files and pipes, and their answers in order."""
 
 import json
+import logging
 import os
 import threading
 
@@ -215,9 +216,11 @@ def test_pairs_of_one_id_have_an_answer_each(tmp_path):
 
 
 def test_a_first_text_that_is_a_name_is_said(predictors, tmp_path, caplog):
-    path = tmp_path / "rows.txt"
-    path.write_text("review\n今天\n", encoding="utf-8")
+    caplog.set_level(logging.INFO)
     for name in ("single", "encoder"):
+        path = tmp_path / name / "rows.txt"
+        path.parent.mkdir()
+        path.write_text("review\n今天\n", encoding="utf-8")
         caplog.clear()
         assert len(answers(predictors(name), path)) == 1
         messages = [

@@ -1,15 +1,18 @@
 """CLUE: which data are missing, the table, and the check of a submission."""
 
 import json
+import logging
 import pathlib
 import re
 import shlex
 import shutil
 import zipfile
 
+import numpy as np
 import pytest
 
 from albert_zh.base.errors import UserError
+from albert_zh.models import checkpoints
 from albert_zh.models import directory as model_directory
 from albert_zh.serving import exported
 from albert_zh.tasks import clue, get_task, kinds, rows
@@ -168,37 +171,70 @@ def test_flags_that_no_task_would_run_with_are_refused(begun):
 
 def find_completed(tmp_path, names=("tnews",)):
     """`clue.find_completed` beside a run of these tasks."""
+    (tmp_path / "model").mkdir(exist_ok=True)
     folders = [str(tmp_path / name) for name in ("data", "out", "model")]
     return clue.find_completed(clue.choose_tasks(names), *folders)
 
 
 def test_results_of_tasks_that_do_not_run_are_found(begun, tmp_path, caplog):
     """With the seeds and flags that they have, not those of the run beside them."""
+    caplog.set_level(logging.INFO)
     flags = {"--num_train_epochs": "1.0"}
     begun[0].finish(begun[0].describe([1, 2], flags))
-    (tmp_path / "model").mkdir()
     assert find_completed(tmp_path) == begun[:1]
+    (record,) = caplog.records
+    said = "afqmc is complete and stays as it is; its seeds: 1, 2, flags after --: {}"
+    assert record.message == said.format("--num_train_epochs=1.0")
     assert find_completed(tmp_path, ("tnews", "afqmc")) == []
-    assert not caplog.records
+
+
+def _change(path):
+    path.write_text(path.read_text().replace("甲", "丙").replace("\\u7532", "丁"))
 
 
 @pytest.mark.parametrize(
-    "damage, words",
+    "damage, path, words",
     [
-        ("out/afqmc/trials.json", "out/afqmc is not complete, or .* name afqmc in"),
-        ("out/afqmc/afqmc_predict.json", "out/afqmc is not complete"),
-        ("data/afqmc/train.json", "no train.tsv, .* in .*download_model.py afqmc"),
-        ("data/afqmc/dev.json", "no dev.tsv, "),
+        (
+            pathlib.Path.unlink,
+            "out/afqmc/afqmc_predict.json",
+            "complete; .* name afqmc",
+        ),
+        (pathlib.Path.unlink, "out/afqmc/clue.json", "afqmc: .*afqmc is not complete"),
+        (
+            pathlib.Path.unlink,
+            "data/afqmc/train.json",
+            "no train.tsv, .*download_model",
+        ),
+        (pathlib.Path.unlink, "data/afqmc/dev.json", "no dev.tsv, .*download_model"),
+        (_change, "data/afqmc/train.json", "no longer those .*remove .*out/afqmc and"),
+        (lambda path: path.write_text("x"), "out/afqmc/clue.json", "clue.json"),
+        (lambda path: path.write_text("x"), "out/afqmc/trials.json", "trials.json"),
+        (lambda path: path.write_text(""), "out/afqmc/afqmc_predict.json", "0 lines"),
+        (lambda path: shutil.copy(path, str(path) + "l"), "data/afqmc/dev.json", "dev"),
     ],
 )
-def test_results_that_cannot_be_used_are_said(begun, tmp_path, caplog, damage, words):
-    (tmp_path / "model").mkdir()
-    (tmp_path / damage).unlink()
+def test_results_that_cannot_be_used_are_said(
+    begun, tmp_path, caplog, damage, path, words
+):
+    damage(tmp_path / path)
     assert find_completed(tmp_path) == []
     (record,) = caplog.records
-    assert re.search(
-        "not in the table, nor in a submission: .*" + words, record.message
-    )
+    assert re.search("^not in the table, nor .*" + words, record.message)
+
+
+def test_results_of_another_model_are_said(begun, tmp_path, caplog):
+    (tmp_path / "model").mkdir()
+    tensors = {"w": np.int64(1), "global_step": 1}
+    checkpoints.write_tensors(tensors, str(tmp_path / "model" / "model.ckpt"))
+    training = tmp_path / "out" / "afqmc" / "seed_1" / "training.json"
+    settings = {"--max_seq_length": 8, "--train_batch_size": 4, "--learning_rate": 1e-5}
+    settings.update({"--warmup_proportion": 0.1, "--seed": 1, "--num_train_epochs": 5})
+    settings.update({"--optimizer": "adamw", "--train_file": "3 examples"})
+    settings["--init_checkpoint"] = "a checkpoint with SHA-256 " + 64 * "0"
+    training.write_text(json.dumps(settings))
+    assert find_completed(tmp_path) == []
+    assert "out/afqmc/seed_1 began with another model; give that one" in caplog.text
 
 
 def test_results_of_what_has_only_begun_are_said(begun, tmp_path, caplog):

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import logging
 import os
 import random
 import re
@@ -336,7 +337,7 @@ def test_a_task_of_single_texts_reads_no_second_text(tmp_path, name, content, co
     assert texts == [Example("正文", None, None)]
 
 
-def test_texts_that_are_not_read_are_said(tmp_path, caplog):
+def test_texts_that_are_not_read_are_said_once(tmp_path, caplog):
     content = "sentence1\tsentence2\tlabel\n甲\t乙\t1\n"
     path = write(tmp_path, "x.tsv", content)
     reading.read_examples(path, PAIR)
@@ -345,22 +346,64 @@ def test_texts_that_are_not_read_are_said(tmp_path, caplog):
     data = reading.read_texts(path, SINGLE)
     list(data.chunks(5))
     (record,) = caplog.records
-    expected = "{}: not read: sentence2; the text of single is sentence1".format(path)
-    assert record.message == expected
+    expected = "{}: not read: sentence2; the task single reads sentence1, label"
+    assert record.message == expected.format(path)
     path = write(tmp_path, "x.json", '{"text": "甲", "sentence": "乙", "label": 1}\n')
     reading.read_examples(path, SINGLE)
-    assert "x.json: not read: sentence; the text of single is text" in caplog.text
+    expected = "x.json: not read: sentence; the task single reads text, label"
+    assert expected in caplog.text
+
+
+@pytest.mark.parametrize(
+    "content, task, columns",
+    [
+        ("query\tsentence\tlabel\n甲\t乙\t1\n", PAIR, Columns()),
+        ("content\ttitle\n甲\t1\n", SINGLE, Columns(label="title")),
+        ("content\ttitle\n甲\t1\n", SINGLE, Columns(label="2")),
+        ("sentence\tlabel\n甲\t1\n", SINGLE, Columns()),
+    ],
+)
+def test_texts_that_are_read_are_not_said_to_be_left_out(
+    tmp_path, caplog, content, task, columns
+):
+    reading.read_examples(write(tmp_path, "x.tsv", content), task, columns=columns)
+    assert not caplog.text
+
+
+def test_a_key_that_is_the_label_is_not_said_to_be_left_out(tmp_path, caplog):
+    path = write(tmp_path, "x.json", '{"content": "甲", "title": "1"}\n')
+    reading.read_examples(path, SINGLE, columns=Columns(label="title"))
+    assert not caplog.text
+
+
+def test_a_form_of_its_own_reads_all_that_it_needs(tmp_path, caplog):
+    row = {"id": 1, "abst": "甲", "keyword": ["乙"], "title": "丙", "label": "1"}
+    path = write(tmp_path, "x.json", json.dumps(row) + "\n")
+    reading.read_examples(path, get_task("csl"))
+    assert not caplog.text
 
 
 def test_a_first_text_that_is_a_name_is_said(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
     texts = reading.read_texts(write(tmp_path, "x.tsv", "Review\n甲\n"), SINGLE)
     assert texts.num_examples == 1
     (record,) = caplog.records
     assert record.message.startswith("{}:1: 'Review' is taken for".format(texts.path))
     # As the message says.
+    caplog.clear()
     path = write(tmp_path, "y.tsv", "text_a\nReview\n甲\n")
     (texts,) = reading.read_texts(path, SINGLE).chunks(5)
     assert [text.text_a for text in texts] == ["Review", "甲"]
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("name", ["x.json", "x.tsv", "x.csv"])
+@pytest.mark.parametrize("content", ["\n", "\n \n", BOM + "\n"])
+def test_blank_lines_alone_are_no_examples(tmp_path, name, content):
+    path = write(tmp_path, name, content)
+    for read in (reading.read_examples, reading.read_texts):
+        with pytest.raises(UserError, match="no examples; expected at least one row"):
+            read(path, SINGLE)
 
 
 TWICE = "text\tlabel\tText\n甲\t1\t乙\n"
