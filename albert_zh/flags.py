@@ -31,13 +31,19 @@ def check_read(args, readers):
       UserError: names a flag that was given and is not read, and what reads it.
     """
     for name in sorted(args.given):
-        modes = [mode for mode, flags in readers.items() if name in flags]
-        if modes and not any(_is_on(args, mode) for mode in modes):
+        if not is_read(name, args, readers):
+            modes = [mode for mode, flags in readers.items() if name in flags]
             raise UserError(
                 "--{} requires {}; add it or remove --{}".format(
                     name, " or ".join("--" + mode for mode in modes), name
                 )
             )
+
+
+def is_read(name, args, readers):
+    """Whether a mode that is on reads the flag `name`; arguments as of `check_read`."""
+    modes = [mode for mode, flags in readers.items() if name in flags]
+    return not modes or any(_is_on(args, mode) for mode in modes)
 
 
 def _is_on(args, mode):

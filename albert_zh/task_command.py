@@ -258,7 +258,7 @@ def _prepare(args, command, task, runtime):
         fine_tuning.check_inputs(args.output_dir, names, data.paths(_splits_read(args)))
     train_data = data.read_labelled("train", task.labels) if args.do_train else None
     chosen = _chosen_model(args)
-    recipe = _take_recipe(args, task, chosen) if args.do_train else None
+    recipe = _take_recipe(args, command, task, chosen) if args.do_train else None
     options = command.options(args, task)  # some follow from the recipe's length
     files = _resolve_files(args, task, chosen, train_data, options)
     scored = data.read_for_scoring(files.labels) if args.do_eval else {}
@@ -540,7 +540,7 @@ def _resolve_files(args, task, chosen, train_data, options):
     return model_files.load_trained(*directories, task, chosen, given, has_results)
 
 
-def _take_recipe(args, task, chosen):
+def _take_recipe(args, command, task, chosen):
     """Sets what the user does not give as published for the task and the model's size.
 
     A training that is resumed keeps the recipe that it began with.
@@ -557,11 +557,13 @@ def _take_recipe(args, task, chosen):
         recipe = recipes.choose(task.name, config)
     if recipe is None:
         return None
-    taken = {
+    readers = readers_of(command)
+    settings = {
         name: value
         for name, value in recipe["settings"].items()
-        if name not in args.given
+        if flags.is_read(name, args, readers)  # one decoder has a rate of its own
     }
+    taken = {n: value for n, value in settings.items() if n not in args.given}
     for name, value in taken.items():
         setattr(args, name, value)
     _LOGGER.info(
@@ -570,7 +572,7 @@ def _take_recipe(args, task, chosen):
         recipe["size"],
         " ".join("--{}={:g}".format(name, taken[name]) for name in sorted(taken)),
         recipe["source"],
-        "; flags given win" if len(taken) < len(recipe["settings"]) else "",
+        "; flags given win" if len(taken) < len(settings) else "",
     )
     return dict(recipe, settings=taken)
 

@@ -56,18 +56,11 @@ def _of_folder(script, task_name, folder, *flags):
     return Row(script, task_name, (("data_dir", folder),), flags)
 
 
-def _of_files(script, task_name, train, dev, test=None, flags=()):
+def _of_files(script, task_name, train, dev, test=None):
     files = (("train_file", train), ("dev_file", dev), ("test_file", test))
-    return Row(script, task_name, tuple(item for item in files if item[1]), flags)
+    return Row(script, task_name, tuple(item for item in files if item[1]))
 
 
-# Of files whose form is not that of the task's entry, so that it gives no recipe.
-_OPEN = (
-    "--max_seq_length=64",
-    "--train_batch_size=32",
-    "--learning_rate=1e-4",
-    "--num_train_epochs=3",
-)
 ROWS = {
     "lcqmc": _of_folder("run_classifier.py", "lcqmc", "lcqmc", "--max_seq_length=64"),
     "cluener softmax": _of_folder("run_ner.py", "cluener", "cluener"),
@@ -85,11 +78,7 @@ ROWS = {
         "run_classifier.py", "tnews", "tasks/tnews/train.json", "tasks/tnews/test.json"
     ),
     "afqmc": _of_files(
-        "run_classifier.py",
-        "pair",
-        "tasks/afqmc/train.txt",
-        "tasks/afqmc/dev.txt",
-        flags=_OPEN,
+        "run_classifier.py", "afqmc", "tasks/afqmc/train.txt", "tasks/afqmc/dev.txt"
     ),
     "ocnli": _of_files(
         "run_classifier.py", "ocnli", "ocnli/train.10k.json", "ocnli/dev.json"
@@ -97,11 +86,10 @@ ROWS = {
     "chnsenticorp": _of_folder("run_classifier.py", "chnsenticorp", "chnsenticorp"),
     "stsb": _of_files(
         "run_classifier.py",
-        "regression",
+        "stsb",
         "tasks/stsb/train.txt",
         "tasks/stsb/dev.txt",
         "tasks/stsb/test.txt",
-        flags=_OPEN,
     ),
 }
 

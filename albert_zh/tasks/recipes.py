@@ -30,6 +30,7 @@ _BERT_NER = "https://github.com/lonePatient/BERT-NER-Pytorch"
 
 # What a source is where nobody has published settings for ALBERT.
 _NOT_ALBERT = "{} (of {}; none are published for ALBERT)"
+_OF_CLUENER = _BERT_NER + " (of CLUENER; none are published for this task)"
 _OF_BERT_WWM = _NOT_ALBERT.format(_BERT_WWM, "BERT base")
 # The highest rate of a size with another size's recipe: the highest one BERT's paper
 # tries, albert_zh's for large, and google-research/albert's for xxlarge. xlarge
@@ -58,6 +59,8 @@ class Recipe(NamedTuple):
       source: where they are from, for people.
       warmup_proportion: share of the steps with linear warm-up; None where the source
         does not say.
+      crf_learning_rate: the peak of the layers above the encoder with
+        `--decoder=crf`; None where the source does not say.
     """
 
     train_batch_size: int
@@ -66,6 +69,7 @@ class Recipe(NamedTuple):
     learning_rate: float
     source: str
     warmup_proportion: Optional[float] = None
+    crf_learning_rate: Optional[float] = None
 
     def settings(self):
         """Returns the dict flag -> value of what the recipe sets."""
@@ -116,6 +120,12 @@ def _reading(smallest, larger):
     return _every_size(tiny=smallest, base=larger, large=larger, xlarge=larger)
 
 
+def _tagging(source):
+    """Recipes of a task with the settings that are published for CLUENER."""
+    own = Recipe(24, 128, 4, 3e-5, source, crf_learning_rate=1e-3)
+    return _every_size(base=own)
+
+
 RECIPES = {
     "lcqmc": _every_size(
         tiny=Recipe(64, 128, 5, 1e-4, _ALBERT_ZH),
@@ -156,7 +166,9 @@ RECIPES = {
     "drcd": _every_size(tiny=Recipe(32, 512, 3, 2e-4, _CLUE)),
     "chid": _reading(Recipe(24, 64, 3, 2e-5, _CLUE), Recipe(24, 64, 3, 2e-5, _CLUE)),
     "c3": _reading(Recipe(32, 512, 8, 5e-5, _CLUE), Recipe(24, 512, 8, 2e-5, _CLUE)),
-    "cluener": _every_size(base=Recipe(24, 128, 4, 3e-5, _BERT_NER)),
+    "cluener": _tagging(_BERT_NER),
+    "msra_ner": _tagging(_OF_CLUENER),
+    "resume_ner": _tagging(_OF_CLUENER),
 }
 
 PUBLISHED = {

@@ -299,10 +299,19 @@ TASKS = {
     ),
     "cmrc2018": _question_task(
         "cmrc2018",
+        file_names={s: ("cmrc2018_{}.json".format(s),) for s in ("train", "dev")},
         submissions=(Submission("cmrc2018_predict.json"),),
         archive="cmrc2018",
     ),
-    "drcd": _question_task("drcd", archive="drcd"),
+    "drcd": _question_task(
+        "drcd",
+        file_names={
+            "train": ("DRCD_training.json",),
+            "dev": ("DRCD_dev.json",),
+            "test": ("DRCD_test.json",),
+        },
+        archive="drcd",
+    ),
     "squad": _question_task("squad"),
 }
 TASKS.update((task.name, task) for task in _CLASSIFICATION)

@@ -81,6 +81,19 @@ def test_seeds_are_trained_one_after_the_other_and_resumed(
     assert "of 2 trials (seed 5: " in capsys.readouterr().out
 
 
+def test_a_training_ends_where_no_epoch_is_better(folder, tmp_path):
+    """At a rate of next to nothing every epoch scores alike: the first is the best."""
+    flags = ["--data_dir={}".format(folder), "--num_train_epochs=6"]
+    flags += ["--learning_rate=1e-12", "--do_eval"]
+    for patience, num_epochs in ((2, 3), (2, 3), (3, 4)):  # the same again; resumed
+        run(folder, tmp_path, *flags, "--early_stopping={}".format(patience))
+        epochs = read_json(tmp_path, "dev_scores.json")
+        assert [entry["epoch"] for entry in epochs] == list(range(1, num_epochs + 1))
+        assert len({entry["accuracy"] for entry in epochs}) == 1
+        best = read_json(tmp_path, "best", "eval_results.json")
+        assert best["step"] == epochs[0]["step"]
+
+
 @pytest.mark.parametrize(
     "flags,message",
     [

@@ -119,6 +119,25 @@ def test_learns_by_heart_what_it_predicts(data, tmp_path, decoder, caplog, capsy
     assert shown[2] == "-\\t他"
 
 
+@pytest.mark.parametrize(
+    "flags, rate",
+    [
+        ([], None),
+        (["--decoder=crf"], 1e-3),
+        (["--decoder=crf", "--crf_learning_rate=1e-2"], 1e-2),
+    ],
+)
+def test_the_recipe_has_a_rate_for_the_crf_alone(data, tmp_path, caplog, flags, rate):
+    with caplog.at_level("INFO"):
+        run(*training_flags(data, tmp_path / "out"), *flags, "--num_train_epochs=0.05")
+    training = json.loads((tmp_path / "out" / "training.json").read_text("utf-8"))
+    assert training.get("learning rate of the head") == rate
+    is_taken = "--crf_learning_rate=0.001" in caplog.text
+    assert is_taken == ("crf_learning_rate" in training["recipe"]["settings"])
+    assert is_taken == (rate == 1e-3)
+    assert "recipe of cluener for size tiny: " in caplog.text
+
+
 def test_the_decoder_is_the_model_s(data, tmp_path, capsys):
     flags = training_flags(data, tmp_path / "out")
     run(*flags, "--num_train_epochs=0.05", "--decoder=crf", "--crf_learning_rate=1e-2")

@@ -211,6 +211,12 @@ def test_xnli_spells_a_label_in_two_ways(tmp_path):
         ("csl", "dev", "val.json"),
         ("xnli", "test", "xnli.test.tsv"),
         ("afqmc", "train", "train.txt"),
+        ("cmrc2018", "train", "cmrc2018_train.json"),
+        ("cmrc2018", "dev", "cmrc2018_dev.json"),
+        ("cmrc2018", "test", "test.json"),
+        ("drcd", "train", "DRCD_training.json"),
+        ("drcd", "dev", "DRCD_dev.json"),
+        ("drcd", "test", "DRCD_test.json"),
     ],
 )
 def test_files_are_found_under_their_published_names(tmp_path, name, split, file):
