@@ -27,7 +27,9 @@ def test_a_row_is_a_command_that_its_script_takes(name, start):
 
 def test_flags_given_stand_in_place_of_a_rows():
     given = ["--learning_rate=2e-4", "--seed=7"]
-    command = tasks.command("cluener crf", pathlib.Path("DATA"), ["--model_dir=M"], given)
+    command = tasks.command(
+        "cluener crf", pathlib.Path("DATA"), ["--model_dir=M"], given
+    )
     assert command[-2:] == given
     assert [flag for flag in command if flag.startswith("--learning_rate")] == given[:1]
     assert "--decoder=crf" in command

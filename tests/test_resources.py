@@ -46,6 +46,8 @@ def stated_counts(pattern):
     "name",
     ["sample_corpus.txt"]
     + ["sample_pairs/%s.txt" % s for s in SPLITS]
+    + ["sample_topics/%s.jsonl" % s for s in ("train", "dev")]
+    + ["sample_similarity/%s.tsv" % s for s in ("train", "dev")]
     + ["sample_choices/%s.jsonl" % s for s in ("train", "dev")]
     + ["sample_squad/%s.json" % s for s in ("train", "dev")]
     + ["sample_ner/%s.json" % split for split in SPLITS],
@@ -116,6 +118,28 @@ def test_labels_follow_shared_characters_but_not_entirely():
     # The baseline that the READMEs state.
     found = run_demo.overlap_accuracy(os.path.join(RESOURCES, "sample_pairs"))
     assert found == pytest.approx(0.94)
+
+
+def test_texts_have_some_of_five_topics():
+    texts, topics = [], set()
+    for split in ("train", "dev"):
+        lines = read_text("sample_topics/%s.jsonl" % split).splitlines()
+        pattern = r"sample_topics/%s\.jsonl` \| (\d+) texts" % split
+        assert (len(lines),) == stated_counts(pattern)
+        for record in map(json.loads, lines):
+            texts.append(record["text"])
+            topics.update(record["label"])
+            assert len(set(record["label"])) == len(record["label"])
+    assert len(set(texts)) == len(texts) and len(topics) == 5
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_sentence_pairs_have_a_score(split):
+    lines = read_text("sample_similarity/%s.tsv" % split).splitlines()
+    pattern = r"sample_similarity/%s\.tsv` \| (\d+) sentence pairs" % split
+    assert (len(lines),) == stated_counts(pattern)
+    scores = [float(score) for _, _, score in (line.split("\t") for line in lines)]
+    assert min(scores) == 0 and 4.5 < max(scores) <= 5
 
 
 @pytest.mark.parametrize("split", ["train", "dev"])
