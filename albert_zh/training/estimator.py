@@ -45,8 +45,10 @@ class Schedule(NamedTuple):
         """Raises `UserError` for a warm-up that leaves no step to train."""
         if self.num_warmup_steps >= self.num_train_steps:
             raise UserError(
-                "--num_warmup_steps {} leaves nothing of --num_train_steps {}; a tenth "
-                "of them is usual".format(self.num_warmup_steps, self.num_train_steps)
+                "--num_warmup_steps {} leaves nothing of --num_train_steps {}; give "
+                "more steps or a shorter warm-up".format(
+                    self.num_warmup_steps, self.num_train_steps
+                )
             )
 
 
