@@ -11,13 +11,20 @@ tokens counts as two. Held-out text is masked once, by whole words, the
 same for every row of one vocabulary: the loss of rows that are trained with other masks
 is no measure between them, fine-tuning is.
 
+`below 6.0 after` is where a row leaves the plateau of guessing frequent tokens, whose
+loss is 6.2 to 6.3 with the vocabulary of 8,192: the sequences after which the log has a
+loss of masked tokens below 6.0 (sentence order, where it is trained, is taken for a
+guess).
+
 A run that is stopped resumes where it was. Finished rows are kept in the work folder
 and shown again; with other settings or files, a row is refused there.
 """
 
 import json
+import math
 import os
 import pathlib
+import re
 import sys
 from typing import NamedTuple, Tuple
 
@@ -36,6 +43,9 @@ from benchmarks.work_directory import work_directory
 
 # Of a vocabulary, the tokens that are not fillers.
 FILLED_SHARE = 0.9
+# Below it, a model knows more than which tokens are frequent.
+PLATEAU_LOSS = 6.0
+_LOGGED_LOSS = re.compile(r" step (\d+)/\d+  loss (\d+\.\d+)")
 # Of a row's first stage; each later one counts on, as every stage begins a run of its
 # own and would read the records in the same order, with the same masks.
 SEED = 12345
@@ -62,7 +72,8 @@ class Stage(NamedTuple):
 class Recipe(NamedTuple):
     """How a row is pretrained; a row changes some of these settings.
 
-    The defaults are those of "Small budgets" in docs/pretraining_en.md.
+    The defaults follow "Small budgets" in docs/pretraining_en.md, but for segments that
+    overlap, which have a row of their own; warm-ups are shares of the steps.
 
     Attributes:
       optimizer, learning_rate, batch_size, lr_schedule: as the flags.
@@ -139,16 +150,23 @@ ROWS = {
     "warmup_0.05": {"warmup_share": 0.05},
     "warmup_0.5": {"warmup_share": 0.5},
     "linear": {"lr_schedule": "linear"},
+    # Its rate rises for half of the steps; beside `warmup_0.5`.
     "one_cycle": {"lr_schedule": "one_cycle", "warmup_share": 0.5},
     "tenth": {"lr_schedule": "tenth"},
     "length_128": {"stages": tuple(s._replace(length=128) for s in _DEPTHS)},
     "length_128_last": {"stages": (*_DEPTHS[:2], _DEPTHS[2]._replace(length=128))},
     "length_512_last": {"stages": (*_DEPTHS[:2], _DEPTHS[2]._replace(length=512))},
+    "length_64_128_512": {
+        "stages": tuple(
+            s._replace(length=length) for s, length in zip(_DEPTHS, (64, 128, 512))
+        )
+    },
     "mask_0.15": {"masked_lm_prob": 0.15},
     "mask_0.2": {"masked_lm_prob": 0.2},
     "mask_token_only": {"mask_token_share": 1.0},
     "no_sop": {"sop_weight": 0.0},
     "sop_from_the_start": {"stages": tuple(s._replace(has_sop=True) for s in _DEPTHS)},
+    # Beside `albert_zh_dialect`, as Google's configs have no pre-LN.
     "preln": {"config": "tiny", "ln_type": "preln"},
     "albert_zh_dialect": {"config": "tiny"},
     "dropout_0.1": {"dropout": 0.1},
@@ -249,17 +267,18 @@ class Run:
       tasks: dict of task -> list of the accuracies of each seed, as
         `model_scores.read_accuracies`.
       seconds: float, of its pretraining.
+      plateau: int, sequences until its loss is below `PLATEAU_LOSS`; None if it never
+        is, or nothing is pretrained.
     """
 
     def __init__(self, name, args):
         """Writes nothing; arguments: the name, and the benchmark's flags."""
         self.name = name
-        self.scores, self.tasks, self.seconds = {}, {}, 0.0
+        self.scores, self.tasks, self.seconds, self.plateau = {}, {}, 0.0, None
         self._args = args
         self._recipe = Recipe(**ROWS.get(name, {}))
         self._folder = args.work / "rows" / name
-        tokens = sum(stage.length * steps for stage, steps in self._stages())
-        self.sequences = tokens * self._recipe.batch_size // LENGTH
+        self.sequences = sum(self._sequences(*each) for each in self._stages())
 
     def check(self):
         """Raises `UserError` for missing files, other ones, or a budget of no step."""
@@ -281,10 +300,15 @@ class Run:
             rows.run_once(job)
             self._check_vocabulary(job.folder)
         self._write_configs()
+        stages, before = self._stages(), 0
         for job in self._pretraining():
             seconds = rows.run_once(job)
             if job.command[0] == "run_pretraining.py":
                 self.seconds += seconds
+                stage, steps = next(stages)
+                if self.plateau is None:
+                    self.plateau = self._find_plateau_end(job.folder, stage, before)
+                before += self._sequences(stage, steps)
         for job in self._scoring():
             rows.run_once(job)
         if self.name != "scratch":
@@ -294,6 +318,20 @@ class Run:
             for job in self._fine_tuning(task, data_dir):
                 rows.run_once(job)
                 self.tasks[task].append(model_scores.read_accuracies(job.result))
+
+    def _sequences(self, stage, steps):
+        """The sequences of `LENGTH` tokens that so many steps of a stage read."""
+        return stage.length * steps * self._recipe.batch_size // LENGTH
+
+    def _find_plateau_end(self, folder, stage, before):
+        """Returns `plateau` of a stage that began after so many sequences."""
+        has_sop = stage.has_sop and self._recipe.sop_weight > 0
+        least = PLATEAU_LOSS + (self._recipe.sop_weight * math.log(2) if has_sop else 0)
+        log = (folder / rows.LOG_FILE).read_text(encoding="utf-8")
+        for step, loss in _LOGGED_LOSS.findall(log):
+            if float(loss) < least:
+                return before + self._sequences(stage, int(step))
+        return None
 
     def _stages(self):
         """The (`Stage`, steps) of each stage of pretraining."""
@@ -474,6 +512,7 @@ def table(runs, tasks):
         "MLM loss",
         "MLM accuracy",
         "SOP accuracy",
+        "below {} after".format(PLATEAU_LOSS),
         "seconds",
     ]
     columns += [
@@ -488,6 +527,8 @@ def table(runs, tasks):
             ("sentence_order_accuracy", "{:.1%}"),
         ):
             cells.append(form.format(run.scores[name]) if name in run.scores else "")
+        never = "never" if run.scores else ""
+        cells.append("{:,}".format(run.plateau) if run.plateau else never)
         cells.append("{:.0f}".format(run.seconds))
         for task, _ in tasks:
             for split in ("dev", "test"):

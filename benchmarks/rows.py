@@ -16,7 +16,7 @@ from albert_zh.models import directory as model_directory
 REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 
 # What `run` and `run_once` write into a job's folder.
-_LOG = "log.txt"
+LOG_FILE = "log.txt"
 _RECORD = "run.json"
 _SCHEMA = {
     "type": "object",
@@ -85,7 +85,7 @@ def run(job):
     """
     job.folder.mkdir(parents=True, exist_ok=True)
     script, flags = job.command[0], job.command[1:]
-    with open(job.folder / _LOG, "a") as log:
+    with open(job.folder / LOG_FILE, "a") as log:
         log.write("$ {}\n".format(" ".join(job.command)))
         log.flush()
         code = _exit_code([sys.executable, str(REPOSITORY / script)] + flags, log)
@@ -207,7 +207,7 @@ def _read(folder):
     """
     path = folder / _RECORD
     left = {each.name for each in folder.rglob("*") if each.is_file()}
-    if not path.exists() or left <= {_LOG, _RECORD}:
+    if not path.exists() or left <= {LOG_FILE, _RECORD}:
         return None
     return json_files.read(str(path), _SCHEMA, "remove " + str(folder))
 

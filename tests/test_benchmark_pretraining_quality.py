@@ -47,6 +47,9 @@ def commands(monkeypatch):
         if getattr(args, "vocab_size", None):
             content = "word\n" * args.vocab_size
         job.result.write_text(content)
+        lines = "09:00:00 step {}/20  loss {}  sequences/s 9.9\n"
+        log = lines.format(5, 6.5) + lines.format(10, 5.9)
+        (job.folder / rows.LOG_FILE).write_text(log)
 
     monkeypatch.setattr(rows, "run", run)
     return found
@@ -92,11 +95,23 @@ def test_a_row_is_pretrained_in_stages_and_scored(tmp_path, commands, task, caps
         assert config["vocab_size"] == 8192
     table = capsys.readouterr().out.rstrip().split("\n")[-2:]
     # 29 steps of 32 are what ran, of 1,000.
-    assert table[1] == "| base | 928 | 4.000 | 25.0% | 75.0% | 0 | 50.0% ± 0.0 |  |"
-    assert table[0] == "| scratch | 0 |  |  |  | 0 | 50.0% ± 0.0 |  |"
+    assert (
+        table[1] == "| base | 928 | 4.000 | 25.0% | 75.0% | 320 | 0 | 50.0% ± 0.0 |  |"
+    )
+    assert table[0] == "| scratch | 0 |  |  |  |  | 0 | 50.0% ± 0.0 |  |"
     done = len(commands)
     quality.main(arguments(tmp_path, *flags))
     assert len(commands) == done
+
+
+def test_where_a_row_leaves_the_plateau(tmp_path, commands, monkeypatch, capsys):
+    """Of a loss with sentence order, what a guess costs is taken off."""
+    flags = ["--rows=published", "--sequences=1000"]
+    quality.main(arguments(tmp_path, *flags))
+    assert "| 75.0% | 160 | 0 |" in capsys.readouterr().out
+    monkeypatch.setattr(quality, "PLATEAU_LOSS", 1.0)
+    quality.main(arguments(tmp_path, *flags))
+    assert "| 75.0% | never | 0 |" in capsys.readouterr().out
 
 
 def test_a_row_of_other_settings_or_files_is_refused(tmp_path, commands, task):
@@ -216,4 +231,4 @@ def test_the_table_has_means_and_deviations(tmp_path):
         {"dev": 0.7, "test": 0.6},
     ]
     row = quality.table([run], args.task).split("\n")[2]
-    assert row == "| base | 99,968 |  |  |  | 0 | 60.0% ± 14.1 | 60.0% ± 0.0 |"
+    assert row == "| base | 99,968 |  |  |  |  | 0 | 60.0% ± 14.1 | 60.0% ± 0.0 |"
