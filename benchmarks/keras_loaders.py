@@ -191,14 +191,29 @@ def compare(case, work):
     # As `convert_checkpoint.py` leaves it: the loaders must not stumble over it.
     settings = pathlib.Path(directory, model_directory.TOKENIZER_FILE)
     settings.write_text(json.dumps({"do_lower_case": True}))
-    inputs = head_to_head.make_inputs(config.vocab_size)
-    theirs = in_own_process(work, case.run, directory, inputs)
-    ours = head_to_head.run_here(directory, inputs, head_to_head.HEADS)
-    ours["sentence_order"] = _log_softmax(ours["sentence_order"])
-    differences = head_to_head.largest_differences(theirs, ours, inputs)
+    differences = compare_model(case.run, directory, config.vocab_size, work)
     del weights["global_step"]
     parameters = sum(value.size for value in weights.values())
     return head_to_head.Result(len(weights), parameters, differences)
+
+
+def compare_model(run, directory, vocab_size, work):
+    """Runs both sides on a model directory with both pretraining heads.
+
+    Args:
+      run: function of the peer, `run_bert4keras` or `run_bert_for_tf2`.
+      directory: path.
+      vocab_size: int, of the model.
+      work: path of a folder for the peer's settings.
+
+    Returns:
+      Dict output -> largest absolute difference.
+    """
+    inputs = head_to_head.make_inputs(vocab_size)
+    theirs = in_own_process(work, run, directory, inputs)
+    ours = head_to_head.run_here(directory, inputs, head_to_head.HEADS)
+    ours["sentence_order"] = _log_softmax(ours["sentence_order"])
+    return head_to_head.largest_differences(theirs, ours, inputs)
 
 
 def _log_softmax(logits):

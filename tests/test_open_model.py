@@ -11,7 +11,7 @@ import albert_zh
 import modeling
 import tokenization
 from albert_zh.models import architecture, checkpoints, directory
-from benchmarks import head_to_head
+from benchmarks import head_to_head, keras_loaders
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 MODEL = REPOSITORY / "resources" / "albert_tiny_open"
@@ -90,6 +90,15 @@ def test_transformers_computes_the_same(run_command, tmp_path):
     found = head_to_head.run_transformers(there, inputs, heads)
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, atol=1e-4)
+
+
+def test_bert4keras_computes_the_same(tmp_path):
+    run = keras_loaders.run_bert4keras
+    if not keras_loaders.is_installed(run):
+        pytest.skip("bert4keras installs on Python 3.7 only")
+    found = keras_loaders.compare_model(run, str(MODEL), 8192, str(tmp_path))
+    assert set(found) == {"sequence", "pooled", "masked_lm", "sentence_order"}
+    assert max(found.values()) < 1e-4, found
 
 
 @pytest.mark.parametrize(
