@@ -130,6 +130,12 @@ ROWS = {
         "initializer_range": 0.02,
         "initial_weights": "random",
     },
+    # What --recipe=small_budget sets, from random weights: its warm-up of 600 steps is
+    # this share of 100,000 sequences.
+    "small_budget": {
+        "stages": (Stage(LENGTH, 1.0, 4, 0.5),),
+        "warmup_share": 0.192,
+    },
     "four_layers": {"stages": (Stage(LENGTH, 1.0, 4, 0.5),)},
     "two_layers_first": {
         "stages": (Stage(LENGTH, 0.6, 2), Stage(LENGTH, 0.4, 4, 0.5)),
