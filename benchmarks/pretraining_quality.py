@@ -72,8 +72,8 @@ class Stage(NamedTuple):
 class Recipe(NamedTuple):
     """How a row is pretrained; a row changes some of these settings.
 
-    The defaults follow "Small budgets" in docs/pretraining_en.md, but for segments that
-    overlap, which have a row of their own; warm-ups are shares of the steps.
+    The defaults follow "Small budgets" in docs/pretraining_en.md; a warm-up is a share
+    of the steps.
 
     Attributes:
       optimizer, learning_rate, batch_size, lr_schedule: as the flags.
@@ -106,7 +106,7 @@ class Recipe(NamedTuple):
     sop_weight: float = 1.0
     dropout: float = 0.0
     whole_words: bool = True
-    overlap_prob: float = 0.0
+    overlap_prob: float = 0.3
     config: str = "tiny_google"
     ln_type: str = ""
     initializer_range: float = 0.06
@@ -129,6 +129,7 @@ ROWS = {
         "masked_lm_prob": 0.15,
         "initializer_range": 0.02,
         "initial_weights": "random",
+        "overlap_prob": 0.0,
     },
     # What --recipe=small_budget sets, from random weights: its warm-up of 600 steps is
     # this share of 100,000 sequences.
@@ -179,7 +180,7 @@ ROWS = {
     "vocabulary_given": {"vocab_size": 0},
     "single_tokens": {"whole_words": False},
     "ngram_3": {"ngram": 3},
-    "overlap_0.3": {"overlap_prob": 0.3},
+    "ordinary_records": {"overlap_prob": 0.0},
 }
 
 
