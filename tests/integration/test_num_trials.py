@@ -81,6 +81,7 @@ def test_seeds_are_trained_one_after_the_other_and_resumed(
     assert "of 2 trials (seed 5: " in capsys.readouterr().out
 
 
+@pytest.mark.once
 def test_a_training_ends_where_no_epoch_is_better(folder, tmp_path):
     """At a rate of next to nothing every epoch scores alike: the first is the best."""
     flags = ["--data_dir={}".format(folder), "--num_train_epochs=6"]

@@ -119,6 +119,7 @@ def test_learns_by_heart_what_it_predicts(data, tmp_path, decoder, caplog, capsy
     assert shown[2] == "-\\t他"
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "flags, rate",
     [
