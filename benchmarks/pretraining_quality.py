@@ -12,9 +12,9 @@ same for every row of one vocabulary: the loss of rows that are trained with oth
 is no measure between them, fine-tuning is.
 
 `below 6.0 after` is where a row leaves the plateau of guessing frequent tokens, whose
-loss is 6.2 to 6.3 with the vocabulary of 8,192: the sequences after which the log has a
-loss of masked tokens below 6.0 (sentence order, where it is trained, is taken for a
-guess).
+loss is 6.2 to 6.3 with the vocabulary of 8,192: the sequences at the first line of the
+log, every 30 seconds, whose loss of masked tokens is below 6.0 (sentence order, where
+it is trained, is taken for a guess). Other vocabularies have other plateaus.
 
 A run that is stopped resumes where it was. Finished rows are kept in the work folder
 and shown again; with other settings or files, a row is refused there.
@@ -131,8 +131,8 @@ ROWS = {
         "initial_weights": "random",
         "overlap_prob": 0.0,
     },
-    # What --recipe=small_budget sets, from random weights: its warm-up of 600 steps is
-    # this share of 100,000 sequences.
+    # Rate, warm-up (600 steps of 100,000 sequences) and first weights that
+    # --recipe=small_budget sets, without an earlier stage.
     "small_budget": {
         "stages": (Stage(LENGTH, 1.0, 4, 0.5),),
         "warmup_share": 0.192,

@@ -89,23 +89,41 @@ class Run(NamedTuple):
         """
         record = self._read_record()
         seeds, name = record.get("seeds"), self.task.name
-        if not seeds or None in self.stamps().values():
+        if not seeds or "files" not in record or None in self.stamps().values():
             text = "{0}: {1} is not complete; to finish it, name {0} in --tasks, too"
             raise UserError(text.format(name, self.output_dir))
-        if record != self.describe(seeds, record["flags"]):
-            raise UserError(
-                "{0}: the files in {1} are no longer those that {2} was made of; put "
-                "them back, or remove {2} and name {0} in --tasks".format(
-                    name, self.data_dir, self.output_dir
-                )
-            )
+        self._check_files(record["files"], self.describe(seeds, {})["files"])
         self.check_model(seeds, model_dir)
-        trials.read(self.output_dir)
-        if self.submissions():
-            check_submission(self.output_dir, [self], _pack([self]))
+        try:
+            trials.read(self.output_dir)
+            if self.submissions():
+                check_submission(self.output_dir, [self], _pack([self]))
+        except UserError as error:
+            text = "{}; remove that file, and name {} in --tasks, too"
+            raise UserError(text.format(error, name)) from error
         given = _as_words(record["flags"])
         text = "%s is complete and stays as it is; its seeds: %s, flags after --: %s"
         _LOGGER.info(text, name, ", ".join(map(str, seeds)), given)
+
+    def _check_files(self, then, now):
+        """Raises `UserError` where files are no longer those of the results.
+
+        Args:
+          then, now: dict name -> SHA-256.
+        """
+        names = sorted(set(then) | set(now))
+        changed = [name for name in names if then.get(name) != now.get(name)]
+        tests = [self.data.find("test"), *self.submissions().values()]
+        advice = "put back what it was made of, or remove {2} and name {0} in --tasks"
+        if set(changed) <= set(map(os.path.basename, filter(None, tests))):
+            advice = "name {0} in --tasks, too, to predict anew"
+        if changed:
+            problem = "{0}: {1} in {3} changed after {2} was made; " + advice
+            raise UserError(
+                problem.format(
+                    self.task.name, ", ".join(changed), self.output_dir, self.data_dir
+                )
+            )
 
     def begin(self, made):
         """Notes the flags of what begins: a run that is killed resumes with them."""
@@ -262,8 +280,9 @@ def find_completed(chosen, data_dir, output_dir, model_dir):
     """
     found = []
     for task in known_tasks():
-        scores = os.path.join(output_dir, task.name, trials.TRIALS_FILE)
-        if task in chosen or not files.exists(scores):
+        folder = os.path.join(output_dir, task.name)
+        left = [os.path.join(folder, n) for n in (RECORD_FILE, trials.TRIALS_FILE)]
+        if task in chosen or not any(map(files.exists, left)):
             continue
         try:
             runs, problems = plan([task], data_dir, output_dir)

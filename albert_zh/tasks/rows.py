@@ -93,27 +93,26 @@ def open_rows(path, task, columns, is_test=False, needs_ids=False):
 
 
 def _log_header(path, layout, task, columns):
-    """Logs what a row that names the columns does that may not be wanted."""
+    """Logs what a row that names the columns does that no flag asks for."""
+    if columns.text_a is not None or columns.text_b is not None:
+        return
     names = layout.first_row[1]
-    _log_unread(path, names, dict(layout.positions).values(), task, columns)
+    _log_unread(path, names, dict(layout.positions).values(), task)
     if len(names) == 1 and clean_name(names[0]) != "text_a":
         text = "{}:1: {!r} is taken for the name of the column; if it is a text, begin "
         text += "the file with a row that says text_a"
         _log_once(_LOGGER.info, text.format(path, names[0]))
 
 
-def _log_unread(path, names, read, task, columns):
-    """Logs the columns of texts that are not read, where no flag says which are.
+def _log_unread(path, names, read, task):
+    """Logs the columns of texts that are not read.
 
     Args:
       path: the file.
       names: list of str, of all columns.
       read: collection of the positions of those that are read.
       task: a `registry.Task`.
-      columns: `Columns`.
     """
-    if columns.text_a is not None or columns.text_b is not None:
-        return
     unread = ", ".join(names[i] for i in text_names(names) if i not in read)
     if unread:
         read = ", ".join(names[i] for i in sorted(read))
@@ -269,12 +268,12 @@ def json_lines(path):
 def _json_rows(path, lines, task, columns, is_test=False, needs_ids=False):
     """Yields (line, dict column -> value) of the objects of `json_lines`."""
     ids = RowIds(path)
-    for number, (line, record) in enumerate(lines):
+    for line, record in lines:
         named = _json_columns(path, line, record, columns, task, is_test)
-        if number == 0 and not _is_of_form(columns, task):
+        if line == 1 and not (columns.text_a or columns.text_b or task.row_form):
             keys = list(record)
             read = [keys.index(key) for key in named.values()]
-            _log_unread(path, keys, read, task, columns)
+            _log_unread(path, keys, read, task)
         row = {column: record[key] for column, key in named.items()}
         if _is_of_form(columns, task):
             try:

@@ -207,10 +207,16 @@ def _change(path):
             "no train.tsv, .*download_model",
         ),
         (pathlib.Path.unlink, "data/afqmc/dev.json", "no dev.tsv, .*download_model"),
-        (_change, "data/afqmc/train.json", "no longer those .*remove .*out/afqmc and"),
+        (_change, "data/afqmc/train.json", "train.json .*or remove .*out/afqmc and"),
+        (_change, "data/afqmc/test.json", "test.json .*; name afqmc in .* anew$"),
         (lambda path: path.write_text("x"), "out/afqmc/clue.json", "clue.json"),
-        (lambda path: path.write_text("x"), "out/afqmc/trials.json", "trials.json"),
-        (lambda path: path.write_text(""), "out/afqmc/afqmc_predict.json", "0 lines"),
+        (pathlib.Path.unlink, "out/afqmc/trials.json", "afqmc is not complete"),
+        (lambda path: path.write_text("x"), "out/afqmc/trials.json", "name afqmc in"),
+        (
+            lambda path: path.write_text(""),
+            "out/afqmc/afqmc_predict.json",
+            "0 lines.*; remove that file, and name afqmc in --tasks",
+        ),
         (lambda path: shutil.copy(path, str(path) + "l"), "data/afqmc/dev.json", "dev"),
     ],
 )
@@ -238,6 +244,7 @@ def test_results_of_another_model_are_said(begun, tmp_path, caplog):
 
 
 def test_results_of_what_has_only_begun_are_said(begun, tmp_path, caplog):
+    (tmp_path / "out" / "tnews" / "trials.json").unlink()
     assert find_completed(tmp_path, ("afqmc",)) == []
     assert "out/tnews is not complete" in caplog.text
 

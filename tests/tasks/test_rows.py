@@ -394,6 +394,8 @@ def test_a_first_text_that_is_a_name_is_said(tmp_path, caplog):
     path = write(tmp_path, "y.tsv", "text_a\nReview\n甲\n")
     (texts,) = reading.read_texts(path, SINGLE).chunks(5)
     assert [text.text_a for text in texts] == ["Review", "甲"]
+    path = write(tmp_path, "z.tsv", "Review\n甲\n")
+    reading.read_texts(path, SINGLE, columns=Columns(text_a="Review"))
     assert not caplog.records
 
 
