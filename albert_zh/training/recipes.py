@@ -92,6 +92,24 @@ def apply(args):
     )
 
 
+def warn_of_layers(args, num_layers):
+    """Logs that a small budget is to begin with one layer.
+
+    Args:
+      args: Namespace after `apply`.
+      num_layers: int, of the model.
+    """
+    # Of a run that goes on from weights, the recipe sets no initial ones.
+    begins = args.initial_weights == RECIPES["small_budget"].initial_weights
+    if args.recipe == "small_budget" and begins and num_layers > 1:
+        _LOGGER.warning(
+            "--recipe=small_budget: %d layers with new weights may only guess frequent "
+            "tokens for 100,000 sequences; begin with one layer, see %s",
+            num_layers,
+            RECIPES["small_budget"].source,
+        )
+
+
 def _check(args, recipe):
     """Raises `UserError` for given flags that the rest of a recipe does not fit."""
     for flag in ("optimizer", "train_batch_size"):

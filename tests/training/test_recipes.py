@@ -77,3 +77,20 @@ def test_a_run_that_is_resumed_is_not_said_to_begin_with_weights(tmp_path, caplo
 @pytest.mark.parametrize("flag", ["--model_dir=c", "--init_checkpoint=c"])
 def test_initial_weights_are_not_those_of_a_recipe_beside_a_checkpoint(flag):
     assert apply("--recipe=small_budget", flag).initial_weights == "random"
+
+
+@pytest.mark.parametrize(
+    "flags, num_layers, is_told",
+    [
+        (["--recipe=small_budget"], 4, True),
+        (["--recipe=small_budget"], 1, False),
+        (["--recipe=small_budget", "--init_checkpoint=c"], 4, False),
+        (["--recipe=published"], 4, False),
+        ([], 4, False),
+    ],
+)
+def test_a_small_budget_is_told_to_begin_with_one_layer(
+    caplog, flags, num_layers, is_told
+):
+    recipes.warn_of_layers(apply(*flags), num_layers)
+    assert ("begin with one layer" in caplog.text) == is_told
