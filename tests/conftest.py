@@ -1,5 +1,6 @@
 """What the tests share: paths, the real data, commands run as a user runs them."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -71,9 +72,9 @@ def _release_graphs():
         del gradients[name]
 
 
-@pytest.fixture(scope="module")
-def float32_on_every_processor():
-    """TensorFlow computes in float32 in this process, as exports do everywhere.
+@contextlib.contextmanager
+def computing_in_float32():
+    """While it is open, TensorFlow computes in float32 in this process, as exports do.
 
     By default it is bfloat16 where the processor has products of it.
     """
