@@ -122,7 +122,7 @@ def main(args):
     )
     model_directory.check_vocabulary_of(files, config)
     if args.do_train:
-        recipes.warn_of_layers(args, config.num_hidden_layers)
+        recipes.warn_of_layers(args, config)
     train_records, eval_records = _find_records(args, config, files)
     given = flags.numerics_settings(args)
     kernels = numerics.choose(use_tpu=args.use_tpu, static_shapes=True, **given)

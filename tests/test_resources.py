@@ -30,7 +30,7 @@ def documents():
 
 def pairs(split):
     """The pairs of one split as (text_a, text_b, label) triples of strings."""
-    lines = read_text("sample_pairs/%s.txt" % split).splitlines()
+    lines = counted_lines("sample_pairs/%s.txt" % split, "pairs")
     return [tuple(line.split("\t")) for line in lines]
 
 
@@ -40,6 +40,14 @@ def stated_counts(pattern):
     assert len(matches) == 1, matches
     found = matches[0] if isinstance(matches[0], tuple) else (matches[0],)
     return tuple(int(number) for number in found)
+
+
+def counted_lines(name, unit):
+    """The lines of a file, as many of a unit as the README says."""
+    lines = read_text(name).splitlines()
+    pattern = re.escape(name) + r"` \| (\d+) " + unit + r" \|"
+    assert (len(lines),) == stated_counts(pattern)
+    return lines
 
 
 @pytest.mark.parametrize(
@@ -93,12 +101,6 @@ def test_pairs_have_three_filled_columns_and_a_binary_label(split):
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_pair_counts_are_those_of_the_readme(split):
-    pattern = r"sample_pairs/%s\.txt` \| (\d+) pairs" % split
-    assert (len(pairs(split)),) == stated_counts(pattern)
-
-
-@pytest.mark.parametrize("split", SPLITS)
 def test_pair_labels_are_balanced(split):
     labels = [label for _, _, label in pairs(split)]
     assert 0.45 <= labels.count("1") / len(labels) <= 0.55
@@ -123,9 +125,7 @@ def test_labels_follow_shared_characters_but_not_entirely():
 def test_texts_have_some_of_five_topics():
     texts, topics = [], set()
     for split in ("train", "dev"):
-        lines = read_text("sample_topics/%s.jsonl" % split).splitlines()
-        pattern = r"sample_topics/%s\.jsonl` \| (\d+) texts" % split
-        assert (len(lines),) == stated_counts(pattern)
+        lines = counted_lines("sample_topics/%s.jsonl" % split, "texts")
         for record in map(json.loads, lines):
             texts.append(record["text"])
             topics.update(record["label"])
@@ -135,20 +135,15 @@ def test_texts_have_some_of_five_topics():
 
 @pytest.mark.parametrize("split", ["train", "dev"])
 def test_sentence_pairs_have_a_score(split):
-    lines = read_text("sample_similarity/%s.tsv" % split).splitlines()
-    pattern = r"sample_similarity/%s\.tsv` \| (\d+) sentence pairs" % split
-    assert (len(lines),) == stated_counts(pattern)
+    lines = counted_lines("sample_similarity/%s.tsv" % split, "sentence pairs")
     scores = [float(score) for _, _, score in (line.split("\t") for line in lines)]
     assert min(scores) == 0 and 4.5 < max(scores) <= 5
 
 
 @pytest.mark.parametrize("split", ["train", "dev"])
 def test_questions_have_their_answer_among_their_choices(split):
-    text = read_text("sample_choices/%s.jsonl" % split)
-    questions = [json.loads(line) for line in text.splitlines()]
-    pattern = r"sample_choices/%s\.jsonl` \| (\d+) questions" % split
-    assert (len(questions),) == stated_counts(pattern)
-    for question in questions:
+    lines = counted_lines("sample_choices/%s.jsonl" % split, "questions")
+    for question in map(json.loads, lines):
         choices = question["choices"]
         assert 2 <= len(set(choices)) == len(choices) <= 4
         assert question["answer"] in choices
@@ -174,9 +169,7 @@ def test_answers_stand_where_the_questions_say(split):
 def test_entities_stand_where_the_files_say_and_counts_are_those_of_the_readme():
     texts, types = [], set()
     for split in SPLITS:
-        lines = read_text("sample_ner/%s.json" % split).splitlines()
-        pattern = r"sample_ner/%s\.json` \| (\d+) texts" % split
-        assert (len(lines),) == stated_counts(pattern)
+        lines = counted_lines("sample_ner/%s.json" % split, "texts")
         for record in map(json.loads, lines):
             texts.append(record["text"])
             types.update(record["label"])

@@ -74,11 +74,7 @@ def apply(args):
     recipe = RECIPES[args.recipe]
     values = recipe._asdict()
     del values["source"]
-    if (
-        args.model_dir
-        or args.init_checkpoint
-        or checkpoints.latest_checkpoint(args.output_dir)
-    ):
+    if _goes_on(args):
         del values["initial_weights"]
     _check(args, recipe)
     values = {name: value for name, value in values.items() if name not in args.given}
@@ -92,22 +88,30 @@ def apply(args):
     )
 
 
-def warn_of_layers(args, num_layers):
-    """Logs that a small budget is to begin with one layer.
+def warn_of_layers(args, config):
+    """Logs where a small budget begins with more than one layer.
 
     Args:
       args: Namespace after `apply`.
-      num_layers: int, of the model.
+      config: `modeling.AlbertConfig` of the model. Layers with weights of their own
+        cannot go on from one layer.
     """
-    # Of a run that goes on from weights, the recipe sets no initial ones.
-    begins = args.initial_weights == RECIPES["small_budget"].initial_weights
-    if args.recipe == "small_budget" and begins and num_layers > 1:
+    is_shared = config.cross_layer_sharing == "all" and config.num_hidden_groups == 1
+    if args.recipe != "small_budget" or _goes_on(args) or not is_shared:
+        return
+    if config.num_hidden_layers > 1:
         _LOGGER.warning(
             "--recipe=small_budget: %d layers with new weights may only guess frequent "
             "tokens for 100,000 sequences; begin with one layer, see %s",
-            num_layers,
+            config.num_hidden_layers,
             RECIPES["small_budget"].source,
         )
+
+
+def _goes_on(args):
+    """Whether training begins with weights that are there."""
+    latest = checkpoints.latest_checkpoint(args.output_dir)
+    return bool(args.model_dir or args.init_checkpoint or latest)
 
 
 def _check(args, recipe):

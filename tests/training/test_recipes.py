@@ -2,10 +2,12 @@
 
 import pytest
 
+import modeling
 import optimization
 import run_pretraining
 from albert_zh.base.errors import UserError
 from albert_zh.training import initial_weights, recipes
+from tests.small_models import CONFIG
 
 
 def apply(*flags):
@@ -80,17 +82,22 @@ def test_initial_weights_are_not_those_of_a_recipe_beside_a_checkpoint(flag):
 
 
 @pytest.mark.parametrize(
-    "flags, num_layers, is_told",
+    "flags, changes, is_told",
     [
-        (["--recipe=small_budget"], 4, True),
-        (["--recipe=small_budget"], 1, False),
-        (["--recipe=small_budget", "--init_checkpoint=c"], 4, False),
-        (["--recipe=published"], 4, False),
-        ([], 4, False),
+        (["--recipe=small_budget"], {}, True),
+        (["--recipe=small_budget", "--initial_weights=random"], {}, True),
+        (["--recipe=small_budget"], {"num_hidden_layers": 1}, False),
+        (["--recipe=small_budget"], {"num_hidden_groups": 2}, False),
+        (["--recipe=small_budget", "--init_checkpoint=c"], {}, False),
+        (["--recipe=published"], {}, False),
+        ([], {}, False),
     ],
 )
 def test_a_small_budget_is_told_to_begin_with_one_layer(
-    caplog, flags, num_layers, is_told
+    caplog, flags, changes, is_told
 ):
-    recipes.warn_of_layers(apply(*flags), num_layers)
+    settings = dict(CONFIG.to_dict(), num_hidden_layers=4, num_hidden_groups=1)
+    settings.update(changes)
+    settings.pop("ln_type", None)
+    recipes.warn_of_layers(apply(*flags), modeling.AlbertConfig.from_dict(settings))
     assert ("begin with one layer" in caplog.text) == is_told
