@@ -15,16 +15,11 @@ from albert_zh.base.errors import UserError
 from albert_zh.tasks import clue, features, get_task, metrics, reading, text_lines
 from albert_zh.tasks.reading import Example
 from albert_zh.tasks.splits import TaskData
+from tests.row_files import write
 
 PAIR = get_task("pair")
 SINGLE = get_task("single")
 LCQMC = get_task("lcqmc")
-
-
-def write(tmp_path, name, content):
-    path = tmp_path / name
-    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
-    return str(path)
 
 
 # Registry
