@@ -489,10 +489,11 @@ class Run:
         config["initializer_range"] = self._recipe.initializer_range
         with open(self._vocab_file(), encoding="utf-8") as lines:
             config["vocab_size"] = sum(1 for _ in lines)
+        self._folder.mkdir(parents=True, exist_ok=True)
         for num_layers in {0} | {stage.num_layers for stage, _ in self._stages()}:
             own = {"num_hidden_layers": num_layers} if num_layers else {}
-            content = json.dumps({**config, **own}, indent=2).encode()
-            rows.write(content, self._config_file(num_layers))
+            content = json.dumps({**config, **own}, indent=2)
+            self._config_file(num_layers).write_text(content, encoding="utf-8")
 
     def _vocab_file(self):
         """Where the row's vocabulary is."""

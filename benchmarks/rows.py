@@ -1,5 +1,6 @@
 """What benchmarks share whose rows are commands of the repository."""
 
+import functools
 import pathlib
 import signal
 import statistics
@@ -8,7 +9,7 @@ import sys
 import time
 from typing import List, NamedTuple
 
-from albert_zh.base import files, json_files
+from albert_zh.base import checksums, files, json_files
 from albert_zh.base.errors import Stopped, UserError
 from albert_zh.command_line import EXIT_INTERRUPTED
 from albert_zh.models import directory as model_directory
@@ -22,7 +23,7 @@ _SCHEMA = {
     "type": "object",
     "properties": {
         "command": {"type": "array", "items": {"type": "string"}},
-        "inputs": {"type": "object"},
+        "inputs": {"type": "object", "additionalProperties": {"type": "string"}},
         "seconds": {"type": "number"},
         "has_ended": {"type": "boolean"},
     },
@@ -188,18 +189,6 @@ def check(job):
         )
 
 
-def write(content, path):
-    """Writes a file, unless it holds that: `check` goes by the time of writing.
-
-    Args:
-      content: bytes.
-      path: `pathlib.Path`, whose folder is made where it is missing.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not (path.exists() and path.read_bytes() == content):
-        path.write_bytes(content)
-
-
 def _read(folder):
     """What `run_once` has written there; None where the command has left nothing.
 
@@ -218,7 +207,7 @@ def _write(begun, folder):
 
 
 def _inputs(command):
-    """Size and time of each file that a command reads: dict path -> [int, int]."""
+    """SHA-256 of each file that a command reads: dict path -> hexadecimal digits."""
     found = {}
     for argument in command[1:]:
         flag, _, value = argument.partition("=")
@@ -226,8 +215,14 @@ def _inputs(command):
             continue
         for name in files.split_inputs(value, _files_of):
             for each in _files_of(name):
-                found[str(each)] = list(files.stamp(str(each)))
+                found[str(each)] = _sha256(str(each), files.stamp(str(each)))
     return found
+
+
+# Rows share their files, and a corpus is read in a second at best.
+@functools.lru_cache(maxsize=None)
+def _sha256(path, unused_stamp):
+    return checksums.sha256(path)
 
 
 def _files_of(name):

@@ -4,10 +4,8 @@ import itertools
 import pathlib
 
 from albert_zh.base.errors import UserError
-from albert_zh.tasks import registry, text_lines
-from albert_zh.tasks import rows as rows_of_files
+from albert_zh.tasks import registry, rows, text_lines
 from albert_zh.tasks.columns import FOUND_COLUMNS
-from benchmarks import rows
 
 
 def task_argument(text):
@@ -99,10 +97,11 @@ def first_rows(name, path, limit, folder):
     if limit is None:
         return path
     task, columns = registry.TASKS[name], FOUND_COLUMNS
-    found, _ = rows_of_files.open_rows(str(path), task, columns)
+    found, _ = rows.open_rows(str(path), task, columns)
     end, _ = next(itertools.islice(found, limit, None), (None, None))
     lines = text_lines.read_lines(str(path))
     text = "".join(line + "\n" for _, line in itertools.islice(lines, end and end - 1))
     cut = folder / "{}_{}{}".format(path.stem, limit, path.suffix)
-    rows.write(text.encode("utf-8"), cut)
+    folder.mkdir(parents=True, exist_ok=True)
+    cut.write_text(text, encoding="utf-8")
     return cut
