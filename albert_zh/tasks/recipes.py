@@ -73,9 +73,12 @@ class Recipe(NamedTuple):
 
     def settings(self):
         """Returns the dict flag -> value of what the recipe sets."""
-        values = self._asdict()
-        del values["source"]
+        values = {name: getattr(self, name) for name in SETTINGS}
         return {name: value for name, value in values.items() if value is not None}
+
+
+# What a recipe can set; a training's directory keeps the values.
+SETTINGS = tuple(name for name in Recipe._fields if name != "source")
 
 
 class Published(NamedTuple):

@@ -14,7 +14,7 @@ from albert_zh.base.errors import UserError
 from albert_zh.base.lazy import tensorflow as tf
 from albert_zh.models import checkpoints
 from albert_zh.models import directory as model_directory
-from albert_zh.tasks import model_files
+from albert_zh.tasks import model_files, recipes
 from albert_zh.tasks.objective import Objective
 from albert_zh.tasks.registry import get_task
 
@@ -60,11 +60,8 @@ _SCHEMA = {
                 "settings": {
                     "type": "object",
                     "properties": {
-                        "train_batch_size": {"type": "integer", "minimum": 1},
-                        "max_seq_length": {"type": "integer", "minimum": 1},
-                        "num_train_epochs": {"type": "number", "minimum": 0},
-                        "learning_rate": {"type": "number", "minimum": 0},
-                        "warmup_proportion": {"type": "number", "minimum": 0},
+                        name: {"type": "number", "minimum": 0}
+                        for name in recipes.SETTINGS
                     },
                     "additionalProperties": False,
                 },

@@ -129,8 +129,10 @@ def test_learns_by_heart_what_it_predicts(data, tmp_path, decoder, caplog, capsy
     ],
 )
 def test_the_recipe_has_a_rate_for_the_crf_alone(data, tmp_path, caplog, flags, rate):
+    flags = [*training_flags(data, tmp_path / "out"), *flags]
     with caplog.at_level("INFO"):
-        run(*training_flags(data, tmp_path / "out"), *flags, "--num_train_epochs=0.05")
+        run(*flags, "--num_train_epochs=0.05")
+        run(*flags, "--num_train_epochs=0.1")
     training = json.loads((tmp_path / "out" / "training.json").read_text("utf-8"))
     assert training.get("learning rate of the head") == rate
     is_taken = "--crf_learning_rate=0.001" in caplog.text
