@@ -81,6 +81,30 @@ class LAMBOptimizer(tf.train.Optimizer):
         self._rate_multipliers = rate_multipliers
         self._learning_rate_tensor = None
 
+    def minimize(self, loss, global_step=None, *arguments, **settings):
+        """As in every `tf.train.Optimizer`: `global_step`, if given, is incremented."""
+        update_op = super().minimize(loss, None, *arguments, **settings)
+        if global_step is None:
+            return update_op
+        with tf.control_dependencies([update_op]):
+            return tf.group(global_step.assign_add(1))
+
+    def apply_gradients(self, grads_and_vars, global_step=None, name=None):
+        """Applies gradients.
+
+        Args:
+          grads_and_vars: iterable of (gradient, variable); gradients may be sparse or
+            None.
+          global_step: not incremented, as in BERT's and ALBERT's published code, whose
+            callers do that themselves.
+          name: name of the operation.
+
+        Returns:
+          The operation.
+        """
+        del global_step
+        return super().apply_gradients(grads_and_vars, name=name)
+
     def apply_aggregated_gradients(self, grads_and_vars, global_step=None):
         """Applies gradients that are the same on every replica already.
 
@@ -97,7 +121,7 @@ class LAMBOptimizer(tf.train.Optimizer):
         """
         grads_and_vars = [pair for pair in grads_and_vars if pair[0] is not None]
         if not tf.distribute.has_strategy():
-            return self.apply_gradients(grads_and_vars, global_step)
+            return super().apply_gradients(grads_and_vars, global_step)
         return tf.distribute.get_replica_context().merge_call(
             self._update_replicas, args=(grads_and_vars, global_step)
         )

@@ -263,19 +263,31 @@ def _mean_over_shards(tensor):
 
 
 def create_optimizer(
-    loss, init_lr, num_train_steps, num_warmup_steps, use_tpu, **settings
+    loss,
+    init_lr,
+    num_train_steps,
+    num_warmup_steps,
+    use_tpu,
+    optimizer=None,
+    **settings,
 ):
-    """Returns the training operation alone, with BERT's positional signature.
+    """Returns the training operation alone, with BERT's and ALBERT's signature.
 
-    `settings` are the keyword arguments of `create_training_operation`. The default
-    optimizer is LAMB; `optimizer="adamw"` is what BERT's function of this name trains
-    with. Without `optimizer`, a warning says so.
+    `settings` are further keyword arguments of `create_training_operation`. The
+    default optimizer is LAMB; `optimizer="adamw"` is what BERT's function of this name
+    trains with. Without `optimizer`, a warning says so.
     """
-    if "optimizer" not in settings:
+    if optimizer is None:
         _LOGGER.warning(
             "create_optimizer trains with LAMB, BERT's code with AdamW: pass "
             'optimizer="adamw" for AdamW, optimizer="lamb" to confirm LAMB'
         )
     return create_training_operation(
-        loss, init_lr, num_train_steps, num_warmup_steps, use_tpu, **settings
+        loss,
+        init_lr,
+        num_train_steps,
+        num_warmup_steps,
+        use_tpu,
+        optimizer=optimizer or "lamb",
+        **settings,
     ).train_op

@@ -275,6 +275,44 @@ def test_create_optimizer_keeps_the_published_signature():
         assert (session.run(x) < [1.0, 2.0]).all()
 
 
+def test_the_step_is_counted_once_in_published_code():
+    """BERT's own `create_optimizer` adds 1 after its optimizer, which adds nothing."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        x = tf.get_variable("x", initializer=[1.0, 2.0])
+        step = tf.train.get_or_create_global_step()
+        optimizer = optimization.AdamWeightDecayOptimizer(0.1)
+        pairs = [(tf.ones([2]), x)]
+        update = optimizer.apply_gradients(pairs, global_step=step)
+        with tf.control_dependencies([update]):
+            train_op = tf.group(step.assign(step + 1))
+        session.run(tf.global_variables_initializer())
+        for number in range(3):
+            assert session.run(step) == number
+            session.run(train_op)
+
+
+def test_minimizing_counts_the_step():
+    with tf.Graph().as_default(), tf.Session() as session:
+        x = tf.get_variable("x", initializer=[1.0, 2.0])
+        step = tf.train.get_or_create_global_step()
+        train_op = LAMBOptimizer(0.1).minimize(tf.reduce_sum(x), step)
+        session.run(tf.global_variables_initializer())
+        for number in range(3):
+            assert session.run(step) == number
+            session.run(train_op)
+        assert (session.run(x) < [1.0, 2.0]).all()
+
+
+def test_alberts_code_gives_the_optimizer_by_its_place(caplog):
+    with tf.Graph().as_default():
+        x = tf.get_variable("x", [2])
+        with tf.name_scope("training"):
+            optimization.create_optimizer(tf.reduce_sum(x), 0.1, 10, 0, False, "adamw")
+        names = [op.name for op in tf.get_default_graph().get_operations()]
+    assert any("AdamWeightDecayOptimizer" in name for name in names)
+    assert "trains with LAMB" not in caplog.text
+
+
 @pytest.mark.parametrize("settings,lines", [({}, 1), ({"optimizer": "lamb"}, 0)])
 def test_bert_code_is_told_that_it_trains_with_lamb(caplog, settings, lines):
     with tf.Graph().as_default():
