@@ -69,8 +69,17 @@ _UNUSED_KEYS = frozenset(
     "num_labels num_memory_blocks output_attentions output_hidden_states output_past "
     "pad_token_id pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers "
     "pooler_size_per_head pooler_type problem_type return_dict sep_token_id "
-    "task_specific_params tokenizer_class torch_dtype torchscript "
-    "transformers_version unk_token_id use_bfloat16 use_cache".split()
+    "task_specific_params tf_legacy_loss tokenizer_class torch_dtype torchscript "
+    "transformers_version unk_token_id use_bfloat16 use_cache "
+    # Full dumps also have what generating text is told.
+    "bad_words_ids begin_suppress_tokens cross_attention_hidden_size "
+    "decoder_start_token_id diversity_penalty do_sample early_stopping "
+    "encoder_no_repeat_ngram_size eos_token_ids exponential_decay_length_penalty "
+    "forced_bos_token_id forced_eos_token_id length_penalty max_length min_length "
+    "no_repeat_ngram_size num_beam_groups num_beams num_return_sequences "
+    "output_scores prefix remove_invalid_values repetition_penalty "
+    "return_dict_in_generate suppress_tokens temperature tie_encoder_decoder top_k "
+    "top_p typical_p".split()
 )
 # Keys of other models' code that change what the encoder computes, with the values
 # that mean what is computed here.
@@ -139,7 +148,9 @@ class AlbertConfig:
         self.num_hidden_layers = num_hidden_layers
         self.num_attention_heads = num_attention_heads
         self.intermediate_size = intermediate_size
-        self.hidden_act = hidden_act
+        self.hidden_act = (
+            hidden_act.lower() if isinstance(hidden_act, str) else hidden_act
+        )
         self.hidden_dropout_prob = hidden_dropout_prob
         self.attention_probs_dropout_prob = attention_probs_dropout_prob
         self.max_position_embeddings = max_position_embeddings
@@ -1329,7 +1340,8 @@ class _Kernels:
         """
         value_and_slope = _WITH_SLOPE.get(name)
         if value_and_slope is None:
-            return get_activation(name)(x)
+            function = get_activation(name)
+            return function(x) if function else x
 
         @self._with_gradient
         def activate(x):
@@ -1578,7 +1590,11 @@ def get_activation(name):
     """Returns the activation function called `name`; a function is returned as it is.
 
     Args:
-      name: "gelu", "gelu_exact", "relu", "tanh" or "linear", as is None or "".
+      name: "gelu", "gelu_exact", "relu", "tanh" or "linear", as is None or ""; in
+        upper or lower case.
+
+    Returns:
+      Function of a tensor; None for "linear", as in BERT's code.
 
     Raises:
       ValueError: `name` is none of these.
@@ -1591,17 +1607,16 @@ def get_activation(name):
         "gelu_exact": gelu_exact,
         "relu": tf.nn.relu,
         "tanh": tf.tanh,
-        "linear": tf.identity,
-        "": tf.identity,
-        None: tf.identity,
     }
-    return functions[name]
+    return functions.get((name or "").lower())
 
 
 def _check_activation(name):
     """Raises `ValueError` unless `get_activation` takes it; needs no TensorFlow."""
-    known = ("gelu", "gelu_exact", "relu", "tanh", "linear", "", None)
-    if not callable(name) and name not in known:
+    if callable(name) or name is None:
+        return
+    known = ("gelu", "gelu_exact", "relu", "tanh", "linear", "")
+    if not isinstance(name, str) or name.lower() not in known:
         raise ValueError(
             "hidden_act must be gelu, gelu_exact, relu, tanh or linear, received "
             "{!r}".format(name)
@@ -1688,19 +1703,80 @@ def get_assignment_map_from_checkpoint(tvars, init_checkpoint):
 
     Returns:
       assignment_map: OrderedDict checkpoint name -> variable name, for
-        `tf.train.init_from_checkpoint`.
+        `tf.train.init_from_checkpoint`. The two differ in checkpoints with the names
+        of Keras or of TensorFlow Hub (`usual_names`).
       initialized_variable_names: dict with the names of the variables that the
         map restores, with and without ":0", each to 1.
     """
     names = {re.sub(r":\d+$", "", variable.name) for variable in tvars}
     assignment_map = collections.OrderedDict()
     initialized_variable_names = {}
-    for name, _ in tf.train.list_variables(init_checkpoint):
-        if name in names:
-            assignment_map[name] = name
-            initialized_variable_names[name] = 1
-            initialized_variable_names[name + ":0"] = 1
+    stored = [name for name, _ in tf.train.list_variables(init_checkpoint)]
+    usual = usual_names(stored)
+    for name in stored:
+        if usual[name] in names:
+            assignment_map[name] = usual[name]
+            initialized_variable_names[usual[name]] = 1
+            initialized_variable_names[usual[name] + ":0"] = 1
     return assignment_map, initialized_variable_names
+
+
+_MODULE = re.compile(r"^module/(?=(bert|albert|cls)/)")
+_LAYER_OF_GROUP = re.compile(r"/(group_\d+)(?:_\d+)?/layer_\d+/(?=inner_group_\d+/)")
+_KERAS_NORM = re.compile(
+    r"^(?P<scope>.*)/layer_normalization(?:_(?P<number>\d+))?/(?P<rest>.*)$"
+)
+
+
+def usual_names(names):
+    """Finds out which variables other releases of the published code mean.
+
+    Google's ALBERT code names layer norms as Keras does when TensorFlow 2 runs it, and
+    its TensorFlow Hub modules count layers in the names of shared ones:
+
+      bert/embeddings/layer_normalization/gamma
+      bert/encoder/transformer/group_0/layer_0/inner_group_0/layer_normalization_2/beta
+      module/bert/encoder/transformer/group_0_11/layer_11/inner_group_0/LayerNorm/gamma
+
+    Args:
+      names: iterable of the names of a checkpoint's variables.
+
+    Returns:
+      Dict of every name to the one that `AlbertModel` gives that variable; a name
+      stays as it is if its usual name is taken.
+    """
+    renamed = _rename_norms(
+        {
+            name: _LAYER_OF_GROUP.sub(r"/\1/", _MODULE.sub("", name), count=1)
+            for name in names
+        }
+    )
+    uses = collections.Counter(renamed.values())
+    return {
+        name: new if uses[new] == 1 else name for name, new in sorted(renamed.items())
+    }
+
+
+def _rename_norms(renamed):
+    """Renames Keras' layer norms; the first of a scope is LayerNorm, then LayerNorm_1.
+
+    Args:
+      renamed: dict of the stored name to the name so far.
+    """
+    matches = {name: _KERAS_NORM.match(new) for name, new in renamed.items()}
+    numbers = collections.defaultdict(set)
+    for match in filter(None, matches.values()):
+        numbers[match.group("scope")].add(int(match.group("number") or 0))
+    result = dict(renamed)
+    for name, match in matches.items():
+        if match:
+            held = sorted(numbers[match.group("scope")])
+            place = held.index(int(match.group("number") or 0))
+            suffix = "_{}".format(place) if place else ""
+            result[name] = "{}/LayerNorm{}/{}".format(
+                match.group("scope"), suffix, match.group("rest")
+            )
+    return result
 
 
 def count_parameters(variables):
@@ -1971,4 +2047,5 @@ def _dense_layer(x, output_size, name, activation, initializer_range):
     x = reshape_to_matrix(x)
     width = get_shape_list(x)[-1]
     weights = _dense_variables(name, width, output_size, initializer_range)
-    return get_activation(activation)(_PLAIN.dense(x, weights))
+    x, function = _PLAIN.dense(x, weights), get_activation(activation)
+    return function(x) if function else x

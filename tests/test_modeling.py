@@ -387,6 +387,18 @@ PUBLISHED_KEYS = {
         "torchscript": False,
         "use_bfloat16": False,
     },
+    "transformers 2, all keys": {
+        "do_sample": False,
+        "eos_token_ids": 0,
+        "length_penalty": 1.0,
+        "max_length": 20,
+        "num_beams": 1,
+        "num_return_sequences": 1,
+        "repetition_penalty": 1.0,
+        "temperature": 1.0,
+        "top_k": 50,
+        "top_p": 1.0,
+    },
     "transformers 5": {
         "_name_or_path": "model",
         "dtype": "float32",
@@ -497,6 +509,23 @@ def test_gather_indexes_picks_rows_of_each_sequence():
         )
     expected = sequence[[[0], [1]], positions].reshape(4, 3)
     np.testing.assert_array_equal(picked, expected)
+
+
+def test_every_key_of_todays_transformers_is_known():
+    transformers = pytest.importorskip("transformers")
+    for written in (transformers.AlbertConfig(), transformers.BertConfig()):
+        settings = written.to_dict()
+        settings.pop("inner_group_num", None)
+        settings.pop("num_hidden_groups", None)
+        config = modeling.AlbertConfig.from_dict(settings)
+        assert config.hidden_size == settings["hidden_size"]
+
+
+def test_activations_are_called_as_in_published_code():
+    assert modeling.get_activation("GELU") is modeling.gelu
+    assert modeling.get_activation("linear") is None
+    assert modeling.get_activation("") is None and modeling.get_activation(None) is None
+    assert modeling.AlbertConfig(10, hidden_act="ReLU").hidden_act == "relu"
 
 
 def test_layer_norm_matches_numpy():

@@ -8,11 +8,12 @@ import re
 
 import numpy as np
 
+import modeling
 from albert_zh.base import children, files
 from albert_zh.base.console import printable
 from albert_zh.base.errors import UserError
 from albert_zh.base.lazy import tensorflow as tf
-from albert_zh.models import bundles, checkpoint_state, variable_names
+from albert_zh.models import bundles, checkpoint_state
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ def read_variables(checkpoint, flag="--init_checkpoint"):
 
     Returns:
       dict variable name -> `bundles.Tensor`; the names are those of `modeling`
-      (`variable_names`), the tensor has the one in the file.
+      (`modeling.usual_names`), the tensor has the one in the file.
 
     Raises:
       UserError: there is no readable checkpoint at that path.
@@ -101,7 +102,7 @@ def _read_index(checkpoint, flag):
     if prefix and files.exists(prefix + ".index"):
         try:
             index = bundles.read_index(prefix + ".index")
-            new = variable_names.usual(index.tensors)
+            new = modeling.usual_names(index.tensors)
             tensors = {new[name]: held for name, held in index.tensors.items()}
             return index._replace(tensors=tensors)
         except bundles.BundleError as error:

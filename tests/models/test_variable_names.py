@@ -13,7 +13,7 @@ import modeling
 import tokenization
 from albert_zh import command_line
 from albert_zh.base.errors import UserError
-from albert_zh.models import architecture, checkpoints, model_graph, variable_names
+from albert_zh.models import architecture, checkpoints, model_graph
 
 SETTINGS = dict(
     vocab_size=20,
@@ -83,7 +83,7 @@ def write(folder, rename):
 def test_names_of_other_releases_load(tmp_path, rename, capsys):
     expected = tensors()
     prefix = write(tmp_path / "model", rename)
-    renamed = variable_names.usual(rename(name) for name in expected)
+    renamed = modeling.usual_names(rename(name) for name in expected)
     assert set(renamed.values()) == set(expected)
     with tf.Graph().as_default(), tf.Session() as session:
         model = modeling.AlbertModel(CONFIG, False, tf.zeros([1, 2], tf.int32))
@@ -94,6 +94,17 @@ def test_names_of_other_releases_load(tmp_path, rename, capsys):
         session.run(tf.global_variables_initializer())
         for variable, value in zip(variables, session.run(variables)):
             np.testing.assert_array_equal(value, expected[variable.op.name])
+    with tf.Graph().as_default():
+        modeling.AlbertModel(CONFIG, False, tf.zeros([1, 2], tf.int32))
+        variables = tf.trainable_variables()
+        mapping, names = modeling.get_assignment_map_from_checkpoint(variables, prefix)
+        assert {v.name for v in variables} < set(names)
+        assert set(mapping) == {rename(v.op.name) for v in variables}
+        tf.train.init_from_checkpoint(prefix, mapping)
+        with tf.Session() as session:
+            session.run(tf.global_variables_initializer())
+            for variable, value in zip(variables, session.run(variables)):
+                np.testing.assert_array_equal(value, expected[variable.op.name])
     held = checkpoints.read_tensors(prefix, keep_training_state=True)
     assert set(held) == set(expected)
     parser = inspect_checkpoint.build_parser()
@@ -133,4 +144,4 @@ def test_missing_variable_is_said_as_loading_says_it(tmp_path, capsys):
 
 def test_a_name_that_is_taken_is_not_given_twice():
     names = ["a/layer_normalization/beta", "a/LayerNorm/beta", "a/kernel"]
-    assert variable_names.usual(names) == {name: name for name in names}
+    assert modeling.usual_names(names) == {name: name for name in names}
