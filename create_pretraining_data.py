@@ -137,14 +137,18 @@ def _plan(args):
     flags.check_read(args, _READERS)
     if args.report:
         pictures.require_matplotlib("--report")
-    input_files = corpus.expand_input_files(args.input_file, takes_directories=True)
     vocabulary = vocabularies.choose(
         args.model_dir, args.vocab_file, args.spm_model_file, args.do_lower_case
     )
+    outputs = output_names.choose(args.output_file, args.num_output_files)
+    no_text = vocabulary.read_files() + outputs.of_earlier_runs()
+    input_files = corpus.expand_input_files(args.input_file, True, no_text)
+    if args.engine == "spark":  # whose workers have other directories
+        input_files = list(map(files.absolute, input_files))
     corpus.file_sizes(input_files)  # raises where all are empty
-    outputs = output_names.prepare(
+    output_names.prepare(
         args.output_file,
-        args.num_output_files,
+        outputs,
         input_files + vocabulary.read_files(),
         preview.picture_files(args.report) if args.report else [],
     )

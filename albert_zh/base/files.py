@@ -181,7 +181,7 @@ def walk(directory):
     found, waiting, seen = [], [directory], set()
     while waiting:
         folder = waiting.pop()
-        real = folder if is_remote(folder) else os.path.realpath(folder)
+        real = real_path(folder)
         if real in seen:  # links may lead around in a circle
             continue
         seen.add(real)
@@ -295,6 +295,11 @@ def _keys(path, real_folder):
         status = os.stat(path)
         keys.add((status.st_dev, status.st_ino))
     return keys
+
+
+def real_path(path):
+    """Returns a path, or a remote one as it is, without links."""
+    return path if is_remote(path) else os.path.realpath(path)
 
 
 def _real(path, real_folder):
@@ -647,12 +652,6 @@ def copy(source, target):
       UserError: the source cannot be read or the target cannot be written.
     """
     write_bytes(read_bytes(source), target)
-
-
-def read_text(path):
-    """Returns the content of a UTF-8 file, a str."""
-    with reading(path), open_file(path, "r") as file:
-        return file.read()
 
 
 def write_text(text, path):

@@ -32,7 +32,8 @@ ENCODING_ERRORS = ("strict", "replace")
 
 _BLOCK_BYTES = 2**20
 _BOM = "\ufeff"
-_SENTENCE_ENDS = "。！？；….!?;"
+# Marks that end a sentence.
+SENTENCE_ENDS = "。！？；….!?;"
 
 
 class Document(NamedTuple):
@@ -55,7 +56,7 @@ class Document(NamedTuple):
     num_invisible_lines: int = 0
 
 
-def expand_input_files(patterns, takes_directories=False):
+def expand_input_files(patterns, takes_directories=False, no_text=()):
     """Returns the files that comma-separated names or globs match.
 
     Args:
@@ -65,17 +66,22 @@ def expand_input_files(patterns, takes_directories=False):
       takes_directories: bool, whether the name of a directory stands for all files in
         it and below it, except hidden ones. Directories that a glob matches are left
         out.
+      no_text: paths of files and directories that the command uses otherwise, as its
+        vocabulary or for what it writes. A glob or directory does not stand for what
+        is found there.
 
     Returns:
       List of str; the files of one pattern in sorted order, every file once.
 
     Raises:
       UserError: a pattern matches nothing or a file that is no ordinary file, or there
-        is no pattern.
+        is no pattern, or nothing is left of one.
     """
     paths = []
     for pattern in files.split_inputs(patterns, _is_there):
         matches = _matches(pattern, takes_directories)
+        if no_text and matches != [pattern]:
+            matches = _without(no_text, matches, pattern)
         for path in matches:
             files.require_regular(path)
         paths.extend(matches)
@@ -84,13 +90,33 @@ def expand_input_files(patterns, takes_directories=False):
             "no input file given; expected files or globs separated by commas, "
             "received {!r}".format(patterns)
         )
-    unique = list(dict.fromkeys(paths))
+    unique = {}
+    for path in paths:  # links and other spellings lead to the same file
+        unique.setdefault(files.real_path(path), path)
     if len(unique) < len(paths):
         _LOGGER.warning(
             "%d input files are named more than once; each is read once",
             len(paths) - len(unique),
         )
-    return unique
+    return list(unique.values())
+
+
+def _without(no_text, matches, pattern):
+    """Returns the matches of a pattern that are not files of `no_text`."""
+    others = [files.real_path(path) for path in no_text]
+    left, out = [], []
+    for path in matches:
+        real = files.real_path(path)
+        is_own = any(real == other or real.startswith(other + "/") for other in others)
+        (out if is_own else left).append(path)
+    if out:
+        _LOGGER.warning(
+            "not read as text: %s, which this command has as its vocabulary, or writes",
+            ", ".join(out),
+        )
+    if not left:
+        raise UserError("no text file is left of {!r}".format(pattern))
+    return left
 
 
 def _is_there(pattern):
@@ -260,7 +286,7 @@ def _divided(text):
     begin = 0
     while len(text) - begin > MAX_DOCUMENT_CHARACTERS:
         limit = begin + MAX_DOCUMENT_CHARACTERS
-        last = max(text.rfind(mark, begin, limit) for mark in _SENTENCE_ENDS)
+        last = max(text.rfind(mark, begin, limit) for mark in SENTENCE_ENDS)
         end = last + 1 if last >= 0 else limit
         yield text[begin:end]
         begin = end

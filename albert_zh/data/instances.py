@@ -15,12 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from albert_zh.data import masking
+from albert_zh.data import corpus, masking
 
-# Marks that end a sentence or a clause. A closing mark after one of them belongs to
-# the same sentence or clause.
-SENTENCE_ENDS = "。！？；….!?;"
-CLAUSE_ENDS = SENTENCE_ENDS + "，、：—,:"
+# Marks that end a clause. A closing mark after one of them, or after one that ends a
+# sentence, belongs to the same clause or sentence.
+CLAUSE_ENDS = corpus.SENTENCE_ENDS + "，、：—,:"
 CLOSING_MARKS = "”’」』）》】〉\"')]"
 
 NUM_SPECIAL_TOKENS = 3  # [CLS] A [SEP] B [SEP]
@@ -121,7 +120,7 @@ class Vocabulary(NamedTuple):
             tokenizer.mask_id,
             tokenizer.unk_id,
             ordinary.astype(np.int32),
-            ends_in(SENTENCE_ENDS),
+            ends_in(corpus.SENTENCE_ENDS),
             ends_in(CLAUSE_ENDS),
             ends_in(CLOSING_MARKS),
         )

@@ -37,32 +37,47 @@ class Outputs(NamedTuple):
         """Path of the working directory."""
         return self.name + ".work"
 
+    def of_earlier_runs(self):
+        """Returns the list of the paths that an earlier run may have left.
 
-def prepare(names, num_files, input_files, more_files=()):
-    """Chooses where a run writes, and makes the folders.
+        Files without its summary or its directory may be somebody's text.
+        """
+        own = [self.summary_file, self.work_directory]
+        return own + list(self.records) if any(map(files.exists, own)) else []
+
+
+def prepare(names, outputs, input_files, more_files=()):
+    """Makes the folders that a run writes into.
+
+    Args:
+      names: str, --output_file, for messages.
+      outputs: `Outputs`.
+      input_files: list of paths that the run reads.
+      more_files: list of further paths that the command writes.
+
+    Raises:
+      UserError: outputs and inputs overlap.
+    """
+    written = list(outputs.records) + [outputs.summary_file] + list(more_files)
+    directories = [outputs.work_directory]
+    files.require_separate(names, written, input_files, directories)
+    files.make_folders(written)
+
+
+def choose(names, num_files):
+    """Chooses where a run writes.
 
     Args:
       names: str, --output_file: paths separated by commas.
       num_files: int, into how many files one path is divided; None for as many
         files as there are names.
-      input_files: list of paths that the run reads.
-      more_files: list of further paths that the command writes.
 
     Returns:
       `Outputs`.
 
     Raises:
-      UserError: the names cannot be used, or outputs and inputs overlap.
+      UserError: the names cannot be used.
     """
-    outputs = _choose(names, num_files)
-    written = list(outputs.records) + [outputs.summary_file] + list(more_files)
-    files.require_separate(names, written, input_files, [outputs.work_directory])
-    files.make_folders(written)
-    return outputs
-
-
-def _choose(names, num_files):
-    """Returns the `Outputs` of --output_file and --num_output_files."""
     paths = files.split_names(names)
     if num_files is None:
         return Outputs(paths[0], tuple(paths))

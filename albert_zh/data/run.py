@@ -184,15 +184,31 @@ def generate(plan, engine, overwrite=False):
         contents = _fingerprints(manifest, stamps, engine)
         finished = _find_earlier(job, manifest, summary_file)
         if finished:
+            _require_nothing_replaced(job, finished)
             _require_as_made(job, finished, engine)
             work_directory.clear(root)
             return finished
         job = _open_work(job, manifest)
         statistics, made = _make_all(job, plan, found, contents, stamps, engine)
         summary = _summary(statistics, manifest, made, started)
+        _require_nothing_replaced(job, summary)
         json_files.write(summary, summary_file)
         work_directory.clear(root)
     return summary
+
+
+def _require_nothing_replaced(job, summary):
+    """Raises `UserError` for replaced bytes that the run's flags do not allow.
+
+    An earlier run with the same settings may have replaced them: where all bytes can
+    be decoded, the flag changes nothing, and a manifest is without it.
+    """
+    number = summary["replaced_undecodable_bytes"]
+    if number and job.form.encoding_errors == "strict":
+        raise UserError(
+            "an earlier run replaced {} undecodable bytes of this input; give "
+            "--encoding_errors=replace again, or --overwrite".format(number)
+        )
 
 
 def _manifest(plan, stamps):

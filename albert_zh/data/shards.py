@@ -423,7 +423,7 @@ def merge_output(job, output, report):
     Args:
       job: `Job`.
       output: `Output`.
-      report: as in `make_shard`.
+      report: function called with the number of bytes just written.
 
     Raises:
       UserError: a part cannot be read or has changed, the output cannot be written,

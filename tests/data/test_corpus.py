@@ -424,6 +424,31 @@ def test_globs_and_lists_are_expanded(tmp_path, caplog):
     assert "more than once" in caplog.text
 
 
+def test_a_file_under_two_names_is_read_once(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    path = _write(tmp_path, "a.txt", "x")
+    (tmp_path / "link.txt").symlink_to(path)
+    found = corpus.expand_input_files("./a.txt,a.txt,*.txt,.", takes_directories=True)
+    assert found == ["./a.txt"]
+    assert "5 input files are named more than once" in caplog.text
+
+
+@pytest.mark.parametrize("pattern", ["", "/*"])
+def test_the_command_s_own_files_are_no_text(tmp_path, caplog, pattern):
+    text = _write(tmp_path, "a.txt", "x")
+    vocabulary = _write(tmp_path, "vocab.txt", "[UNK]")
+    (tmp_path / "work").mkdir()
+    _write(tmp_path / "work", "part.txt", "x")
+    no_text = [vocabulary, str(tmp_path / "work")]
+    everything = str(tmp_path) + pattern
+    assert corpus.expand_input_files(everything, True, no_text) == [text]
+    assert "not read as text: " + vocabulary in caplog.text
+    with pytest.raises(UserError, match="no text file is left of"):
+        corpus.expand_input_files(everything, True, no_text + [text])
+    # What is named is meant.
+    assert corpus.expand_input_files(vocabulary, True, no_text) == [vocabulary]
+
+
 def test_a_pipe_or_device_is_no_input(tmp_path):
     os.mkfifo(str(tmp_path / "pipe.txt"))
     for pattern in (str(tmp_path / "*.txt"), "/dev/zero"):

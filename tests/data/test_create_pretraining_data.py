@@ -271,7 +271,7 @@ def test_many_output_files_share_the_records(data, tmp_path):
     assert left == names + ["a.tfrecord.summary.json"]
 
 
-def test_undecodable_bytes_are_counted(data, tmp_path):
+def test_undecodable_bytes_are_counted(data, tmp_path, capsys):
     (tmp_path / "bad.txt").write_bytes(
         "我们研究".encode() + b"\xff\n" + "春天。".encode()
     )
@@ -280,6 +280,26 @@ def test_undecodable_bytes_are_counted(data, tmp_path):
     )
     assert summary["replaced_undecodable_bytes"] == 1
     assert any("1 undecodable" in warning for warning in summary["warnings"])
+    # What they became is not taken for text that could be decoded.
+    with pytest.raises(SystemExit):
+        _run(data, tmp_path / "a", input_file=tmp_path / "bad.txt")
+    error = capsys.readouterr().err
+    assert "replaced 1 undecodable bytes" in error and "--overwrite" in error
+
+
+def test_a_directory_with_the_vocabulary_and_the_output(data, tmp_path, caplog):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in ("a.txt", "vocab.txt"):
+        source = "corpus.txt" if name == "a.txt" else name
+        (folder / name).write_bytes((data / source).read_bytes())
+    for _ in range(2):
+        _, summary = _run(
+            data, folder / "out", input_file=folder, vocab_file=folder / "vocab.txt"
+        )
+        read = [entry["path"] for entry in summary["manifest"]["input"]]
+        assert read == [str(folder / "a.txt")]
+    assert "not read as text: {}".format(folder / "vocab.txt") in caplog.text
 
 
 def test_a_binding_limit_warns_first(data, tmp_path, caplog):
