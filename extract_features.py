@@ -165,13 +165,13 @@ def _write_vectors(args, predictor, lines):
     if args.whiten:
         vectors.check_whitening(len(lines), width, args.whiten_size)
     elif args.whitening_file:
-        whitening = vectors.load_whitening(args.whitening_file, width)
+        whitening = vectors.load_whitening(args.whitening_file, width, args.pooling)
     # Opened before the work, which a file that cannot be written would waste.
     fitted = args.whitening_file if args.whiten else None
     with _opened(args.output_file) as target, _opened(fitted) as whitening_target:
         found, num_cut = extraction.pooled_vectors(predictor, lines, args.batch_size)
         if args.whiten:
-            whitening = vectors.fit_whitening(found, args.whiten_size)
+            whitening = vectors.fit_whitening(found, args.whiten_size, args.pooling)
             if whitening_target:
                 whitening.save(whitening_target)
         found = whitening.apply(found) if whitening else found

@@ -31,7 +31,7 @@ class TensorFlowBackend:
           numerics: `modeling.Numerics`.
 
         Raises:
-          UserError: the checkpoint cannot be restored.
+          UserError: the checkpoint lacks a variable, or cannot be restored.
         """
         # No gradients are computed; hand-written ones take time to build.
         numerics = numerics._replace(plain_gradients=True)
@@ -49,10 +49,13 @@ class TensorFlowBackend:
             self._default = tuple(predictions)
             if kind.files.task is encoder.TASK:
                 self._add_mask_head(kind.files.config, model, checkpoint)
-            saver = tf.train.Saver(tf.trainable_variables())
+            held, absent = _sort_out(checkpoint, kind.files.task is encoder.TASK)
+            saver = tf.train.Saver(held)
+            initialize = tf.variables_initializer(absent)
             graph.finalize()
         self._session = tf.Session("", graph, tf.ConfigProto(allow_soft_placement=True))
         self._runs, self._lock = {}, threading.Lock()
+        self._session.run(initialize)
         _restore(saver, self._session, checkpoint)
 
     def _add_mask_head(self, config, model, checkpoint):
@@ -95,6 +98,34 @@ class TensorFlowBackend:
     def close(self):
         """Closes the session."""
         self._session.close()
+
+
+def _sort_out(checkpoint, is_encoder):
+    """Looks the graph's variables up in a checkpoint.
+
+    Args:
+      checkpoint: path prefix.
+      is_encoder: whether nothing is computed with the pooler, which some pretrained
+        models lack.
+
+    Returns:
+      Dict of the name in the file to the variable, and list of the variables that are
+      not in the file.
+
+    Raises:
+      UserError: one that is needed is not in the file.
+    """
+    tensors = checkpoints.read_variables(checkpoint)
+    held, absent = {}, []
+    for variable in tf.trainable_variables():
+        name = variable.op.name
+        if name in tensors:
+            held[tensors[name].name] = variable
+        elif is_encoder and "/pooler/" in name:
+            absent.append(variable)
+        else:
+            raise UserError("{}: it has no variable {}".format(checkpoint, name))
+    return held, absent
 
 
 def _restore(saver, session, checkpoint):

@@ -78,7 +78,9 @@ def load_encoder(chosen, settings):
         backend = onnx_backend.OnnxBackend(kind, chosen.directory)
         return Predictor(kind, backend, chosen.directory, truncate=True)
     check_encoder(chosen.checkpoint, config, "--init_checkpoint")
-    backend = backends.TensorFlowBackend(kind, chosen.checkpoint, numerics.choose())
+    # Vectors are kept, and compared with others that another machine may have made.
+    precision = numerics.choose("float32")
+    backend = backends.TensorFlowBackend(kind, chosen.checkpoint, precision)
     return Predictor(kind, backend, chosen.checkpoint, truncate=True)
 
 

@@ -44,10 +44,12 @@ class Whitening(NamedTuple):
     Attributes:
       mean: float32 [H].
       matrix: float32 [H, D].
+      pooling: str, how the vectors were made that it was fitted on; "" if unknown.
     """
 
     mean: np.ndarray
     matrix: np.ndarray
+    pooling: str = ""
 
     def apply(self, vectors):
         """float32 [N, H] -> float32 [N, D]."""
@@ -55,16 +57,17 @@ class Whitening(NamedTuple):
 
     def save(self, target):
         """Writes into an open file the .npz that `load_whitening` reads."""
-        np.savez(target, mean=self.mean, matrix=self.matrix)
+        np.savez(target, **self._asdict())
 
 
-def fit_whitening(vectors, size=None):
+def fit_whitening(vectors, size=None, pooling=""):
     """Fits a whitening.
 
     Args:
       vectors: float32 [N, H], N at least 2.
       size: int, D; the directions of the most variance are kept. None keeps all that
         have any: at most N - 1. Warns where all are kept of no more texts than H.
+      pooling: str, how the vectors were made.
 
     Returns:
       `Whitening`.
@@ -95,7 +98,7 @@ def fit_whitening(vectors, size=None):
             kept,
         )
     matrix = directions[:kept].T / np.sqrt(variances[:kept])
-    return Whitening(mean.astype(np.float32), matrix.astype(np.float32))
+    return Whitening(mean.astype(np.float32), matrix.astype(np.float32), pooling)
 
 
 def check_whitening(num_texts, width, size=None):
@@ -110,12 +113,13 @@ def check_whitening(num_texts, width, size=None):
         )
 
 
-def load_whitening(path, size):
+def load_whitening(path, size, pooling=""):
     """Reads what `Whitening.save` wrote.
 
     Args:
       path: the .npz file.
       size: int, H.
+      pooling: str, how the vectors are made.
 
     Raises:
       UserError: it cannot be read, or is for other vectors.
@@ -123,7 +127,8 @@ def load_whitening(path, size):
     try:
         with files.open_input(path) as source:
             held = np.load(source, allow_pickle=False)
-            whitening = Whitening(held["mean"], held["matrix"])
+            fitted = str(held["pooling"]) if "pooling" in held else ""
+            whitening = Whitening(held["mean"], held["matrix"], fitted)
     except _UNREADABLE as error:
         problem = "{}: no whitening can be read ({}); fit one with --whiten"
         raise UserError(problem.format(path, error)) from error
@@ -132,6 +137,12 @@ def load_whitening(path, size):
         raise UserError(
             "{}: is for vectors of {} numbers, the model's have {}".format(
                 path, len(whitening.mean), size
+            )
+        )
+    if pooling and fitted not in ("", pooling):
+        raise UserError(
+            "{0}: was fitted on vectors of --pooling={1}; give --pooling={1}".format(
+                path, fitted
             )
         )
     return whitening

@@ -12,6 +12,7 @@ import export_model
 import extract_features
 import modeling
 from albert_zh.models import checkpoints
+from albert_zh.training import numerics
 from tests import served_models
 from tests.conftest import computing_in_float32
 from tests.task_runs import refused, run
@@ -252,6 +253,41 @@ def test_a_file_that_cannot_be_written_wastes_no_work(
     )
     assert "cannot write" in line and "a.npz" in line
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_without_a_pooler_and_with_other_names(folder):
+    """Vectors of tokens need no pooler; the norms are named as by TensorFlow 2."""
+    given, other = folder / "encoder", folder / "other"
+    tensors = checkpoints.read_tensors(str(given / "model.ckpt-1"))
+    renamed = {
+        name.replace("/LayerNorm/", "/layer_normalization_3/"): value
+        for name, value in tensors.items()
+        if "/pooler/" not in name
+    }
+    assert any("layer_normalization" in name for name in renamed)
+    assert len(renamed) < len(tensors)
+    other.mkdir()
+    for name in ("albert_config.json", "vocab.txt"):
+        (other / name).write_bytes((given / name).read_bytes())
+    checkpoints.write_tensors(renamed, str(other / "model.ckpt-1"))
+    found = []
+    for model in ("encoder", "other"):
+        path = folder / (model + "_vectors.npy")
+        extract(folder, "--pooling=mean", "--output_file=" + str(path), model=model)
+        found.append(np.load(str(path)))
+    np.testing.assert_array_equal(*found)
+
+
+def test_vectors_are_float32_on_every_processor(folder, tmp_path, monkeypatch):
+    found = []
+    for flags in ("sse", "amx_bf16"):
+        processor = tmp_path / flags
+        processor.write_text("flags : {}\n".format(flags))
+        monkeypatch.setattr(numerics, "_PROCESSOR_FILE", str(processor))
+        path = tmp_path / (flags + ".npy")
+        extract(folder, "--pooling=mean", "--output_file=" + str(path))
+        found.append(np.load(str(path)))
+    np.testing.assert_array_equal(*found)
 
 
 def test_no_input_is_overwritten(folder, capsys):

@@ -95,6 +95,19 @@ def test_a_whitening_is_saved_and_read(tmp_path):
         vectors.load_whitening(path, 9)
 
 
+def test_a_whitening_is_for_one_pooling(tmp_path):
+    path = str(tmp_path / "w.npz")
+    with open(path, "wb") as target:
+        vectors.fit_whitening(cone(50, 8), 3, "mean").save(target)
+    assert vectors.load_whitening(path, 8, "mean").pooling == "mean"
+    with pytest.raises(UserError, match="w.npz: was fitted on .*; give --pooling=mean"):
+        vectors.load_whitening(path, 8, "cls")
+    # Files of earlier versions do not say.
+    held = np.load(path)
+    np.savez(path, mean=held["mean"], matrix=held["matrix"])
+    assert vectors.load_whitening(path, 8, "cls").pooling == ""
+
+
 def test_a_file_that_is_no_whitening(tmp_path):
     path = tmp_path / "w.npz"
     with path.open("wb") as target:
