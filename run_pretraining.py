@@ -129,6 +129,8 @@ def main(args):
     runtime = estimators.Runtime(device, kernels, distribution)
     settings = args.output_dir, runtime, args.allow_missing, args.sop_weight
     model = pretraining.Pretraining(files, config, *settings)
+    if args.do_eval:
+        model.check_evaluation(eval_records, args.eval_batch_size)
     if args.do_train:
         micro_batch, save_every = args.micro_batch_size, args.save_checkpoints_steps
         saving = estimators.Saving(save_every, args.keep_checkpoint_max)
@@ -146,6 +148,11 @@ def _check_flags(args):
     if not args.do_train and not args.do_eval:
         raise UserError("give --do_train=True, --do_eval=True or both")
     flags.check_read(args, _READERS)
+    if args.master and args.distribution != "none":
+        raise UserError(
+            "--master cannot be combined with --distribution={}, which finds its own "
+            "devices".format(args.distribution)
+        )
     if args.do_train:
         recipes.apply(args)
         _schedule(args).check()

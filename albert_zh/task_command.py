@@ -259,6 +259,7 @@ def _prepare(args, command, task, runtime):
     train_data = data.read_labelled("train", task.labels) if args.do_train else None
     chosen = _chosen_model(args)
     recipe = _take_recipe(args, command, task, chosen) if args.do_train else None
+    _check_batches(args)
     options = command.options(args, task)  # some follow from the recipe's length
     files = _resolve_files(args, task, chosen, train_data, options)
     scored = data.read_for_scoring(files.labels) if args.do_eval else {}
@@ -283,6 +284,19 @@ def _prepare(args, command, task, runtime):
         )
 
     return _Work(files, train_data, dev_data, training, scored, predicted, tuner)
+
+
+def _check_batches(args):
+    """Raises `UserError` for batches that the cores of a TPU cannot share evenly."""
+    batches = {
+        "train_batch_size": args.do_train,
+        "eval_batch_size": args.do_train or args.do_eval,
+        "predict_batch_size": args.do_predict,
+    }
+    for name, is_read in batches.items():
+        if args.use_tpu and is_read:
+            size = getattr(args, name)
+            distributions.check_divisible(size, args.num_tpu_cores, "--" + name)
 
 
 def _splits_read(args):

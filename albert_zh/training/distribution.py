@@ -299,13 +299,16 @@ def is_first_replica():
     return tf.get_static_value(number) == 0
 
 
-def check_divisible(batch_size, num_replicas):
-    """Raises `UserError` for a --train_batch_size that replicas cannot share evenly."""
+def check_divisible(batch_size, num_replicas, flag="--train_batch_size"):
+    """Raises `UserError` for a batch that replicas cannot share evenly."""
     if batch_size % num_replicas:
         raise UserError(
-            "--train_batch_size {} is not divisible by the {} devices of all workers; "
-            "the next that is: {}".format(
-                batch_size, num_replicas, -(-batch_size // num_replicas) * num_replicas
+            "{} {} is not divisible by the {} devices of all workers; the next that "
+            "is: {}".format(
+                flag,
+                batch_size,
+                num_replicas,
+                -(-batch_size // num_replicas) * num_replicas,
             )
         )
 

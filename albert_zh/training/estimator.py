@@ -1,6 +1,7 @@
 """Estimators: built, trained, and their errors said in one line."""
 
 import contextlib
+import importlib.util
 import logging
 import re
 import warnings
@@ -17,6 +18,10 @@ from albert_zh.training import distribution as distributions
 from albert_zh.training import preemption, progress_hook, results
 
 _LOGGER = logging.getLogger(__name__)
+
+
+# Of a pod, each host feeds so many (TPU v2 and v3).
+TPU_CORES_OF_A_HOST = 8
 
 
 class Schedule(NamedTuple):
@@ -150,7 +155,8 @@ def create_device(**settings):
     """Returns the `Device` of settings, a dict of its fields.
 
     Raises:
-      UserError: it is a TPU without a name, or this TensorFlow has no Estimator.
+      UserError: it is a TPU without a name, or with two, or one that cannot be looked
+        up; or this TensorFlow has no Estimator.
     """
     if not hasattr(tf, "estimator"):
         raise UserError(
@@ -160,7 +166,24 @@ def create_device(**settings):
     device = Device(**settings)
     if device.use_tpu and not (device.tpu_name or device.master):
         raise UserError("--use_tpu needs --tpu_name (or --master)")
+    if device.use_tpu and device.tpu_name and device.master:
+        raise UserError("--tpu_name and --master exclude each other; remove one")
+    if device.use_tpu and device.tpu_name:
+        _check_lookup(device.tpu_name)
     return device
+
+
+def _check_lookup(tpu_name):
+    """Raises `UserError` where TensorFlow cannot ask Google Cloud for an address."""
+    if "://" in tpu_name or tpu_name == "local":
+        return
+    for module in ("googleapiclient", "oauth2client"):
+        if importlib.util.find_spec(module) is None:
+            raise UserError(
+                "--tpu_name {}: to find its address, run: pip install "
+                "google-api-python-client oauth2client; or give a grpc:// "
+                "address".format(tpu_name)
+            )
 
 
 def start_variables(start, use_tpu):

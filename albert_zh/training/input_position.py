@@ -147,13 +147,18 @@ def _describe(input_files, known, counted):
         num_records = counts.get(key)
         if counted and num_records is None:
             _LOGGER.info("counting the records of %s", path)
-            num_records = _count(path)
+            num_records = count_records(path)
         entry = dict(zip(("name", "size", "written"), key), records=num_records)
         described.append(entry)
     return described
 
 
-def _count(path):
+def count_records(path):
+    """Returns how many records a file holds.
+
+    Raises:
+      UserError: it is damaged.
+    """
     try:
         return sum(1 for _ in record_format.read_records(path))
     except ValueError as error:

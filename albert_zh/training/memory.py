@@ -1,5 +1,6 @@
 """Whether the activations of a batch can fit into this machine's memory."""
 
+import contextlib
 import os
 
 import tensorflow.compat.v1 as tf
@@ -8,6 +9,12 @@ from albert_zh.base.errors import UserError
 
 # Share of the memory that activations may take in the batch that is advised.
 _ADVISED_SHARE = 0.5
+# Where the kernel says what a container may use: control groups 2 and 1. Without a
+# limit, the first says "max", the second a number beyond any memory.
+_CONTAINER_LIMITS = (
+    "/sys/fs/cgroup/memory.max",
+    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+)
 
 
 def sequence_bytes(config, length, numerics):
@@ -34,6 +41,16 @@ def sequence_bytes(config, length, numerics):
     return layer + config.num_hidden_layers * 4 * length * hidden_size
 
 
+def _memory():
+    """The bytes of memory of this machine, or of the container where that has fewer."""
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for path in _CONTAINER_LIMITS:
+        with contextlib.suppress(OSError, ValueError):
+            with open(path) as source:
+                limits.append(int(source.read()))
+    return min(limits)
+
+
 def check_batch(config, length, batch_size, numerics, memory=None):
     """Refuses a batch whose activations alone are larger than this machine's memory.
 
@@ -45,23 +62,31 @@ def check_batch(config, length, batch_size, numerics, memory=None):
       memory: int, bytes; by default those of this machine.
 
     Raises:
-      UserError: names a --micro_batch_size that fits.
+      UserError: says what to add so that it fits, or that nothing helps.
     """
     if memory is None:
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        memory = _memory()
     one = sequence_bytes(config, length, numerics)
     if batch_size * one <= memory:
         return
+    if one > memory and numerics.recompute:
+        raise UserError(
+            "a sequence of {} tokens takes about {:,.0f} GB, this machine has {:.0f} "
+            "GB; give a smaller --max_seq_length, or a smaller model".format(
+                length, one / 1e9, memory / 1e9
+            )
+        )
     limit = max(1, int(_ADVISED_SHARE * memory / one))
     advised = max(n for n in range(1, limit + 1) if batch_size % n == 0)
+    hints = ["--micro_batch_size={}".format(advised)] * (advised < batch_size)
+    hints += ["--recompute=layers"] * (one > memory and not numerics.recompute)
     raise UserError(
         "{} sequences of {} tokens at a time take about {:,.0f} GB, this machine has "
-        "{:.0f} GB; add --micro_batch_size={}, which gives the same result{}".format(
+        "{:.0f} GB; add {}, which gives the same result".format(
             batch_size,
             length,
             batch_size * one / 1e9,
             memory / 1e9,
-            advised,
-            "" if numerics.recompute or one < memory else ", and --recompute=layers",
+            " and ".join(hints),
         )
     )

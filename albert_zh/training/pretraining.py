@@ -133,6 +133,8 @@ class Pretraining:
             max_steps,
             batch_size,
         )
+        if self._runtime.device.use_tpu:
+            max_steps = min(max_steps, self._count_full_batches(records, batch_size))
         estimator = estimators.build_estimator(
             self._model_fn(), self._output_dir, self._runtime.device, batch_size
         )
@@ -147,6 +149,43 @@ class Pretraining:
         for key in sorted(scores):
             _LOGGER.info("%s = %s", key, scores[key])
         return scores
+
+    def check_evaluation(self, records, batch_size):
+        """Checks before a training what `evaluate` would refuse after it.
+
+        Args:
+          records, batch_size: as `evaluate`.
+
+        Raises:
+          UserError: the cores of a TPU cannot share the batch, or there are too few
+            records for one.
+        """
+        device = self._runtime.device
+        if device.use_tpu:
+            cores, flag = device.num_tpu_cores, "--eval_batch_size"
+            distributions.check_divisible(batch_size, cores, flag)
+            self._count_full_batches(records, batch_size)
+
+    def _count_full_batches(self, records, batch_size):
+        """The steps that an evaluation on a TPU, which has no smaller batch, can take.
+
+        Raises:
+          UserError: there are none, or a record file is damaged.
+        """
+        cores = self._runtime.device.num_tpu_cores
+        num_hosts = -(-cores // estimators.TPU_CORES_OF_A_HOST)
+        counts = [input_position.count_records(path) for path in records.files]
+        # As `input_pipeline` shares them out.
+        fewest = min(sum(counts[host::num_hosts]) for host in range(num_hosts))
+        steps = fewest // (batch_size // num_hosts)
+        if not steps:
+            raise UserError(
+                "--eval_batch_size {}: {} has {} records, fewer than a batch; give "
+                "more records or a smaller batch".format(
+                    batch_size, records.files[0], fewest
+                )
+            )
+        return steps
 
     def _say_what_cannot_follow(self, step):
         """Logs that a new model is begun in a layout that converts to no other."""
@@ -235,7 +274,7 @@ class Pretraining:
         output_dir, init_checkpoint, allow_missing, _ = self._start
         latest = checkpoints.latest_checkpoint(output_dir)
         step = checkpoints.resume_step(latest, output_dir) if latest else 0
-        if init_checkpoint:
+        if init_checkpoint and not (latest and will_train):
             model_graph.check_init_checkpoint(
                 init_checkpoint,
                 self._config,

@@ -368,7 +368,7 @@ def test_bad_flags_stop_before_the_work(
     if tf_config:
         monkeypatch.setenv("TF_CONFIG", tf_config)
     with pytest.raises(UserError, match=words):
-        tpu = {"tpu_name": "x"} if "use_tpu" in changes else {}
+        tpu = {"tpu_name": "grpc://x:1"} if "use_tpu" in changes else {}
         run(folder, tmp_path / "out", **tpu, **changes)
     assert not (tmp_path / "out").exists()
 

@@ -435,6 +435,10 @@ def test_single_texts_with_found_labels_from_a_checkpoint(
         (["--vocab_file=nowhere"], "--vocab_file=nowhere: no such file; `python3 down"),
         (["--bert_config_file=nowhere"], "--albert_config_file=nowhere: no such file"),
         (["--use_tpu"], "--tpu_name"),
+        (
+            ["--use_tpu", "--tpu_name=grpc://a:1", "--eval_batch_size=9"],
+            "--eval_batch_size 9 is not divisible by the 8 devices",
+        ),
         (["--dropout=1"], "--dropout: expected 0 to below 1, received 1"),
         (["--do_train=false", "--do_eval"], "--learning_rate requires --do_train"),
     ],

@@ -362,6 +362,14 @@ def test_truncated_records_are_named(record_files, config_file, tmp_path):
         ({"albert_config_file": "no.json"}, "--albert_config_file=no.json: no such"),
         ({"use_tpu": True}, "--use_tpu needs --tpu_name"),
         (
+            {"use_tpu": True, "tpu_name": "grpc://a:1", "master": "grpc://b:1"},
+            "--tpu_name and --master exclude each other",
+        ),
+        (
+            {"master": "grpc://a:1", "distribution": "mirrored"},
+            "--master cannot be combined with --distribution=mirrored",
+        ),
+        (
             {"initial_weights": "local_attention", "init_checkpoint": "no/model.ckpt"},
             "--initial_weights cannot be combined with a checkpoint",
         ),

@@ -41,9 +41,28 @@ def test_the_advised_micro_batch_fits_and_divides_the_batch(numerics):
 
 
 def test_where_no_sequence_fits_the_layers_are_to_be_recomputed():
-    with pytest.raises(UserError, match="--micro_batch_size=1, .* --recompute=layers"):
+    with pytest.raises(UserError, match="--micro_batch_size=1 and --recompute=lay"):
         memory.check_batch(BASE, 512, 4, modeling.FLOAT32, memory=3e8)
     memory.check_batch(BASE, 512, 1, RECOMPUTING, memory=3e8)
+    with pytest.raises(UserError, match="GB; add --recompute=layers, which gives"):
+        memory.check_batch(BASE, 512, 1, modeling.FLOAT32, memory=3e8)
+
+
+def test_where_not_even_that_helps_nothing_is_advised():
+    with pytest.raises(UserError, match="give a smaller --max_seq_length, or a small"):
+        memory.check_batch(BASE, 512, 4, RECOMPUTING, memory=1e7)
+
+
+def test_a_container_s_limit_counts(tmp_path, monkeypatch):
+    limit, unlimited = tmp_path / "limit", tmp_path / "unlimited"
+    limit.write_text("300000000\n")
+    unlimited.write_text("max\n")
+    paths = [str(unlimited), str(tmp_path / "absent"), str(limit)]
+    monkeypatch.setattr(memory, "_CONTAINER_LIMITS", paths[:2])
+    memory.check_batch(BASE, 512, 1, modeling.FLOAT32)
+    monkeypatch.setattr(memory, "_CONTAINER_LIMITS", paths)
+    with pytest.raises(UserError, match="--recompute=layers"):
+        memory.check_batch(BASE, 512, 1, modeling.FLOAT32)
 
 
 def test_the_limit_is_the_memory_itself():

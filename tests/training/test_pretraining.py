@@ -161,6 +161,52 @@ def test_what_would_be_evaluated_is_never_in_doubt(records, trained, tmp_path):
     assert model.evaluate(records, batch_size=8)["global_step"] == 4
 
 
+def test_a_resumed_run_does_not_need_what_it_started_from(
+    records, trained, tmp_path, caplog
+):
+    caplog.set_level("INFO")
+    start = tmp_path / "start"
+    shutil.copytree(str(trained), str(start))
+    first = checkpoints.latest_checkpoint(str(start))
+    output_dir = tmp_path / "out"
+    model_in(output_dir, first).train(records, training(2))
+    shutil.rmtree(str(start))
+    model_in(output_dir, first).train(records, training(3))
+    assert "ignoring {}".format(first) in caplog.text
+    with pytest.raises(UserError, match="no readable TensorFlow checkpoint"):
+        model_in(tmp_path / "another", first).train(records, training(3))
+
+
+@pytest.mark.parametrize(
+    "cores, batch_size, words",
+    [
+        (8, 20, "--eval_batch_size 20 is not divisible by the 8 devices"),
+        (4, 20, "--eval_batch_size 20: .*a.tfrecord has 16 records, fewer than"),
+        (4, 8, None),
+    ],
+)
+def test_a_tpu_evaluates_full_batches(
+    records, trained, monkeypatch, cores, batch_size, words
+):
+    build = estimators.build_estimator
+
+    def build_here(model_fn, output_dir, device, *arguments):
+        return build(model_fn, output_dir, device._replace(use_tpu=False), *arguments)
+
+    monkeypatch.setattr(estimators, "build_estimator", build_here)
+    device = estimators.Device(use_tpu=True, num_tpu_cores=cores)
+    runtime = estimators.DEFAULT_RUNTIME._replace(device=device)
+    start = model_directory.ModelDirectory(None)
+    model = pretraining.Pretraining(start, CONFIG, str(trained), runtime)
+    if words:
+        with pytest.raises(UserError, match=words):
+            model.check_evaluation(records, batch_size)
+        return
+    model.check_evaluation(records, batch_size)
+    assert model._count_full_batches(records, batch_size) == 2
+    assert model.evaluate(records, batch_size)["global_step"] > 0
+
+
 def test_records_without_masks_need_their_vocabulary(tmp_path):
     path = str(tmp_path / "dynamic.tfrecord")
     record = record_format.encode_example(
