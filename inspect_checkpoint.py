@@ -12,7 +12,6 @@ from albert_zh import command_line  # isort: split
 import glob
 import os
 
-import modeling
 from albert_zh.base import console, files
 from albert_zh.base.errors import UserError
 from albert_zh.models import architecture, checkpoints, model_graph
@@ -145,7 +144,10 @@ def _config_rows(checkpoint, found):
         fit = str(error)
     fitting = []
     for path in sorted(glob.glob(CONFIG_FILES)):
-        config = modeling.AlbertConfig.from_json_file(path)
+        try:
+            config = model_settings.read_config(path)
+        except UserError:
+            continue  # somebody's file that is no config
         if not architecture.differences(found, config):
             fitting.append(os.path.basename(path))
     return [("config beside it", fit), ("fits of albert_config/", _join(fitting))]

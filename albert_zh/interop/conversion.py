@@ -142,6 +142,11 @@ def _convert(source_format, target_format, source, target, options):
 
 def _check_output(target):
     """Raises `UserError` if the output exists already or cannot be written."""
+    if files.is_remote(target):
+        raise UserError(
+            "--output={}: expected a local directory; copy it there "
+            "afterwards".format(target)
+        )
     parent = os.path.realpath(target)
     if os.path.exists(parent) and (not os.path.isdir(parent) or os.listdir(parent)):
         raise UserError("--output={}: exists already; give a new one".format(target))

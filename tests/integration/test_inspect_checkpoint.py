@@ -88,6 +88,16 @@ def test_report_tells_what_the_checkpoint_holds(model_dir, capsys, name):
     }
 
 
+def test_a_file_that_is_no_config_is_passed_over(
+    model_dir, tmp_path, capsys, monkeypatch
+):
+    (tmp_path / "own.json").write_text(json.dumps(CONFIG))
+    (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": true}')
+    (tmp_path / "broken.json").write_text("{")
+    monkeypatch.setattr(inspect_checkpoint, "CONFIG_FILES", str(tmp_path / "*.json"))
+    assert inspect(capsys, model_dir)["fits of albert_config/"] == "own.json"
+
+
 def test_variables_of_no_known_part_are_not_the_models(model_dir, tmp_path, capsys):
     tensors = checkpoints.read_tensors(str(model_dir / "model.ckpt"))
     others = {

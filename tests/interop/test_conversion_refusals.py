@@ -9,6 +9,8 @@ import pytest
 
 import modeling
 from albert_zh.base.errors import UserError
+from albert_zh.interop import conversion
+from albert_zh.interop.model import DEFAULT_OPTIONS
 from albert_zh.models import checkpoints
 from albert_zh.models import directory as model_directory
 from tests.converted_models import (
@@ -276,6 +278,16 @@ def test_damaged_index_of_parts_is_refused(write, index, words):
     (there / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(UserError, match=words):
         convert("huggingface", "google", str(there), "back")
+
+
+def test_a_remote_output_is_refused(write, tmp_path, monkeypatch):
+    """It would become a local folder called gs:."""
+    source = write(GOOGLE)
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(UserError, match="--output=gs://b/m: expected a local direct"):
+        conversion.convert("google", "google", source, "gs://b/m", DEFAULT_OPTIONS)
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_missing_pooler_is_refused_unless_allowed(write, caplog):
