@@ -49,7 +49,6 @@ def build_parser():
 
 def main(args):
     """Converts a model directory; see `build_parser` for the arguments."""
-    command_line.check_not_empty(args)
     for flag in ("labels", "max_seq_length"):
         if getattr(args, flag) and not args.task_name:
             raise UserError("--{} requires --task_name".format(flag))
@@ -77,7 +76,7 @@ def main(args):
 
 
 def _task_settings(task, max_seq_length):
-    settings = {"task_name": task.name, "normalize_punctuation": False}
+    settings = {"task_name": task.name}
     if max_seq_length:
         settings["max_seq_length"] = max_seq_length
     if task.labels:

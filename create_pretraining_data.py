@@ -68,7 +68,8 @@ def _add_text_arguments(parser):
         None,
         "lower-case the text and strip accents; default: as --model_dir, else True",
     )
-    add_bool("--normalize_punctuation", False, "map “ ” ‘ ’ … — to known tokens")
+    text = "map “ ” ‘ ’ … — to known tokens; default: as --model_dir, else False"
+    add_bool("--normalize_punctuation", None, text)
     add_bool("--do_whole_word_mask", True, "mask all tokens of a word together")
     add_bool("--non_chinese", False, "find words by the tokenizer's marks alone")
     add(
@@ -189,11 +190,14 @@ def _text_settings(args, vocabulary):
     segmenter = segmentation.choose(
         args.segmenter, args.do_whole_word_mask, args.non_chinese
     )
+    marks = args.normalize_punctuation
+    if marks is None:
+        marks = vocabulary.normalize_punctuation
     return text_tools.TextSettings(
         vocabulary=files.read_bytes(vocabulary.path),
         is_sentencepiece=bool(vocabulary.spm_model_file),
         do_lower_case=vocabulary.do_lower_case,
-        normalize_punctuation=args.normalize_punctuation,
+        normalize_punctuation=marks,
         segmenter=segmenter,
         versions=text_tools.installed_versions(segmenter),
     )

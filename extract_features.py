@@ -181,7 +181,11 @@ def _write_vectors(args, predictor, lines):
             for line in extraction.vector_lines(found):
                 target.write(line)
     if queries:
-        asked, _ = extraction.pooled_vectors(predictor, queries)
+        asked, num_cut_queries = extraction.pooled_vectors(predictor, queries)
+        if num_cut_queries:
+            text = "--search: %d of %d texts cut to %d tokens (--max_seq_length)"
+            length = predictor.max_seq_length
+            _LOGGER.warning(text, num_cut_queries, len(queries), length)
         asked = whitening.apply(asked) if whitening else asked
         _show_nearest(args, queries, asked, lines, found)
     return num_cut

@@ -60,7 +60,6 @@ def main(args):
 
     Both have the tasks that earlier runs completed in the same folder, too.
     """
-    command_line.check_not_empty(args)
     chosen = clue.choose_tasks(args.tasks)
     flags = _check_passed(chosen, args)
     size = clue.size_of(args.model_dir)

@@ -35,7 +35,7 @@ MARKER = ".made_by_run_demo"
 _OWN_MODEL = (
     r"(best/)?(checkpoint|graph\.pbtxt|model\.ckpt-.*|events\.out\.tfevents\..*"
     r"|(albert_config|labels|training|dev_scores|eval_results|input_position"
-    r"|optimizer)\.json"
+    r"|optimizer|tokenizer_settings)\.json"
     r"|(vocab|eval_results)\.txt|predictions\.tsv|\.lock|\..*\.partial)"
     r"|eval/events\.out\.tfevents\..*"
 )
@@ -88,7 +88,9 @@ def main(args):
     """Runs the demo; see `build_parser` for the arguments."""
     directory = os.path.relpath(args.output_dir, REPOSITORY)
     os.chdir(REPOSITORY)
-    if args.text_pair and _complete_settings(directory) == _settings(args):
+    held = _complete_settings(directory) if args.text_pair else None
+    if held is not None:
+        _check_settings(held, _settings(args), directory)
         run_step(verdicts_step(args, directory))
         return
     with renewed_output_dir(directory):
@@ -110,6 +112,25 @@ def _settings(args):
     sums = {path: checksums.sha256(path) for path in paths if os.path.isfile(path)}
     settings["open_model"] = sums
     return settings
+
+
+def _check_settings(held, settings, directory):
+    """Raises `UserError` where a demo is of other settings: it may have taken hours."""
+    flags = [
+        "--{}={}".format(name, held[name])
+        for name in ("num_train_steps", "num_train_epochs", "seed")
+        if name in held and held[name] != settings[name]
+    ]
+    if flags:
+        raise UserError(
+            "{} holds a demo made with {}; add that, or give another "
+            "--output_dir".format(directory, " ".join(flags))
+        )
+    if held != settings:
+        raise UserError(
+            "{} holds a demo of another version; make it anew, without "
+            "--text_pair".format(directory)
+        )
 
 
 def _complete_settings(directory):

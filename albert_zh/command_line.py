@@ -30,6 +30,8 @@ _TEXT_MARK = "\0"
 
 # What is wrong with a flag's value "".
 _EMPTY = "expected a value; was it that of an unset variable?"
+# Flags for which "" is a value.
+_MAY_BE_EMPTY = frozenset(["text_field"])
 
 # A byte of an argument that is no text in the locale's encoding.
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -200,13 +202,13 @@ def _boolean(text):
     return values[text.lower()]
 
 
-def check_not_empty(args):
+def _check_not_empty(args):
     """Raises `UserError` where a flag was given the value "".
 
     Args:
       args: Namespace of `ArgumentParser.parse_args`.
     """
-    for name in sorted(args.given):
+    for name in sorted(args.given - _MAY_BE_EMPTY):
         if getattr(args, name) == "":
             raise UserError("--{}: {}".format(name, _EMPTY))
 
@@ -295,6 +297,7 @@ def run(main, parser, argv=None):
     console.set_up()
     args = parser.parse_args(argv)
     try:
+        _check_not_empty(args)
         main(args)
     except UserError as error:
         parser.error(" ".join(str(error).split("\n")))

@@ -465,7 +465,6 @@ def _check_flags(args, command):
     if not any(getattr(args, mode) for mode in modes):
         choices = ", ".join("--" + mode for mode in modes)
         raise UserError("nothing to do: give one or more of {}".format(choices))
-    command_line.check_not_empty(args)
     flags.check_read(args, readers_of(command))
     _check_combinations(args)
     if not args.output_dir:

@@ -1,6 +1,7 @@
 """Flags that every command takes the same way, and interpreters without packages."""
 
 import argparse
+import importlib
 import os
 import subprocess
 import sys
@@ -301,6 +302,35 @@ def test_other_errors_keep_their_traceback(tmp_path, repository):
     )
     assert done.returncode == 1
     assert "Traceback" in done.stderr and "KeyError: 'mine'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command, flags, name",
+    [
+        (
+            "export_model",
+            ["--model_dir=a", "--output_dir=b", "--dev_file="],
+            "dev_file",
+        ),
+        ("extract_features", ["--whitening_file="], "whitening_file"),
+        ("serve", ["--host="], "host"),
+        ("download_model", ["--base_url="], "base_url"),
+        ("plot_training", ["--run_dir=a", "--output_file="], "output_file"),
+    ],
+)
+def test_a_flag_of_an_unset_variable_is_refused(command, flags, name, capsys):
+    module = importlib.import_module(command)
+    required = {
+        "export_model": ["--model_dir=a", "--output_dir=b", "--format=onnx"],
+        "extract_features": ["--input_file=a", "--model_dir=b"],
+        "serve": ["--model_dir=a"],
+        "download_model": ["albert_tiny_zh"],
+    }
+    argv = flags + required.get(command, [])
+    with pytest.raises(SystemExit) as ended:
+        command_line.run(module.main, module.build_parser(), argv)
+    assert ended.value.code == 2
+    assert "--{}: expected a value".format(name) in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -163,21 +163,31 @@ def run(directory, *flags):
     run_demo.main(parser.parse_args(["--output_dir=" + str(directory), *flags]))
 
 
-def test_other_pairs_are_judged_without_training_again(
-    tmp_path, steps_run, monkeypatch
-):
+def test_other_pairs_are_judged_without_training_again(tmp_path, steps_run):
     run(tmp_path / "demo", "--text_pair", "一", "二")
     assert len(steps_run) == 7  # nothing was there yet
     run(tmp_path / "demo", "--text_pair", "一", "二")
     assert steps_run[7:] == ["verdicts"]
     run(tmp_path / "demo")
     assert len(steps_run) == 8 + 7  # the demo itself, again
-    run(tmp_path / "demo", "--text_pair", "一", "二", "--seed=3")
-    assert len(steps_run) == 15 + 7  # another model
+
+
+def test_a_demo_of_other_settings_is_not_removed_for_a_pair(
+    tmp_path, steps_run, monkeypatch
+):
+    """It may have taken hours."""
+    pair = "--text_pair", "一", "二"
+    run(tmp_path / "demo", "--seed=3", "--num_train_steps=9")
+    with pytest.raises(UserError, match="made with --num_train_steps=9 --seed=3; add"):
+        run(tmp_path / "demo", *pair)
+    run(tmp_path / "demo", *pair, "--seed=3", "--num_train_steps=9")
+    assert steps_run[7:] == ["verdicts"]
     monkeypatch.setattr(run_demo, "OPEN_MODEL", str(tmp_path / "model"))
     (tmp_path / "model").mkdir()
-    run(tmp_path / "demo", "--text_pair", "一", "二", "--seed=3")
-    assert len(steps_run) == 22 + 7  # another model to begin with
+    with pytest.raises(UserError, match="another version; make it anew, without"):
+        run(tmp_path / "demo", *pair, "--seed=3", "--num_train_steps=9")
+    run(tmp_path / "demo")
+    assert len(steps_run) == 8 + 7
 
 
 def test_an_interrupted_demo_is_not_taken_for_a_complete_one(

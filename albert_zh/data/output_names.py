@@ -13,6 +13,7 @@ from typing import NamedTuple, Tuple
 from albert_zh.base import files
 from albert_zh.base.errors import UserError
 
+SUMMARY_ENDING = ".summary.json"
 MAX_OUTPUT_FILES = 99999  # their numbers have five digits
 
 
@@ -30,7 +31,7 @@ class Outputs(NamedTuple):
     @property
     def summary_file(self):
         """Path of the summary."""
-        return self.name + ".summary.json"
+        return self.name + SUMMARY_ENDING
 
     @property
     def work_directory(self):

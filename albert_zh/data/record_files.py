@@ -1,13 +1,35 @@
 """The record files of a run: found, checked, and made into its input."""
 
+import collections
+import contextlib
 import logging
-from typing import List, NamedTuple, Optional
+import os
+from typing import Dict, List, NamedTuple, Optional
 
 import tokenization
+from albert_zh.base import files, json_files
 from albert_zh.base.errors import UserError, as_user_error
-from albert_zh.data import corpus, input_pipeline, instances, summary
+from albert_zh.data import corpus, input_pipeline, instances, output_names, summary
 
 _LOGGER = logging.getLogger(__name__)
+
+_TOKENIZER_SETTINGS = ("do_lower_case", "normalize_punctuation")
+# What is read of a summary of data generation.
+_SUMMARY_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "manifest": {
+            "type": "object",
+            "properties": {
+                "output": {"type": "array", "items": {"type": "string"}},
+                "do_lower_case": {"type": "boolean"},
+                "normalize_punctuation": {"type": "boolean"},
+            },
+            "required": ["output", *_TOKENIZER_SETTINGS],
+        }
+    },
+    "required": ["manifest"],
+}
 
 
 class RecordFiles(NamedTuple):
@@ -18,12 +40,15 @@ class RecordFiles(NamedTuple):
       form: `input_pipeline.Form` of their records.
       masks: `input_pipeline.DynamicMasks` for records without masks, else None.
       reading: `input_pipeline.Reading`.
+      tokenizer_settings: dict of the settings that the records were made with, as the
+        summaries beside them say; {} where there are none.
     """
 
     files: List[str]
     form: input_pipeline.Form
     masks: Optional[input_pipeline.DynamicMasks] = None
     reading: input_pipeline.Reading = input_pipeline.DEFAULT_READING
+    tokenizer_settings: Dict[str, bool] = {}
 
     def input_fn(
         self,
@@ -74,9 +99,9 @@ def find(
       UserError: the files do not fit, or their vocabulary is needed to mask them and
         cannot be used.
     """
-    files = corpus.expand_input_files(patterns)
+    paths = corpus.expand_input_files(patterns)
     is_dynamic = input_pipeline.check_record_files(
-        files,
+        paths,
         form.max_seq_length,
         form.max_predictions_per_seq,
         form.vocab_size,
@@ -88,13 +113,57 @@ def find(
             raise UserError(
                 "{}: its records are masked during training (--masking=dynamic), which "
                 "requires their vocabulary: give --vocab_file or "
-                "--spm_model_file".format(files[0])
+                "--spm_model_file".format(paths[0])
             )
         masks = _dynamic_masks(mask_settings, vocab_file, spm_model_file)
         max_text_tokens = form.max_seq_length - instances.NUM_SPECIAL_TOKENS
         for warning in summary.limit_warnings(mask_settings, max_text_tokens):
             _LOGGER.warning("%s", warning)
-    return RecordFiles(files, form._replace(is_dynamic=is_dynamic), masks, reading)
+    form = form._replace(is_dynamic=is_dynamic)
+    return RecordFiles(paths, form, masks, reading, _tokenizer_settings(paths))
+
+
+def _tokenizer_settings(paths):
+    """Reads from the summaries beside record files how their text was tokenized.
+
+    Returns:
+      Dict "do_lower_case", "normalize_punctuation" -> bool; {} where there is no
+      summary of any of the files.
+
+    Raises:
+      UserError: the files differ.
+    """
+    found, first = {}, None
+    for path, manifest in _manifests(paths):
+        settings = {name: manifest[name] for name in _TOKENIZER_SETTINGS}
+        if found and settings != found:
+            raise UserError(
+                "--input_file: by {} and {}, the records differ in {}; give records of "
+                "one tokenizer".format(
+                    first,
+                    path,
+                    " and ".join(n for n in settings if settings[n] != found[n]),
+                )
+            )
+        found, first = settings, path
+    return found
+
+
+def _manifests(paths):
+    """Yields (path, manifest) of the summaries that have one of the record files."""
+    by_folder = collections.defaultdict(set)
+    for path in paths:
+        by_folder[os.path.dirname(path)].add(os.path.basename(path))
+    for folder, names in sorted(by_folder.items()):
+        for name in files.list_directory(folder or "."):
+            if not name.endswith(output_names.SUMMARY_ENDING):
+                continue
+            path = os.path.join(folder, name)
+            # Others than ours may have such names; no training depends on them.
+            with contextlib.suppress(UserError):
+                manifest = json_files.read(path, _SUMMARY_SCHEMA, "")["manifest"]
+                if names & set(map(os.path.basename, manifest["output"])):
+                    yield path, manifest
 
 
 def _dynamic_masks(settings, vocab_file, spm_model_file):

@@ -35,6 +35,7 @@ _LOGGER = logging.getLogger(__name__)
 CONNECT_SECONDS = 10
 STALL_SECONDS = 30  # without a byte
 RETRIES = 4
+_LONGEST_WAIT = 60  # seconds between two attempts
 # The largest published file has about 1 GB.
 MAX_BYTES = 4 * 2**30
 # 1 GB at 12 kB/s
@@ -147,7 +148,7 @@ def fetch(
                         address, fault, partial.description(), _ADVICE
                     )
                 ) from fault
-            seconds = 2 ** (failures - 1)
+            seconds = min(2 ** (failures - 1), _LONGEST_WAIT)
             _LOGGER.info("%s: %s; next try in %d s", address, fault, seconds)
         finally:
             partial.close()

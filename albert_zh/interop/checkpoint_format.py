@@ -1,6 +1,5 @@
 """TensorFlow model directories: config, vocabulary, checkpoint, labels."""
 
-import json
 import os
 import re
 
@@ -56,6 +55,9 @@ def read(directory, options=DEFAULT_OPTIONS, is_trusted=False):
         vocabulary=_read(found.vocab_file),
         sentencepiece=_read(found.spm_model_file),
         do_lower_case=_LOWER_CASE if lower_case is None else lower_case,
+        normalize_punctuation=model_directory.read_normalize_punctuation(
+            found.directory
+        ),
         task=task,
         told=heads.of_kind(kind or options.kind),
         decision=model_directory.read_decision(found.directory),
@@ -116,9 +118,8 @@ def write(model, directory, options=DEFAULT_OPTIONS):
         os.path.join(directory, model_directory.CONFIG_FILE),
     )
     if model.vocabulary is not None or model.sentencepiece is not None:
-        files.write_text(
-            json.dumps({"do_lower_case": model.do_lower_case}) + "\n",
-            os.path.join(directory, model_directory.TOKENIZER_FILE),
+        model_directory.write_tokenizer_settings(
+            directory, model.do_lower_case, model.normalize_punctuation
         )
     if "task_name" in (model.task or {}):
         json_files.write(

@@ -72,11 +72,15 @@ FORMATS = {
 # Why a dialect cannot be converted to another one.
 _REASONS = {
     "albert_zh": "position and segment embeddings are added after the projection "
-    "to the hidden size, in Google's layout before it, in BERT's there is none",
+    "to the hidden size, in Google's dialect before it, in BERT's there is none",
     "google": "position and segment embeddings are added before the projection to "
-    "the hidden size, in albert_zh's layout after it, in BERT's there is none",
+    "the hidden size, in albert_zh's dialect after it, in BERT's there is none",
     "bert": "its embeddings have the hidden size, without a projection",
 }
+
+
+# What transformers calls a label without a name.
+_NO_NAME = re.compile(r"LABEL_\d+")
 
 
 def convert(source_format, target_format, source, target, options):
@@ -174,14 +178,21 @@ def _check_options(reader, writer, options):
 def _check_dialect(dialect, source_format, target_format, source):
     if dialect not in FORMATS[source_format].dialects:
         raise UserError(
-            "--from={}: {} has the {} layout; give --from={}".format(
+            "--from={}: {} has the {} dialect; give --from={}".format(
                 source_format, source, dialect, dialect
             )
         )
     if dialect not in FORMATS[target_format].dialects:
+        others = [name for name in FORMATS if dialect in FORMATS[name].dialects]
         raise UserError(
-            "--from={} --to={}: no exact conversion exists from the {} layout: "
-            "{}".format(source_format, target_format, dialect, _REASONS[dialect])
+            "--from={} --to={}: no exact conversion exists from the {} dialect: {}; "
+            "expected --to={}".format(
+                source_format,
+                target_format,
+                dialect,
+                _REASONS[dialect],
+                " or ".join(others),
+            )
         )
 
 
@@ -216,12 +227,14 @@ def _with_task(content, task, kind):
     settings = {
         "labels": heads.default_labels(head, classes),
         "do_lower_case": content.do_lower_case,
+        "normalize_punctuation": content.normalize_punctuation,
         "max_seq_length": min(_SEQUENCE_LENGTH, positions),
     }
     if head == "tagger":
         is_crf = heads.CRF_TRANSITIONS in content.weights
         settings["options"] = {"decoder": "crf" if is_crf else "softmax"}
     settings.update(content.task or {})
+    _check_names(settings["labels"], task.get("labels"), task["task_name"])
     settings.update(task)
     if head in heads.WITHOUT_LABELS and settings["labels"]:
         raise UserError("--labels: a {} has none".format(head))
@@ -240,6 +253,27 @@ def _with_task(content, task, kind):
     return content._replace(task=settings)
 
 
+def _check_names(held, given, task_name):
+    """Checks that a task's labels do not exchange those that a model has already.
+
+    Raises:
+      UserError: they have names in common, in other places.
+    """
+    if not given or list(given) == list(held):
+        return
+    if set(given) & set(held):
+        raise UserError(
+            "--task_name={}: its labels are {}, those of the model in the order of its "
+            "rows {}; give an open task, such as --task_name=pair, and "
+            "--labels={}".format(
+                task_name, ",".join(given), ",".join(held), ",".join(held)
+            )
+        )
+    if not all(_NO_NAME.fullmatch(label) for label in held):
+        pairs = ("{} becomes {}".format(*pair) for pair in zip(held, given))
+        _LOGGER.warning("labels: %s", ", ".join(pairs))
+
+
 def _check_task(content, source):
     """Checks that a TensorFlow directory can keep the labels: only with a task."""
     head = content.fine_tuned_head
@@ -250,7 +284,7 @@ def _check_task(content, source):
         return
     example = heads.HEADS[head].example
     labels = (content.task or {}).get("labels", [])
-    if any(not re.fullmatch(r"LABEL_\d+", label) for label in labels):
+    if not all(_NO_NAME.fullmatch(label) for label in labels):
         raise UserError(
             "{}: its labels, {}, can only be kept with a task: give {}".format(
                 source, ",".join(labels), example

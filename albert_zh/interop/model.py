@@ -27,6 +27,8 @@ class Model(NamedTuple):
       task: dict of the `labels.json` of a fine-tuned model, or None.
       told: key of `heads.HEADS`: its head, where that looks like another; or None.
       decision: dict of what was chosen on dev, such as a threshold; {} for nothing.
+      normalize_punctuation: bool, whether the tokenizer maps marks that the vocabulary
+        lacks.
     """
 
     config: modeling.AlbertConfig
@@ -38,6 +40,7 @@ class Model(NamedTuple):
     task: Optional[Dict[str, Any]] = None
     told: Optional[str] = None
     decision: Dict[str, float] = {}
+    normalize_punctuation: bool = False
 
     @property
     def heads(self):

@@ -111,7 +111,7 @@ def _from_bytes(path, name, dtype, shape, data):
 
 
 def _load_pickle(path, is_trusted):
-    torch = import_torch(path)
+    torch = import_torch(path, "1.13" if is_trusted else "{}.{}".format(*SAFE_TORCH))
     if not is_trusted:
         _require_safe_torch(torch.__version__, path)
     files.require_regular(path)
@@ -172,13 +172,15 @@ def _to_numpy(torch, path, name, value):
     return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
 
 
-def import_torch(what):
+def import_torch(what, version="1.13"):
     """Returns the torch module; raises `UserError` that `what` requires it."""
     try:
         import torch
     except ImportError as error:
         raise UserError(
-            "{} requires PyTorch 1.13 or later: run `pip install torch`".format(what)
+            "{} requires PyTorch {} or later: run `pip install 'torch>={}'`".format(
+                what, version, version
+            )
         ) from error
     return torch
 

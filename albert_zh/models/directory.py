@@ -257,6 +257,22 @@ def _read_tokenizer_setting(setting, directory, names):
     return None
 
 
+def write_tokenizer_settings(directory, do_lower_case, normalize_punctuation):
+    """Writes the `tokenizer_settings.json` of a model without labels.
+
+    Args:
+      directory: path.
+      do_lower_case, normalize_punctuation: bool.
+
+    Raises:
+      UserError: it cannot be written.
+    """
+    settings = {"do_lower_case": do_lower_case}
+    if normalize_punctuation:
+        settings["normalize_punctuation"] = True
+    json_files.write(settings, os.path.join(directory, TOKENIZER_FILE))
+
+
 def choose_do_lower_case(given, directory):
     """Returns --do_lower_case if given, else the model's casing, else True.
 
@@ -447,7 +463,9 @@ def _refuse_hugging_face(directory, names):
         raise UserError(
             "{} holds {} and no TensorFlow checkpoint; convert it: python3 "
             "convert_checkpoint.py --from=huggingface --to=google --input={} "
-            "--output=DIRECTORY".format(directory, weights[0], shlex.quote(directory))
+            "--output=DIRECTORY (of a BERT: --to=bert)".format(
+                directory, weights[0], shlex.quote(directory)
+            )
         )
 
 
@@ -501,19 +519,22 @@ def check_vocabulary_of(found, config):
     check_vocabulary(tokenizer.vocab_size, path, config, exact=True)
 
 
-def copy_vocabulary(found, directory):
+def copy_vocabulary(found, directory, of_records=None):
     """Copies the vocabulary of the model that training started from.
 
-    The casing, if the model has one, is copied into `tokenizer_settings.json`.
+    The tokenizer's settings, those of the records or else of that model, are written
+    to `tokenizer_settings.json`.
 
     Args:
       found: `ModelDirectory` of that model.
       directory: path of the --output_dir.
+      of_records: dict of the settings that the records were made with; {} or None if
+        that is unknown.
 
     Raises:
-      UserError: the directory has another vocabulary or another casing.
+      UserError: the directory has another vocabulary or other settings.
     """
-    _copy_casing(found.directory, directory)
+    _copy_tokenizer_settings(found.directory, directory, of_records or {})
     for source, name in (
         (found.vocab_file, VOCAB_FILE),
         (found.spm_model_file, SPM_FILE),
@@ -529,18 +550,46 @@ def copy_vocabulary(found, directory):
         copy_file(source, target)
 
 
-def _copy_casing(source, directory):
-    given = read_do_lower_case(source) if source else None
-    held = read_do_lower_case(directory)
-    if given is None or given is held:
+def _copy_tokenizer_settings(source, directory, of_records):
+    given = _tokenizer_settings(source) if source else {}
+    for name, value in of_records.items():
+        if given.get(name, value) is not value:
+            _LOGGER.warning(
+                "the records were made with %s %s, but the model in %s was trained "
+                "with %s: it gets other tokens than it knows",
+                name,
+                value,
+                source,
+                given[name],
+            )
+    given.update(of_records)
+    if "do_lower_case" not in given:
         return
-    if held is not None:
-        raise UserError(
-            "--output_dir: {} has do_lower_case {}, the model started from in {} has "
-            "{}; choose another --output_dir".format(directory, held, source, given)
-        )
-    path = os.path.join(directory, TOKENIZER_FILE)
-    json_files.write({"do_lower_case": given}, path)
+    held = _tokenizer_settings(directory)
+    for name in sorted(set(given) & set(held)):
+        if given[name] is not held[name]:
+            raise UserError(
+                "--output_dir: {} has {} {}, {} {}; choose another "
+                "--output_dir".format(
+                    directory,
+                    name,
+                    held[name],
+                    "the records" if of_records else "the model in " + source,
+                    given[name],
+                )
+            )
+    if not held:
+        marks = given["normalize_punctuation"]
+        write_tokenizer_settings(directory, given["do_lower_case"], marks)
+
+
+def _tokenizer_settings(directory):
+    """What a directory's files say of its tokenizer; {} where no file does."""
+    lower_case = read_do_lower_case(directory)
+    if lower_case is None:
+        return {}
+    marks = read_normalize_punctuation(directory)
+    return {"do_lower_case": lower_case, "normalize_punctuation": marks}
 
 
 def read_decision(directory):

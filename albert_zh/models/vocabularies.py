@@ -19,12 +19,14 @@ class Choice(NamedTuple):
       spm_model_file: path of a SentencePiece model, which has precedence, or None.
       do_lower_case: bool.
       config_file: path of the config in the model directory, or None.
+      normalize_punctuation: bool, whether the model's tokenizer maps punctuation.
     """
 
     vocab_file: Optional[str]
     spm_model_file: Optional[str]
     do_lower_case: bool
     config_file: Optional[str]
+    normalize_punctuation: bool = False
 
     @property
     def path(self):
@@ -79,6 +81,7 @@ def _from_directory(model_dir, vocab_file, spm_model_file, do_lower_case):
         found.spm_model_file,
         model_directory.choose_do_lower_case(do_lower_case, found.directory),
         found.config_file,
+        model_directory.read_normalize_punctuation(found.directory),
     )
 
 

@@ -87,7 +87,7 @@ def export(
     _check_output_dir(output_dir)
     FORMATS[format_name].check()
     source = read_source(model_dir, dev_file, as_encoder)
-    output_dir = os.path.normpath(output_dir)
+    output_dir = os.path.realpath(output_dir)
     with files.writing(output_dir):
         files.make_directory(os.path.dirname(output_dir))
     with files.directory_beside(output_dir) as directory:

@@ -45,11 +45,16 @@ class ExportGraph:
                 name: tf.identity(tensor, name)
                 for name, tensor in self._head_outputs(kind, model, weights).items()
             }
-            variables = [v for v in tf.global_variables() if v.op.name in weights]
+            variables = tf.global_variables()
         self.session = tf.Session(graph=graph)
+        # An encoder may lack the pooler, which nothing reads.
         self.session.run(
             [variable.initializer for variable in variables],
-            {v.initializer.inputs[1]: weights[v.op.name] for v in variables},
+            {
+                v.initializer.inputs[1]: weights[v.op.name]
+                for v in variables
+                if v.op.name in weights
+            },
         )
 
     def _head_outputs(self, kind, model, weights):

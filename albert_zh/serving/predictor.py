@@ -7,6 +7,7 @@ Estimator is not used: it would build the graph and restore the checkpoint for e
 prediction.
 """
 
+import os
 import re
 from typing import Any, List, NamedTuple
 
@@ -335,7 +336,7 @@ def load(
     Raises:
       UserError: the directory cannot be used.
     """
-    directory = model_directory.resolve(directory)
+    directory = model_directory.resolve(os.fspath(directory))
     if backend is None:
         backend = "onnx" if exported.is_export(directory) else "tensorflow"
     for name, value, known in (

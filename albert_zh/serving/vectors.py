@@ -232,9 +232,19 @@ class HnswlibIndex:
         self._index.add_items(vectors)
 
     def search(self, queries, number):
-        """See `ExactIndex`; may miss some."""
+        """See `ExactIndex`; may miss some.
+
+        Raises:
+          UserError: it finds too few.
+        """
         self._index.set_ef(max(_LOOKED_AT, number))
-        places, distances = self._index.knn_query(queries, k=number)
+        try:
+            places, distances = self._index.knn_query(queries, k=number)
+        except RuntimeError as error:
+            raise UserError(
+                "--index=hnswlib: it finds fewer than {} neighbours of a text; give "
+                "--index=exact, or a smaller --top_k".format(number)
+            ) from error
         return places.astype(np.int64), 1 - distances
 
 

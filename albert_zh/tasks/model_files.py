@@ -197,7 +197,6 @@ def for_training(chosen, task, train_data, given, dropout=None):
         model_directory.require(chosen, "checkpoint")
     _check_own_vocabulary(chosen)
     length = given.get("max_seq_length", DEFAULT_MAX_SEQ_LENGTH)
-    saved = load(chosen.directory) if chosen.directory else None
     return TaskFiles(
         config=model_settings.load_config(chosen.config_file, length, dropout),
         task=task,
@@ -208,7 +207,9 @@ def for_training(chosen, task, train_data, given, dropout=None):
             given.get("do_lower_case"), chosen.directory
         ),
         normalize_punctuation=given.get(
-            "normalize_punctuation", bool(saved and saved.normalize_punctuation)
+            "normalize_punctuation",
+            bool(chosen.directory)
+            and model_directory.read_normalize_punctuation(chosen.directory),
         ),
         max_seq_length=length,
         options=given.get("options", {}),

@@ -6,6 +6,7 @@ from typing import Dict, NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
+from google.protobuf.message import DecodeError
 
 from albert_zh.base import files, pictures
 from albert_zh.base.errors import UserError
@@ -185,10 +186,11 @@ def _read_event_file(path):
         for record in record_format.read_records(path):
             event = tf.Event.FromString(record)
             for value in event.summary.value:
-                if value.tag in wanted:
-                    point = _Point(event.step, _scalar(value), event.wall_time, path)
+                number = _scalar(value) if value.tag in wanted else None
+                if number is not None:
+                    point = _Point(event.step, number, event.wall_time, path)
                     found.setdefault(value.tag, []).append(point)
-    except ValueError as error:
+    except (ValueError, DecodeError) as error:
         # A file of a graph and no curves may break off unheard.
         if found:
             _LOGGER.warning("%s: read up to where it breaks off (%s)", path, error)
@@ -196,10 +198,16 @@ def _read_event_file(path):
 
 
 def _scalar(value):
-    """The number in a `Summary.Value`, of either of TensorFlow's two writers."""
-    if value.HasField("tensor"):
+    """The number in a `Summary.Value`, of either of TensorFlow's two writers.
+
+    None where it holds something else.
+    """
+    if not value.HasField("tensor"):
+        return value.simple_value
+    try:
         return float(tf.make_ndarray(value.tensor))
-    return value.simple_value
+    except TypeError:
+        return None
 
 
 def _first_time(found):

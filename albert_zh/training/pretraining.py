@@ -244,7 +244,8 @@ class Pretraining:
         # The chief alone: it removes what it takes for a dead run's half-written files.
         if self._runtime.distribution.is_chief:
             output_directory.prepare(self._output_dir, self._config)
-            model_directory.copy_vocabulary(self._files, self._output_dir)
+            settings = records.tokenizer_settings if training else {}
+            model_directory.copy_vocabulary(self._files, self._output_dir, settings)
             if training:
                 optimizer_record.write(self._output_dir, *trained)
         return step

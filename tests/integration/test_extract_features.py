@@ -278,6 +278,11 @@ def test_a_model_without_a_pooler_and_with_other_names(folder):
     np.testing.assert_array_equal(*found)
 
 
+def test_a_long_query_is_cut_and_said(folder, caplog):
+    extract(folder, "--pooling=mean", "--search", "天" * 30, "--top_k=1")
+    assert "--search: 1 of 1 texts cut to 16 tokens" in caplog.text
+
+
 def test_vectors_are_float32_on_every_processor(folder, tmp_path, monkeypatch):
     found = []
     for flags in ("sse", "amx_bf16"):

@@ -13,7 +13,8 @@ import modeling
 import run_classifier
 import run_pretraining
 from albert_zh import command_line
-from albert_zh.data import record_format
+from albert_zh.base.errors import UserError
+from albert_zh.data import input_pipeline, masking, record_files, record_format
 from albert_zh.models import checkpoints
 
 CHARACTERS = "天地人山水火土木金石日月星云风雨花草鸟鱼。"
@@ -269,6 +270,26 @@ def test_records_have_the_models_casing(cased_dir, data_dir, tmp_path):
         name: (tmp_path / (name + ".tfrecord")).read_bytes() for name in summaries
     }
     assert written["lower"] == written["neither"] != written["model"]
+
+
+def test_a_model_has_the_tokenizer_of_its_records(cased_dir, tmp_path):
+    """Nobody else tells a model that is pretrained from nothing."""
+    text = "A天B地。\nB人A山。\n\n" * 8
+    (tmp_path / "corpus.txt").write_text(text, encoding="utf-8")
+    forms = []
+    for name, flag in (("cased", "--do_lower_case=false"), ("lower", "--overwrite")):
+        path = tmp_path / (name + ".tfrecord")
+        make_records(tmp_path, path, "--vocab_file", cased_dir / "vocab.txt", flag)
+        forms.append(str(path))
+    form = input_pipeline.Form(LENGTH, PREDICTIONS, len(TOKENS))
+    masks = masking.MaskSettings()
+    found = [record_files.find(path, form, masks) for path in forms]
+    casings = [each.tokenizer_settings["do_lower_case"] for each in found]
+    assert casings == [False, True]
+    with pytest.raises(UserError, match="the records differ in do_lower_case"):
+        record_files.find(",".join(forms), form, masks)
+    (tmp_path / "cased.tfrecord.summary.json").unlink()
+    assert record_files.find(forms[0], form, masks).tokenizer_settings == {}
 
 
 def test_records_are_no_longer_than_the_model(model_dir, data_dir, tmp_path, capsys):

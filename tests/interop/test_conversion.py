@@ -285,6 +285,38 @@ def test_labels_are_those_that_hugging_face_shows(write):
     assert labels == dict(LABELS, labels=["x", "y", "z"])
 
 
+def test_labels_in_another_order_are_refused_and_the_hint_works(write, caplog):
+    """A task of CLUE has an order of its own; the rows of the model have theirs."""
+    labels = dict(LABELS, task_name="pair", labels=["x", "y", "z"])
+    source = write(GOOGLE, ("classifier",), labels=labels)
+    there = convert("google", "huggingface", source, "there")
+    other = {"task_name": "cmnli", "labels": ["z", "x", "y"]}
+    with pytest.raises(UserError, match="order of its rows x,y,z; .*--labels=x,y,z"):
+        convert("huggingface", "google", there, "never", task=other)
+    own = {"task_name": "pair", "labels": ["x", "y", "z"]}
+    back = convert("huggingface", "google", there, task=own)
+    written = json.loads(pathlib.Path(back, "labels.json").read_text("utf-8"))
+    assert written["labels"] == ["x", "y", "z"]
+    new = {"task_name": "pair", "labels": ["0", "1", "2"]}
+    convert("huggingface", "google", there, "renamed", task=new)
+    assert "labels: x becomes 0, y becomes 1, z becomes 2" in caplog.text
+
+
+def test_the_mapping_of_punctuation_survives(write):
+    source = write(GOOGLE)
+    model_directory.write_tokenizer_settings(source, False, True)
+    copy = convert("google", "google", source)
+    assert model_directory.read_normalize_punctuation(copy) is True
+    assert model_directory.read_do_lower_case(copy) is False
+    labels = dict(LABELS, normalize_punctuation=True)
+    source = write(GOOGLE, ("classifier",), "classifier", labels=labels)
+    task = {"task_name": "pair", "labels": labels["labels"], "max_seq_length": 8}
+    shorter = convert("google", "google", source, "shorter", task=task)
+    written = json.loads(pathlib.Path(shorter, "labels.json").read_text("utf-8"))
+    assert written["normalize_punctuation"] is True
+    assert written["max_seq_length"] == 8
+
+
 def test_casing_survives(write):
     source = write(GOOGLE)
     there = convert("google", "huggingface", source, "there")

@@ -29,7 +29,7 @@ from tests.converted_models import (
         (ALBERT_ZH, "albert_zh", "google", "position and segment embeddings"),
         (ALBERT_ZH, "albert_zh", "huggingface", "no exact conversion"),
         (GOOGLE, "google", "albert_pytorch", "no exact conversion"),
-        (SMALL, "bert", "google", "no exact conversion"),
+        (SMALL, "bert", "google", "expected --to=bert or huggingface"),
         (GOOGLE, "albert_zh", "albert_pytorch", "give --from=google"),
         (
             dict(ALBERT_ZH, ln_type="preln"),

@@ -418,3 +418,24 @@ def test_the_casing_goes_along_but_replaces_none(tmp_path):
     with pytest.raises(UserError, match="--output_dir: .* has do_lower_case False"):
         model_directory.copy_vocabulary(files, str(target))
     assert model_directory.read_do_lower_case(str(target)) is False
+
+
+def test_the_settings_are_those_of_the_records(tmp_path, caplog):
+    source, target = tmp_path / "source", tmp_path / "target"
+    for directory in (source, target):
+        directory.mkdir()
+    files = model_directory.ModelDirectory(str(source))
+    settings = {"do_lower_case": False, "normalize_punctuation": True}
+    for _ in range(2):
+        model_directory.copy_vocabulary(files, str(target), settings)
+    assert model_directory.read_do_lower_case(str(target)) is False
+    assert model_directory.read_normalize_punctuation(str(target)) is True
+    assert not caplog.text
+    (source / "labels.json").write_text('{"do_lower_case": true}')
+    model_directory.copy_vocabulary(files, str(target), settings)
+    assert "made with do_lower_case False, but the model in" in caplog.text
+    other = dict(settings, normalize_punctuation=False)
+    with pytest.raises(
+        UserError, match="has normalize_punctuation True, the records F"
+    ):
+        model_directory.copy_vocabulary(files, str(target), other)

@@ -12,6 +12,7 @@ import tensorflow.compat.v1 as tf
 import albert_zh
 import export_model
 from albert_zh.base.errors import UserError
+from albert_zh.models import checkpoints
 from albert_zh.models import directory as model_directory
 from albert_zh.serving import (
     encoder,
@@ -332,6 +333,26 @@ def test_an_exported_encoder_keeps_its_tokenizers_settings(tmp_path):
         export.copy_files(export.Source(str(tmp_path), "", held, {}, None), str(target))
         found = predictor.read_files(str(target))
         assert (found.do_lower_case, found.normalize_punctuation) == settings
+
+
+@pytest.mark.parametrize(("format_name", "precision"), ALL_FORMATS)
+def test_an_encoder_without_a_pooler(models, tmp_path, format_name, precision):
+    source = tmp_path / "model"
+    shutil.copytree(models("encoder"), str(source))
+    prefix = str(source / "model.ckpt-1")
+    tensors = checkpoints.read_tensors(prefix)
+    kept = {name: value for name, value in tensors.items() if "/pooler/" not in name}
+    assert len(kept) < len(tensors)
+    checkpoints.write_tensors(kept, prefix)
+    target = str(tmp_path / "export")
+    report = export.export(str(source), target, format_name, precision)
+    assert report.found.difference < (1e-5 if precision == "float32" else 1)
+
+
+def test_the_target_may_be_the_current_directory(models, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    export.export(models("lcqmc"), ".", "frozen_graph", "float32")
+    assert (tmp_path / "export.json").exists()
 
 
 def test_an_exported_encoder_fills_masks(models, tmp_path):

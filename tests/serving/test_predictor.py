@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -320,6 +321,17 @@ with albert_zh.load(sys.argv[1]) as predictor:
     predictor(["今天", "天气"])
 print([name for name in set(sys.modules) - before if "estimator" in name])
 """
+
+
+def test_a_path_object_will_do(tmp_path):
+    path = pathlib.Path(served_models.write_model(tmp_path / "m"))
+    with albert_zh.load(path) as held:
+        assert held.kind_name == "classification"
+    (tmp_path / "m" / "model.safetensors").touch()
+    for path in (tmp_path / "m").glob("model.ckpt*"):
+        path.unlink()
+    with pytest.raises(UserError, match="convert it: python3 convert_checkpoint.py"):
+        albert_zh.load(tmp_path / "m")
 
 
 def test_estimator_is_not_imported(directories, repository):

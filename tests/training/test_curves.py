@@ -36,6 +36,18 @@ def write(directory, name, events):
     return path
 
 
+def test_records_that_are_no_events_and_no_numbers(run_dir, caplog):
+    expected = points(read(run_dir)["loss"])
+    foreign = tf.make_tensor_proto([1.0, 2.0], tf.float32)
+    value = tf.Summary.Value(tag="loss", tensor=foreign)
+    events = [tf.Event(step=600, wall_time=2000.0, summary=tf.Summary(value=[value]))]
+    write(run_dir, "2", events)
+    assert points(read(run_dir)["loss"]) == expected
+    path = run_dir / "events.out.tfevents.3"
+    record_format.write_records([b"\xff\xff no event"], str(path))
+    assert points(read(run_dir)["loss"]) == expected
+
+
 def read(directory):
     return curves.read_run(str(directory), "run").curves
 
