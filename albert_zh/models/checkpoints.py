@@ -97,7 +97,7 @@ def read_shapes(checkpoint, flag="--init_checkpoint"):
 
 def _read_index(checkpoint, flag):
     """Returns the `bundles.Index`; raises `UserError` as `read_variables`."""
-    prefix = _prefix_at(checkpoint)
+    prefix = prefix_at(checkpoint)
     reason = "expected {}.index and its .data file beside it".format(prefix)
     if prefix and files.exists(prefix + ".index"):
         try:
@@ -124,11 +124,11 @@ def fingerprint(checkpoint):
       UserError: as `read_variables`.
     """
     read_variables(checkpoint)
-    content = files.read_bytes(_prefix_at(checkpoint) + ".index")
+    content = files.read_bytes(prefix_at(checkpoint) + ".index")
     return hashlib.sha256(content).hexdigest()
 
 
-def _prefix_at(path):
+def prefix_at(path):
     """Returns a path prefix; for a directory, the one its `checkpoint` file names."""
     if files.is_directory(path):
         return named_checkpoint(path) or path
@@ -219,7 +219,7 @@ def _try(checkpoint, flag, is_finite):
       UserError: as `check_readable`.
     """
     _read_index(checkpoint, flag)
-    checkpoint = _prefix_at(checkpoint)
+    checkpoint = prefix_at(checkpoint)
     stamps = _stamps(checkpoint)
     if (stamps, True) in _TRIED or (stamps, is_finite) in _TRIED:
         return
@@ -409,7 +409,7 @@ def restore(checkpoint, variables, use_tpu=False, allow_missing=False):
     for line in str(report).split("\n"):
         _LOGGER.info(line)
     held = read_variables(checkpoint)
-    checkpoint = _prefix_at(checkpoint)
+    checkpoint = prefix_at(checkpoint)
     assignment_map = {held[name].name: name for name in report.restored}
     if not use_tpu:
         tf.train.init_from_checkpoint(checkpoint, assignment_map)
@@ -484,7 +484,7 @@ def _read_integer(checkpoint, flag, name):
         ((_, value),) = _iterate_tensors(checkpoint, flag, lambda held: held == name)
         return int(value)
 
-    stamps = _stamps(_prefix_at(checkpoint))
+    stamps = _stamps(prefix_at(checkpoint))
     if {(stamps, True), (stamps, False)} & _TRIED:
         return read(lambda: None)
     return _call(read, checkpoint, flag)
@@ -497,7 +497,7 @@ def _iterate_tensors(checkpoint, flag, is_wanted):
     """
     name = "its data"
     index = _read_index(checkpoint, flag)
-    checkpoint = _prefix_at(checkpoint)
+    checkpoint = prefix_at(checkpoint)
     names = [
         name
         for name, tensor in sorted(index.tensors.items())

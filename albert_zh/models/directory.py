@@ -127,7 +127,7 @@ def choose(directory, **flags):
     for field in ("config_file", "vocab_file", "spm_model_file"):
         _check_exists(field, flags.get(field))
     if flags.get("checkpoint"):
-        flags["checkpoint"] = checkpoints.without_ending(flags["checkpoint"])
+        flags["checkpoint"] = checkpoints.prefix_at(flags["checkpoint"])
     if directory is None:
         return _without_pipes(ModelDirectory(None, **flags))
     directory = resolve(directory, has_flags=True)

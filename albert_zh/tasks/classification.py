@@ -23,7 +23,7 @@ class Classification(kind.Kind):
     """
 
     target_fields = (Field("label_ids"),)
-    has_loss = True
+    tie_breakers = ("loss",)
     min_labels = 2
     prediction_files = (PREDICTIONS_FILE,)
     metrics = ("accuracy", "f1", "macro_f1", "loss")

@@ -366,20 +366,29 @@ def format_table(runs, size):
     for run in runs:
         summary = trials.read(run.output_dir)
         published = run.task.published.get(size) or recipes.Published(None, None, "")
-        cells = [run.task.name, summary["metric"]]
-        cells += [_mean(summary["splits"].get(split)) for split in ("dev", "test")]
+        metric = summary["metric"]
+        if metric != run.task.metric:  # another one than what was published
+            published = recipes.Published(None, None, "")
+        # A loss is no share.
+        factor = 1 if metric == "loss" else 100
+        cells = [run.task.name, metric]
+        cells += [
+            _mean(summary["splits"].get(split), factor) for split in ("dev", "test")
+        ]
         cells += [_percent(published.dev), _percent(published.test), published.source]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _mean(values):
-    """Mean and standard deviation of a split in percent, as a cell."""
+def _mean(values, factor):
+    """Mean and standard deviation of a split, times a factor, as a cell."""
     if values is None:
         return "-"
     deviation = values["standard_deviation"]
-    text = "{:.2f}".format(100 * values["mean"])
-    return text if deviation is None else text + " ± {:.2f}".format(100 * deviation)
+    text = "{:.2f}".format(factor * values["mean"])
+    if deviation is None:
+        return text
+    return text + " ± {:.2f}".format(factor * deviation)
 
 
 def _percent(value):

@@ -41,7 +41,8 @@ class Kind(abc.ABC):
         beside the encoder's inputs.
       reads_sequence: class attribute, whether the head reads the outputs of all tokens;
         else it reads the first token's alone, and the last layer computes no other.
-      has_loss: class attribute, whether `score` returns a `loss`, too.
+      tie_breakers: class attribute, tuple of the scores that decide between epochs
+        whose metric is equal.
       min_labels: class attribute, int, the fewest labels a model has.
       prediction_files: class attribute, tuple of the names `write_predictions` uses.
       metrics: class attribute, tuple of the scores that --metric may name; the higher,
@@ -59,7 +60,7 @@ class Kind(abc.ABC):
 
     target_fields = ()
     reads_sequence = False
-    has_loss = False
+    tie_breakers = ()
     min_labels = 0
     prediction_files = ()
     metrics = ()
@@ -302,11 +303,10 @@ class Kind(abc.ABC):
     def ranked_by(self):
         """The names of the scores that `rank` compares."""
         metric = self.files.task.metric
-        has_other_loss = self.has_loss and metric != "loss"
-        return (metric,) + (("loss",) if has_other_loss else ())
+        return (metric,) + tuple(n for n in self.tie_breakers if n != metric)
 
     def rank(self, scores):
-        """Sort key of scores, larger is better: the task's metric, then the lower loss.
+        """Sort key of scores, larger is better: the metric, then the tie breakers.
 
         Args:
           scores: dict that has the numbers of `ranked_by`.

@@ -403,7 +403,7 @@ def _check_results_of(output_dir, model_dir):
         files.exists(os.path.join(directory, model_directory.LABELS_FILE))
         for directory in (output_dir, held)
     )
-    if is_held and os.path.abspath(held) != os.path.abspath(used):
+    if is_held and files.real_path(held) != files.real_path(used):
         raise UserError(
             "--output_dir={} holds a fine-tuned model of its own, whose results those "
             "of --model_dir={} would replace; choose another --output_dir".format(
@@ -455,6 +455,9 @@ def load_trained(output_dir, model_dir, task, chosen, given, has_results=True):
     config = model_settings.load_config(
         chosen.config_file or held_config_file, trained.max_seq_length
     )
+    # A training may have set them by --dropout; they are not used here.
+    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+        setattr(config, name, getattr(saved.config, name))
     output_directory.check_same_config(directory, held_config_file, config, flag)
     _check_trained(checkpoint, trained, flag)
     kind_of(task).check_options(trained)

@@ -27,7 +27,7 @@ class MultipleChoice(kind.Kind):
     A prediction is float32 [num_choices], natural logarithms of probabilities.
     """
 
-    has_loss = True
+    tie_breakers = ("loss",)
     prediction_files = (PREDICTIONS_FILE,)
     metrics = ("accuracy", "loss")
 

@@ -259,14 +259,12 @@ def _checked(path, task, labels, examples, unknown, placeholders_allowed):
             "without labels can be given as --predict_file)"
         )
         raise UserError(problem.format(path, first))
-    if placeholders_allowed and is_constant and first is not None and len(examples) > 1:
-        _LOGGER.warning(
-            "%s: all %d rows have the label %s; if it stands for none, their score "
-            "tells nothing",
-            path,
-            len(examples),
-            first,
-        )
+    if is_constant and first is not None and len(examples) > 1:
+        effect = "if it stands for none, their score tells nothing"
+        if not placeholders_allowed:
+            effect = "nothing else can be learned from them"
+        message = "%s: all %d rows have the label %s; %s"
+        _LOGGER.warning(message, path, len(examples), first, effect)
     return examples
 
 

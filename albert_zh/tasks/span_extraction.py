@@ -173,6 +173,8 @@ class SpanExtraction(kind.Kind):
     reads_sequence = True
     prediction_files = _FILES
     metrics = ("exact_match", "f1")
+    # In the first epochs no answer may be exact.
+    tie_breakers = ("exact_match", "f1")
     options = {
         "doc_stride": _COUNT,
         "max_query_length": _COUNT,

@@ -122,8 +122,9 @@ def without_returns(path, number, text):
     """
     if "\r" in text.rstrip("\r"):
         problem = (
-            "a carriage return within the line, as from files of different line ends "
-            "joined; convert them with `perl -pe 's/\\r\\n?/\\n/g' FILE > NEW`"
+            "a carriage return within the line: of files of different line ends that "
+            "were joined, `perl -pe 's/\\r\\n?/\\n/g' FILE > NEW` makes lines; of a "
+            "text, `perl -pe 's/\\r(?!\\n)/ /g' FILE > NEW` makes a space"
         )
         raise row_error(path, number, problem)
     return text

@@ -33,6 +33,11 @@ _OWN_METRIC = "the task's own"
 _RECIPE = "recipe"
 # Nor this.
 _HEAD_RATE = "learning rate of the head"
+# Flags of settings that are noted under other names.
+_FLAGS_OF = {
+    _HEAD_RATE: "--crf_learning_rate",
+    "--adversarial_epsilon": "--adversarial or --adversarial_epsilon",
+}
 _RATES = ("layerwise_decay", "freeze")
 _TEACHER = "--teacher_model_dir"
 # What `describe` returns.
@@ -259,7 +264,7 @@ def check_same_training(output_dir, settings, init_checkpoint):
             "--output_dir={} holds a training with another {}: it began with {}, "
             "received {}; {}".format(
                 output_dir,
-                flag,
+                _FLAGS_OF.get(flag, flag),
                 saved.get(flag, _OWN_METRIC if flag == _METRIC else None),
                 value,
                 advice,

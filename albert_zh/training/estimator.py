@@ -411,8 +411,8 @@ def one_line_errors(input_files, form=None):
       form: `input_pipeline.Form` of their records, None where it is not known.
 
     Raises:
-      UserError: the loss became NaN, the disk is full, an input file is damaged, or
-        holds records that do not fit the model.
+      UserError: the loss became NaN, the disk is full, the memory does not suffice, an
+        input file is damaged, or holds records that do not fit the model.
     """
     try:
         yield
@@ -430,6 +430,13 @@ def one_line_errors(input_files, form=None):
                 "on from the last checkpoint".format(
                     full.group(1) or "a file", full.group(2)
                 )
+            ) from error
+        if isinstance(error, tf.errors.ResourceExhaustedError):
+            raise UserError(
+                "the device's memory is too small ({}); give a smaller batch "
+                "(--train_batch_size or, in pretraining, --micro_batch_size; "
+                "--eval_batch_size; --predict_batch_size), a smaller --max_seq_length, "
+                "or --recompute=layers".format(error.message.split("\n")[0][:200])
             ) from error
         if not isinstance(error, (*_RECORD_ERRORS, UnicodeDecodeError)):
             raise

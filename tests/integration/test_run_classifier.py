@@ -514,6 +514,21 @@ def test_a_damaged_checkpoint_is_one_line(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_directory_given_as_a_checkpoint_is_checked_as_one(
+    trained, data_dir, model_flags, tmp_path, capsys
+):
+    vocab = tmp_path / "vocab.txt"
+    tokens = (trained / "vocab.txt").read_text("utf-8").split("\n")
+    tokens[-3:-1] = tokens[-2], tokens[-3]
+    vocab.write_text("\n".join(tokens), encoding="utf-8")
+    flags = training_flags(data_dir, model_flags, tmp_path / "out", 1)
+    flags.append("--vocab_file={}".format(vocab))
+    best = str(trained / "best")
+    for checkpoint in (best, best + "/", tf.train.latest_checkpoint(best)):
+        line = refused(capsys, *flags, "--init_checkpoint={}".format(checkpoint))
+        assert "give the vocabulary that the checkpoint was trained with" in line
+
+
 def test_a_checkpoint_of_another_size_is_one_line(
     trained, data_dir, model_flags, tmp_path, capsys
 ):

@@ -160,7 +160,7 @@ def test_the_decoder_is_the_model_s(data, tmp_path, capsys):
         "--decoder=crf",
         "--crf_learning_rate=1",
     )
-    assert "another learning rate of the head: it began with 0.01, received 1.0" in line
+    assert "another --crf_learning_rate: it began with 0.01, received 1.0" in line
     # Another decoder starts its head anew.
     other = ["--output_dir={}".format(tmp_path / "span"), "--decoder=span"]
     start = ["--model_dir={}".format(tmp_path / "out"), "--num_train_epochs=0.05"]

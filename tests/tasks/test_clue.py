@@ -75,6 +75,17 @@ def test_table_has_the_published_scores_beside(runs):
     assert len({line.count("|") for line in lines}) == 1
 
 
+@pytest.mark.parametrize(
+    "metric, shown", [("loss", "0.60 ± 0.14"), ("macro_f1", "60.00 ± 14.14")]
+)
+def test_another_metric_is_not_beside_what_was_published(runs, metric, shown):
+    path = pathlib.Path(runs[0].output_dir, "trials.json")
+    path.write_text(path.read_text().replace("accuracy", metric))
+    lines = clue.format_table(runs, SIZE).splitlines()
+    assert lines[2] == "| afqmc | {} | {} | - | - | - |  |".format(metric, shown)
+    assert "| tnews | accuracy | 60.00 ± 14.14 | - | 53.55 | 53.35 |" in lines[3]
+
+
 def test_a_run_is_complete_with_all_it_is_made_of(runs, tmp_path):
     run, flags = runs[0], {"--num_train_epochs": "1.0"}
     made = run.describe([1, 2], flags)

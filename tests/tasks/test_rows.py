@@ -368,6 +368,8 @@ def test_a_test_file_of_one_known_label_is_scored_with_a_warning(tmp_path, caplo
     assert "test.tsv: all 2 rows have the label 0" in caplog.text
     caplog.clear()
     reading.read_examples(path, SINGLE, ("0", "1"))
+    assert "the label 0; nothing else can be learned from them" in caplog.text
+    caplog.clear()
     path = write(tmp_path, "test.tsv", "甲\t0\n乙\t1\n")
     reading.read_examples(path, SINGLE, ("0", "1"), placeholders_allowed=True)
     assert not caplog.text
@@ -383,6 +385,16 @@ def test_line_ends_of_two_kinds_do_not_join_rows(tmp_path, ends):
     )
     data = reading.read_texts(str(tmp_path / "y.tsv"), SINGLE, ("0", "1"))
     assert data.num_examples == 1 + ends.count("{}")
+
+
+def test_the_hint_for_a_return_within_a_text_works(tmp_path):
+    path = write(tmp_path, "x.tsv", "很好\r不错\t1\r\n乙\t0\r\n")
+    with pytest.raises(UserError) as raised:
+        list(reading.read_texts(path, SINGLE, ("0", "1")).chunks(9))
+    command = str(raised.value).split("`")[3].replace("FILE > NEW", "x.tsv > y.tsv")
+    subprocess.check_call(command, shell=True, cwd=str(tmp_path))
+    data = reading.read_examples(str(tmp_path / "y.tsv"), SINGLE, ("0", "1"))
+    assert [example.text_a for example in data.examples] == ["很好 不错", "乙"]
 
 
 LABELLED = '{"text": "丙", "label": "0"}\n'

@@ -519,3 +519,11 @@ def test_a_pretrained_checkpoint_needs_no_head_of_the_task(build_kind, tmp_path)
     report = checkpoints.plan_restore(path, variables)
     assert report.missing == ["cls/squad/output_bias", "cls/squad/output_weights"]
     assert set(report.restored) == set(tensors)
+
+
+def test_between_epochs_without_an_exact_answer_f1_decides(build_kind):
+    kind = build_kind(20)
+    scores = [{"exact_match": 0.0, "f1": f1} for f1 in (0.05, 0.2)]
+    assert kind.ranked_by == ("exact_match", "f1")
+    assert kind.rank(scores[1]) > kind.rank(scores[0])
+    assert kind.rank({"exact_match": 0.1, "f1": 0.1}) > kind.rank(scores[1])

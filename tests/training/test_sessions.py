@@ -135,6 +135,13 @@ def test_a_loss_of_nan_is_one_line(tmp_path):
         Recorded(tmp_path, loss_factor=float("nan")).train(0, 1)
 
 
+def test_too_little_memory_is_one_line():
+    message = "OOM when allocating tensor with shape[64,512]\nmore"
+    with pytest.raises(UserError, match=r"shape\[64,512\]\); give a smaller batch"):
+        with estimators.one_line_errors([]):
+            raise tf.errors.ResourceExhaustedError(None, None, message)
+
+
 def test_predictions_take_any_checkpoint_file_and_batch_size(whole, tmp_path):
     whole.num_built = 0
     predictor = sessions.Predictor(
