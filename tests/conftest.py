@@ -1,6 +1,5 @@
 """What the tests share: paths, the real data, commands run as a user runs them."""
 
-import contextlib
 import json
 import os
 import pathlib
@@ -72,11 +71,12 @@ def _release_graphs():
         del gradients[name]
 
 
-@contextlib.contextmanager
-def computing_in_float32():
-    """While it is open, TensorFlow computes in float32 in this process, as exports do.
+@pytest.fixture(scope="session", autouse=True)
+def _float32_on_every_machine():
+    """Tests compute the same whether or not the processor has products of bfloat16.
 
-    By default it is bfloat16 where the processor has products of it.
+    What bfloat16 changes has tests of its own, which ask for it. Commands in processes
+    of their own choose as they do for users.
     """
     # Here and not above: TensorFlow reads the environment set there.
     from albert_zh.training import numerics

@@ -269,6 +269,7 @@ KINDS = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("task", sorted(KINDS))
 def test_a_student_that_is_its_teacher_loses_nothing(folder, tmp_path, task, caplog):
     """The logits of each window, choice and token stand where the student has its."""

@@ -50,6 +50,7 @@ def read_json(*parts):
     return json.loads(parts[0].joinpath(*parts[1:]).read_text())
 
 
+@pytest.mark.once
 def test_seeds_are_trained_one_after_the_other_and_resumed(
     folder, tmp_path, caplog, capsys
 ):

@@ -55,6 +55,7 @@ def write_data(folder, fields, labels):
         (folder / (split + ".json")).write_text("".join(lines))
 
 
+@pytest.mark.once
 def test_table_and_submission_and_where_it_stopped(folder, run_command):
     flags = ["--model_dir=model", "--data_dir=data", "--output_dir=out"]
     flags += ["--download=False", "--", "--num_train_epochs=1"]

@@ -324,11 +324,11 @@ print([name for name in set(sys.modules) - before if "estimator" in name])
 
 
 def test_a_path_object_will_do(tmp_path):
-    path = pathlib.Path(served_models.write_model(tmp_path / "m"))
+    path = pathlib.Path(served_models.write_model(tmp_path / "m", "encoder"))
     with albert_zh.load(path) as held:
-        assert held.kind_name == "classification"
+        assert held.kind_name == "encoder"
     (tmp_path / "m" / "model.safetensors").touch()
-    for path in (tmp_path / "m").glob("model.ckpt*"):
+    for path in (*path.glob("model.ckpt*"), path / "checkpoint"):
         path.unlink()
     with pytest.raises(UserError, match="convert it: python3 convert_checkpoint.py"):
         albert_zh.load(tmp_path / "m")
