@@ -327,11 +327,11 @@ def test_a_path_object_will_do(tmp_path):
     path = pathlib.Path(served_models.write_model(tmp_path / "m", "encoder"))
     with albert_zh.load(path) as held:
         assert held.kind_name == "encoder"
-    (tmp_path / "m" / "model.safetensors").touch()
-    for path in (*path.glob("model.ckpt*"), path / "checkpoint"):
-        path.unlink()
+    (path / "model.safetensors").touch()
+    for written in (*path.glob("model.ckpt*"), path / "checkpoint"):
+        written.unlink()
     with pytest.raises(UserError, match="convert it: python3 convert_checkpoint.py"):
-        albert_zh.load(tmp_path / "m")
+        albert_zh.load(path)
 
 
 def test_estimator_is_not_imported(directories, repository):
