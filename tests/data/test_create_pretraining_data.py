@@ -65,7 +65,7 @@ def _flags(data, output, **flags):
         ),
         **flags,
     )
-    return ["--{}={}".format(name, value) for name, value in flags.items()]
+    return ["--{}={}".format(*item) for item in flags.items() if item[1] is not None]
 
 
 def _run(data, output, **flags):
@@ -213,7 +213,7 @@ def test_english_with_sentencepiece(tmp_path, train_sentencepiece):
         None,
         tmp_path / "a",
         input_file=tmp_path / "text.txt",
-        vocab_file="",
+        vocab_file=None,
         spm_model_file=model_file,
         non_chinese=True,
     )
@@ -317,7 +317,8 @@ def test_a_binding_limit_warns_first(data, tmp_path, caplog):
         ({"input_file": "bad.txt"}, ["bad.txt:2", "not valid UTF-8"]),
         ({"vocab_file": "missing.txt"}, ["missing.txt", "download_model.py vocab"]),
         ({"vocab_file": "empty.txt"}, ["empty.txt", "empty"]),
-        ({"vocab_file": ""}, ["--vocab_file is missing"]),
+        ({"vocab_file": None}, ["--vocab_file is missing"]),
+        ({"vocab_file": ""}, ["--vocab_file: expected a value"]),
         ({"max_seq_length": 4}, ["max_seq_length=4"]),
         ({"masked_lm_prob": 15}, ["masked_lm_prob=15"]),
         ({"random_seed": 2**32}, ["--random_seed: expected 0 to 2**31 - 1"]),
