@@ -1,5 +1,6 @@
 """What the tests share: paths, the real data, commands run as a user runs them."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -71,12 +72,11 @@ def _release_graphs():
         del gradients[name]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _float32_on_every_machine():
-    """Tests compute the same whether or not the processor has products of bfloat16.
+@contextlib.contextmanager
+def computing_in_float32():
+    """While it is open, TensorFlow computes in float32 in this process, as exports do.
 
-    What bfloat16 changes has tests of its own, which ask for it. Commands in processes
-    of their own choose as they do for users.
+    By default it is bfloat16 where the processor has products of it.
     """
     # Here and not above: TensorFlow reads the environment set there.
     from albert_zh.training import numerics

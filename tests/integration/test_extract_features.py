@@ -14,9 +14,17 @@ import modeling
 from albert_zh.models import checkpoints
 from albert_zh.training import numerics
 from tests import served_models
+from tests.conftest import computing_in_float32
 from tests.task_runs import refused, run
 
 LINES = ["今天天气很好", " 怎么开户 ||| 如何办理 ", "", "a", "北京上海" * 9]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _float32():
+    """The numbers are compared with those of a plain graph and of exports."""
+    with computing_in_float32():
+        yield
 
 
 @pytest.fixture(scope="module")
