@@ -234,7 +234,7 @@ def _with_task(content, task, kind):
         is_crf = heads.CRF_TRANSITIONS in content.weights
         settings["options"] = {"decoder": "crf" if is_crf else "softmax"}
     settings.update(content.task or {})
-    _check_names(settings["labels"], task.get("labels"), task["task_name"])
+    _check_names(settings["labels"], task, heads.HEADS[head].example)
     settings.update(task)
     if head in heads.WITHOUT_LABELS and settings["labels"]:
         raise UserError("--labels: a {} has none".format(head))
@@ -253,20 +253,29 @@ def _with_task(content, task, kind):
     return content._replace(task=settings)
 
 
-def _check_names(held, given, task_name):
+def _check_names(held, task, example):
     """Checks that a task's labels do not exchange those that a model has already.
+
+    Args:
+      held: list of str, the model's labels, in the order of its rows.
+      task: dict of the user's settings.
+      example: flags that name an open task for the model's head.
 
     Raises:
       UserError: they have names in common, in other places.
     """
+    given = task.get("labels")
     if not given or list(given) == list(held):
         return
     if set(given) & set(held):
         raise UserError(
             "--task_name={}: its labels are {}, those of the model in the order of its "
-            "rows {}; give an open task, such as --task_name=pair, and "
-            "--labels={}".format(
-                task_name, ",".join(given), ",".join(held), ",".join(held)
+            "rows {}; give an open task, {}, and --labels={}".format(
+                task["task_name"],
+                ",".join(given),
+                ",".join(held),
+                example,
+                ",".join(held),
             )
         )
     if not all(_NO_NAME.fullmatch(label) for label in held):
