@@ -237,13 +237,16 @@ def test_the_casing_is_the_models_through_a_chain(
     cased_dir, model_dir, data_dir, tmp_path
 ):
     pretrained, classifier = tmp_path / "pretrained", tmp_path / "classifier"
-    pretrain(data_dir, pretrained, "--do_train", "--model_dir", cased_dir)
+    records = tmp_path / "cased.tfrecord"
+    make_records(data_dir, records, "--model_dir", cased_dir)
+    of_records = ["--do_train", "--input_file={}".format(records)]
+    pretrain(data_dir, pretrained, *of_records, "--model_dir", cased_dir)
     classify(data_dir, classifier, *FINE_TUNE, "--model_dir", pretrained)
     settings = json.loads((classifier / "labels.json").read_text())
     assert settings["do_lower_case"] is False
     # What a fine-tuned model knows of it comes along as well.
     again = tmp_path / "again"
-    flags = ["--do_train", "--allow_missing", "--model_dir", classifier]
+    flags = [*of_records, "--allow_missing", "--model_dir", classifier]
     pretrain(data_dir, again, *flags)
     classify(data_dir, tmp_path / "last", *FINE_TUNE, "--model_dir", again)
     settings = json.loads((tmp_path / "last" / "labels.json").read_text())
