@@ -1,6 +1,5 @@
 """What the tests share: paths, the real data, commands run as a user runs them."""
 
-import contextlib
 import json
 import os
 import pathlib
@@ -19,6 +18,10 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 # The suite runs in two processes: threads of one would only hold up the other's.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Small models take longer to compile than to train: in bfloat16, the default where the
+# processor has products of it, XLA compiles parts of every training. So float32 is the
+# default here, also of commands; what bfloat16 and XLA compute has tests of its own.
+os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE"
 # The references' tokenizers warn of threads when a later test makes a copy of the
 # process.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -70,20 +73,6 @@ def _release_graphs():
     gradients = ops._gradient_registry._registry if ops else {}
     for name in [name for name in gradients if name.startswith("CustomGradient-")]:
         del gradients[name]
-
-
-@contextlib.contextmanager
-def computing_in_float32():
-    """While it is open, TensorFlow computes in float32 in this process, as exports do.
-
-    By default it is bfloat16 where the processor has products of it.
-    """
-    # Here and not above: TensorFlow reads the environment set there.
-    from albert_zh.training import numerics
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(numerics, "_PROCESSOR_FILE", os.devnull)
-        yield
 
 
 @pytest.fixture(scope="session")

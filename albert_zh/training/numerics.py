@@ -1,6 +1,7 @@
 """In which precision, and with which compiler, a run computes on its device."""
 
 import logging
+import os
 
 import modeling
 from albert_zh.base.errors import UserError
@@ -11,6 +12,17 @@ _LOGGER = logging.getLogger(__name__)
 # Where the processor's flags are, and those that mean products of bfloat16.
 _PROCESSOR_FILE = "/proc/cpuinfo"
 _PROCESSOR_FLAGS = {"avx512_bf16", "amx_bf16"}
+# oneDNN makes them for TensorFlow, unless users' environment switches it off
+# (TF_ENABLE_ONEDNN_OPTS) or keeps it to instructions without them (ONEDNN_MAX_CPU_ISA).
+_SWITCHED_OFF = {"0", "false"}
+_ISAS_WITHOUT_BFLOAT16 = {
+    "SSE41",
+    "AVX",
+    "AVX2",
+    "AVX2_VNNI",
+    "AVX512_CORE",
+    "AVX512_CORE_VNNI",
+}
 # NVIDIA's compute capability from which there are products of bfloat16.
 _GPU_CAPABILITY = (8, 0)
 
@@ -79,6 +91,10 @@ def _device_multiplies_bfloat16():
     if gpus:
         details = tf.config.experimental.get_device_details(gpus[0])
         return details.get("compute_capability", (0, 0)) >= _GPU_CAPABILITY
+    if os.environ.get("TF_ENABLE_ONEDNN_OPTS", "").lower() in _SWITCHED_OFF:
+        return False
+    if os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in _ISAS_WITHOUT_BFLOAT16:
+        return False
     try:
         with open(_PROCESSOR_FILE) as source:
             flags = next((line for line in source if line.startswith("flags")), "")

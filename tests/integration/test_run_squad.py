@@ -89,8 +89,6 @@ def training_flags(model_flags, train_file, output_dir):
         "--learning_rate=4e-3",
         "--seed=1",
         "--version_2_with_negative",
-        # What it learns must not depend on the processor: some have bfloat16.
-        "--precision=float32",
     ]
 
 

@@ -21,7 +21,7 @@ import serve
 from albert_zh.serving import export
 from tests import browser as browsers
 from tests import served_models
-from tests.conftest import REPOSITORY, computing_in_float32
+from tests.conftest import REPOSITORY
 from tests.http_service import running
 from tests.served_models import is_close
 
@@ -124,7 +124,7 @@ def test_an_onnx_export_needs_no_tensorflow(directories, tmp_path):
     exported = str(tmp_path / "exported")
     export.export(directories["lcqmc"], exported, "onnx", "float32")
     instances = served_models.instances_of("lcqmc")
-    with computing_in_float32(), albert_zh.load(directories["lcqmc"]) as predictor:
+    with albert_zh.load(directories["lcqmc"]) as predictor:
         expected = predictor(instances)
     # Found before the installed one, which this interpreter then cannot import.
     broken = tmp_path / "broken"

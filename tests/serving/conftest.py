@@ -3,18 +3,10 @@
 import pytest
 
 from albert_zh.serving import http
-from tests.conftest import computing_in_float32
 from tests.fake_predictor import FakePredictor
 from tests.http_service import running
 
 SMALL = http.Limits(max_body_bytes=20000, max_instances=4, max_text_chars=100)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _float32():
-    """Exports are compared with TensorFlow."""
-    with computing_in_float32():
-        yield
 
 
 @pytest.fixture(scope="module")

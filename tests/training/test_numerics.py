@@ -14,6 +14,8 @@ from albert_zh.training import numerics
 def machine(monkeypatch, tmp_path, caplog):
     """Function that pretends to a machine: processor flags, GPUs, TensorFlow."""
     caplog.set_level(logging.INFO)
+    for name in ("TF_ENABLE_ONEDNN_OPTS", "ONEDNN_MAX_CPU_ISA"):
+        monkeypatch.delenv(name, raising=False)
 
     def pretend(flags="", capability=None, version="2.15.0"):
         processor = tmp_path / "cpuinfo"
@@ -52,6 +54,29 @@ def test_bfloat16_is_chosen_where_the_device_has_it(
     machine(**device)
     assert numerics.choose(use_tpu=use_tpu).compute_dtype == expected
     assert "computing in " + expected.name in caplog.text
+
+
+@pytest.mark.parametrize(
+    "name, value, expected",
+    [
+        ("TF_ENABLE_ONEDNN_OPTS", "0", tf.float32),
+        ("TF_ENABLE_ONEDNN_OPTS", "False", tf.float32),
+        ("TF_ENABLE_ONEDNN_OPTS", "1", tf.bfloat16),
+        ("ONEDNN_MAX_CPU_ISA", "AVX2", tf.float32),
+        ("ONEDNN_MAX_CPU_ISA", "avx512_core_vnni", tf.float32),
+        ("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16", tf.bfloat16),
+        ("ONEDNN_MAX_CPU_ISA", "DEFAULT", tf.bfloat16),
+    ],
+)
+def test_the_environment_may_keep_tensorflow_from_bfloat16(
+    machine, monkeypatch, name, value, expected
+):
+    machine(flags="avx512_bf16")
+    monkeypatch.setenv(name, value)
+    assert numerics.choose().compute_dtype == expected
+    # A GPU computes without oneDNN.
+    machine(capability=(8, 0))
+    assert numerics.choose().compute_dtype == tf.bfloat16
 
 
 def test_a_given_precision_is_taken(machine):
