@@ -49,17 +49,23 @@ class BestModel:
         self._files = task_files
 
     def read_history(self, step):
-        """Reads the scores of the epochs up to `step`; later ones are a deleted run's.
+        """Reads the scores of the epochs of a training that goes on from `step`.
+
+        Later ones are of an epoch that is trained again. Where the model of one is in
+        use, it stays a candidate: what it was better than need not be there any more.
+        From step 0 on, they are a deleted training's.
 
         Raises:
           UserError: they are damaged.
         """
         path = os.path.join(self._output_dir, EPOCH_SCORES_FILE)
         self.history = []
-        if files.exists(path):
-            history = read_scores(path, self._kind.ranked_by)
+        if step and files.exists(path):
+            in_use = checkpoints.named_step(self.directory)
             self.history = [
-                metrics.summary(entry) for entry in history if entry["step"] <= step
+                metrics.summary(entry)
+                for entry in read_scores(path, self._kind.ranked_by)
+                if entry["step"] <= step or entry["step"] == in_use
             ]
 
     def has_epoch(self, step):

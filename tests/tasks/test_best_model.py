@@ -166,6 +166,25 @@ def test_a_best_model_that_was_removed_is_written_again(task_files, output_dir, 
     check_best(task_files, output_dir, f1)
 
 
+def test_the_best_model_stays_where_a_run_goes_on_from_before_it(
+    task_files, output_dir
+):
+    """The first epoch's checkpoint is deleted, and the newest one was damaged."""
+    f1 = {10: 0.6, 20: 0.5, 30: 0.7}
+    train(task_files, output_dir, f1)
+    for path in output_dir.glob("model.ckpt-10*"):
+        path.unlink()
+    tuner = fine_tuning.FineTuner(task_files, str(output_dir))
+    tuner._best.read_history(20)
+    assert tuner._best.find_removed() is None
+    assert step_of(tuner._best.find_checkpoint()) == 30
+    train(task_files, output_dir, f1, first=20)
+    check_best(task_files, output_dir, f1)
+    # A new training knows nothing of a deleted one.
+    tuner._best.read_history(0)
+    assert tuner._best.history == []
+
+
 def test_a_best_model_that_is_gone_for_good_is_an_error(task_files, output_dir):
     train(task_files, output_dir, F1)
     shutil.copytree(str(output_dir / "best"), str(output_dir / "copy"))
