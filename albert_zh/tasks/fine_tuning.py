@@ -576,11 +576,21 @@ class FineTuner:
         return training_spec
 
     def _is_complete(self, plan, step, has_dev):
-        """Whether all is trained and, with a dev file, scored."""
+        """Whether all is trained and, with a dev file, scored.
+
+        Raises:
+          UserError: more is trained already, of which nothing can be scored.
+        """
         if step < plan.num_steps:
             return False
         if not has_dev:
             return self._best.saved_step() == step
+        if step > plan.num_steps and not self._best.history:
+            raise UserError(
+                "--num_train_epochs: the training in {} is at step {}, past the {} of "
+                "so few epochs, and none is scored; give as many as it began "
+                "with".format(self._output_dir, step, plan.num_steps)
+            )
         return step > plan.num_steps or self._best.has_epoch(step)
 
     def _predict(self, source, checkpoint, batch_size, shown=None):

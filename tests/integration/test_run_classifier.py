@@ -288,6 +288,22 @@ def test_another_number_of_epochs_is_reported(trained, data_dir, model_flags, ca
     assert "training is complete" in caplog.text
 
 
+def test_fewer_epochs_than_trained_need_a_scored_one(
+    trained, data_dir, model_flags, tmp_path, capsys
+):
+    """A run killed before its first score leaves such a directory."""
+    output_dir = tmp_path / "out"
+    shutil.copytree(str(trained), str(output_dir))
+    shutil.rmtree(str(output_dir / "best"))
+    (output_dir / "dev_scores.json").unlink()
+    flags = training_flags(data_dir, model_flags, output_dir, 0.5)
+    assert "at step 100, past the 25 of so few epochs" in refused(capsys, *flags)
+    run(*training_flags(data_dir, model_flags, output_dir, 2))
+    history = read_json(output_dir / "dev_scores.json")
+    assert [entry["step"] for entry in history] == [100]
+    assert (output_dir / "best" / "model.ckpt-100.index").exists()
+
+
 def test_best_is_no_training_to_go_on_with(trained, data_dir, model_flags, capsys):
     flags = training_flags(data_dir, model_flags, trained / "best", 2)
     assert "holds a model but no training.json" in refused(capsys, *flags)
