@@ -61,6 +61,8 @@ _OF_ONE_RUN = (
     "eval_batch_size predict_batch_size save_checkpoints_steps allow_missing "
     "precision xla recompute use_tpu master"
 ).split() + list(flags.TPU_FLAGS)
+# Those that follow from a length: they are for a window of it.
+_OF_LENGTH = ("doc_stride", "max_query_length")
 # Flags that are fields of `fine_tuning.Training`.
 _TRAINING = (
     "learning_rate warmup_proportion optimizer save_checkpoints_steps seed "
@@ -249,6 +251,9 @@ def _prepare(args, command, task, runtime):
     """Returns the `_Work` that the flags ask for; sets those of a recipe."""
     if args.num_trials:
         trials.check_directory(args.output_dir)
+    chosen = _chosen_model(args)
+    # First of all: files are read as the model needs them.
+    taken = _take_flags_of_model(args, task, chosen) if args.do_train else {}
     named = {name: getattr(args, name + "_file") for name in SPLITS}
     data = TaskData(task, args.data_dir, named, command.reader(args, task))
     if args.output_dir:
@@ -257,8 +262,8 @@ def _prepare(args, command, task, runtime):
         names.add(distillation.LOGITS_FILE)
         fine_tuning.check_inputs(args.output_dir, names, data.paths(_splits_read(args)))
     train_data = data.read_labelled("train", task.labels) if args.do_train else None
-    chosen = _chosen_model(args)
     recipe = _take_recipe(args, command, task, chosen) if args.do_train else None
+    _settle_taken(args, taken, chosen)
     _check_batches(args)
     options = command.options(args, task)  # some follow from the recipe's length
     files = _resolve_files(args, task, chosen, train_data, options)
@@ -551,6 +556,41 @@ def _resolve_files(args, task, chosen, train_data, options):
     directories = args.output_dir, args.model_dir
     has_results = args.do_eval or args.do_predict
     return model_files.load_trained(*directories, task, chosen, given, has_results)
+
+
+def _take_flags_of_model(args, task, chosen):
+    """Sets what the user does not give as in a fine-tuned model to start from.
+
+    Returns:
+      Dict name -> value of what it set.
+    """
+    held = model_files.flags_of(chosen.directory, task)
+    free = set(vars(args)) - args.given
+    if "max_seq_length" not in free:
+        free.difference_update(_OF_LENGTH)
+    taken = {name: value for name, value in held.items() if name in free}
+    for name, value in taken.items():
+        setattr(args, name, value)
+    return taken
+
+
+def _settle_taken(args, taken, chosen):
+    """Says what is taken, now that a recipe may have set another length.
+
+    Args:
+      args: Namespace; changed.
+      taken: what `_take_flags_of_model` returned.
+      chosen: `model_directory.ModelDirectory` of the model.
+    """
+    if args.max_seq_length != taken.get("max_seq_length", args.max_seq_length):
+        taken = {n: v for n, v in taken.items() if n not in _OF_LENGTH}
+        for name in _OF_LENGTH:
+            if hasattr(args, name) and name not in args.given:
+                setattr(args, name, None)
+        del taken["max_seq_length"]
+    if taken:
+        text = " ".join("--{}={}".format(name, taken[name]) for name in sorted(taken))
+        _LOGGER.info("as the model in %s: %s", chosen.directory, text)
 
 
 def _take_recipe(args, command, task, chosen):

@@ -216,6 +216,36 @@ def for_training(chosen, task, train_data, given, dropout=None):
     )
 
 
+def flags_of(directory, task):
+    """What a training that starts from a fine-tuned model takes from it.
+
+    Args:
+      directory: of the model to start from; None for none.
+      task: the `registry.Task` to train.
+
+    Returns:
+      Dict name of a flag -> value; {} where there is no model of that kind of task.
+    """
+    settings = directory and _read_known_labels(directory)
+    if not settings or get_task(settings["task_name"]).kind != task.kind:
+        return {}
+    options = settings.get("options", {})
+    return dict(options, max_seq_length=settings["max_seq_length"])
+
+
+def _read_known_labels(directory):
+    """The settings of a `labels.json`; None without one, or for another program's."""
+    path = os.path.join(directory, model_directory.LABELS_FILE)
+    if not files.exists(path):
+        return None
+    try:
+        settings = model_settings.read_labels(path)
+        get_task(settings["task_name"])
+    except UserError:
+        return None
+    return settings
+
+
 def has_head_of(checkpoint, given):
     """Whether the head of a checkpoint may be that of a model to train.
 
@@ -226,15 +256,10 @@ def has_head_of(checkpoint, given):
       checkpoint: path prefix, or None.
       given: `TaskFiles` of the model to train.
     """
-    path = os.path.join(os.path.dirname(checkpoint or ""), model_directory.LABELS_FILE)
-    if not checkpoint or not files.exists(path):
+    settings = checkpoint and _read_known_labels(os.path.dirname(checkpoint))
+    if not settings:
         return True
-    try:
-        settings = model_settings.read_labels(path)
-        task = get_task(settings["task_name"])
-    except UserError:  # another program's
-        return True
-    held = settings["labels"]
+    task, held = get_task(settings["task_name"]), settings["labels"]
     if task.kind != given.task.kind:
         _LOGGER.info(
             "%s is a model for %s: its head starts anew for %s",

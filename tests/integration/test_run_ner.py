@@ -120,6 +120,26 @@ def test_learns_by_heart_what_it_predicts(data, tmp_path, decoder, caplog, capsy
 
 
 @pytest.mark.once
+def test_training_goes_on_from_a_fine_tuned_model_as_it_is(data, tmp_path, caplog):
+    first, again, other = (tmp_path / name for name in ("first", "again", "other"))
+    brief = ["--num_train_epochs=0.05", "--task_name=ner"]  # without a recipe
+    run(*training_flags(data, first), *brief, "--decoder=span")
+    flags = ["--do_train", "--train_file={}".format(data / "train.json"), *brief]
+    flags += ["--model_dir", first]
+    with caplog.at_level("INFO"):
+        run(*flags, "--output_dir", again)
+    assert "--decoder=span --max_seq_length=22" in caplog.text
+    labels = [(path / "labels.json").read_text("utf-8") for path in (first, again)]
+    assert labels[0] == labels[1]
+    assert ", 0 missing, 0 unused" in caplog.text  # its head, too
+    # Flags win.
+    run(*flags, "--output_dir", other, "--decoder=softmax", "--max_seq_length=20")
+    settings = json.loads((other / "labels.json").read_text("utf-8"))
+    assert settings["options"] == {"decoder": "softmax"}
+    assert settings["max_seq_length"] == 20
+
+
+@pytest.mark.once
 @pytest.mark.parametrize(
     "flags, rate",
     [

@@ -227,6 +227,31 @@ def test_windows_are_for_the_length_of_the_recipe(sample, model_flags, tmp_path)
     assert found["options"] == Settings.for_length(length, {})._asdict()
 
 
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "flags, is_kept",
+    [
+        (["--task_name=squad"], True),
+        (["--task_name=squad", "--max_seq_length=30"], False),
+        (["--task_name=cmrc2018"], False),  # whose recipe has another length
+    ],
+)
+def test_training_on_keeps_the_settings_of_a_model(
+    trained, sample, tmp_path, flags, is_kept
+):
+    """Files are read as it needs them: these have questions without an answer."""
+    flags = [*flags, "--do_train", "--num_train_epochs=0.1", "--train_file", sample]
+    run(*flags, "--model_dir", trained, "--output_dir", tmp_path / "out")
+    held, found = (read_json(p / "labels.json") for p in (trained, tmp_path / "out"))
+    if not is_kept:
+        length = found["max_seq_length"]
+        assert length != held["max_seq_length"]
+        given = {"n_best_size": 3, "version_2_with_negative": True}
+        held["options"] = Settings.for_length(length, given)._asdict()
+    assert found["options"] == held["options"]
+    assert (found == held) == is_kept
+
+
 def test_cut_questions_are_counted(trained, sample, tmp_path, caplog):
     document = read_json(sample)
     _, question = next(questions_of(document))
