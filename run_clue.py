@@ -88,9 +88,8 @@ def main(args):
             if run.is_complete(made):
                 _LOGGER.info("%s is complete: %s", run.task.name, run.output_dir)
             else:
-                run.begin(made)
-                _fine_tune(run, args)
-                run.finish(made)
+                with run.making(made):
+                    _fine_tune(run, args)
         _write_results(runs + held, size, args.output_dir)
 
 

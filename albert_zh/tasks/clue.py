@@ -1,5 +1,6 @@
 """The CLUE benchmark: where its data are, the table of scores, the submission."""
 
+import contextlib
 import io
 import logging
 import os
@@ -124,6 +125,24 @@ class Run(NamedTuple):
                     self.task.name, ", ".join(changed), self.output_dir, self.data_dir
                 )
             )
+
+    @contextlib.contextmanager
+    def making(self, made):
+        """Begins, and finishes where the block ends.
+
+        Where an error ends it before any result is written, those that are there count
+        as before.
+        """
+        held = self._read_record() if files.exists(self._record_file) else None
+        stamps = self.stamps()
+        self.begin(made)
+        try:
+            yield
+        except UserError:
+            if held and self.stamps() == stamps:
+                json_files.write(held, self._record_file)
+            raise
+        self.finish(made)
 
     def begin(self, made):
         """Notes the flags of what begins: a run that is killed resumes with them."""

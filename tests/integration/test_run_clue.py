@@ -89,13 +89,18 @@ def test_table_and_submission_and_where_it_stopped(folder, run_command):
         assert archive.namelist() == ["afqmc_predict.json", "csl_predict.json"]
 
     train_file = folder / "data" / "csl" / "train.json"
-    train_file.write_text(train_file.read_text().replace('"0"', '"1"'))
+    train_text = train_file.read_text()
+    train_file.write_text(train_text.replace('"0"', '"1"'))
     result = run_command("run_clue.py", *flags, cwd=folder)
     assert result.returncode == command_line.EXIT_USER_ERROR
     task_error, error = result.stderr.strip().splitlines()[-2:]
     assert "holds a training with another --train_file" in task_error
     assert error.endswith("py ended with exit code 2; its last line says why")
     assert (folder / "out" / "csl" / "csl_predict.json").exists()
+    train_file.write_text(train_text)
+    result = run_command("run_clue.py", *flags, cwd=folder)
+    assert result.returncode == 0, result.stderr
+    assert "csl is complete: " in result.stderr
 
 
 def test_results_of_another_model_are_not_taken_for_this_ones(
