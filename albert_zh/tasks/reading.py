@@ -191,8 +191,8 @@ def read_examples(
     """
     found, has_header = rows.open_rows(path, task, columns, placeholders_allowed)
     form = FORMS[task.kind]
-    examples, num_ignored, unknown, absent = [], 0, None, None
-    ignored_labels = _ignored(task, ignored_labels)
+    examples, unknown, absent = [], None, None
+    num_ignored = dict.fromkeys(_ignored(task, ignored_labels), 0)
     is_labelled = None
     for line, row in found:
         if is_labelled is None:
@@ -214,13 +214,16 @@ def read_examples(
                 examples.append(_example(row))
                 continue
             label = task.label_aliases.get(label, label)
-            if label in ignored_labels:
-                num_ignored += 1
+            if label in num_ignored:
+                num_ignored[label] += 1
                 continue
             name = None if labels is None else form.unknown(label, labels)
             if name is not None and unknown is None:
                 unknown = line, name
         examples.append(_example(row, label))
+    if is_labelled:
+        _report_unused(path, ignored_labels, num_ignored)
+    num_ignored = sum(num_ignored.values())
     if num_ignored and not examples and placeholders_allowed:
         # Such as CLUE's "-", which stands for no label in a whole test file, too.
         return ExampleFile(path, list(_read_again(path, task, columns)), has_header)
@@ -230,6 +233,13 @@ def read_examples(
         raise absent
     examples = _checked(path, task, labels, examples, unknown, placeholders_allowed)
     return ExampleFile(path, examples, has_header, num_ignored)
+
+
+def _report_unused(path, ignored_labels, num_ignored):
+    """Names labels to ignore that no row has: they may be misspelt."""
+    for label in ignored_labels:
+        if not num_ignored[clean_label(label)]:
+            _LOGGER.warning("--ignore_labels=%s: no row of %s has it", label, path)
 
 
 def _checked(path, task, labels, examples, unknown, placeholders_allowed):

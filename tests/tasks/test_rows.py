@@ -350,6 +350,17 @@ def test_placeholders_in_a_test_file_are_no_labels(tmp_path):
         ).read_labelled("dev", ("0", "1"))
 
 
+def test_a_label_to_ignore_that_no_row_has_is_named(tmp_path, caplog):
+    path = tmp_path / "train.tsv"
+    path.write_text("一\tA\n二\t其他\n三\tB\n", encoding="utf-8")
+    data = reading.read_examples(str(path), SINGLE, None, ("其他",))
+    assert data.num_ignored == 1 and not caplog.text
+    data = reading.read_examples(str(path), SINGLE, None, ("其它", "A"))
+    assert data.num_ignored == 1
+    assert caplog.text.count("--ignore_labels=其它: no row of") == 1
+    assert "--ignore_labels=A" not in caplog.text
+
+
 def test_a_test_file_of_ignored_labels_alone_has_none(tmp_path):
     """As CLUE's test files may have "-" in place of all labels."""
     line = '{"sentence1": "甲", "sentence2": "乙", "label": "%s"}\n'
