@@ -109,7 +109,7 @@ def _settings(args):
     settings = {name: getattr(args, name) for name in names}
     settings["open_model_epochs"] = OPEN_MODEL_EPOCHS
     paths = (os.path.join(OPEN_MODEL, name) for name in sorted(os.listdir(OPEN_MODEL)))
-    sums = {path: checksums.sha256(path) for path in paths if os.path.isfile(path)}
+    sums = {path: checksums.hex_digest(path) for path in paths if os.path.isfile(path)}
     settings["open_model"] = sums
     return settings
 

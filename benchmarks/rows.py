@@ -222,7 +222,7 @@ def _inputs(command):
 # Rows share their files, and a corpus is read in a second at best.
 @functools.lru_cache(maxsize=None)
 def _sha256(path, unused_stamp):
-    return checksums.sha256(path)
+    return checksums.hex_digest(path)
 
 
 def _files_of(name):

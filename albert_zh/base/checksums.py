@@ -1,4 +1,4 @@
-"""CRC-32C checksums of files, also checked while a file is read.
+"""Checksums of files; CRC-32C also checked while a file is read.
 
 They detect that a file was truncated, blanked or replaced since it was written or
 first read. They do not protect against deliberate forgery.
@@ -144,13 +144,17 @@ def blocks(path, begin=0, size=None):
             yield block
 
 
-def sha256(path):
-    """Returns the SHA-256 of a file, in hexadecimal digits.
+def hex_digest(path, algorithm="sha256"):
+    """Returns the hash of a file, in hexadecimal digits.
+
+    Args:
+      path: the file.
+      algorithm: str, as `hashlib.new` takes it.
 
     Raises:
-      UserError: it cannot be read.
+      UserError: it cannot be read, or is no ordinary file.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.new(algorithm)
     for block in blocks(path):
         digest.update(block)
     return digest.hexdigest()

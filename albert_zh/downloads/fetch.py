@@ -25,7 +25,7 @@ from typing import NamedTuple
 import requests
 import urllib3
 
-from albert_zh.base import files, json_files, locks, progress
+from albert_zh.base import checksums, files, json_files, locks, progress
 from albert_zh.base.console import printable
 from albert_zh.base.errors import UserError
 from albert_zh.downloads import watched_http
@@ -190,17 +190,8 @@ def _copy_and_hash(reader, writer, source, expected):
 
 
 def file_checksum(path, algorithm="sha256"):
-    """Returns a file's checksum as "algorithm:hexadecimal digits".
-
-    Raises:
-      UserError: it cannot be read, or is no ordinary file.
-    """
-    files.require_regular(path)
-    digest = hashlib.new(algorithm)
-    with files.reading(path), open(path, "rb") as file:
-        for chunk in iter(lambda: file.read(2**20), b""):
-            digest.update(chunk)
-    return "{}:{}".format(algorithm, digest.hexdigest())
+    """Returns a file's checksum as `Expected` holds it; see `checksums.hex_digest`."""
+    return "{}:{}".format(algorithm, checksums.hex_digest(path, algorithm))
 
 
 def verify(path, expected):
@@ -245,7 +236,7 @@ class Checksums:
         advice = "delete it to record the checksums again"
         return json_files.read(self.path, _CHECKSUMS_SCHEMA, advice)
 
-    def add(self, checksums):
+    def add(self, received):
         """Adds a dict address -> checksum to the file.
 
         Raises:
@@ -255,7 +246,7 @@ class Checksums:
         # Other downloads into the same directory write to it, too.
         with locks.hold(lock, "", is_patient=True):
             files.remove_leftovers(self.path)
-            text = json.dumps(dict(self.read(), **checksums), indent=2, sort_keys=True)
+            text = json.dumps(dict(self.read(), **received), indent=2, sort_keys=True)
             files.write_text(text + "\n", self.path)
 
 

@@ -80,7 +80,7 @@ def write(export):
         for name in sorted(names)
     ]
     record["sha256"] = {
-        os.path.relpath(path, export.directory): checksums.sha256(path)
+        os.path.relpath(path, export.directory): checksums.hex_digest(path)
         for path in paths
     }
     json_files.write(record, os.path.join(export.directory, EXPORT_FILE))
@@ -131,7 +131,7 @@ def _check(export):
         path = os.path.join(export.directory, name)
         if not files.exists(path):
             raise UserError("{}: missing; {}".format(path, _ADVICE))
-        if checksums.sha256(path) != expected:
+        if checksums.hex_digest(path) != expected:
             raise UserError(
                 "{}: changed since the export, whose model would give wrong answers "
                 "with it; {}".format(path, _ADVICE)

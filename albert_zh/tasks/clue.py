@@ -71,7 +71,7 @@ class Run(NamedTuple):
         if self.task.kind == "cloze":
             answers = [choices.path_of_answers(path) for path in paths]
             paths += filter(files.exists, answers)
-        digests = {os.path.basename(path): checksums.sha256(path) for path in paths}
+        digests = {os.path.basename(path): checksums.hex_digest(path) for path in paths}
         return {"flags": flags, "seeds": list(seeds), "files": digests}
 
     def is_complete(self, made):

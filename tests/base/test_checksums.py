@@ -85,6 +85,14 @@ def test_other_content_is_never_given_out(tmp_path, small_blocks, changed):
     assert read == bytes(range(len(read)))
 
 
+@pytest.mark.parametrize("algorithm", ["sha256", "md5"])
+def test_a_digest_is_that_of_the_whole_file(tmp_path, small_blocks, algorithm):
+    data = bytes(range(100))
+    (tmp_path / "a").write_bytes(data)
+    expected = hashlib.new(algorithm, data).hexdigest()
+    assert checksums.hex_digest(str(tmp_path / "a"), algorithm) == expected
+
+
 def test_expected_files_are_found_wrong(tmp_path):
     paths = [str(tmp_path / name) for name in "abc"]
     for path in paths:
