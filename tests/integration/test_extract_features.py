@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -161,6 +162,13 @@ def test_the_nearest_line_to_a_line_is_itself(folder, capsys):
     assert abs(second["nearest"][0]["cosine"] - 1) < 1e-6
     cosines = [line["cosine"] for line in first["nearest"]]
     assert cosines == sorted(cosines, reverse=True)
+
+
+def test_an_index_that_is_not_installed_is_told_first(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "hnswlib", None)
+    flags = ["--model_dir=none", "--input_file=none", "--pooling=mean", "--search", "a"]
+    line = refused(extract_features, capsys, *flags, "--index=hnswlib")
+    assert "--index=hnswlib: not installed; run `pip install hnswlib`" in line
 
 
 def test_neighbours_that_an_index_misses_are_left_out(capsys, monkeypatch):

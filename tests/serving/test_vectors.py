@@ -168,4 +168,50 @@ def test_a_package_that_is_missing_is_named(name, package, monkeypatch):
         UserError, match="--index={}.*pip install {}`".format(name, package)
     ):
         vectors.check_index(name)
+    with pytest.raises(UserError, match="--index={}: not installed".format(name)):
+        vectors.build_index(name, cone(5, 8))
     vectors.check_index("exact")
+
+
+class Hnswlib:
+    """Stands in for hnswlib: it finds as many vectors as it has links, or fails."""
+
+    class Index:
+        def __init__(self, space, dim):
+            assert (space, dim) == ("ip", 8)
+
+        def init_index(self, max_elements, M, ef_construction):
+            self._most, self._found = max_elements, M
+
+        def add_items(self, held):
+            assert len(held) == self._most
+            self._held = held
+
+        def set_ef(self, number):
+            self._looked_at = number
+
+        def knn_query(self, queries, k):
+            assert self._looked_at >= k
+            if k > self._found:
+                raise RuntimeError("Cannot return the results in a contiguous 2D array")
+            distances = 1 - queries @ self._held.T
+            places = np.argsort(distances, axis=1)[:, :k]
+            distances = np.take_along_axis(distances, places, axis=1)
+            return places.astype(np.uint64), distances.astype(np.float32)
+
+
+def test_hnswlib_is_asked_as_it_wants(monkeypatch):
+    monkeypatch.setitem(sys.modules, "hnswlib", Hnswlib)
+    held = cone(300, 8)
+    asked = vectors.normalized(held[::50])
+    vectors.check_index("hnswlib")
+    index = vectors.build_index("hnswlib", held)
+    expected, expected_cosines = vectors.build_index("exact", held).search(asked, 5)
+    places, cosines = index.search(asked, 5)
+    assert places.dtype == np.int64
+    np.testing.assert_array_equal(places, expected)
+    np.testing.assert_allclose(cosines, expected_cosines, atol=1e-6)
+    with pytest.raises(
+        UserError, match="fewer than 250 neighbours.*--index=exact.*smaller --top_k"
+    ):
+        index.search(asked, 250)
