@@ -44,7 +44,8 @@ def build_parser():
     text = "milliseconds that a request may wait for others to form a batch"
     add("--max_latency_ms", type=_latency, default=2.0, help=text)
     add("--max_batch_size", type=positive_int, default=64, help="instances of a batch")
-    text = "instances accepted and not yet answered; beyond it: 503"
+    text = "instances accepted and not yet answered, of each verb (:predict, :tokenize,"
+    text += " :fill_mask); beyond it: 503"
     add("--max_queue", type=positive_int, default=1024, help=text)
     text = "of a request; beyond it: 413"
     add("--max_body_bytes", type=positive_int, default=1 << 20, help=text)
@@ -125,7 +126,7 @@ def main(args):
             lambda server: _announce(connections.address_of(listener), service.name),
         )
         service.close(deadline)
-        _report(service.batcher.num_pending)
+        _report(service.num_pending)
 
 
 def _default_name(predictor, model_dir):

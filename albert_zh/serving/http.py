@@ -125,18 +125,18 @@ class Metrics:
 
 
 class Service:
-    """A predictor with a name, behind a batcher.
+    """A predictor with a name, behind a batcher for each verb.
 
     Attributes:
       name: of the model in addresses.
       limits: `Limits`.
-      batcher: `batching.Batcher`.
-      filler: that of texts with [MASK], or None if the model has no words for it.
+      batchers: dict of verb -> `batching.Batcher`: "predict", "tokenize" and, if the
+        model has words for [MASK], "fill_mask". None fills the queue of another.
       metrics: `Metrics`.
     """
 
     def __init__(self, predictor, name, limits, batch_settings):
-        """Starts the threads of the batcher.
+        """Starts the threads of the batchers.
 
         Args:
           predictor: what `albert_zh.load` returns.
@@ -147,23 +147,30 @@ class Service:
         self.name = name
         self.limits = limits
         self._predictor = predictor
-        self.metrics = Metrics(lambda: self.batcher.num_pending)
+        self.metrics = Metrics(lambda: self.batchers["predict"].num_pending)
         model = batching.Model(
             predictor.prepare, self._answer, self.metrics.observe_batch
         )
-        self.batcher = batching.Batcher(model, batch_settings)
-        self.filler = None
+        self.batchers = {"predict": batching.Batcher(model, batch_settings)}
+        # A text at a time: these gain nothing from a batch.
+        alone = batch_settings._replace(
+            num_workers=1, max_batch_size=1, max_latency_ms=0
+        )
+        model = batching.Model(predictor.tokenize, list)
+        self.batchers["tokenize"] = batching.Batcher(model, alone)
         if predictor.has_mask_head:
-            # A text at a time, which is what people try; bounded like the others.
             model = batching.Model(self._fill_mask, list)
-            settings = batch_settings._replace(num_workers=1)
-            self.filler = batching.Batcher(model, settings)
+            self.batchers["fill_mask"] = batching.Batcher(model, alone)
+
+    @property
+    def num_pending(self):
+        """How many instances and texts are accepted and not yet answered."""
+        return sum(batcher.num_pending for batcher in self.batchers.values())
 
     def close(self, deadline=None):
         """Ends the batchers' threads; see `batching.Batcher.close`."""
-        self.batcher.close(deadline)
-        if self.filler:
-            self.filler.close(deadline)
+        for batcher in self.batchers.values():
+            batcher.close(deadline)
 
     def _answer(self, prepared):
         with _our_fault():
@@ -177,7 +184,7 @@ class Service:
         """POST :predict."""
         started, code = time.monotonic(), 500
         try:
-            response = await self._predict(request, self.batcher)
+            response = await self._predict(request, "predict")
             code = response.status_code
             return response
         except HTTPException as error:
@@ -191,17 +198,26 @@ class Service:
 
     async def fill_mask(self, request):
         """POST :fill_mask."""
-        if not self.filler:
+        if "fill_mask" not in self.batchers:
             message = "fill_mask: the model has no MLM head; a pretrained one may"
             raise HTTPException(404, message)
-        return await self._predict(request, self.filler)
+        return await self._predict(request, "fill_mask")
 
-    async def _predict(self, request, batcher):
-        body = await self._body(request, _PREDICT_SCHEMA)
-        instances = body["instances"]
+    async def _predict(self, request, verb):
+        instances = (await self._body(request, _PREDICT_SCHEMA))["instances"]
         self._check_size(instances, "instances")
+        answers = await self._answers(request, verb, instances)
+        return _json_response({"predictions": answers})
+
+    async def _answers(self, request, verb, instances):
+        """Waits for the answers of a verb's batcher.
+
+        Raises:
+          HTTPException: an instance is wrong, or they are not accepted now.
+          ClientDisconnect: the client has left.
+        """
         try:
-            future = batcher.submit(instances)
+            future = self.batchers[verb].submit(instances)
         except batching.QueueFull as error:
             message = "the queue is full; try again later"
             raise HTTPException(503, message, {"Retry-After": "1"}) from error
@@ -209,10 +225,9 @@ class Service:
             message = "the service is shutting down"
             raise HTTPException(503, message, {"Connection": "close"}) from error
         try:
-            answers = await _unless_gone(future, request)
+            return await _unless_gone(future, request)
         except UserError as error:
             raise HTTPException(400, str(error)) from error
-        return _json_response({"predictions": answers})
 
     async def tokenize(self, request):
         """POST :tokenize."""
@@ -222,16 +237,12 @@ class Service:
             if not isinstance(text, str):
                 message = "texts[{}] is {:.100}; expected text"
                 raise HTTPException(400, message.format(index, repr(text)))
-        loop = asyncio.get_event_loop()
-        tokens = await loop.run_in_executor(
-            None, lambda: list(map(self._predictor.tokenize, texts))
-        )
+        tokens = await self._answers(request, "tokenize", texts)
         return _json_response({"tokens": tokens})
 
     async def health(self, request):
         """GET /healthz."""
-        batchers = [self.batcher] + ([self.filler] if self.filler else [])
-        if not all(batcher.is_working for batcher in batchers):
+        if not all(batcher.is_working for batcher in self.batchers.values()):
             # Requests would wait for it without an end.
             raise HTTPException(503, "a worker thread has ended; the log has more")
         return _json_response({"status": "ok"})
@@ -263,7 +274,7 @@ class Service:
                     labels=list(predictor.labels),
                     fields=list(predictor.fields),
                     max_seq_length=predictor.max_seq_length,
-                    fill_mask=self.filler is not None,
+                    fill_mask="fill_mask" in self.batchers,
                 ),
             }
         )

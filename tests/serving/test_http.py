@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import json
 import socket
+import threading
 
 import pytest
 from hypothesis import given, settings
@@ -235,6 +236,31 @@ def test_a_full_queue_is_503(predictor):
         assert service.post({"instances": [GOOD]})[0] == 200
 
 
+def test_texts_to_tokenize_are_bounded_like_instances(predictor):
+    started, gate = threading.Semaphore(0), threading.Event()
+
+    def tokenize(text):
+        started.release()
+        assert gate.wait(TIMEOUT_SECONDS)
+        return []
+
+    predictor.tokenize = tokenize
+    path = "/v1/models/fake:tokenize"
+    with running(predictor, batches=batching.Settings(max_queue=2)) as service:
+        with concurrent.futures.ThreadPoolExecutor(1) as callers:
+            first = callers.submit(service.post, {"texts": ["a", "b"]}, "tokenize")
+            assert started.acquire(timeout=TIMEOUT_SECONDS)
+            assert service.service.num_pending == 2
+            body = json.dumps({"texts": ["c"]})
+            status, headers, _ = service.request("POST", path, body)
+            # They take no room from predictions.
+            predicted = service.post({"instances": [GOOD, GOOD]})
+            gate.set()
+            assert (status, headers["retry-after"], predicted[0]) == (503, "1", 200)
+            assert first.result() == (200, {"tokens": [[], []]})
+        assert service.post({"texts": ["c"]}, "tokenize")[0] == 200
+
+
 def test_a_client_that_leaves_harms_nobody(predictor):
     with running(predictor, batches=batching.Settings(num_workers=1)) as service:
         predictor.gate.clear()
@@ -244,7 +270,7 @@ def test_a_client_that_leaves_harms_nobody(predictor):
             connection.request("POST", PREDICT, body)
             if number == 0:
                 assert predictor.started.acquire(timeout=TIMEOUT_SECONDS)
-            wait_until(lambda n=number: service.service.batcher.num_pending == n + 1)
+            wait_until(lambda n=number: service.service.num_pending == n + 1)
         # One that runs and one that waits.
         connections_[0].close()
         connections_[1].close()
@@ -254,18 +280,18 @@ def test_a_client_that_leaves_harms_nobody(predictor):
         assert json.loads(response.read().decode()) == {"predictions": [ANSWER]}
         connections_[2].close()
         assert predictor.batches == [1, 1]
-        wait_until(lambda: service.service.batcher.num_pending == 0)
+        wait_until(lambda: service.service.num_pending == 0)
 
 
 def wait_for_metric(service, line):
     wait_until(lambda: line in service.request("GET", "/metrics")[2])
 
 
-@pytest.mark.parametrize("name", ["batcher", "filler"])
-def test_a_service_without_its_threads_is_not_healthy(predictor, name):
+@pytest.mark.parametrize("verb", ["predict", "tokenize", "fill_mask"])
+def test_a_service_without_its_threads_is_not_healthy(predictor, verb):
     predictor.has_mask_head = True
     with running(predictor) as service:
-        batcher = getattr(service.service, name)
+        batcher = service.service.batchers[verb]
         assert batcher.is_working
         assert service.request("GET", "/healthz")[0] == 200
         batcher.close()
@@ -393,4 +419,4 @@ def test_no_bytes_are_an_internal_error(service, parts):
 
 def test_the_service_is_well_after_all_this(service):
     assert service.post({"instances": [GOOD]}) == (200, {"predictions": [ANSWER]})
-    assert service.service.batcher.num_pending == 0
+    assert service.service.num_pending == 0
