@@ -46,6 +46,14 @@ class ScriptedPredictor:
         """Returns a token for each character."""
         return tokens_of(text)
 
+    def prepare_masks(self, text):
+        """Returns the text."""
+        return text
+
+    def words(self, prepared):
+        """Returns no words for no [MASK]."""
+        return []
+
 
 def tokens_of(text):
     """Returns a token for each character."""
@@ -113,3 +121,11 @@ class FakePredictor:
     def tokenize(self, text):
         """Returns a token for each character."""
         return tokens_of(text)
+
+    def prepare_masks(self, text):
+        """Returns the text."""
+        return text
+
+    def words(self, prepared):
+        """Returns no words for no [MASK]."""
+        return []

@@ -15,6 +15,7 @@ HTTP requests: sockets, time limits, shutdown.
 import asyncio
 import base64
 import contextlib
+import functools
 import hashlib
 import http
 import json
@@ -79,49 +80,57 @@ class Limits(NamedTuple):
 
 
 class Metrics:
-    """What /metrics shows."""
+    """What /metrics shows, of each verb."""
 
-    def __init__(self, num_pending):
-        """`num_pending` is a function that returns the length of the queue."""
+    def __init__(self):
+        """Has no numbers yet."""
         self.registry = prometheus_client.CollectorRegistry()
         self.requests = prometheus_client.Counter(
             "albert_requests",
-            "Predict requests by status code.",
-            ["code"],
+            "Requests by verb and status code.",
+            ["verb", "code"],
             registry=self.registry,
         )
         self.request_seconds = prometheus_client.Histogram(
             "albert_request_seconds",
-            "Seconds from a predict request's headers to its answer.",
+            "Seconds from a request's headers to its answer.",
+            ["verb"],
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30),
             registry=self.registry,
         )
         self.batch_instances = prometheus_client.Histogram(
             "albert_batch_instances",
             "Instances of a batch.",
+            ["verb"],
             buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
             registry=self.registry,
         )
         self.batch_seconds = prometheus_client.Counter(
             "albert_batch_seconds",
-            "Seconds that the model took for all batches.",
+            "Seconds that all batches took.",
+            ["verb"],
             registry=self.registry,
         )
-        prometheus_client.Gauge(
+        self.pending_instances = prometheus_client.Gauge(
             "albert_pending_instances",
             "Instances accepted and not yet answered.",
+            ["verb"],
             registry=self.registry,
-        ).set_function(num_pending)
+        )
 
-    def observe_batch(self, num_instances, seconds):
+    def observe_batch(self, verb, num_instances, seconds):
         """Counts a batch."""
-        self.batch_instances.observe(num_instances)
-        self.batch_seconds.inc(seconds)
+        self.batch_instances.labels(verb).observe(num_instances)
+        self.batch_seconds.labels(verb).inc(seconds)
 
-    def observe_request(self, code, seconds):
-        """Counts a predict request."""
-        self.requests.labels(code=str(code)).inc()
-        self.request_seconds.observe(seconds)
+    def observe_request(self, verb, code, seconds):
+        """Counts a request."""
+        self.requests.labels(verb, str(code)).inc()
+        self.request_seconds.labels(verb).observe(seconds)
+
+    def show_pending(self, verb, num_pending):
+        """Takes the function that returns the length of a verb's queue."""
+        self.pending_instances.labels(verb).set_function(num_pending)
 
 
 class Service:
@@ -147,20 +156,23 @@ class Service:
         self.name = name
         self.limits = limits
         self._predictor = predictor
-        self.metrics = Metrics(lambda: self.batchers["predict"].num_pending)
-        model = batching.Model(
-            predictor.prepare, self._answer, self.metrics.observe_batch
-        )
-        self.batchers = {"predict": batching.Batcher(model, batch_settings)}
+        self.metrics, self.batchers = Metrics(), {}
+        self._start("predict", predictor.prepare, predictor.answer, batch_settings)
         # A text at a time: these gain nothing from a batch.
         alone = batch_settings._replace(
             num_workers=1, max_batch_size=1, max_latency_ms=0
         )
-        model = batching.Model(predictor.tokenize, list)
-        self.batchers["tokenize"] = batching.Batcher(model, alone)
+        self._start("tokenize", _as_it_is, _each(predictor.tokenize), alone)
         if predictor.has_mask_head:
-            model = batching.Model(self._fill_mask, list)
-            self.batchers["fill_mask"] = batching.Batcher(model, alone)
+            fill = _each(predictor.words)
+            self._start("fill_mask", predictor.prepare_masks, fill, alone)
+
+    def _start(self, verb, prepare, run, settings):
+        """Starts the batcher of a verb; see `batching.Model` for the functions."""
+        observe = functools.partial(self.metrics.observe_batch, verb)
+        model = batching.Model(prepare, _our_fault(run), observe)
+        batcher = self.batchers[verb] = batching.Batcher(model, settings)
+        self.metrics.show_pending(verb, lambda: batcher.num_pending)
 
     @property
     def num_pending(self):
@@ -172,21 +184,13 @@ class Service:
         for batcher in self.batchers.values():
             batcher.close(deadline)
 
-    def _answer(self, prepared):
-        with _our_fault():
-            return self._predictor.answer(prepared)
-
-    def _fill_mask(self, text):
-        with _our_fault():
-            return self._predictor.fill_mask(text)
-
-    async def predict(self, request):
-        """POST :predict."""
+    @contextlib.contextmanager
+    def _counting(self, verb):
+        """Counts a request of a verb, which ends with status 200 or an exception."""
         started, code = time.monotonic(), 500
         try:
-            response = await self._predict(request, "predict")
-            code = response.status_code
-            return response
+            yield
+            code = 200
         except HTTPException as error:
             code = error.status_code
             raise
@@ -194,14 +198,32 @@ class Service:
             code = _CLIENT_GONE
             raise
         finally:
-            self.metrics.observe_request(code, time.monotonic() - started)
+            self.metrics.observe_request(verb, code, time.monotonic() - started)
+
+    async def predict(self, request):
+        """POST :predict."""
+        with self._counting("predict"):
+            return await self._predict(request, "predict")
 
     async def fill_mask(self, request):
         """POST :fill_mask."""
-        if "fill_mask" not in self.batchers:
-            message = "fill_mask: the model has no MLM head; a pretrained one may"
-            raise HTTPException(404, message)
-        return await self._predict(request, "fill_mask")
+        with self._counting("fill_mask"):
+            if "fill_mask" not in self.batchers:
+                message = "fill_mask: the model has no MLM head; a pretrained one may"
+                raise HTTPException(404, message)
+            return await self._predict(request, "fill_mask")
+
+    async def tokenize(self, request):
+        """POST :tokenize."""
+        with self._counting("tokenize"):
+            texts = (await self._body(request, _TOKENIZE_SCHEMA))["texts"]
+            self._check_size(texts, "texts")
+            for index, text in enumerate(texts):
+                if not isinstance(text, str):
+                    message = "texts[{}] is {:.100}; expected text"
+                    raise HTTPException(400, message.format(index, repr(text)))
+            tokens = await self._answers(request, "tokenize", texts)
+            return _json_response({"tokens": tokens})
 
     async def _predict(self, request, verb):
         instances = (await self._body(request, _PREDICT_SCHEMA))["instances"]
@@ -228,17 +250,6 @@ class Service:
             return await _unless_gone(future, request)
         except UserError as error:
             raise HTTPException(400, str(error)) from error
-
-    async def tokenize(self, request):
-        """POST :tokenize."""
-        texts = (await self._body(request, _TOKENIZE_SCHEMA))["texts"]
-        self._check_size(texts, "texts")
-        for index, text in enumerate(texts):
-            if not isinstance(text, str):
-                message = "texts[{}] is {:.100}; expected text"
-                raise HTTPException(400, message.format(index, repr(text)))
-        tokens = await self._answers(request, "tokenize", texts)
-        return _json_response({"tokens": tokens})
 
     async def health(self, request):
         """GET /healthz."""
@@ -325,13 +336,26 @@ class Service:
                     raise HTTPException(400, message)
 
 
-@contextlib.contextmanager
-def _our_fault():
-    """A model that predicts NaN is an internal error, not one of the request."""
-    try:
-        yield
-    except NotFinite as error:
-        raise RuntimeError(str(error)) from error
+def _our_fault(run):
+    """`run` for which predicting NaN is an internal error, not one of the request."""
+
+    def guarded(prepared):
+        try:
+            return run(prepared)
+        except NotFinite as error:
+            raise RuntimeError(str(error)) from error
+
+    return guarded
+
+
+def _each(answer):
+    """The `run` of `batching.Model` that answers one by one."""
+    return lambda prepared: list(map(answer, prepared))
+
+
+def _as_it_is(instance):
+    """The `prepare` of `batching.Model` that has nothing to do."""
+    return instance
 
 
 def _texts(instance):

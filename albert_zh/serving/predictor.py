@@ -260,6 +260,20 @@ class Predictor:
           UserError: the text has no [MASK] or is too long, the model is none for it,
             or `top_k` is not positive.
         """
+        prepared = self.prepare_masks(text)
+        if not (isinstance(top_k, int) and top_k > 0):
+            raise UserError("top_k={!r}: expected a positive integer".format(top_k))
+        return self.words(prepared, top_k)
+
+    def prepare_masks(self, text):
+        """Checks and tokenizes a text of `fill_mask`, which needs no model.
+
+        Returns:
+          What `words` takes.
+
+        Raises:
+          UserError: as of `fill_mask`.
+        """
         if not self.has_mask_head:
             raise UserError(
                 "{} has no masked language model; load a pretrained model".format(
@@ -272,17 +286,24 @@ class Predictor:
         window, positions = self.kind.mask_features(text)
         if len(window.input_ids) > self.max_seq_length:
             raise TooLong(LONGER.format(self.max_seq_length))
-        if not (isinstance(top_k, int) and top_k > 0):
-            raise UserError("top_k={!r}: expected a positive integer".format(top_k))
+        return window, positions
+
+    def words(self, prepared, top_k=5):
+        """Computes the answer of `fill_mask` to a text of `prepare_masks`.
+
+        Raises:
+          NotFinite: the model predicts NaN.
+        """
+        window, positions = prepared
         batch = inputs.assemble([window], len(window.input_ids))
         batch[encoders.MASK_POSITIONS] = np.array([positions], np.int32)
         outputs = self.run(batch, (encoders.MASK_LOGITS,))
         return [
-            self._words(logits.astype(np.float64), top_k)
+            self._largest(logits.astype(np.float64), top_k)
             for logits in outputs[encoders.MASK_LOGITS]
         ]
 
-    def _words(self, logits, top_k):
+    def _largest(self, logits, top_k):
         """The words of the largest logits [V], with their probabilities."""
         probabilities = np.exp(logits - logits.max())
         probabilities /= probabilities.sum()

@@ -34,7 +34,7 @@ def test_predictions_come_in_the_order_of_the_instances(service):
 @pytest.mark.parametrize("version", ["", "/versions/1"])
 def test_the_address_may_name_the_version(predictor, version):
     predictor.has_mask_head = True
-    predictor.fill_mask = lambda text: [[{"token": text, "probability": 1.0}]]
+    predictor.words = lambda text: [[{"token": text, "probability": 1.0}]]
     bodies = {
         "predict": {"instances": [GOOD], "signature_name": "serving_default"},
         "tokenize": {"texts": ["a"]},
@@ -96,8 +96,8 @@ def test_health_metrics_and_page(service):
     assert service.post({"instances": [GOOD]})[0] == 200
     status, headers, body = service.request("GET", "/metrics")
     assert headers["content-type"].startswith("text/plain")
-    assert b'albert_requests_total{code="200"}' in body
-    assert b"albert_pending_instances 0.0" in body
+    assert b'albert_requests_total{code="200",verb="predict"}' in body
+    assert b'albert_pending_instances{verb="predict"} 0.0' in body
 
 
 def test_tokens(service):
@@ -274,7 +274,7 @@ def test_a_client_that_leaves_harms_nobody(predictor):
         # One that runs and one that waits.
         connections_[0].close()
         connections_[1].close()
-        wait_for_metric(service, b'albert_requests_total{code="499"} 2.0')
+        wait_until_counted(service, 2, 499)
         predictor.gate.set()
         response = connections_[2].getresponse()
         assert json.loads(response.read().decode()) == {"predictions": [ANSWER]}
@@ -283,8 +283,14 @@ def test_a_client_that_leaves_harms_nobody(predictor):
         wait_until(lambda: service.service.num_pending == 0)
 
 
-def wait_for_metric(service, line):
-    wait_until(lambda: line in service.request("GET", "/metrics")[2])
+def metric(service, name, **labels):
+    return service.service.metrics.registry.get_sample_value(name, labels)
+
+
+def wait_until_counted(service, number, code):
+    """Returns when so many predict requests ended with this status code."""
+    labels = {"verb": "predict", "code": str(code)}
+    wait_until(lambda: metric(service, "albert_requests_total", **labels) == number)
 
 
 @pytest.mark.parametrize("verb", ["predict", "tokenize", "fill_mask"])
@@ -305,20 +311,59 @@ def test_a_broken_model_is_an_error_for_its_request_only(predictor):
         status, body = service.post({"instances": [broken]})
         assert (status, list(body)) == (500, ["error"])
         assert service.post({"instances": [GOOD]})[0] == 200
-        wait_for_metric(service, b'albert_requests_total{code="500"} 1.0')
+        wait_until_counted(service, 1, 500)
 
 
 @pytest.mark.parametrize(
-    ("error", "expected"),
-    [(UserError("no [MASK]"), 400), (NotFinite("predicts NaN"), 500)],
+    ("method", "error", "expected"),
+    [
+        ("prepare_masks", UserError("no [MASK]"), 400),
+        ("words", NotFinite("predicts NaN"), 500),
+    ],
 )
-def test_what_words_for_masks_fail_for(predictor, error, expected):
-    def fill_mask(text):
+def test_what_words_for_masks_fail_for(predictor, method, error, expected):
+    def fail(text):
         raise error
 
-    predictor.has_mask_head, predictor.fill_mask = True, fill_mask
+    predictor.has_mask_head = True
+    setattr(predictor, method, fail)
     with running(predictor) as service:
         assert service.post({"instances": ["a"]}, "fill_mask")[0] == expected
+
+
+def test_metrics_are_those_of_each_verb(predictor):
+    started, gate = threading.Semaphore(0), threading.Event()
+
+    def slowly(text):
+        started.release()
+        assert gate.wait(TIMEOUT_SECONDS)
+        return []
+
+    predictor.has_mask_head = True
+    predictor.words = predictor.tokenize = slowly
+    posts = {"tokenize": {"texts": ["a"] * 3}, "fill_mask": {"instances": ["a"] * 3}}
+    with running(predictor) as service:
+        with concurrent.futures.ThreadPoolExecutor(2) as callers:
+            answers = [
+                callers.submit(service.post, body, verb) for verb, body in posts.items()
+            ]
+            for _ in posts:
+                assert started.acquire(timeout=TIMEOUT_SECONDS)
+            name = "albert_pending_instances"
+            pending = [metric(service, name, verb=verb) for verb in posts]
+            gate.set()
+            assert pending == [3, 3]
+            assert [answer.result()[0] for answer in answers] == [200, 200]
+        assert service.post({"instances": [GOOD] * 2})[0] == 200
+        for verb, number in {"predict": 2, "tokenize": 3, "fill_mask": 3}.items():
+            assert service.post({}, verb)[0] == 400
+            for code in ("200", "400"):
+                labels = {"verb": verb, "code": code}
+                assert metric(service, "albert_requests_total", **labels) == 1
+            assert metric(service, "albert_request_seconds_count", verb=verb) == 2
+            assert metric(service, "albert_batch_instances_sum", verb=verb) == number
+            assert metric(service, "albert_batch_seconds_total", verb=verb) > 0
+            assert metric(service, "albert_pending_instances", verb=verb) == 0
 
 
 def test_concurrent_clients_get_their_own_answers(predictor):
@@ -338,7 +383,7 @@ def test_concurrent_clients_get_their_own_answers(predictor):
 
         with concurrent.futures.ThreadPoolExecutor(32) as clients:
             assert all(clients.map(ask, range(32)))
-        wait_for_metric(service, b'albert_requests_total{code="200"} 640.0')
+        wait_until_counted(service, 640, 200)
         # Many went together.
         assert sum(predictor.batches) == 640 > len(predictor.batches)
 

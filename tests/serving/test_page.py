@@ -232,7 +232,7 @@ def test_words_for_masks(phone):
     predictor = ScriptedPredictor("encoder", ("text",), {"vector": [1.0]})
     predictor.has_mask_head = True
     words = [{"token": "气", "probability": 0.75}, {"token": "色", "probability": 0.25}]
-    predictor.fill_mask = lambda text: [words] * text.count("[MASK]")
+    predictor.words = lambda text: [words] * text.count("[MASK]")
     with page_of(phone, predictor):
         assert phone.find("#query") and phone.find("#tab_fill_mask").text
         phone.find("#tab_fill_mask").click()
