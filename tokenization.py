@@ -52,9 +52,12 @@ _ODD_LINES = 1 / 1000
 
 _LOGGER = logging.getLogger(__name__)
 
-# Limits of the cache of split words: about 10 MB when full.
+# Limits of the caches of characters and of split words: about 10 MB when full of a
+# text's words, 50 MB at most: of a run of marks, each mark is a piece.
+_MAX_REMEMBERED_CHARS = 32768
 _MAX_REMEMBERED_RUNS = 32768
 _MAX_REMEMBERED_RUN_CHARS = 64
+_MAX_REMEMBERED_PIECES = 131072
 
 
 class Token(NamedTuple):
@@ -297,6 +300,8 @@ class _WordScanner:
         self._split_word = split_word
         self._alone = {}
         self._runs = {}
+        # In `_runs`. Threads may miscount it by a few until the next clearing.
+        self._num_pieces = 0
 
     def scan(self, text):
         """Returns three lists: the tokens of `text`, their starts, their ends."""
@@ -343,12 +348,29 @@ class _WordScanner:
             if char.isspace():
                 token = ""
             elif is_chinese_char(ord(char)):
-                token = self._pieces(char)[0].text
+                token = self._split(char)[0].text
+        if len(self._alone) >= _MAX_REMEMBERED_CHARS:
+            self._alone.clear()
         self._alone[char] = token
         return token
 
     def _pieces(self, run):
         """Returns, and caches, the pieces of a run as a list of `Token`s."""
+        found = self._split(run)
+        if len(run) > _MAX_REMEMBERED_RUN_CHARS:
+            return found
+        if (
+            len(self._runs) >= _MAX_REMEMBERED_RUNS
+            or self._num_pieces + len(found) > _MAX_REMEMBERED_PIECES
+        ):
+            self._runs.clear()
+            self._num_pieces = 0
+        self._runs[run] = found
+        self._num_pieces += len(found)
+        return found
+
+    def _split(self, run):
+        """Returns the pieces of a run as a list of `Token`s."""
         found = []
         for word in self._words(run):
             pieces = self._split_word("".join(char.text for char in word))
@@ -359,10 +381,6 @@ class _WordScanner:
                     last = len(word)
                 found.append(Token(piece, word[first].start, word[last - 1].end))
                 first = last
-        if len(self._runs) >= _MAX_REMEMBERED_RUNS:
-            self._runs.clear()
-        if len(run) <= _MAX_REMEMBERED_RUN_CHARS:
-            self._runs[run] = found
         return found
 
     def _words(self, run):

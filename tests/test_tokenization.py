@@ -264,6 +264,21 @@ def test_long_runs_are_bounded_in_memory_and_right(tokenizers, monkeypatch):
     assert len(tokens) == 60000
 
 
+def test_caches_are_bounded_by_what_they_hold(monkeypatch):
+    """Of marks, each is a piece; of all characters, there are a million."""
+    monkeypatch.setattr(tokenization, "_MAX_REMEMBERED_PIECES", 100)
+    monkeypatch.setattr(tokenization, "_MAX_REMEMBERED_CHARS", 8)
+    tokenizer = tokenization.BasicTokenizer()
+    for number in range(500):
+        run = "!" * (number % 64) + str(number)
+        assert len(tokenizer.tokenize(run)) == number % 64 + 1
+        char = chr(ord("一") + number)
+        assert tokenizer.tokenize(char) == [char]
+        scanner = tokenizer._scanner
+        assert 1 <= sum(map(len, scanner._runs.values())) <= 100
+        assert 1 <= len(scanner._alone) <= 8
+
+
 def test_basic_tokenizer_keeps_words_whole():
     text = "Ｈéllo, 山x"
     assert tokenization.BasicTokenizer().tokenize(text) == ["ｈello", ",", "山", "x"]
