@@ -79,12 +79,15 @@ def main(args):
     if args.list:
         if args.name:
             raise UserError("give NAME or --list, not both")
+        _refuse(args, args.given - {"list"}, "--list, which shows everything")
         console.show("\n".join(catalogue.table()) + "\n")
         return
     if not args.name:
         raise UserError("give the NAME of what to download; --list shows them")
     if args.base_url and args.from_file:
         raise UserError("--base_url and --from_file exclude each other")
+    if args.from_file:
+        _refuse(args, {"retries", "timeout"}, "--from_file, which downloads nothing")
     if args.base_url and not re.match("https?://[^/]", args.base_url):
         raise UserError(
             "--base_url={}; expected http://... or https://...".format(args.base_url)
@@ -100,6 +103,12 @@ def main(args):
     if not installation.install(entry, directory, origin):
         _LOGGER.info("nothing to download: it exists, complete and undamaged")
     console.show(_summary(entry, directory))
+
+
+def _refuse(args, names, other):
+    """Raises `UserError` for a flag given that has no effect beside another."""
+    for name in sorted(args.given & names):
+        raise UserError("--{}: has no effect with {}; remove it".format(name, other))
 
 
 def _summary(entry, directory):

@@ -35,8 +35,10 @@ def build_parser():
     add("--backend", choices=BACKENDS, help=text)
     text = "cut texts over the model's length; else they are refused"
     parser.add_bool("--truncate", False, text)
-    text = "the vector of a text, of a pretrained model"
-    add("--pooling", choices=encoder.POOLINGS, default="mean", help=text)
+    text = "the vector of a text, of a pretrained model; default: " + (
+        encoder.DEFAULT_POOLING
+    )
+    add("--pooling", choices=encoder.POOLINGS, help=text)
     return parser
 
 
@@ -49,8 +51,9 @@ def main(args):
         truncate=args.truncate,
         pooling=args.pooling,
     ) as predictor:
-        if "pooling" in args.given and predictor.kind_name != encoder.TASK.kind:
-            raise UserError("--pooling: {} has no vectors".format(args.model_dir))
+        if args.truncate and not predictor.may_cut:
+            message = "--truncate: {} reads a text of any length in windows; remove it"
+            raise UserError(message.format(args.model_dir))
         for answers in _answers(args, predictor):
             if not console.show_json(answers):
                 return

@@ -153,6 +153,9 @@ def read_source(model_dir, dev_file=None, as_encoder=False):
     if checkpoint is None:
         raise UserError("--model_dir={} holds no checkpoint".format(model_dir))
     predictor.check_checkpoint(directory, checkpoint, task_files, as_encoder)
+    if as_encoder and not predictor.find_heads(checkpoint):
+        message = "--encoder: {} is a pretrained model, without the head of a task; "
+        raise UserError((message + "remove it").format(directory))
     kind = predictor.kind_of(task_files, directory)
     data = None
     if dev_file:

@@ -29,9 +29,12 @@ class Form(abc.ABC):
     Attributes:
       fields: tuple of the keys of an instance, in the order in which texts alone are
         taken.
+      may_cut: bool, whether a text, or a part of an instance, may be too long, so that
+        it is cut or refused; else windows hold all of it.
     """
 
     fields = ()
+    may_cut = True
 
     def __init__(self, kind):
         """`kind` is the `kind.Kind` of the model."""
@@ -173,6 +176,7 @@ class TaggingForm(Form):
     """A text; the answer is its entities, with offsets in the text."""
 
     fields = ("text",)
+    may_cut = False
 
     def _example(self, record):
         return tagged_texts.TaggedText(_text(record, "text"))

@@ -97,6 +97,11 @@ class Predictor:
         """The keys of an instance."""
         return self._form.fields
 
+    @property
+    def may_cut(self):
+        """Whether there are texts over the model's length that `truncate` cuts."""
+        return self._form.may_cut
+
     def takes_texts(self, number):
         """Whether this number of texts alone can be an instance."""
         return self._form.takes_texts(number)
@@ -330,7 +335,7 @@ def load(
     backend=None,
     truncate=False,
     encoder=False,
-    pooling=encoders.DEFAULT_POOLING,
+    pooling=None,
     shares_cores=False,
 ):
     """Loads a model.
@@ -345,7 +350,8 @@ def load(
         else they are refused. Entities and answers are looked for in all of a text,
         and a blank is judged by the text around it.
       encoder: bool, whether to take the encoder alone of a fine-tuned model.
-      pooling: one of `encoder.POOLINGS`, which vector an encoder answers with.
+      pooling: one of `encoder.POOLINGS`, which vector an encoder answers with; None
+        for its default, and for models that have no vectors.
       shares_cores: bool, whether others need the cores while an answer is computed, as
         in a service: threads of an ONNX model then sleep instead of waiting in a loop,
         so that a lone answer takes longer, and it is held twice in memory, see
@@ -362,13 +368,19 @@ def load(
         backend = "onnx" if exported.is_export(directory) else "tensorflow"
     for name, value, known in (
         ("backend", backend, BACKENDS),
-        ("pooling", pooling, encoders.POOLINGS),
+        ("pooling", pooling, (None, *encoders.POOLINGS)),
     ):
         if value not in known:
             problem = "{}={!r}: expected one of {}"
-            raise UserError(problem.format(name, value, ", ".join(known)))
+            raise UserError(problem.format(name, value, ", ".join(filter(None, known))))
     files = read_files(directory, encoder)
-    kind = kind_of(files, directory, pooling)
+    if pooling and files.task is not encoders.TASK:
+        raise UserError(
+            "pooling={!r}: {} is a model for {} and has no vectors; remove it".format(
+                pooling, directory, files.task.name
+            )
+        )
+    kind = kind_of(files, directory, pooling or encoders.DEFAULT_POOLING)
     if backend == "onnx":
         from albert_zh.serving import onnx_backend
 
@@ -468,8 +480,7 @@ def check_checkpoint(directory, checkpoint, files, encoder):
         model_files.load_trained(None, directory, task, given, {}, has_results=False)
         return
     check_encoder(checkpoint, files.config)
-    names = checkpoints.read_shapes(checkpoint, "--model_dir")
-    heads = [name for name in sorted(names) if _HEADS.match(name)]
+    heads = find_heads(checkpoint)
     if heads and not encoder:
         raise UserError(
             "{} holds a fine-tuned model ({}) without its task ({}); "
@@ -478,6 +489,12 @@ def check_checkpoint(directory, checkpoint, files, encoder):
                 directory, heads[0], model_directory.LABELS_FILE
             )
         )
+
+
+def find_heads(checkpoint):
+    """Returns the variables of a checkpoint that are those of tasks' heads, sorted."""
+    names = checkpoints.read_shapes(checkpoint, "--model_dir")
+    return [name for name in sorted(names) if _HEADS.match(name)]
 
 
 def check_encoder(checkpoint, config, flag="--model_dir"):

@@ -443,6 +443,9 @@ def test_default_places_are_those_of_the_published_commands(repository):
     [
         ([], ["NAME", "--list"]),
         (["--list", "vocab"], ["--list"]),
+        (["--list", "--source=google"], ["--source: has no effect with --list"]),
+        (["--list", "--retries=1"], ["--retries: has no effect with --list"]),
+        (["vocab", "--from_file=a.zip", "--timeout=9"], ["--timeout", "--from_file"]),
         (["albert_tny_zh"], ["'albert_tny_zh'", "albert_tiny_zh"]),
         (["../albert_tiny_zh"], ["is a path"]),
         (["vocab", "--source=nowhere"], ["nowhere"]),

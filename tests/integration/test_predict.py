@@ -17,7 +17,7 @@ from tests.task_runs import refused, run
 def directories(tmp_path_factory):
     """Dict name -> model directory."""
     folder = tmp_path_factory.mktemp("models")
-    names = "lcqmc", "single", "multiple_choice", "encoder"
+    names = "lcqmc", "single", "multiple_choice", "ner-crf", "encoder"
     return {name: served_models.write_model(folder / name, name) for name in names}
 
 
@@ -57,7 +57,8 @@ def test_vectors_and_words_of_a_pretrained_model(directories, capsys):
         ("single", ["--text", ""], "--text: a text is empty"),
         ("single", ["--text", "天" * 40], "or give --truncate to cut it"),
         ("single", ["--text", "a", "--input_file=x"], "--text and --input_file"),
-        ("single", ["--text", "a", "--pooling=cls"], "--pooling: "),
+        ("single", ["--text", "a", "--pooling=cls"], "pooling='cls': "),
+        ("ner-crf", ["--text", "a", "--truncate"], "--truncate: "),
         ("single", ["--text", "a", "--top_k=2"], "--top_k requires --fill_mask"),
         ("single", ["--fill_mask", "[MASK]"], "no masked language model"),
         ("encoder", ["--fill_mask", "a"], "no [MASK]"),

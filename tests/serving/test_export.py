@@ -238,13 +238,18 @@ def test_the_command_prints_a_table(models, tmp_path, capsys):
         (["--format=onnx", "--output_dir=gs://x/y"], "expected a local directory"),
         (["--format=onnx", "--encoder", "--dev_file={file}"], "remove it"),
         (["--format=onnx", "--dev_file={file}.tsv"], "no such file"),
+        (["--format=onnx", "--encoder", "--model_dir={pretrained}"], "--encoder: "),
     ],
 )
 def test_what_cannot_be_exported_is_one_line(models, tmp_path, capsys, flags, message):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("x")
     flags = [
-        flag.format(full=tmp_path / "full", file=tmp_path / "full" / "file")
+        flag.format(
+            full=tmp_path / "full",
+            file=tmp_path / "full" / "file",
+            pretrained=models("encoder"),
+        )
         for flag in flags
     ]
     given = ["--model_dir=" + models("lcqmc"), "--output_dir={}".format(tmp_path / "o")]

@@ -412,6 +412,13 @@ def test_an_unknown_setting_is_refused(setting, directories):
         albert_zh.load(directories["encoder"], **{setting: "x"})
 
 
+def test_a_model_without_vectors_takes_no_pooling(directories):
+    with pytest.raises(UserError, match="^pooling='mean': .* for lcqmc and has no"):
+        albert_zh.load(directories["lcqmc"], pooling="mean")
+    with albert_zh.load(directories["lcqmc"], encoder=True, pooling="cls") as predictor:
+        assert predictor.kind_name == "encoder"
+
+
 @given(
     st.lists(st.lists(st.integers(1, 20), min_size=1, max_size=4), max_size=90),
     st.integers(1, 64),
