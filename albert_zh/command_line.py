@@ -103,6 +103,11 @@ class ArgumentParser(argparse.ArgumentParser):
         message = console.printable_lines(message)
         self.exit(EXIT_USER_ERROR, "{}: error: {}\n".format(self.prog, message))
 
+    @property
+    def flags(self):
+        """The frozenset of the flags there are, with their dashes."""
+        return frozenset(self._option_string_actions)
+
     def add_bool(self, name, default, help):
         """Adds a flag taken as `--name`, `--name=true` or `--name=False`."""
         self.add_argument(
@@ -300,7 +305,8 @@ def run(main, parser, argv=None):
         _check_not_empty(args)
         main(args)
     except UserError as error:
-        parser.error(" ".join(str(error).split("\n")))
+        message = error.for_flags(parser.flags)
+        parser.error(" ".join(message.split("\n")))
     except UnicodeEncodeError as error:
         if not _SURROGATE.search(error.object):
             raise

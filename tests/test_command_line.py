@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import os
+import pickle
 import subprocess
 import sys
 
@@ -352,3 +353,18 @@ def test_paths_are_neither_empty_nor_local_files_in_disguise(argv, words, capsys
     assert words in capsys.readouterr().err
     right = ["--input_file=a,gs://b", "--output_file=c", "--text=file://d", "--text="]
     assert parser.parse_args(right).text == ["file://d", ""]
+
+
+@pytest.mark.parametrize("advice", ["; give --text", "; give --text or --texts", ""])
+def test_advice_names_flags_of_the_command(capsys, advice):
+    parser = command_line.ArgumentParser("...")
+    parser.add_argument("--text")
+
+    def main(args):
+        raise pickle.loads(pickle.dumps(UserError("no text", advice)))
+
+    with pytest.raises(SystemExit):
+        command_line.run(main, parser, [])
+    kept = "" if "--texts" in advice else advice
+    assert capsys.readouterr().err.endswith("error: no text" + kept + "\n")
+    assert str(UserError("no text", advice)) == "no text" + advice

@@ -1,6 +1,7 @@
 """The exceptions that end a command in one line."""
 
 import contextlib
+import re
 
 
 class UserError(Exception):
@@ -8,7 +9,21 @@ class UserError(Exception):
 
     The message is one line that says what was received, what was expected and
     what to do. Commands print only this line.
+
+    Attributes:
+      advice: str, the end of the message, which names flags; "" for none.
+        `command_line.run` leaves it out in commands that lack one of these flags.
     """
+
+    def __init__(self, message, advice=""):
+        super().__init__(message + advice)
+        self.advice = advice
+
+    def for_flags(self, flags):
+        """Returns the message for a command that has these flags, such as "--text"."""
+        if flags.issuperset(re.findall(r"--\w+", self.advice)):
+            return str(self)
+        return str(self)[: -len(self.advice)]
 
 
 class Stopped(Exception):

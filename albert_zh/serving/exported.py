@@ -111,7 +111,9 @@ def read(directory, wanted):
     if record["format"] != wanted:
         raise UserError(
             "{}: exported as {}, expected {}; export the model with "
-            "--format={}".format(directory, record["format"], wanted, wanted)
+            "export_model.py --format={}".format(
+                directory, record["format"], wanted, wanted
+            )
         )
     known = {name: record[name] for name in Export._fields if name in record}
     export = Export(directory, **known)

@@ -60,7 +60,7 @@ class OnnxBackend:
                     self.export.directory,
                     self.export.head,
                     head,
-                    " with --encoder" if is_encoder else "",
+                    " with export_model.py --encoder" if is_encoder else "",
                 )
             )
 

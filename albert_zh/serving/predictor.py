@@ -200,7 +200,7 @@ class Predictor:
             if values.dtype.kind == "f" and not np.isfinite(values).all():
                 raise NotFinite(
                     "{} predicts NaN: its weights are damaged or its training "
-                    "diverged; train again with a lower --learning_rate".format(
+                    "diverged; train again with a lower learning rate".format(
                         self._source
                     )
                 )
@@ -398,7 +398,7 @@ def _tensorflow_backend(kind, directory, encoder):
     if checkpoint is None:
         hint = ""
         if exported.is_export(directory):
-            hint = '; backend="onnx" loads it if it was exported with --format=onnx'
+            hint = '; backend="onnx" loads it if export_model.py --format=onnx wrote it'
         raise UserError("{} holds no checkpoint{}".format(directory, hint))
     check_checkpoint(directory, checkpoint, kind.files, encoder)
     return backends.TensorFlowBackend(kind, checkpoint, numerics.choose())

@@ -127,12 +127,10 @@ def _check_named_once(path, line, cells, named):
     for column, position in named.items():
         numbers = [i for i, name in enumerate(names, 1) if name == names[position]]
         if len(numbers) > 1:
-            problem = (
-                "the columns {} are called {!r}; rename one, or give the number of "
-                "that to read with --{}_column"
-            )
-            places = " and ".join(map(str, numbers))
-            raise row_error(path, line, problem.format(places, cells[position], column))
+            problem = "the columns {} are called {!r}; rename one"
+            advice = ", or give the number of that to read with --{}_column"
+            problem = problem.format(" and ".join(map(str, numbers)), cells[position])
+            raise row_error(path, line, problem, advice.format(column))
 
 
 def text_names(names):
@@ -153,9 +151,9 @@ def _check_no_header(path, line, cells, task):
     """Refuses a first row that seems to name columns, one of which is known."""
     if _seem_names(cells):
         flags = " and ".join("--{}_column".format(c) for c in task.text_columns)
-        problem = "{} seem to name columns; name those of the texts with {}, or {}"
-        start = "begin the file with a row that names them"
-        raise row_error(path, line, problem.format(", ".join(cells), flags, start))
+        problem = "{} seem to name columns; begin the file with a row that names them"
+        advice = ", or name those of the texts with " + flags
+        raise row_error(path, line, problem.format(", ".join(cells)), advice)
     if len(cells) == 1:
         _check_separator(path, line, cells[0])
 
@@ -286,7 +284,8 @@ def names_all(cells, layout, task):
 def check_text_columns(path, line, named, names, task):
     for column in task.text_columns:
         if column not in named:
-            problem = "no {0} among the columns {1}; name it with --{0}_column, or {2}"
-            known = "call it " + ", ".join(HEADER_NAMES[column])
+            problem = "no {} among the columns {}; call it {}"
+            known = ", ".join(HEADER_NAMES[column])
             problem = problem.format(column, ", ".join(names), known)
-            raise row_error(path, line, problem)
+            advice = ", or name it with --{}_column".format(column)
+            raise row_error(path, line, problem, advice)

@@ -103,10 +103,8 @@ class Number(LabelForm):
         except (ValueError, OverflowError):
             number = math.nan
         if not math.isfinite(number):
-            raise ValueError(
-                "label is {:.100}; expected a number (a file without labels can be "
-                "given as --predict_file)".format(repr(value))
-            )
+            problem = "label is {:.100}; expected a number"
+            raise ValueError(problem.format(repr(value)))
         if abs(number) > _MAX_NUMBER:
             problem = "label is {:.100}; expected a number from -1e18 to 1e18"
             raise ValueError(problem.format(repr(value)))

@@ -468,9 +468,8 @@ def load_trained(output_dir, model_dir, task, chosen, given, has_results=True):
     if checkpoint is None:
         _refuse_without_task(flag, directory, best_dir, task)
         raise UserError(
-            "{}={} holds no fine-tuned model; run with --do_train first".format(
-                flag, directory
-            )
+            "{}={} holds no fine-tuned model".format(flag, directory),
+            "; run with --do_train first",
         )
     given = dict(given, options=dict(saved.options, **given.get("options", {})))
     trained = saved._replace(task=task, **_given_again(task, chosen, given))

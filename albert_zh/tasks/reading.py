@@ -22,6 +22,8 @@ from albert_zh.tasks.registry import NO_CONSENSUS, Task, clean_label
 
 _LOGGER = logging.getLogger(__name__)
 
+_WITHOUT_LABELS = " (a file without labels can be given as --predict_file)"
+
 # Above it, a label set as large as half the rows is taken for a column of texts.
 _MANY_LABELS = 20
 
@@ -207,7 +209,8 @@ def read_examples(
             try:
                 label = form.parse(row["label"], labels)
             except ValueError as error:
-                problem = text_lines.row_error(path, line, str(error))
+                advice = _WITHOUT_LABELS if task.kind == "regression" else ""
+                problem = text_lines.row_error(path, line, str(error), advice)
                 if not (placeholders_allowed and form.is_placeholder(row["label"])):
                     raise problem from error
                 absent = absent or problem
@@ -264,11 +267,8 @@ def _checked(path, task, labels, examples, unknown, placeholders_allowed):
     if unknown:
         raise _unknown_label(path, *unknown, labels, is_constant, task)
     if is_constant and is_number:
-        problem = (
-            "{}: the only label is {}; expected at least two different numbers (a file "
-            "without labels can be given as --predict_file)"
-        )
-        raise UserError(problem.format(path, first))
+        problem = "{}: the only label is {}; expected at least two different numbers"
+        raise UserError(problem.format(path, first), _WITHOUT_LABELS)
     if is_constant and first is not None and len(examples) > 1:
         effect = "if it stands for none, their score tells nothing"
         if not placeholders_allowed:
@@ -326,15 +326,14 @@ class TableReader(NamedTuple):
 def _unknown_label(path, line, label, labels, is_everywhere, task):
     """The `UserError` of a label that is not allowed; says what can be done."""
     name = shlex.quote(name_lists.join([label]))
-    advice = "--ignore_labels={} leaves such rows out".format(name)
+    advice = " (--ignore_labels={} leaves such rows out)".format(name)
     if task.kind == "multi_label":
-        advice = "a training takes others with --labels, which names all"
+        advice = " (a training takes others with --labels, which names all)"
     if is_everywhere:
-        advice = "a file without labels can be given as --predict_file"
-    problem = "unknown label {!r}; expected one of {} ({})"
-    return text_lines.row_error(
-        path, line, problem.format(label, ", ".join(labels), advice)
-    )
+        advice = _WITHOUT_LABELS
+    problem = "unknown label {!r}; expected one of {}"
+    problem = problem.format(label, ", ".join(labels))
+    return text_lines.row_error(path, line, problem, advice)
 
 
 def read_texts(path, task, labels=None, columns=FOUND_COLUMNS, ignored_labels=()):
@@ -420,12 +419,13 @@ def _no_label_column(path, task, labels, line, value):
     flags = " and ".join("--{}_column".format(name) for name in task.text_columns)
     problem = (
         "column {} should be the label, but {!r} is no {}; begin the file with a row "
-        "that names the columns, or give the number of each column of texts with {}"
+        "that names the columns"
     )
+    advice = ", or give the number of each column of texts with " + flags
     number = task.columns.index("label") + 1
     expected = "label ({})".format(", ".join(labels)) if labels else "number"
     return text_lines.row_error(
-        path, line, problem.format(number, value, expected, flags)
+        path, line, problem.format(number, value, expected), advice
     )
 
 

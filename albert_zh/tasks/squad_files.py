@@ -156,8 +156,8 @@ class SquadReader(NamedTuple):
         """Returns the `UserError` of a file that should have answers, and has none."""
         return UserError(
             "{}: no question has an answer; expected a field answers, a list of "
-            "objects with text and answer_start (a file without answers can be given "
-            "as --predict_file)".format(path)
+            "objects with text and answer_start".format(path),
+            " (a file without answers can be given as --predict_file)",
         )
 
     def _to_train_on(self, path, found):

@@ -120,16 +120,15 @@ class TagReader(NamedTuple):
 
     def _unknown_type(self, path, line, kind, labels):
         if self.task.labels and self.task.name != "ner":
-            advice = "--task_name=ner takes any"
+            advice = " (--task_name=ner takes any)"
         else:
             advice = (
-                "name all of them with --labels when training; a file whose entities "
-                "do not count can be given as --predict_file"
+                " (name all of them with --labels when training; a file whose entities "
+                "do not count can be given as --predict_file)"
             )
-        problem = "unknown type of entity {!r}; expected one of {} ({})"
-        return text_lines.row_error(
-            path, line, problem.format(kind, ", ".join(labels), advice)
-        )
+        problem = "unknown type of entity {!r}; expected one of {}"
+        problem = problem.format(kind, ", ".join(labels))
+        return text_lines.row_error(path, line, problem, advice)
 
 
 _JSON_EXAMPLE = '{"text": "他在北京", "label": {"address": {"北京": [[2, 3]]}}}'

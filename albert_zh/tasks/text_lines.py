@@ -109,9 +109,9 @@ def _line_text(path, number, piece, keeps_marks):
     return text if keeps_marks and number > 1 else text.lstrip(_BOM)
 
 
-def row_error(path, line, problem):
-    """Returns the `UserError` of a row."""
-    return UserError("{}:{}: {}".format(path, line, problem))
+def row_error(path, line, problem, advice=""):
+    """Returns the `UserError` of a row; `advice` as it takes it."""
+    return UserError("{}:{}: {}".format(path, line, problem), advice)
 
 
 def without_returns(path, number, text):

@@ -73,6 +73,23 @@ def test_flags_that_have_no_answer(name, flags, words, directories, capsys):
     assert words in line
 
 
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        ("a\tb\tx\nb\tc\ty\n", "column 3 should be the label, but 'x'"),
+        ("text_a\t编号\t来源\tlabel\n", "no text_b among the columns"),
+        ("text_a\ttext_b\ttext_b\n", "2 and 3 are called 'text_b'"),
+    ],
+)
+def test_what_is_wrong_with_a_file(content, words, directories, tmp_path, capsys):
+    (tmp_path / "rows.tsv").write_text(content, encoding="utf-8")
+    flags = "--model_dir", directories["lcqmc"], "--input_file", tmp_path / "rows.tsv"
+    line = refused(predict, capsys, *flags)
+    assert words in line
+    # What it advises can be done with this command.
+    assert "--" not in line
+
+
 def _command(directory, *flags):
     script = os.path.join(os.path.dirname(served_models.__file__), "..", "predict.py")
     return [sys.executable, script, "--model_dir", directory, *flags]

@@ -3,6 +3,7 @@
 import concurrent.futures
 import json
 import os
+import re
 import shutil
 
 import numpy as np
@@ -258,6 +259,31 @@ def test_what_cannot_be_exported_is_one_line(models, tmp_path, capsys, flags, me
     assert sorted(os.listdir(str(tmp_path))) == ["full"]
 
 
+@pytest.mark.parametrize(
+    ("name", "file", "content", "message"),
+    [
+        ("lcqmc", "d.tsv", "a\tb\t0\nb\tc\t2\n", "d.tsv:2: unknown label '2'"),
+        ("lcqmc", "d.tsv", "a\tb\t2\nb\tc\t2\n", "d.tsv:1: unknown label '2'"),
+        ("lcqmc", "d.tsv", "编号\t句子\t甲\n", "d.tsv:1: "),
+        ("multi_label", "d.tsv", "a\t丁\n", "d.tsv:1: unknown label '丁'"),
+        ("regression", "d.tsv", "a\tb\t1\nb\tc\tx\n", "d.tsv:2: label is 'x'"),
+        ("regression", "d.tsv", "a\tb\t1\nb\tc\t1\n", "two different numbers"),
+        ("ner-crf", "d.txt", "a B-ORG\n", "unknown type of entity 'ORG'"),
+    ],
+)
+def test_what_is_wrong_with_a_dev_file(
+    models, tmp_path, capsys, name, file, content, message
+):
+    (tmp_path / file).write_text(content, encoding="utf-8")
+    flags = ["--model_dir=" + models(name), "--output_dir={}".format(tmp_path / "o")]
+    flags += ["--format=frozen_graph", "--dev_file={}".format(tmp_path / file)]
+    line = task_runs.refused(export_model, capsys, *flags)
+    assert message in line
+    # What it advises can be done with this command.
+    flags = export_model.build_parser().flags
+    assert flags.issuperset(re.findall(r"--\w+", line)), line
+
+
 def test_a_wrong_export_is_refused_and_leaves_nothing(models, tmp_path, monkeypatch):
     held = formats.FORMATS["onnx"]
 
@@ -315,7 +341,7 @@ def test_what_is_no_export_is_refused_with_the_command(models, tmp_path):
 def test_the_encoder_of_an_export_with_a_head_is_refused(models, tmp_path):
     target = str(tmp_path / "onnx")
     export.export(models("single"), target, "onnx", "float32")
-    message = "exported as classification, not as encoder; .* with --encoder"
+    message = "exported as classification, not as encoder; .* export_model.py --encoder"
     with pytest.raises(UserError, match=message):
         albert_zh.load(target, backend="onnx", encoder=True)
     target = str(tmp_path / "encoder")
