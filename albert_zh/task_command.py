@@ -251,9 +251,8 @@ def _prepare(args, command, task, runtime):
     """Returns the `_Work` that the flags ask for; sets those of a recipe."""
     if args.num_trials:
         trials.check_directory(args.output_dir)
-    chosen = _chosen_model(args)
     # First of all: files are read as the model needs them.
-    taken = _take_flags_of_model(args, task, chosen) if args.do_train else {}
+    taken = _take_flags_of_model(args, task)
     named = {name: getattr(args, name + "_file") for name in SPLITS}
     data = TaskData(task, args.data_dir, named, command.reader(args, task))
     if args.output_dir:
@@ -262,6 +261,7 @@ def _prepare(args, command, task, runtime):
         names.add(distillation.LOGITS_FILE)
         fine_tuning.check_inputs(args.output_dir, names, data.paths(_splits_read(args)))
     train_data = data.read_labelled("train", task.labels) if args.do_train else None
+    chosen = _chosen_model(args)
     recipe = _take_recipe(args, command, task, chosen) if args.do_train else None
     _settle_taken(args, taken, chosen)
     _check_batches(args)
@@ -558,13 +558,16 @@ def _resolve_files(args, task, chosen, train_data, options):
     return model_files.load_trained(*directories, task, chosen, given, has_results)
 
 
-def _take_flags_of_model(args, task, chosen):
+def _take_flags_of_model(args, task):
     """Sets what the user does not give as in a fine-tuned model to start from.
 
     Returns:
       Dict name -> value of what it set.
     """
-    held = model_files.flags_of(chosen.directory, task)
+    held = {}
+    if args.do_train and args.model_dir:
+        directory = model_directory.resolve(args.model_dir, has_flags=True)
+        held = model_files.flags_of(directory, task)
     free = set(vars(args)) - args.given
     if "max_seq_length" not in free:
         free.difference_update(_OF_LENGTH)

@@ -220,13 +220,13 @@ def flags_of(directory, task):
     """What a training that starts from a fine-tuned model takes from it.
 
     Args:
-      directory: of the model to start from; None for none.
+      directory: of the model to start from.
       task: the `registry.Task` to train.
 
     Returns:
       Dict name of a flag -> value; {} where there is no model of that kind of task.
     """
-    settings = directory and _read_known_labels(directory)
+    settings = _read_known_labels(directory)
     if not settings or get_task(settings["task_name"]).kind != task.kind:
         return {}
     options = settings.get("options", {})
