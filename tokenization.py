@@ -52,8 +52,8 @@ _ODD_LINES = 1 / 1000
 
 _LOGGER = logging.getLogger(__name__)
 
-# Limits of the caches of characters and of split words: about 10 MB when full of a
-# text's words, 50 MB at most: of a run of marks, each mark is a piece.
+# Limits of the caches of characters and of split words: about 10 MB when full. Of a run
+# of marks, each mark is a piece.
 _MAX_REMEMBERED_CHARS = 32768
 _MAX_REMEMBERED_RUNS = 32768
 _MAX_REMEMBERED_RUN_CHARS = 64

@@ -582,15 +582,14 @@ def _settle_taken(args, taken, chosen):
 
     Args:
       args: Namespace; changed.
-      taken: what `_take_flags_of_model` returned.
+      taken: what `_take_flags_of_model` returned; changed.
       chosen: `model_directory.ModelDirectory` of the model.
     """
     if args.max_seq_length != taken.get("max_seq_length", args.max_seq_length):
-        taken = {n: v for n, v in taken.items() if n not in _OF_LENGTH}
-        for name in _OF_LENGTH:
-            if hasattr(args, name) and name not in args.given:
-                setattr(args, name, None)
         del taken["max_seq_length"]
+        for name in set(_OF_LENGTH).intersection(taken):
+            del taken[name]
+            setattr(args, name, None)
     if taken:
         text = " ".join("--{}={}".format(name, taken[name]) for name in sorted(taken))
         _LOGGER.info("as the model in %s: %s", chosen.directory, text)
