@@ -149,6 +149,7 @@ ROWS = {
     "lamb_0.005": {"optimizer": "lamb", "learning_rate": 0.005},
     "lamb_0.01": {"optimizer": "lamb", "learning_rate": 0.01},
     "batch_64": {"batch_size": 64},
+    "batch_128": {"batch_size": 128},
     "batch_128_rate_0.002": {"batch_size": 128, "learning_rate": 2e-3},
     "batch_256_rate_0.003": {"batch_size": 256, "learning_rate": 3e-3},
     "batch_1024_rate_0.004": {"batch_size": 1024, "learning_rate": 4e-3},
@@ -159,6 +160,11 @@ ROWS = {
     "linear": {"lr_schedule": "linear"},
     # Its rate rises for half of the steps; beside `warmup_0.5`.
     "one_cycle": {"lr_schedule": "one_cycle", "warmup_share": 0.5},
+    "one_cycle_0.0005": {
+        "learning_rate": 5e-4,
+        "lr_schedule": "one_cycle",
+        "warmup_share": 0.5,
+    },
     "tenth": {"lr_schedule": "tenth"},
     "length_128": {"stages": tuple(s._replace(length=128) for s in _DEPTHS)},
     "length_128_last": {"stages": (*_DEPTHS[:2], _DEPTHS[2]._replace(length=128))},
