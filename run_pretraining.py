@@ -135,7 +135,7 @@ def main(args):
         micro_batch, save_every = args.micro_batch_size, args.save_checkpoints_steps
         saving = estimators.Saving(save_every, args.keep_checkpoint_max)
         how = _schedule(args), micro_batch, saving, args.seed, args.initial_weights
-        model.train(train_records, pretraining.Training(*how))
+        model.train(train_records, pretraining.Training(*how, recipe=args.recipe))
     if args.do_eval and distribution.is_chief:
         distributions.leave_cluster()
         model.evaluate(eval_records, args.eval_batch_size, args.max_eval_steps)

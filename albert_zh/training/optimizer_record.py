@@ -16,7 +16,8 @@ _SCHEMA = {
     "type": "object",
     "properties": {
         "optimizer": {"enum": list(optimization.OPTIMIZERS)},
-        # Without them, of a run of an earlier version.
+        # Without these, of a run of an earlier version.
+        "recipe": {"type": ["string", "null"]},
         "settings": {
             "type": "object",
             "additionalProperties": {"type": ["number", "string"]},
@@ -28,29 +29,36 @@ _SCHEMA = {
 _LOGGER = logging.getLogger(__name__)
 
 
-def check(output_dir, optimizer, settings):
+def check(output_dir, optimizer, settings, recipe=None):
     """Refuses to resume a run with another optimizer, and warns of other settings.
 
     Args:
       output_dir: directory of a run's checkpoints.
       optimizer: one of `optimization.OPTIMIZERS`.
       settings: dict of name -> number or text.
+      recipe: name of the recipe that is given, or None.
 
     Raises:
-      UserError: it is another one, or the file is damaged.
+      UserError: the optimizer is another one, or so is the recipe that both were
+        given, or the file is damaged.
     """
     path = os.path.join(output_dir, FILE)
     if not files.exists(path):
         return  # a run of an earlier version
     advice = "remove it to resume with --optimizer={}".format(optimizer)
     record = json_files.read(path, _SCHEMA, advice)
-    held = record["optimizer"]
-    if held != optimizer:
+    held, began_with = record["optimizer"], record.get("recipe")
+    is_other_recipe = recipe and began_with and recipe != began_with
+    if optimizer != held or is_other_recipe:
         raise UserError(
-            "--optimizer={}: the run in {} trains with {}, whose moments and learning "
-            "rate do not fit; give --optimizer={}, or train in another --output_dir "
-            "from its checkpoint (--init_checkpoint)".format(
-                optimizer, output_dir, held, held
+            "{}: the run in {} trains with {}{}, whose moments and learning rate do "
+            "not fit; {}, or train in another --output_dir from its checkpoint "
+            "(--init_checkpoint)".format(
+                "--recipe=" + recipe if recipe else "--optimizer=" + optimizer,
+                output_dir,
+                held,
+                " by --recipe=" + began_with if began_with else "",
+                _advice(held, began_with, recipe),
             )
         )
     before = record.get("settings", {})
@@ -67,7 +75,17 @@ def check(output_dir, optimizer, settings):
         )
 
 
-def write(output_dir, optimizer, settings):
+def _advice(optimizer, began_with, recipe):
+    """How a run of this optimizer, which began with a recipe or None, is resumed."""
+    if began_with and began_with != recipe:
+        return "give --recipe={}".format(began_with)
+    if recipe and not began_with:
+        text = "leave --recipe away and give --optimizer={} and the run's other flags"
+        return text.format(optimizer)
+    return "give --optimizer={}".format(optimizer)
+
+
+def write(output_dir, optimizer, settings, recipe=None):
     """Records what `check` compares; raises `UserError` if it cannot be written."""
-    record = {"optimizer": optimizer, "settings": settings}
+    record = {"optimizer": optimizer, "settings": settings, "recipe": recipe}
     json_files.write(record, os.path.join(output_dir, FILE))

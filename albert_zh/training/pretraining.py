@@ -37,6 +37,8 @@ class Training(NamedTuple):
       saving: `estimators.Saving`.
       seed: of initial weights, dropout and the order of records.
       initial_weights: one of `initial_weights.CHOICES`.
+      recipe: name of the recipe that the settings are from, which a run is resumed
+        with, or None.
     """
 
     schedule: estimators.Schedule
@@ -44,6 +46,7 @@ class Training(NamedTuple):
     saving: estimators.Saving = estimators.DEFAULT_SAVING
     seed: int = 12345
     initial_weights: str = "random"
+    recipe: Optional[str] = None
 
 
 class Pretraining:
@@ -238,14 +241,15 @@ class Pretraining:
         """
         step = self._check_checkpoints(will_train=training is not None)
         if training:
-            trained = training.schedule.optimizer, self._settings(training, records)
+            settings = self._settings(training, records)
+            trained = training.schedule.optimizer, settings, training.recipe
             if step:
                 optimizer_record.check(self._output_dir, *trained)
         # The chief alone: it removes what it takes for a dead run's half-written files.
         if self._runtime.distribution.is_chief:
             output_directory.prepare(self._output_dir, self._config)
-            settings = records.tokenizer_settings if training else {}
-            model_directory.copy_vocabulary(self._files, self._output_dir, settings)
+            tokenizer = records.tokenizer_settings if training else {}
+            model_directory.copy_vocabulary(self._files, self._output_dir, tokenizer)
             if training:
                 optimizer_record.write(self._output_dir, *trained)
         return step

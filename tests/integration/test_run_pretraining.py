@@ -190,6 +190,37 @@ def test_a_run_keeps_its_optimizer(record_files, config_file, tmp_path):
     run(record_files, config_file, tmp_path / "b", num_train_steps=4, optimizer="adamw")
 
 
+def test_a_run_keeps_its_recipe(record_files, config_file, tmp_path):
+    """The advice names the recipe, which sets the optimizer, and it works."""
+
+    def resume(name, num_train_steps, **flags):
+        flags = dict(flags, num_train_steps=num_train_steps)
+        run(record_files, config_file, tmp_path / name, **flags)
+
+    resume("adamw", 3, recipe="small_budget")
+    with pytest.raises(UserError, match="^--optimizer=lamb: .*; give --recipe=small_b"):
+        resume("adamw", 4)
+    with pytest.raises(UserError, match="^--recipe=published: .* give --recipe=small_"):
+        resume("adamw", 4, recipe="published")
+    # Another recipe, even where the optimizer that is given fits.
+    with pytest.raises(UserError, match="^--recipe=published: .* give --recipe=small_"):
+        resume("adamw", 4, recipe="published", optimizer="adamw")
+    resume("adamw", 4, recipe="small_budget")
+    resume("adamw", 5, optimizer="adamw")
+
+    resume("both", 3, recipe="small_budget", optimizer="lamb")
+    with pytest.raises(UserError, match="lamb by .*small_budget.* give --optimizer=l"):
+        resume("both", 4, recipe="small_budget")
+    resume("both", 4, recipe="small_budget", optimizer="lamb")
+
+    resume("lamb", 3)
+    with pytest.raises(
+        UserError, match="^--recipe=small_budget: .* leave --recipe .* --optimizer=lamb"
+    ):
+        resume("lamb", 4, recipe="small_budget")
+    resume("lamb", 4, optimizer="lamb")
+
+
 def test_init_checkpoint_is_restored_and_reported(
     record_files, config_file, trained, tmp_path, caplog
 ):
