@@ -304,8 +304,7 @@ class Run:
         jobs = [*self._vocabulary(), *self._pretraining(), *self._scoring()]
         for task, data_dir in self._args.task:
             jobs += self._fine_tuning(task, data_dir)
-        for job in jobs:
-            rows.check(job)
+        rows.check(*jobs)
 
     def go_on(self):
         """Pretrains, scores and fine-tunes as far as that is not done."""

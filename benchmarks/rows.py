@@ -2,6 +2,7 @@
 
 import functools
 import pathlib
+import re
 import signal
 import statistics
 import subprocess
@@ -163,16 +164,42 @@ def run_once(job):
     return begun["seconds"]
 
 
-def check(job):
-    """Checks that a folder holds nothing, or this command's with the same input files.
+def check(*jobs):
+    """Checks that folders hold nothing, or these commands' with the same input files.
+
+    Args:
+      *jobs: `Job`s in the order in which they are run.
 
     Raises:
-      UserError: it is of another command, or an input file has changed since; says
-        what differs.
+      UserError: one is of another command, or an input file has changed since; says
+        what differs, and which folders to remove: those, and what is made from them.
     """
+    removed, first = [], None
+    for job in jobs:
+        differ = _differences(job)
+        first = first or (differ and (job.folder, differ))
+        is_made_of_them = any(
+            re.search("[=,]{}(/|,|$)".format(re.escape(folder)), argument)
+            for folder in removed
+            for argument in job.command
+        )
+        if differ or (is_made_of_them and _read(job.folder)):
+            removed.append(str(job.folder))
+    if first:
+        folder, differ = first
+        raise UserError(
+            "{}: it holds the results of other settings or files (now: {}); give "
+            "another --work or remove {}".format(
+                folder, ", ".join(differ), ", ".join(removed)
+            )
+        )
+
+
+def _differences(job):
+    """What a folder's command did not have, or read: a list of texts, [] if nothing."""
     begun = _read(job.folder)
     if begun is None:
-        return
+        return []
     then, now = begun["command"], job.command
     differ = [each for each in now if each not in then]
     differ += ["no " + each for each in then if each not in now]
@@ -182,11 +209,7 @@ def check(job):
         differ = [
             "another " + path for path in paths if then.get(path) != now.get(path)
         ]
-    if differ:
-        raise UserError(
-            "{}: it holds the results of other settings or files (now: {}); give "
-            "another --work or remove it".format(job.folder, ", ".join(differ))
-        )
+    return differ
 
 
 def _read(folder):

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -166,6 +167,31 @@ def test_results_of_other_files_are_not_shown(tmp_path, runs):
     with pytest.raises(UserError, match="now: another .*train.tsv"):
         rows.run_once(job)
     assert runs == [command] * 3
+
+
+def test_the_advice_names_all_that_is_made_of_a_changed_file(tmp_path, runs):
+    text = tmp_path / "text.txt"
+    text.write_text("one")
+    jobs, read = [], text
+    for name in ("records", "stage", "task"):
+        folder = tmp_path / name
+        flags = ["--input_file=gone,{}".format(read), "--output_dir=x"]
+        jobs.append(rows.Job(["x.py", *flags], folder, folder / "result"))
+        read = folder / "result"
+    # It reads neither of them, though the name of its folder begins alike.
+    other = rows.Job(["x.py"], tmp_path / "records2", tmp_path / "records2" / "result")
+    jobs.append(other)
+    for job in jobs:
+        rows.run_once(job)
+    rows.check(*jobs)
+    text.write_text("two")
+    made = ", ".join(str(job.folder) for job in jobs[:-1])
+    with pytest.raises(UserError, match="now: another .*text.txt.* remove ") as caught:
+        rows.check(*jobs)
+    assert str(caught.value).endswith("remove " + made)
+    for job in jobs[:-1]:
+        shutil.rmtree(str(job.folder))
+    rows.check(*jobs)
 
 
 def test_files_copied_anew_are_the_same_files(tmp_path, runs):
