@@ -69,17 +69,24 @@ def check_batch(config, length, batch_size, numerics, memory=None):
     one = sequence_bytes(config, length, numerics)
     if batch_size * one <= memory:
         return
-    if one > memory and numerics.recompute:
+    needs_recompute = one > memory and not numerics.recompute
+    least = one
+    if needs_recompute:
+        least = sequence_bytes(config, length, numerics._replace(recompute=True))
+    if least > memory:
         raise UserError(
-            "a sequence of {} tokens takes about {:,.0f} GB, this machine has {:.0f} "
+            "a sequence of {} tokens takes about {:,.0f} GB{}, this machine has {:.0f} "
             "GB; give a smaller --max_seq_length, or a smaller model".format(
-                length, one / 1e9, memory / 1e9
+                length,
+                least / 1e9,
+                ", also with --recompute=layers" if needs_recompute else "",
+                memory / 1e9,
             )
         )
-    limit = max(1, int(_ADVISED_SHARE * memory / one))
+    limit = max(1, int(_ADVISED_SHARE * memory / least))
     advised = max(n for n in range(1, limit + 1) if batch_size % n == 0)
     hints = ["--micro_batch_size={}".format(advised)] * (advised < batch_size)
-    hints += ["--recompute=layers"] * (one > memory and not numerics.recompute)
+    hints += ["--recompute=layers"] * needs_recompute
     raise UserError(
         "{} sequences of {} tokens at a time take about {:,.0f} GB, this machine has "
         "{:.0f} GB; add {}, which gives the same result".format(

@@ -48,9 +48,27 @@ def test_where_no_sequence_fits_the_layers_are_to_be_recomputed():
         memory.check_batch(BASE, 512, 1, modeling.FLOAT32, memory=3e8)
 
 
-def test_where_not_even_that_helps_nothing_is_advised():
+@pytest.mark.parametrize("numerics", [modeling.FLOAT32, RECOMPUTING])
+def test_where_not_even_that_helps_nothing_is_advised(numerics):
     with pytest.raises(UserError, match="give a smaller --max_seq_length, or a small"):
-        memory.check_batch(BASE, 512, 4, RECOMPUTING, memory=1e7)
+        memory.check_batch(BASE, 512, 4, numerics, memory=1e7)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.9, 1.5, 20.0])
+def test_what_is_advised_works_at_once(share):
+    """With memory for so many sequences of all layers."""
+    size = share * memory.sequence_bytes(BASE, 512, modeling.FLOAT32)
+    with pytest.raises(UserError) as caught:
+        memory.check_batch(BASE, 512, 96, modeling.FLOAT32, memory=size)
+    advice = str(caught.value)
+    if "add" in advice:
+        micro = re.search("--micro_batch_size=([0-9]+)", advice)
+        recompute = "--recompute=layers" in advice
+        numerics = modeling.Numerics(recompute=recompute)
+        memory.check_batch(BASE, 512, int(micro.group(1)), numerics, memory=size)
+    else:
+        with pytest.raises(UserError):
+            memory.check_batch(BASE, 512, 1, RECOMPUTING, memory=size)
 
 
 def test_a_container_s_limit_counts(tmp_path, monkeypatch):
