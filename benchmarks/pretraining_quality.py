@@ -14,7 +14,8 @@ is no measure between them, fine-tuning is.
 `below 6.0 after` is where a row leaves the plateau of guessing frequent tokens, whose
 loss is 6.2 to 6.3 with the vocabulary of 8,192: the sequences at the first line of the
 log, every 30 seconds, whose loss of masked tokens is below 6.0 (sentence order, where
-it is trained, is taken for a guess). Other vocabularies have other plateaus.
+it is trained, is taken for a guess), with the step of its stage and that loss. Other
+vocabularies have other plateaus.
 
 A run that is stopped resumes where it was. Finished rows are kept in the work folder
 and shown again; with other settings or files, a row is refused there.
@@ -270,6 +271,23 @@ def _held_out_files(args):
     return held_out
 
 
+class PlateauEnd(NamedTuple):
+    """Where the loss of masked tokens is below `PLATEAU_LOSS` for the first time.
+
+    Attributes:
+      sequences: int, of all stages until then.
+      step: int, of the stage.
+      loss: float.
+    """
+
+    sequences: int
+    step: int
+    loss: float
+
+    def __str__(self):
+        return "{0.sequences:,} (step {0.step:,}: {0.loss:.2f})".format(self)
+
+
 class Run:
     """One row.
 
@@ -280,8 +298,8 @@ class Run:
       tasks: dict of task -> list of the accuracies of each seed, as
         `model_scores.read_accuracies`.
       seconds: float, of its pretraining.
-      plateau: int, sequences until its loss is below `PLATEAU_LOSS`; None if it never
-        is, or nothing is pretrained.
+      plateau: `PlateauEnd`; None if its loss is never below `PLATEAU_LOSS`, or nothing
+        is pretrained.
     """
 
     def __init__(self, name, args):
@@ -337,12 +355,12 @@ class Run:
 
     def _find_plateau_end(self, folder, stage, before):
         """Returns `plateau` of a stage that began after so many sequences."""
-        has_sop = stage.has_sop and self._recipe.sop_weight > 0
-        least = PLATEAU_LOSS + (self._recipe.sop_weight * math.log(2) if has_sop else 0)
+        guess = self._recipe.sop_weight * math.log(2) if stage.has_sop else 0.0
         log = (folder / rows.LOG_FILE).read_text(encoding="utf-8")
         for step, loss in _LOGGED_LOSS.findall(log):
-            if float(loss) < least:
-                return before + self._sequences(stage, int(step))
+            if float(loss) - guess < PLATEAU_LOSS:
+                sequences = before + self._sequences(stage, int(step))
+                return PlateauEnd(sequences, int(step), float(loss) - guess)
         return None
 
     def _stages(self):
@@ -541,7 +559,7 @@ def table(runs, tasks):
         ):
             cells.append(form.format(run.scores[name]) if name in run.scores else "")
         never = "never" if run.scores else ""
-        cells.append("{:,}".format(run.plateau) if run.plateau else never)
+        cells.append(str(run.plateau) if run.plateau else never)
         cells.append("{:.0f}".format(run.seconds))
         for task, _ in tasks:
             for split in ("dev", "test"):

@@ -95,8 +95,9 @@ def test_a_row_is_pretrained_in_stages_and_scored(tmp_path, commands, task, caps
         assert config["vocab_size"] == 8192
     table = capsys.readouterr().out.rstrip().split("\n")[-2:]
     # 29 steps of 32 are what ran, of 1,000.
-    assert (
-        table[1] == "| base | 928 | 4.000 | 25.0% | 75.0% | 320 | 0 | 50.0% ± 0.0 |  |"
+    assert table[1] == (
+        "| base | 928 | 4.000 | 25.0% | 75.0% | 320 (step 10: 5.90) | 0 "
+        "| 50.0% ± 0.0 |  |"
     )
     assert table[0] == "| scratch | 0 |  |  |  |  | 0 | 50.0% ± 0.0 |  |"
     done = len(commands)
@@ -108,7 +109,7 @@ def test_where_a_row_leaves_the_plateau(tmp_path, commands, monkeypatch, capsys)
     """Of a loss with sentence order, what a guess costs is taken off."""
     flags = ["--rows=published", "--sequences=1000"]
     quality.main(arguments(tmp_path, *flags))
-    assert "| 75.0% | 160 | 0 |" in capsys.readouterr().out
+    assert "| 75.0% | 160 (step 5: 5.81) | 0 |" in capsys.readouterr().out
     monkeypatch.setattr(quality, "PLATEAU_LOSS", 1.0)
     quality.main(arguments(tmp_path, *flags))
     assert "| 75.0% | never | 0 |" in capsys.readouterr().out
