@@ -247,10 +247,13 @@ _C3 = Task(
     split_files={
         "train": _c3_files("train"),
         "dev": _c3_files("dev"),
-        "test": (("test1.1.json",),) + _c3_files("test"),
+        "test": (("test1.1.json",), ("test1.0.json",)) + _c3_files("test"),
     },
     most_choices=4,
-    submissions=(Submission("c311_predict.json", "test1.1.json"),),
+    submissions=(
+        Submission("c311_predict.json", "test1.1.json"),
+        Submission("c310_predict.json", "test1.0.json"),
+    ),
     archive="c3",
 )
 _CHID = Task(
@@ -261,10 +264,13 @@ _CHID = Task(
     split_files={
         "train": (("train.json",),),
         "dev": (("dev.json",),),
-        "test": (("test1.1.json",), ("test.json",)),
+        "test": (("test1.1.json",), ("test1.0.json",), ("test.json",)),
     },
     most_choices=10,
-    submissions=(Submission("chid11_predict.json", "test1.1.json"),),
+    submissions=(
+        Submission("chid11_predict.json", "test1.1.json"),
+        Submission("chid10_predict.json", "test1.0.json"),
+    ),
     archive="chid",
 )
 

@@ -193,7 +193,8 @@ class TaskData(NamedTuple):
         found = {}
         for submission in self.task.submissions:
             path = self.data_dir and os.path.join(self.data_dir, submission.test_file)
-            if submission is self.task.submissions[0]:
+            # Of several versions of a test file, each has a submission of its own.
+            if submission is self.task.submissions[0] and not self.task.split_files:
                 path = self.find("test")
             if path and tf.io.gfile.exists(path):
                 found[submission.file] = path

@@ -170,9 +170,9 @@ def test_it_learns_chid(tmp_path, model_flags):
         content = [context[:20] + tags[0] + context[20:], tags[1] + context[-10:]]
         lines.append({"content": content, "candidates": candidates})
     text = "".join(json.dumps(line) + "\n" for line in lines)
-    for split in ("train", "dev", "test"):
+    for split in ("train", "dev", "test1.1"):
         (tmp_path / (split + ".json")).write_text(text)
-        if split != "test":
+        if split != "test1.1":
             write(tmp_path / (split + "_answer.json"), answers)
     run(
         *model_flags,

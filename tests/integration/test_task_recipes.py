@@ -164,6 +164,18 @@ def test_a_test_file_read_with_others_is_no_submission(tmp_path, flag):
         assert data.find_submissions() == {}
 
 
+@pytest.mark.parametrize("name", ["c3", "chid"])
+@pytest.mark.parametrize("versions", [[], ["0"], ["1"], ["0", "1"]])
+def test_each_version_of_a_test_file_has_its_submission(tmp_path, name, versions):
+    for file in ["test.json"] + ["test1.{}.json".format(v) for v in versions]:
+        (tmp_path / file).write_text("")
+    data = splits.TaskData(get_task(name), str(tmp_path), {}, None)
+    assert data.find_submissions() == {
+        "{}1{}_predict.json".format(name, v): str(tmp_path / "test1.{}.json".format(v))
+        for v in versions
+    }
+
+
 def test_ids_are_those_of_the_lines_else_their_numbers(tmp_path):
     path = tmp_path / "test.json"
     path.write_text('{"id": 7}\n{"idx": 3}\n{"id": "x"}\n\n')

@@ -116,9 +116,10 @@ def test_files_beside_those_of_a_task_count_as_well(tmp_path):
     """The answers of ChID, and second test files."""
     for name, files in (
         ("chid", ["train.json", "train_answer.json", "test1.1.json"]),
+        ("chid", ["train.json", "train_answer.json", "test1.1.json", "test1.0.json"]),
         ("tnews", ["train.json", "test.json", "test1.0.json"]),
     ):
-        (tmp_path / name).mkdir()
+        (tmp_path / name).mkdir(exist_ok=True)
         for file in files:
             (tmp_path / name / file).write_text(file)
         run = clue.Run(get_task(name), str(tmp_path / name), str(tmp_path / "out"))
@@ -448,8 +449,6 @@ def test_submissions_of_every_kind_are_checked(tmp_path, name):
     output.mkdir()
     for file in ("test.json", "test1.1.json"):
         (data / file).write_text(test_file)
-    if name == "chid":
-        (data / "test.json").unlink()
     run = clue.Run(get_task(name), str(data), str(output))
     ((submission, _),) = run.submissions().items()
     (output / submission).write_text(right)
