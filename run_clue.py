@@ -40,8 +40,7 @@ def build_parser():
         ", ".join(task.name for task in some)
         for some in (clue.tasks(), clue.other_tasks())
     )
-    text = "some of {}, with commas, or of {}; default: those of the former whose data "
-    text += "are there"
+    text = "names with commas, of {} (default: all whose data are there), or of {}"
     add("--tasks", type=command_line.names, help=text.format(names, others))
     text = "has a folder for each task, with its files train, dev and test"
     add("--data_dir", default="CLUEdatasets", help=text)

@@ -65,8 +65,8 @@ def add_task_file_arguments(parser):
 def add_model_arguments(parser):
     """Adds the flags of the model that is fine-tuned, or applied."""
     add = parser.add_argument
-    text = "folder of a model: to train, the one to start from; else the fine-tuned one"
-    add("--model_dir", help=text + " to use in place of --output_dir's")
+    text = "folder of the model to start from; without --do_train, of the fine-tuned "
+    add("--model_dir", help=text + "one to use, by default --output_dir's")
     add("--bert_config_file", "--albert_config_file", help="sizes; needed to train")
     add("--vocab_file", help="WordPiece vocabulary; needed to train")
     add("--spm_model_file", help="SentencePiece model instead of --vocab_file")

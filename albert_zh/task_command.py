@@ -114,8 +114,8 @@ def add_task_arguments(parser, command):
     add = parser.add_argument
     text = "one of {}; default: the fine-tuned model's"
     add("--task_name", help=text.format(", ".join(command.task_names())))
-    text = "checkpoints, best/; or a model's folder; not needed to judge --text with"
-    add("--output_dir", help=text + " --model_dir")
+    text = "folder of the checkpoints, the best model and the results; with --model_dir"
+    add("--output_dir", help=text + ", --text needs none")
     parser.add_bool("--do_train", False, "fine-tune, scoring dev after every epoch")
     parser.add_bool("--do_eval", False, "score the best checkpoint on dev and test")
     parser.add_bool("--do_predict", False, "write predictions for the test file")
@@ -492,7 +492,11 @@ def _check_task(args, task):
     """Raises `UserError` for flags of training that are not for the kind of a task."""
     kind = kind_of(task)
     if args.r_drop and kind.divergence is Kind.divergence:
-        raise UserError("--r_drop: not for the task {}".format(task.name))
+        raise UserError(
+            "--r_drop: not for {}, which has no single label a row; remove it".format(
+                task.name
+            )
+        )
     if "distill_temperature" in args.given and not kind.has_temperature:
         raise UserError(
             "--distill_temperature: not for {}, whose outputs are no probabilities; "

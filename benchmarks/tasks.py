@@ -56,7 +56,7 @@ def _of_folder(script, task_name, folder, *flags):
     return Row(script, task_name, (("data_dir", folder),), flags)
 
 
-def _of_files(script, task_name, train, dev, test=None):
+def _of_files(script, task_name, train, dev=None, test=None):
     files = (("train_file", train), ("dev_file", dev), ("test_file", test))
     return Row(script, task_name, tuple(item for item in files if item[1]))
 
@@ -71,7 +71,7 @@ ROWS = {
         "run_squad.py",
         "cmrc2018",
         "cmrc2018/cmrc2018_trial.json",
-        "cmrc2018/cmrc2018_dev.json",
+        test="cmrc2018/cmrc2018_dev.json",
     ),
     "c3": _of_folder("run_multiple_choice.py", "c3", "tasks/c3"),
     "tnews": _of_files(

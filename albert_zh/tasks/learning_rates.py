@@ -1,4 +1,4 @@
-"""By what each variable's learning rate is multiplied in fine-tuning."""
+"""The factor of each variable's learning rate in fine-tuning."""
 
 import re
 

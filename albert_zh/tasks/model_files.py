@@ -250,7 +250,8 @@ def has_head_of(checkpoint, given):
     """Whether the head of a checkpoint may be that of a model to train.
 
     The `labels.json` beside it tells: its labels must be the same, in the same order,
-    and its kind of task, too. A head of another shape is never restored.
+    its kind of task, too, and whether it takes one text or two. A head of another shape
+    is never restored.
 
     Args:
       checkpoint: path prefix, or None.
@@ -260,7 +261,8 @@ def has_head_of(checkpoint, given):
     if not settings:
         return True
     task, held = get_task(settings["task_name"]), settings["labels"]
-    if task.kind != given.task.kind:
+    shapes = {(each.kind, each.text_columns) for each in (task, given.task)}
+    if len(shapes) > 1:
         _LOGGER.info(
             "%s is a model for %s: its head starts anew for %s",
             checkpoint,

@@ -71,7 +71,8 @@ class MultiLabel(Classification):
 
     def _names(self, prediction):
         """The labels predicted, as a line of CSV."""
-        chosen = np.flatnonzero(prediction >= self.threshold)
+        # In the precision that the threshold was chosen and scored in.
+        chosen = np.flatnonzero(np.asarray(prediction, float) >= self.threshold)
         return name_lists.join([self.files.labels[i] for i in chosen])
 
     def format_row(self, prediction):

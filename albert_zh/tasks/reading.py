@@ -317,9 +317,13 @@ class TableReader(NamedTuple):
 
     def no_labels(self, path):
         """Returns the `UserError` of a file that should have labels, and has none."""
+        expected = "the columns {}, or a header row that names them"
+        if path.lower().endswith(rows.JSON_EXTENSIONS):
+            expected = "a field label in each line, or --label_column to name it"
         return UserError(
-            "{}:1: no label; expected the columns {}, or a header row that names "
-            "them".format(path, ", ".join(self.task.columns))
+            "{}:1: no label; expected {}".format(
+                path, expected.format(", ".join(self.task.columns))
+            )
         )
 
 

@@ -28,10 +28,13 @@ class Reading(NamedTuple):
       spans: list of `Span`, in their order.
       irregular: positions of tags that continue a span where there is none of their
         type, such as I after O.
+      unended: positions of the last tags of spans that end without E or S, as all do
+        in BIO, and none should in the other schemes.
     """
 
     spans: List[Span]
     irregular: List[int]
+    unended: List[int]
 
 
 def split_tag(tag) -> Tuple[str, Optional[str]]:
@@ -82,7 +85,7 @@ def read_spans(tags):
     Returns:
       `Reading`.
     """
-    spans, irregular = [], []
+    spans, irregular, unended = [], [], []
     start, begun = None, None  # of the span that is open: its start, its type
     for i, (prefix, kind) in enumerate(tags + [(OUTSIDE, None)]):
         continues = prefix in "IME" and begun is not None and kind == begun
@@ -90,13 +93,14 @@ def read_spans(tags):
             irregular.append(i)
         if begun is not None and not continues:
             spans.append(Span(start, i, begun))
+            unended.append(i - 1)
             begun = None
         if prefix != OUTSIDE and begun is None:
             start, begun = i, kind
         if prefix in "ES":
             spans.append(Span(start, i + 1, begun))
             begun = None
-    return Reading(spans, irregular)
+    return Reading(spans, irregular, unended)
 
 
 def bio_names(types):

@@ -9,7 +9,7 @@ offset is a number of characters (code points) of the text.
 import functools
 import logging
 import re
-from typing import Any, NamedTuple, Optional, Tuple
+from typing import Any, List, NamedTuple, Optional, Tuple
 
 from albert_zh.base.errors import UserError
 from albert_zh.models.settings import is_label
@@ -75,20 +75,13 @@ class TagReader(NamedTuple):
         Raises:
           UserError: names `path:line` of the first line that cannot be used.
         """
-        examples, irregular = [], []
+        examples, irregular = [], _Irregular([], [])
         for lines, example in _texts(path, irregular):
             for number, span in zip(lines, example.entities or ()):
                 if labels is not None and span.type not in labels:
                     raise self._unknown_type(path, number, span.type, labels)
             examples.append(example)
-        if irregular:
-            _LOGGER.warning(
-                "%s:%d: %s continues no entity of its type, and is read as the "
-                "beginning of one; %d such tags in the file",
-                path,
-                *irregular[0],
-                len(irregular),
-            )
+        irregular.warn(path)
         if placeholders_allowed and not any(example.entities for example in examples):
             examples = [example._replace(entities=None) for example in examples]
         return reading.ExampleFile(path, examples)
@@ -108,7 +101,7 @@ class TagReader(NamedTuple):
           UserError: names `path:line` of the first line that cannot be used.
         """
         del labels
-        number = sum(1 for _ in _texts(path, [], needs_ids))
+        number = sum(1 for _ in _texts(path, _Irregular([], []), needs_ids))
         return reading.TextFile(path, number, functools.partial(_untagged, path))
 
     def no_labels(self, path):
@@ -172,9 +165,31 @@ def is_json(path):
     return path.lower().endswith(rows.JSON_EXTENSIONS)
 
 
+class _Irregular(NamedTuple):
+    """Tags that do not keep to their scheme: lists of (line, tag).
+
+    Attributes:
+      continuing: those that continue no entity of their type.
+      unended: those that end an entity where an E or S should.
+    """
+
+    continuing: List[Tuple[int, str]]
+    unended: List[Tuple[int, str]]
+
+    def warn(self, path):
+        """Logs the first tag of either list, and how many there are."""
+        for found, problem in (
+            (self.continuing, "continues no entity of its type, and begins one"),
+            (self.unended, "ends an entity, where E or S should"),
+        ):
+            if found:
+                text = "%s:%d: %s %s; %d such tags in the file"
+                _LOGGER.warning(text, path, *found[0], problem, len(found))
+
+
 def _untagged(path):
     """Yields the `TaggedText`s of a file, without entities."""
-    for _, text in _texts(path, []):
+    for _, text in _texts(path, _Irregular([], [])):
         yield text._replace(entities=None)
 
 
@@ -183,7 +198,7 @@ def _texts(path, irregular, needs_ids=False):
 
     Args:
       path: the file.
-      irregular: list that (line, tag) of tags are added to that continue no entity.
+      irregular: `_Irregular`, to which such tags are added.
       needs_ids: whether predictions are written with the ids.
 
     Yields:
@@ -237,9 +252,12 @@ def _column_texts(path, irregular):
             yield first_line, [], TaggedText("".join(tokens), id=None)
             continue
         read = tag_schemes.read_spans(tags)
-        irregular += [(first_line + i, "-".join(tags[i])) for i in read.irregular]
+        for found, positions in zip(irregular, (read.irregular, read.unended)):
+            found += [(first_line + i, "-".join(tags[i])) for i in positions]
         lines = [first_line + span.start for span in read.spans]
         yield first_line, lines, _joined(tokens, read.spans)
+    if not prefixes.intersection("ES"):  # of BIO
+        irregular.unended.clear()
 
 
 def _blocks(path):

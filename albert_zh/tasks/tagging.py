@@ -86,13 +86,14 @@ class Tagging(kind.Kind):
         return not found.issuperset(example.entities)
 
     def _loss_note(self):
-        is_span = self.files.options["decoder"] == "span"
-        nested = "" if is_span else "overlap others, which --decoder=span can predict, "
-        return (
-            "have entities that cannot be predicted: they {}begin or end with "
-            "characters that the vocabulary does not know as text, such as spaces, or "
-            "are longer than half of --max_seq_length".format(nested)
+        reason = "overlap others, which --decoder=span can predict"
+        if self.files.options["decoder"] == "span":  # tags join the parts of long ones
+            reason = "are longer than half of --max_seq_length"
+        text = (
+            "have entities that cannot be predicted: they {}, or begin or end with "
+            "characters that the vocabulary does not know as text, such as spaces"
         )
+        return text.format(reason)
 
     def outputs(self, model, is_training):
         values = kind.create_variables(self.head(self.files))

@@ -17,6 +17,8 @@ import tensorflow.compat.v1 as tf
 import run_classifier
 from albert_zh import command_line
 from albert_zh.models import checkpoints
+from albert_zh.tasks import model_files
+from albert_zh.tasks.registry import get_task
 
 pytestmark = [
     pytest.mark.once,
@@ -201,6 +203,16 @@ def test_a_project_can_be_moved(project, trained, tmp_path, caplog):
     settings["--init_checkpoint"] = best
     (tmp_path / "after" / "out" / "training.json").write_text(json.dumps(settings))
     run(*flags(tmp_path / "after"))
+
+
+def test_a_head_of_single_texts_is_none_of_pairs(trained, caplog):
+    given = model_files.load(str(trained / "best"))
+    checkpoint = tf.train.latest_checkpoint(str(trained / "best"))
+    assert model_files.has_head_of(checkpoint, given)
+    pair = given._replace(task=get_task("pair"))
+    with caplog.at_level("INFO"):
+        assert not model_files.has_head_of(checkpoint, pair)
+    assert "is a model for single: its head starts anew for pair" in caplog.text
 
 
 @pytest.mark.parametrize("labels, is_kept", [(LABELS, True), (LABELS[::-1], False)])

@@ -42,6 +42,21 @@ def test_spans_of_tags(tags, spans, irregular):
     assert read(tags) == (spans, irregular)
 
 
+@pytest.mark.parametrize(
+    "tags, unended",
+    [
+        ("B-PER O S-PER", [0]),
+        ("B-PER M-PER B-PER E-PER", [1]),
+        ("B-PER I-LOC E-LOC", [0]),
+        ("O B-PER I-PER", [2]),
+        ("S-PER B-PER E-PER", []),
+    ],
+)
+def test_spans_that_end_without_e_or_s(tags, unended):
+    tags = [tag_schemes.split_tag(tag) for tag in tags.split()]
+    assert tag_schemes.read_spans(tags).unended == unended
+
+
 @pytest.mark.parametrize("tag", ["", "B", "B-", "X-PER", "b-PER", "o", "PER", "U-PER"])
 def test_what_is_no_tag(tag):
     with pytest.raises(ValueError, match="is no tag; expected O, or one of B-"):
@@ -78,7 +93,10 @@ def test_every_scheme_keeps_flat_spans(drawn):
             prefixes = first + inside * (end - start - 2) + last
             prefixes = whole if end - start == 1 else prefixes
             tags[start:end] = [(prefix, kind) for prefix in prefixes]
-        assert tag_schemes.read_spans(tags) == (spans, [])
+        read = tag_schemes.read_spans(tags)
+        assert (read.spans, read.irregular) == (spans, [])
+        # Those of a character or more that end without E or S: all of BIO, else none.
+        assert len(read.unended) == (len(spans) if last == "I" else 0)
 
 
 @given(st.lists(st.integers(0, 4), max_size=12))

@@ -152,6 +152,21 @@ def test_tags_that_continue_nothing_are_said(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
+    "last, is_told", [("S-PER", True), ("E-PER", True), ("O", False)]
+)
+def test_entities_that_do_not_end_as_their_scheme_says_are_said(
+    tmp_path, caplog, last, is_told
+):
+    """Of BIO, which has neither E nor S, none does."""
+    begin = "B-PER" if last == "E-PER" else "O"
+    content = "我 B-LOC\n他 O\n\n张 {}\n三 {}\n".format(begin, last)
+    with caplog.at_level(logging.WARNING):
+        read(tmp_path, content)
+    message = "train.txt:1: B-LOC ends an entity, where E or S should; 1 such tags"
+    assert [message in caplog.text, len(caplog.records)] == [is_told, int(is_told)]
+
+
+@pytest.mark.parametrize(
     "content, words",
     [
         ("\n他 O\n", "train.txt:1: blank; expected the first character"),

@@ -224,6 +224,7 @@ def test_entities_that_cannot_be_predicted_are_counted(taggers):
         (note,) = notes[-1]
         assert note.startswith("have entities that cannot be predicted: they ")
         assert ("--decoder=span" in note) == (name != "span")
+        assert ("longer than half" in note) == (name == "span")
 
 
 class Model:
