@@ -9,13 +9,11 @@ commands of all tasks.
 
 from albert_zh import command_line  # isort: split
 
-import contextlib
 import importlib
 import logging
 import os
 import shlex
 import signal
-import subprocess
 import sys
 
 from albert_zh import task_command
@@ -44,8 +42,7 @@ def build_parser():
     add("--tasks", type=command_line.names, help=text.format(names, others))
     text = "has a folder for each task, with its files train, dev and test"
     add("--data_dir", default="CLUEdatasets", help=text)
-    text = "download the data of tasks that have no folder"
-    parser.add_bool("--download", True, text)
+    parser.add_bool("--download", True, "get the data of tasks that have no folder")
     text = "trainings of each task, with --seed and the seeds after it"
     add("--num_trials", type=positive_int, default=1, help=text)
     add("--seed", type=non_negative_int, default=12345, help="of the first training")
@@ -55,10 +52,7 @@ def build_parser():
 
 
 def main(args):
-    """Fine-tunes the tasks one after the other, then writes table and submission.
-
-    Both have the tasks that earlier runs completed in the same folder, too.
-    """
+    """Fine-tunes what is left, then writes table and submission of all that is done."""
     chosen = clue.choose_tasks(args.tasks)
     flags = _check_passed(chosen, args)
     size = clue.size_of(args.model_dir)
@@ -178,13 +172,12 @@ def _fine_tune(run, args):
     script = kinds.COMMANDS[run.task.kind]
     command = [sys.executable, os.path.join(_FOLDER, script)]
     command += _own_flags(run, args) + args.passed
-    shown = " ".join(map(shlex.quote, command[1:]))
-    _LOGGER.info("%s: %s", run.task.name, shown)
+    _LOGGER.info("%s: %s", run.task.name, " ".join(map(shlex.quote, command[1:])))
     before = run.stamps()  # of fewer trials, or of other data
-    with _passing_on_sigterm(command) as child:
-        code = child.wait()
+    code = children.run_to_end(command)
     # Outside of training, where nothing is lost, SIGTERM ends it at once.
-    code = 0 if code == -signal.SIGTERM else code
+    stops = {-signal.SIGTERM: 0, -signal.SIGINT: command_line.EXIT_INTERRUPTED}
+    code = stops.get(code, code)
     if code not in (0, command_line.EXIT_INTERRUPTED):
         reason = "its last line says why"
         if code < 0:
@@ -200,20 +193,6 @@ def _fine_tune(run, args):
     if code or not all(is_written):
         text = "{}: stopped; rerun the same command to resume"
         raise Stopped(text.format(run.task.name), code)
-
-
-@contextlib.contextmanager
-def _passing_on_sigterm(command):
-    """Starts a process that receives SIGTERM when this one does, in the block."""
-    child = subprocess.Popen(command)
-    previous = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
-    try:
-        yield child
-    except KeyboardInterrupt:  # Ctrl-C reaches the child, too
-        child.wait()
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,11 @@ import pathlib
 import re
 import signal
 import statistics
-import subprocess
 import sys
 import time
 from typing import List, NamedTuple
 
-from albert_zh.base import checksums, files, json_files
+from albert_zh.base import checksums, children, files, json_files
 from albert_zh.base.errors import Stopped, UserError
 from albert_zh.command_line import EXIT_INTERRUPTED
 from albert_zh.models import directory as model_directory
@@ -90,7 +89,9 @@ def run(job):
     with open(job.folder / LOG_FILE, "a") as log:
         log.write("$ {}\n".format(" ".join(job.command)))
         log.flush()
-        code = _exit_code([sys.executable, str(REPOSITORY / script)] + flags, log)
+        line = [sys.executable, str(REPOSITORY / script)] + flags
+        code = children.run_to_end(line, log)
+    code = EXIT_INTERRUPTED if code == -signal.SIGINT else code
     # A training that SIGTERM has stopped exits with 0, too.
     if code == 0 and job.result.exists():
         return
@@ -101,39 +102,6 @@ def run(job):
         "resume".format(script, log.name),
         max(code, 0),
     )
-
-
-def _exit_code(line, log):
-    """Runs a process to its end, also where this one is told to stop.
-
-    Args:
-      line: list of str, the program and its arguments.
-      log: file, for its output.
-
-    Returns:
-      Its exit code, negative for a signal's number; -SIGTERM or `EXIT_INTERRUPTED`
-      where this process was told to stop, whatever became of the other.
-    """
-    stopped = []
-    child = subprocess.Popen(line, stdout=log, stderr=log)
-
-    def stop(*_):
-        stopped.append(-signal.SIGTERM)
-        child.terminate()
-
-    previous = signal.signal(signal.SIGTERM, stop)
-    try:
-        code = child.wait()
-    except KeyboardInterrupt:
-        # A terminal sends Ctrl-C to both, `kill -INT` to this process alone. A second
-        # one is not caught.
-        stopped.append(EXIT_INTERRUPTED)
-        child.terminate()
-        code = child.wait()
-    finally:
-        child.kill()  # does nothing once it has ended
-        signal.signal(signal.SIGTERM, previous)
-    return stopped[0] if stopped else code
 
 
 def run_once(job):

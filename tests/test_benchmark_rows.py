@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from albert_zh.base import children
 from albert_zh.base.errors import Stopped, UserError
 from benchmarks import rows
 
@@ -118,7 +119,7 @@ def test_a_command_that_was_stopped_has_not_ended(training, monkeypatch):
         started.append(start(*args, **kwargs))
         return started[-1]
 
-    monkeypatch.setattr(rows.subprocess, "Popen", popen)
+    monkeypatch.setattr(children.subprocess, "Popen", popen)
     with once_there(training.folder / "begun", lambda: started[0].terminate()):
         with pytest.raises(Stopped, match="rerun the same command to resume"):
             rows.run_once(training)

@@ -1,4 +1,4 @@
-"""Runs work in a copy of this process, so that a crash does no harm."""
+"""Work in other processes: a copy of this one, which a crash may end, or a command."""
 
 import contextlib
 import faulthandler
@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import signal
+import subprocess
 
 from albert_zh.base.errors import UserError
 
@@ -79,6 +80,42 @@ def _wait_for(child, receiver):
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
         raise
+
+
+def run_to_end(line, output=None):
+    """Runs a command to its end, also where this process is told to stop.
+
+    SIGTERM and Ctrl-C are passed on to it as SIGTERM. It must be called in the main
+    thread.
+
+    Args:
+      line: list of str, the program and its arguments.
+      output: file for all its output; None for that of this process.
+
+    Returns:
+      Its exit code, negative for a signal's number; that of the signal which told this
+      process to stop, whatever became of the command.
+    """
+    stopped = []
+    child = subprocess.Popen(line, stdout=output, stderr=output)
+
+    def stop(*_):
+        stopped.append(-signal.SIGTERM)
+        child.terminate()
+
+    previous = signal.signal(signal.SIGTERM, stop)
+    try:
+        code = child.wait()
+    except KeyboardInterrupt:
+        # A terminal sends Ctrl-C to both, `kill -INT` to this process alone. A second
+        # one is not caught.
+        stopped.append(-signal.SIGINT)
+        child.terminate()
+        code = child.wait()
+    finally:
+        child.kill()  # does nothing once it has ended
+        signal.signal(signal.SIGTERM, previous)
+    return stopped[0] if stopped else code
 
 
 def describe_exit(code):

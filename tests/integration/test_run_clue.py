@@ -1,8 +1,7 @@
 """`run_clue.py` as a user runs it, on one task of a few made-up rows."""
 
-import contextlib
 import json
-import types
+import signal
 import zipfile
 
 import pytest
@@ -11,6 +10,7 @@ import tensorflow.compat.v1 as tf
 import modeling
 import run_clue
 from albert_zh import command_line
+from albert_zh.base import children
 from albert_zh.base.errors import Stopped, UserError
 from albert_zh.downloads import installation
 from albert_zh.tasks import clue, kinds
@@ -158,12 +158,9 @@ def test_a_kill_leaves_no_submission_of_fewer_trials(folder, csl, monkeypatch):
         scores = {"by_seed": {"1": 0.5}, "mean": 0.5, "standard_deviation": None}
         summary = {"metric": "accuracy", "best_seed": 1, "splits": {"dev": scores}}
         (output / "trials.json").write_text(json.dumps(summary))
-        return command_line.EXIT_INTERRUPTED
+        return -signal.SIGINT
 
-    child = types.SimpleNamespace(wait=write_scores)
-    monkeypatch.setattr(
-        run_clue, "_passing_on_sigterm", lambda command: contextlib.nullcontext(child)
-    )
+    monkeypatch.setattr(children, "run_to_end", lambda line: write_scores())
     (output / "csl_predict.json").write_text("of seed 0")
     with pytest.raises(Stopped):
         run_clue._fine_tune(run, args)
