@@ -29,6 +29,8 @@ from albert_zh.interop import conversion
 from albert_zh.interop.model import Options
 from albert_zh.models import checkpoints
 from albert_zh.models import directory as model_directory
+from albert_zh.tasks import kinds, model_files
+from albert_zh.tasks.registry import get_task
 from benchmarks.work_directory import work_directory
 
 TINY = dict(
@@ -41,6 +43,16 @@ TINY = dict(
     attention_probs_dropout_prob=0.0,
 )
 HEADS = ("masked_lm", "sentence_order")
+# Heads of fine-tuned models -> a task that has it.
+_TASKS = {
+    "classifier": "single",
+    "multiple_choice": "multiple_choice",
+    "tagger": "ner",
+    "span": "squad",
+}
+REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
+# Tasks need one; what is in it changes no output here.
+VOCAB_FILE = REPOSITORY / "resources" / "albert_tiny_open" / "vocab.txt"
 
 
 class Inputs(NamedTuple):
@@ -69,7 +81,8 @@ def build_outputs(config, inputs, heads, num_labels=3):
 
     sequence float32 [B, S, H], pooled [B, H], and per head: masked_lm [B, S, V],
     sentence_order [B, 2], classifier [B, num_labels], multiple_choice [B, 1] (of a
-    question with B choices), tagger [B, S, num_labels], span [B, S, 2].
+    question with B choices), tagger [B, S - 1, num_labels] (without [CLS]), span
+    [B, S, 2]. The last four are those that the fine-tuning commands build.
     """
     batch, length = inputs.input_ids.shape
     model = modeling.AlbertModel(config, False, *map(tf.constant, inputs))
@@ -88,17 +101,27 @@ def build_outputs(config, inputs, heads, num_labels=3):
         outputs["sentence_order"] = modeling.get_sentence_order_output(
             config, model, labels
         )[2]
-    for head, scope, source, rows in (
-        ("classifier", "output_", "pooled", num_labels),
-        ("multiple_choice", "output_", "pooled", 1),
-        ("tagger", "ner/output_", "sequence", num_labels),
-        ("span", "cls/squad/output_", "sequence", 2),
-    ):
-        if head in heads:
-            weights = tf.get_variable(scope + "weights", [rows, config.hidden_size])
-            bias = tf.get_variable(scope + "bias", [rows])
-            outputs[head] = tf.tensordot(outputs[source], weights, [[-1], [1]]) + bias
+    for head in _TASKS.keys() & set(heads):
+        found = _task_kind(head, config, num_labels).outputs(model, is_training=False)
+        if head == "multiple_choice":
+            outputs[head] = found["scores"][:, tf.newaxis]
+        elif head == "span":
+            ends = [found["start_logits"], found["end_logits"]]
+            outputs[head] = tf.stack(ends, axis=-1)
+        else:
+            outputs[head] = found["logits"]
     return outputs
+
+
+def _task_kind(head, config, num_labels):
+    """The `kind.Kind` of the task of a head."""
+    labels, options = [str(i) for i in range(num_labels)], {}
+    if head == "tagger":  # O, and two tags of each type
+        labels, options = labels[: num_labels // 2], {"decoder": "softmax"}
+    task = get_task(_TASKS[head])
+    settings = tuple(labels), str(VOCAB_FILE), None, True, False, 64, options
+    files = model_files.TaskFiles(config, task, *settings)
+    return kinds.kind_of(task)(files)
 
 
 def write_random_model(directory, config, heads, vocab_file=None, seed=0, step=7):
@@ -181,9 +204,10 @@ def run_transformers(directory, inputs, heads):
             outputs["sentence_order"] = getattr(
                 result, "sop_logits", getattr(result, "seq_relationship_logits", None)
             )
-        for head in ("classifier", "tagger"):
-            if head in heads:
-                outputs[head] = result.logits
+        if "classifier" in heads:
+            outputs["classifier"] = result.logits
+        if "tagger" in heads:
+            outputs["tagger"] = result.logits[:, 1:]
         if "multiple_choice" in heads:
             outputs["multiple_choice"] = result.logits.T
         if "span" in heads:
@@ -404,8 +428,8 @@ def largest_differences(outputs, others, inputs):
     differences = {}
     for name in outputs.keys() & others.keys():
         difference = np.abs(outputs[name] - others[name])
-        if difference.ndim == 3:  # padding means nothing
-            difference = difference[real]
+        if difference.ndim == 3:  # padding means nothing; some lack the first token
+            difference = difference[real[:, -difference.shape[1] :]]
         differences[name] = float(difference.max())
     return differences
 
