@@ -40,8 +40,9 @@ _PREDICTIONS_LOCK = ".predictions.lock"
 # like length among so many.
 _EXAMPLES_AT_A_TIME = 10000
 
-# XLA compiles for every length: with it, batches are padded to a multiple of this.
-_XLA_LENGTH_MULTIPLE = 8
+# Batches of a training are padded to a multiple of this: kernels are made for every
+# length, by oneDNN and, at greater cost, by XLA, with which predictions are padded, too.
+_LENGTH_MULTIPLE = 8
 
 # A restart needs the newest checkpoint only; one more survives a damaged one.
 _CHECKPOINTS_KEPT = 2
@@ -183,13 +184,13 @@ class FineTuner:
         self._padded_length = None
         if runtime.device.use_tpu:  # which needs static shapes
             self._padded_length = self.files.max_seq_length
-        self._rounding = None
-        if runtime.numerics.use_xla:
-            self._rounding = _XLA_LENGTH_MULTIPLE, self.files.max_seq_length
+        self._rounding = _LENGTH_MULTIPLE, self.files.max_seq_length
         self._predictor = sessions.Predictor(
             self._model_fn(),
             features.prediction_input_fn(
-                self.kind.target_fields, self._padded_length, self._rounding
+                self.kind.target_fields,
+                self._padded_length,
+                self._rounding if runtime.numerics.use_xla else None,
             ),
             output_dir,
             runtime.device,
