@@ -177,7 +177,7 @@ def _fine_tune(run, args):
     code = children.run_to_end(command)
     # Outside of training, where nothing is lost, SIGTERM ends it at once.
     stops = {-signal.SIGTERM: 0, -signal.SIGINT: command_line.EXIT_INTERRUPTED}
-    code = stops.get(code, code)
+    was_stopped, code = code in stops, stops.get(code, code)
     if code not in (0, command_line.EXIT_INTERRUPTED):
         reason = "its last line says why"
         if code < 0:
@@ -190,7 +190,7 @@ def _fine_tune(run, args):
             )
         )
     is_written = [now and now != before[path] for path, now in run.stamps().items()]
-    if code or not all(is_written):
+    if was_stopped or code or not all(is_written):
         text = "{}: stopped; rerun the same command to resume"
         raise Stopped(text.format(run.task.name), code)
 

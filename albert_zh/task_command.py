@@ -493,9 +493,8 @@ def _check_task(args, task):
     kind = kind_of(task)
     if args.r_drop and kind.divergence is Kind.divergence:
         raise UserError(
-            "--r_drop: not for {}, which has no single label a row; remove it".format(
-                task.name
-            )
+            "--r_drop: for run_classifier.py with one label a row; not for {}; remove "
+            "it".format(task.name)
         )
     if "distill_temperature" in args.given and not kind.has_temperature:
         raise UserError(

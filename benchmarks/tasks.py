@@ -4,7 +4,8 @@
 
 DATA holds the folders that `ROWS` names. Every task is fine-tuned by the recipe of its
 entry and the model's size, where the row says nothing else. The best epoch is chosen
-on dev; a test file is scored where it has labels. Finished rows are shown again.
+on dev, of rows that have it; a test file is scored where it has labels. Finished rows
+are shown again.
 
 `--start=scratch,model` also trains each task from random weights, with the model's
 config and vocabulary, to show what its pretraining gains. With `--num_trials=3`, the
@@ -126,6 +127,11 @@ def main(args):
                         name, flag, args.data / path
                     )
                 )
+        if args.num_trials > 1 and not _has_dev(ROWS[name]):
+            raise UserError(
+                "--num_trials={}: {} has no dev file, by which trials are compared; "
+                "leave --num_trials away".format(args.num_trials, name)
+            )
         for start in starts:
             rows.check(fine_tuning(args, name, start))
     lines = ["| task | start | dev | test | seconds | command |", "|---" * 6 + "|"]
@@ -135,11 +141,17 @@ def main(args):
             console.show("\n".join(lines) + "\n\n")
 
 
+def _has_dev(row):
+    """Whether a row's epochs are scored on dev."""
+    return {"data_dir", "dev_file"}.intersection(flag for flag, _ in row.files)
+
+
 def fine_tuning(args, name, start):
     """Returns the `rows.Job` of one row."""
     folder = args.work / start / name.replace(" ", "_")
     line = command(name, args.data, model_flags(args.model_dir, start), args.flags)
-    line.append("--num_trials={}".format(args.num_trials))
+    if args.num_trials > 1:
+        line.append("--num_trials={}".format(args.num_trials))
     line.append("--output_dir={}".format(folder / "model"))
     result = TRIALS_FILE if args.num_trials > 1 else model_scores.SCORES_FILE
     return rows.Job(line, folder, folder / "model" / result)

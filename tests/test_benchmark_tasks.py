@@ -25,6 +25,21 @@ def test_a_row_is_a_command_that_its_script_takes(name, start):
     assert (args.model_dir, args.vocab_file) == expected
 
 
+def test_trials_are_not_asked_of_a_row_without_a_dev_file(tmp_path):
+    """Nor is a flag given that the command would refuse."""
+    for _, path in tasks.ROWS["cmrc2018"].files:
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch()
+    flags = ["--data={}".format(tmp_path), "--work={}".format(tmp_path / "work")]
+    flags += ["--model_dir={}".format(MODEL), "--rows=cmrc2018"]
+    args = tasks.build_parser().parse_args(flags)
+    line = tasks.fine_tuning(args, "cmrc2018", "model").command
+    assert not [flag for flag in line if flag.startswith("--num_trials")]
+    args = tasks.build_parser().parse_args(flags + ["--num_trials=2"])
+    with pytest.raises(UserError, match="cmrc2018 has no dev file, .* leave --num_tri"):
+        tasks.main(args)
+
+
 def test_flags_given_stand_in_place_of_a_rows():
     given = ["--learning_rate=2e-4", "--seed=7"]
     command = tasks.command(

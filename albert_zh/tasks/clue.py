@@ -427,6 +427,14 @@ def write_submission(runs, output_dir):
     Raises:
       UserError: a file of it does not fit its test file.
     """
+    for run in runs:
+        if run.task.submissions and not run.submissions():
+            _LOGGER.warning(
+                "%s is not in the submission: %s has no %s, which CLUE's judge knows",
+                run.task.name,
+                run.data_dir,
+                " or ".join(each.test_file for each in run.task.submissions),
+            )
     if not any(run.submissions() for run in runs):
         return None
     path, packed = os.path.join(output_dir, SUBMISSION_FILE), _pack(runs)

@@ -40,8 +40,8 @@ _PREDICTIONS_LOCK = ".predictions.lock"
 # like length among so many.
 _EXAMPLES_AT_A_TIME = 10000
 
-# Batches of a training are padded to a multiple of this: kernels are made for every
-# length, by oneDNN and, at greater cost, by XLA, with which predictions are padded, too.
+# Batches of a training are padded to a multiple of this, as kernels are made for each
+# length: by oneDNN, and at greater cost by XLA, with which those to predict are, too.
 _LENGTH_MULTIPLE = 8
 
 # A restart needs the newest checkpoint only; one more survives a damaged one.

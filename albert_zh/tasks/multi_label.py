@@ -15,7 +15,7 @@ _DEFAULT_THRESHOLD = 0.5
 class MultiLabel(Classification):
     """Any number of labels for each text or pair of texts.
 
-    A prediction is float32 [num_labels], the probability of each class. Those that
+    A prediction is float64 [num_labels], the probability of each class. Those that
     reach the threshold, which is chosen on dev, are the labels predicted.
     """
 
@@ -52,7 +52,8 @@ class MultiLabel(Classification):
         return {"probabilities": tf.nn.sigmoid(outputs["logits"])}
 
     def decode(self, example, windows, predicted):
-        return predicted[0]["probabilities"]
+        # A threshold is a float64: compared with float32, it would be rounded.
+        return predicted[0]["probabilities"].astype(np.float64)
 
     def _arrays(self, examples, predictions):
         """Returns bool and float [N, num_labels], the true labels and probabilities."""
@@ -71,8 +72,7 @@ class MultiLabel(Classification):
 
     def _names(self, prediction):
         """The labels predicted, as a line of CSV."""
-        # In the precision that the threshold was chosen and scored in.
-        chosen = np.flatnonzero(np.asarray(prediction, float) >= self.threshold)
+        chosen = np.flatnonzero(prediction >= self.threshold)
         return name_lists.join([self.files.labels[i] for i in chosen])
 
     def format_row(self, prediction):

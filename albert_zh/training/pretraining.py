@@ -237,21 +237,21 @@ class Pretraining:
 
         Raises:
           UserError: as `_check_checkpoints`, or it holds another model, or a run with
-            another optimizer.
+            another optimizer or recipe.
         """
         step = self._check_checkpoints(will_train=training is not None)
         if training:
             settings = self._settings(training, records)
-            trained = training.schedule.optimizer, settings, training.recipe
+            trained, recipe = (training.schedule.optimizer, settings), training.recipe
             if step:
-                optimizer_record.check(self._output_dir, *trained)
+                recipe = optimizer_record.check(self._output_dir, *trained, recipe)
         # The chief alone: it removes what it takes for a dead run's half-written files.
         if self._runtime.distribution.is_chief:
             output_directory.prepare(self._output_dir, self._config)
             tokenizer = records.tokenizer_settings if training else {}
             model_directory.copy_vocabulary(self._files, self._output_dir, tokenizer)
             if training:
-                optimizer_record.write(self._output_dir, *trained)
+                optimizer_record.write(self._output_dir, *trained, recipe)
         return step
 
     def _settings(self, training, records):

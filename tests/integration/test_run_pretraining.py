@@ -207,10 +207,16 @@ def test_a_run_keeps_its_recipe(record_files, config_file, tmp_path):
         resume("adamw", 4, recipe="published", optimizer="adamw")
     resume("adamw", 4, recipe="small_budget")
     resume("adamw", 5, optimizer="adamw")
+    # It is not forgotten.
+    with pytest.raises(UserError, match="^--recipe=published: .* give --recipe=small_"):
+        resume("adamw", 6, recipe="published", optimizer="adamw")
 
     resume("both", 3, recipe="small_budget", optimizer="lamb")
-    with pytest.raises(UserError, match="lamb by .*small_budget.* give --optimizer=l"):
+    advice = "lamb by .*small_budget.*; give --recipe=small_budget --optimizer=lamb, or"
+    with pytest.raises(UserError, match=advice):
         resume("both", 4, recipe="small_budget")
+    with pytest.raises(UserError, match=advice):
+        resume("both", 4, optimizer="adamw")
     resume("both", 4, recipe="small_budget", optimizer="lamb")
 
     resume("lamb", 3)

@@ -462,6 +462,14 @@ def test_submissions_of_every_kind_are_checked(tmp_path, name):
         assert not (output / clue.SUBMISSION_FILE).exists()
 
 
+def test_a_test_file_that_no_judge_knows_is_said(tmp_path, caplog):
+    (tmp_path / "test.json").write_text("")
+    run = clue.Run(get_task("chid"), str(tmp_path), str(tmp_path))
+    assert clue.write_submission([run], str(tmp_path)) is None
+    assert "chid is not in the submission: " in caplog.text
+    assert "has no test1.1.json or test1.0.json, which" in caplog.text
+
+
 def test_ends_of_lines_of_unicode_end_no_line(tmp_path):
     text, (data, output) = "北\u2028京好", (tmp_path / "data", tmp_path / "out")
     entities = {"address": {text[:3]: [[0, 2]]}}
