@@ -31,6 +31,7 @@ from albert_zh.models import checkpoints
 from albert_zh.models import directory as model_directory
 from albert_zh.tasks import kinds, model_files
 from albert_zh.tasks.registry import get_task
+from benchmarks.rows import REPOSITORY
 from benchmarks.work_directory import work_directory
 
 TINY = dict(
@@ -50,7 +51,6 @@ _TASKS = {
     "tagger": "ner",
     "span": "squad",
 }
-REPOSITORY = pathlib.Path(__file__).resolve().parent.parent
 # Tasks need one; what is in it changes no output here.
 VOCAB_FILE = REPOSITORY / "resources" / "albert_tiny_open" / "vocab.txt"
 

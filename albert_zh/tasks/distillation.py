@@ -128,7 +128,7 @@ def check_pair(source, teacher, student):
       UserError: names the first difference that keeps it from that.
     """
     tasks = teacher.task, student.task
-    if len({(task.kind, task.text_columns) for task in tasks}) > 1:
+    if teacher.task.shape != student.task.shape:
         raise UserError(
             "{}: a model for {}, which cannot teach {}; expected one fine-tuned for "
             "{}".format(source, *(task.name for task in tasks + tasks[1:]))

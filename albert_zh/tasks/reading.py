@@ -317,14 +317,11 @@ class TableReader(NamedTuple):
 
     def no_labels(self, path):
         """Returns the `UserError` of a file that should have labels, and has none."""
-        expected = "the columns {}, or a header row that names them"
-        if path.lower().endswith(rows.JSON_EXTENSIONS):
+        columns = ", ".join(self.task.columns)
+        expected = "the columns {}, or a header row that names them".format(columns)
+        if rows.is_json(path):
             expected = "a field label in each line, or --label_column to name it"
-        return UserError(
-            "{}:1: no label; expected {}".format(
-                path, expected.format(", ".join(self.task.columns))
-            )
-        )
+        return UserError("{}:1: no label; expected {}".format(path, expected))
 
 
 def _unknown_label(path, line, label, labels, is_everywhere, task):
@@ -380,8 +377,8 @@ def text_rows(
       As `rows.open_rows`; the iterator raises after its last row.
     """
     found, has_header = rows.open_rows(path, task, columns, True, needs_ids)
-    is_json = path.lower().endswith(rows.JSON_EXTENSIONS)
-    if labels is None or has_header or is_json or columns.label is not None:
+    is_named = has_header or rows.is_json(path) or columns.label is not None
+    if labels is None or is_named:
         return found, has_header
     return _judged(path, found, task, labels, ignored_labels), has_header
 
@@ -523,7 +520,7 @@ def _check_first_label(data, counts, first):
       counts: `collections.Counter` of its labels.
       first: the label of its first row; None where it is not one label.
     """
-    if data.has_header or data.path.lower().endswith(rows.JSON_EXTENSIONS):
+    if data.has_header or rows.is_json(data.path):
         return
     # Where no label at all occurs twice, the first is no exception.
     if counts[first] == 1 and sum(counts.values()) > len(counts):

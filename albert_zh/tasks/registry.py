@@ -102,6 +102,11 @@ class Task(NamedTuple):
         return tuple(column for column in self.columns if column != "label")
 
     @property
+    def shape(self):
+        """What two tasks have in common whose models read each other's rows."""
+        return self.kind, self.text_columns
+
+    @property
     def is_pair(self):
         """Whether it classifies pairs of texts."""
         return "text_b" in self.columns

@@ -48,6 +48,11 @@ _MAX_CELL_CHARACTERS = 2**31 - 1
 _NUL = "\ufdd0"
 
 
+def is_json(path):
+    """Whether a path is that of a file of JSON lines."""
+    return path.lower().endswith(JSON_EXTENSIONS)
+
+
 def open_rows(path, task, columns, is_test=False, needs_ids=False):
     """Opens a file by its extension: .tsv and .txt, .csv, .json and .jsonl.
 
@@ -187,7 +192,7 @@ def texts_or_pairs(path, single, pair):
       UserError: as of `open_rows`; also for a table of several columns that no first
         row names: the second could be a text or a label.
     """
-    if path.lower().endswith(JSON_EXTENSIONS):
+    if is_json(path):
         for line, record in json_lines(path):
             task = pair if "text_b" in name_columns(list(record), pair) else single
             for _, row in _json_rows(path, [(line, record)], task, FOUND_COLUMNS):
@@ -370,7 +375,7 @@ def read_ids(path):
       path: a file that `open_rows` has read.
     """
     number = 0
-    if path.lower().endswith(JSON_EXTENSIONS):
+    if is_json(path):
         for number, (line, text) in enumerate(read_lines(path), start=1):
             if not is_blank(text):
                 yield _parse_json(path, line, text).get("id", number - 1)

@@ -107,7 +107,7 @@ class TagReader(NamedTuple):
     def no_labels(self, path):
         """Returns the `UserError` of a file that should have entities, and has none."""
         expected = "a character and its tag in each line, such as B-PER or O"
-        if is_json(path):
+        if rows.is_json(path):
             expected = '"label", as in {}'.format(_JSON_EXAMPLE)
         return UserError("{}:1: no entities; expected {}".format(path, expected))
 
@@ -160,11 +160,6 @@ def from_command_line(task, texts):
     return reading.ExampleFile(data.path, examples)
 
 
-def is_json(path):
-    """Whether a path is that of a file of JSON lines."""
-    return path.lower().endswith(rows.JSON_EXTENSIONS)
-
-
 class _Irregular(NamedTuple):
     """Tags that do not keep to their scheme: lists of (line, tag).
 
@@ -208,7 +203,7 @@ def _texts(path, irregular, needs_ids=False):
       UserError: names `path:line` of the first line that cannot be used, or there is no
         text.
     """
-    if is_json(path):
+    if rows.is_json(path):
         found = _json_texts(path, needs_ids)
     else:
         found = _column_texts(path, irregular)

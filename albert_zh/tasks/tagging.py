@@ -17,6 +17,7 @@ from albert_zh.tasks import (
     distillation_losses,
     entity_metrics,
     kind,
+    rows,
     tag_decoders,
     tag_schemes,
     tagged_texts,
@@ -173,7 +174,7 @@ class Tagging(kind.Kind):
         on stands for it.
         """
         path = os.path.join(output_dir, PREDICTIONS_FILE)
-        form = cluener_form if tagged_texts.is_json(data.path) else entity_form
+        form = cluener_form if rows.is_json(data.path) else entity_form
         with files.whole(path) as target:
             for example, entities in predictions:
                 line = json.dumps(form(example, entities), ensure_ascii=False) + "\n"
