@@ -12,6 +12,7 @@ A file of any size can be read in byte ranges that begin and end between documen
 The boundaries are found without reading the bytes before them (`document_boundary`).
 """
 
+import contextlib
 import logging
 import os
 from typing import List, NamedTuple
@@ -322,16 +323,18 @@ def document_boundary(path, offset, limit, content=None, has_tokens=bool):
         return min(offset, size), False
     first_line = None
     # The first line may begin before the offset, so it does not count as blank.
-    for begin, line in _lines(path, offset - 1, None, content):
-        position = begin + len(line)
-        if first_line is None:
-            first_line = position
-        else:
-            text = _stripped(line.decode("utf-8", "replace"))
-            if not text or not has_tokens(text):
-                return position, False
-        if position >= limit:
-            return first_line, True
+    # Closed by hand: Python ignores a Ctrl-C while it finalizes a generator.
+    with contextlib.closing(_lines(path, offset - 1, None, content)) as lines:
+        for begin, line in lines:
+            position = begin + len(line)
+            if first_line is None:
+                first_line = position
+            else:
+                text = _stripped(line.decode("utf-8", "replace"))
+                if not text or not has_tokens(text):
+                    return position, False
+            if position >= limit:
+                return first_line, True
     return size, False
 
 

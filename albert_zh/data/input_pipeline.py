@@ -4,6 +4,7 @@
 here in every epoch.
 """
 
+import contextlib
 import logging
 import sys
 from typing import List, NamedTuple, Optional
@@ -378,7 +379,8 @@ def _read_first(path):
     """Returns the features of a file's first record; `UserError` if it is damaged."""
     files.require_regular(path)
     try:
-        features = decode_example(next(record_format.read_records(path)))
+        with contextlib.closing(record_format.read_records(path)) as records:
+            features = decode_example(next(records))
         record_format.check_end(path)
     except ValueError as error:
         raise UserError(

@@ -1,5 +1,6 @@
 """Shows records, the summary and pictures of the distributions."""
 
+import contextlib
 import itertools
 import os
 
@@ -31,12 +32,12 @@ def show_records(path, tokenizer, number):
         input_pipeline,  # TensorFlow's Example is needed for this alone
     )
 
-    serialized = itertools.islice(record_format.read_records(path), number)
-    for place, record in enumerate(serialized):
-        features = input_pipeline.decode_example(record)
-        console.show("record {} of {}\n".format(place, path))
-        for name, text in describe(features, tokenizer):
-            console.show("  {:<9} {}\n".format(name, text))
+    with contextlib.closing(record_format.read_records(path)) as records:
+        for place, record in enumerate(itertools.islice(records, number)):
+            features = input_pipeline.decode_example(record)
+            console.show("record {} of {}\n".format(place, path))
+            for name, text in describe(features, tokenizer):
+                console.show("  {:<9} {}\n".format(name, text))
 
 
 def describe(features, tokenizer):

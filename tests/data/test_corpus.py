@@ -494,3 +494,17 @@ def test_remote_ranges_are_those_of_local_files(tmp_path, shard_bytes):
         return borders, documents
 
     assert read("file://" + path) == read(path)
+
+
+def test_ctrl_c_while_a_file_is_closed_is_not_lost(tmp_path):
+    path = _write(tmp_path, "text.txt", b"one\n\ntwo\n\nthree\n")
+    content = mock.Mock(size=os.path.getsize(path))
+    content.open.return_value = _InterruptedAtClose(path)
+    with pytest.raises(KeyboardInterrupt):
+        corpus.document_boundary(path, 2, 12, content)
+
+
+class _InterruptedAtClose(io.FileIO):
+    def __exit__(self, *error):
+        super().__exit__(*error)
+        raise KeyboardInterrupt
