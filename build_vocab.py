@@ -3,9 +3,10 @@
 Reads text files with one sentence per line, three times, and writes a vocabulary for
 `create_pretraining_data.py`: special tokens with the ids of BERT's Chinese vocabulary,
 digits and letters, characters by frequency, learned pieces of Latin and other scripts.
-The same text gives the same file. If the text yields fewer than `--vocab_size`
+The same text gives the same file. If the text yields somewhat fewer than `--vocab_size`
 entries, [unused] entries are added, so that the file fits a config of that
-`vocab_size`. An existing output file is replaced, but only by a complete one.
+`vocab_size`; a text that leaves more than a tenth of them unused is an error. An
+existing output file is replaced, but only by a complete one.
 """
 
 from albert_zh import command_line  # isort: split
@@ -67,7 +68,9 @@ def main(args):
         )
         # Read several times: all counts must be from the same text.
         corpus.require_unchanged(paths, stamps)
-        entries += vocabulary_builder.filling(args.vocab_size - len(entries))
+        entries = vocabulary_builder.fill(
+            entries, args.vocab_size, args.min_count, args.do_lower_case
+        )
         vocabulary_builder.write(entries, output_file)
         tokenizer = tokenization.FullTokenizer(output_file, args.do_lower_case)
         share = vocabulary_builder.coverage(read_lines(), tokenizer)

@@ -191,7 +191,7 @@ def pretraining_steps(args, directory):
     vocabulary = {
         "input_file": inside("train.txt"),
         "output_file": inside("vocab.txt"),
-        "vocab_size": 4096,
+        "vocab_size": 1600,
         "min_count": 2,
     }
     pretraining = {

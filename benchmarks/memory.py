@@ -46,7 +46,13 @@ def build_parser():
 def main(args):
     """Runs everything; prints the table."""
     vocab_file = args.work / "vocab.txt"
-    peak("build_vocab.py", input_file=SAMPLE, output_file=vocab_file, vocab_size=4096)
+    peak(
+        "build_vocab.py",
+        input_file=SAMPLE,
+        output_file=vocab_file,
+        vocab_size=1600,
+        min_count=2,
+    )
     lines = ["| what | small | MB | large | MB |", "|---|---|---|---|---|"]
     for title, sizes, measure in (
         ("fine-tuning, epochs", EPOCHS, fine_tune),

@@ -33,7 +33,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from albert_zh import command_line  # isort: split
 
-from albert_zh.base import console, files
+from albert_zh.base import console
 from albert_zh.base.errors import UserError
 from albert_zh.command_line import positive_int
 from albert_zh.data import corpus, input_pipeline
@@ -42,8 +42,6 @@ from benchmarks import model_scores, rows, task_files
 from benchmarks.model_scores import LENGTH
 from benchmarks.work_directory import work_directory
 
-# Of a vocabulary, the tokens that are not fillers.
-FILLED_SHARE = 0.9
 # Below it, a model knows more than which tokens are frequent.
 PLATEAU_LOSS = 6.0
 _LOGGED_LOSS = re.compile(r" step (\d+)/\d+  loss (\d+\.\d+)")
@@ -328,7 +326,6 @@ class Run:
         """Pretrains, scores and fine-tunes as far as that is not done."""
         for job in self._vocabulary():
             rows.run_once(job)
-            self._check_vocabulary(job.folder)
         self._write_configs()
         stages, before = self._stages(), 0
         for job in self._pretraining():
@@ -391,21 +388,6 @@ class Run:
             }
             command = model_scores.line("build_vocab.py", flags)
             yield rows.Job(command, self._vocab_file().parent, self._vocab_file())
-
-    def _check_vocabulary(self, folder):
-        """Removes a vocabulary of which the corpus filled less than `FILLED_SHARE`.
-
-        Raises:
-          UserError: it is such a one.
-        """
-        tokens = self._vocab_file().read_text(encoding="utf-8").split("\n")[:-1]
-        filled = sum(not token.startswith("[unused") for token in tokens)
-        if filled < FILLED_SHARE * len(tokens):
-            files.remove_directory(str(folder))
-            raise UserError(
-                "--corpus: too small for a vocabulary of {}: it gives {} tokens; give "
-                "more text".format(len(tokens), filled)
-            )
 
     def _pretraining(self):
         """The `rows.Job`s of the records and of each stage, in order."""

@@ -96,7 +96,10 @@ def run(job):
     if code == 0 and job.result.exists():
         return
     if code not in (0, -signal.SIGTERM, EXIT_INTERRUPTED):
-        raise UserError("{} failed; see {}".format(script, log.name))
+        last_line = pathlib.Path(log.name).read_text(encoding="utf-8").splitlines()[-1]
+        raise UserError(
+            "{} failed; see {}, which ends with: {}".format(script, log.name, last_line)
+        )
     raise Stopped(
         "{} was stopped before its end; see {}; rerun the same command to "
         "resume".format(script, log.name),

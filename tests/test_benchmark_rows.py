@@ -264,7 +264,8 @@ def test_a_damaged_record_is_one_line(tmp_path):
 def test_a_command_that_fails_is_run_again(tmp_path):
     command = ["inspect_checkpoint.py", "--no_flag"]
     for times in (1, 2):
-        with pytest.raises(UserError, match="inspect_checkpoint.py failed; see .*log"):
+        message = "inspect_checkpoint.py failed; see .*log.*: .*error: .*PATH"
+        with pytest.raises(UserError, match=message):
             rows.run_once(help_in(tmp_path)._replace(command=command))
         assert (tmp_path / "log.txt").read_text().count("$ ") == times
 

@@ -26,6 +26,9 @@ SPECIAL_TOKENS = (
 # Four times the largest published vocabulary of a multilingual model (XLM-R's).
 MAX_VOCAB_SIZE = 2**20
 
+# Of the entries that `vocab_size` leaves to the text; the rest may be unused ones.
+MIN_FILLED_SHARE = 0.9
+
 _PREFIX = "##"
 
 
@@ -39,7 +42,7 @@ def check_size(vocab_size, do_lower_case):
         raise UserError(
             "vocab_size={}; expected at most {}".format(vocab_size, MAX_VOCAB_SIZE)
         )
-    fixed = len(SPECIAL_TOKENS) + len(_spelling(do_lower_case))
+    fixed = _num_fixed(do_lower_case)
     if vocab_size <= fixed:
         raise UserError(
             "vocab_size={}; expected more than {}, the number of special tokens, "
@@ -93,10 +96,35 @@ def build_vocabulary(read_lines, vocab_size, min_count, do_lower_case):
     return entries + [piece for piece in learned if not _has_ideograph(piece)]
 
 
-def filling(num_entries):
-    """Returns that many unused entries, which no text contains."""
+def fill(entries, vocab_size, min_count, do_lower_case):
+    """Adds unused entries, which no text contains, up to `vocab_size`.
+
+    A model whose embedding table is mostly such entries pays for rows that it never
+    trains, so they may take a tenth of the room at most.
+
+    Args:
+      entries: list of str, what `build_vocabulary` returned for the other arguments.
+
+    Raises:
+      UserError: the text gave less than `MIN_FILLED_SHARE` of the entries that
+        `vocab_size` leaves to it.
+    """
+    fixed = _num_fixed(do_lower_case)
+    found = len(entries) - fixed
+    if found < MIN_FILLED_SHARE * (vocab_size - fixed):
+        ways = ["more text"]
+        if min_count > 1:
+            ways.append("a --min_count below {}".format(min_count))
+        if found:
+            ways.append("--vocab_size={}".format(len(entries)))
+        raise UserError(
+            "--vocab_size={}: the text gives no more than {} entries; give {}".format(
+                vocab_size, len(entries), ", or ".join(ways)
+            )
+        )
     first = SPECIAL_TOKENS.index("[UNK]")  # after BERT's own
-    return ["[unused{}]".format(first + number) for number in range(num_entries)]
+    number = vocab_size - len(entries)
+    return entries + ["[unused{}]".format(first + index) for index in range(number)]
 
 
 def write(entries, path):
@@ -151,6 +179,11 @@ def _characters(tokenizer, lines, min_count, known):
 
 def _has_ideograph(piece):
     return any(tokenization.is_chinese_char(ord(char)) for char in piece)
+
+
+def _num_fixed(do_lower_case):
+    """The entries that do not depend on the text."""
+    return len(SPECIAL_TOKENS) + len(_spelling(do_lower_case))
 
 
 def _spelling(do_lower_case):

@@ -25,7 +25,7 @@ def _with_output(redirection, *arguments):
 def _outputs(work):
     corpus, vocabulary = work / "a.txt", work / "vocab.txt"
     corpus.write_text("今天天气很好。\n我们去公园玩。\n\n" * 20, encoding="utf-8")
-    flags = ["--input_file={}".format(corpus), "--vocab_size=200"]
+    flags = ["--input_file={}".format(corpus), "--vocab_size=180"]
     for number, redirection in enumerate((">&-", "| true", "2>&-", ">&- 2>&-")):
         vocabulary = work / "vocab{}.txt".format(number)
         arguments = flags + ["--output_file={}".format(vocabulary)]

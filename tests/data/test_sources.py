@@ -494,7 +494,7 @@ def test_a_corpus_without_blank_lines_is_said(generate, place, caplog):
 
 def _vocabulary(place, name, *more):
     flags = ["--input_file=" + str(name), "--output_file=new_vocab.txt"]
-    flags += ["--vocab_size=300", "--min_count=1"] + list(more)
+    flags += ["--vocab_size=225", "--min_count=1"] + list(more)
     command_line.run(build_vocab.main, build_vocab.build_parser(), flags)
     return (place / "new_vocab.txt").read_bytes()
 

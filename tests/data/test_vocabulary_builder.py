@@ -34,7 +34,7 @@ def test_command_writes_a_vocabulary_with_the_coverage_it_states(tmp_path, run_c
             "--input_file=*.txt",
             "--output_file=" + output_file,
             "--min_count=2",
-            "--vocab_size=500",
+            "--vocab_size=215",
         )
         assert result.returncode == 0, result.stderr
         contents.append((tmp_path / output_file).read_bytes())
@@ -44,10 +44,10 @@ def test_command_writes_a_vocabulary_with_the_coverage_it_states(tmp_path, run_c
     share = 1 - tokens.count("[UNK]") / len(tokens)
     assert 0.5 < share < 1
     unused = [token for token in tokenizer.vocab if token.startswith("[unused")]
-    assert tokenizer.vocab_size == 500 and len(unused) > 99
+    assert tokenizer.vocab_size == 215 and len(unused) > 99
     last_line = result.stdout.strip().splitlines()[-1]
     assert last_line == (
-        "500 entries, {} of them [unused], cover {:.4%} of the corpus's tokens: "
+        "215 entries, {} of them [unused], cover {:.4%} of the corpus's tokens: "
         "{}".format(len(unused), share, output_file)
     )
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
@@ -79,6 +79,29 @@ def test_command_ends_in_one_line(
     assert_user_error(result, *words)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "latin1.txt"]
     assert (tmp_path / "a.txt").read_text(encoding="utf-8") == CORPUS
+
+
+@pytest.mark.parametrize(
+    "text, flags, hints",
+    [
+        (CORPUS, [], ["more text", "a --min_count below 5"]),
+        (CORPUS, ["--min_count=2"], ["a --min_count below 2", "--vocab_size=213"]),
+        (CORPUS, ["--min_count=1"], ["more text", "--vocab_size=228"]),
+        ("1 a\n", ["--min_count=1"], ["give more text"]),
+    ],
+    ids=["nothing is frequent", "little is", "little there is", "nothing to learn"],
+)
+def test_a_text_too_small_for_the_size_is_refused(
+    text, flags, hints, tmp_path, run_command, assert_user_error
+):
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+    flags = ["--input_file=a.txt", "--output_file=vocab", *flags]
+    result = run_command("build_vocab.py", "--vocab_size=240", *flags)
+    assert_user_error(result, "--vocab_size=240: the text gives no more than", *hints)
+    assert not (tmp_path / "vocab").exists()
+    if hints[-1].startswith("--vocab_size"):
+        assert run_command("build_vocab.py", *flags, hints[-1]).returncode == 0
+        assert (tmp_path / "vocab").read_text().count("[unused") == 99
 
 
 @pytest.mark.parametrize("flag", ["--vocab_file", "--spm_model_file"])

@@ -31,14 +31,14 @@ CONFIG = {
     "pooler_size_per_head": 128,
     "pooler_type": "first_token_transform",
     "type_vocab_size": 2,
-    "vocab_size": 3000,
+    "vocab_size": 1104,
     "ln_type": "postln",
 }
 DOCUMENTS = 20
 
 MAKE_VOCABULARY = """
 python3 build_vocab.py --input_file=$DATA/corpus.txt --min_count=1
-  --output_file=$DATA/vocab.txt --vocab_size=3000
+  --output_file=$DATA/vocab.txt --vocab_size=1104
 """
 MAKE_RECORDS = """
 python3 create_pretraining_data.py --do_whole_word_mask=True
