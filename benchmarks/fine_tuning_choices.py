@@ -3,10 +3,10 @@
     python benchmarks/fine_tuning_choices.py --model_dir=MODEL --work=/tmp/choices \\
         --task=lcqmc=DATA/lcqmc --task=chnsenticorp=DATA/chnsenticorp
 
-A row is `run_classifier.py` with one flag more, the same seeds for every row
-(`--num_trials`). Dev chooses the epoch, test gives the score; dev gives both where no
-test file has labels. A difference is that of equal seeds: its mean and standard
-deviation say more than those of the scores. The row `r_drop` is compared with
+A row is `run_classifier.py` with one flag more, with `--flags` and the same seeds
+(`--num_trials`) for every row. Dev chooses the epoch, test gives the score; dev gives
+both where no test file has labels. A difference is that of equal seeds: its mean and
+standard deviation say more than those of the scores. The row `r_drop` is compared with
 `dropout`, which it needs; the others with `none`.
 
 Rerun the same command to resume; finished rows are shown again.
@@ -14,6 +14,7 @@ Rerun the same command to resume; finished rows are shown again.
 
 import json
 import pathlib
+import shlex
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
@@ -51,8 +52,7 @@ def build_parser():
     task = task_files.task_argument
     add("--task", action="append", required=True, type=task, help=help_text)
     add("--num_trials", type=positive_int, default=3, help="seeds")
-    add("--num_train_epochs", type=positive_int, default=3, help="of each training")
-    add("--max_seq_length", type=positive_int, default=128, help="tokens of a text")
+    add("--flags", type=shlex.split, default=[], help="further flags of each command")
     add("--train_rows", type=positive_int, help="of a training file at most")
     add("--test_rows", type=positive_int, help="of dev and test, each, at most")
     return parser
@@ -105,9 +105,8 @@ def fine_tuning(args, task, folder, name):
     ]
     line = ["run_classifier.py", "--do_train", "--do_eval", "--task_name=" + task]
     line += ["--model_dir=" + args.model_dir] + files + ROWS[name][0]
+    line += args.flags + ["--num_trials={}".format(args.num_trials)]
     line.append("--output_dir={}".format(output_dir / "trials"))
-    for flag in ("num_trials", "num_train_epochs", "max_seq_length"):
-        line.append("--{}={}".format(flag, getattr(args, flag)))
     return rows.Job(line, output_dir, output_dir / "trials" / TRIALS_FILE)
 
 

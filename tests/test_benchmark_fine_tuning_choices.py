@@ -96,6 +96,7 @@ def arguments(tmp_path):
     def parse(*tasks, model_dir=MODEL):
         flags = ["--work={}".format(tmp_path / "work")]
         flags += ["--model_dir={}".format(model_dir), "--num_trials=2"]
+        flags.append("--flags=--num_train_epochs=2 --learning_rate=2e-4")
         for name in tasks:
             flags.append("--task={}={}".format(name, tmp_path / "data"))
         return choices.build_parser().parse_args(flags)
@@ -124,6 +125,8 @@ def test_dev_gives_the_score_where_no_test_file_has_labels(
 ):
     choices.main(arguments("ocnli"))
     assert len(commands) == len(choices.ROWS)
+    for command in commands:
+        assert {"--num_train_epochs=2", "--learning_rate=2e-4"} <= set(command)
     assert "--test_file={}".format(tmp_path / "data" / "test.tsv") in commands[0]
     table = capsys.readouterr().out
     assert "ocnli\n| row | flags | dev | difference | seconds |" in table
