@@ -624,11 +624,12 @@ def _take_recipe(args, command, task, chosen):
     taken = {n: value for n, value in settings.items() if n not in args.given}
     for name, value in taken.items():
         setattr(args, name, value)
+    shown = ["--{}={:g}".format(name, taken[name]) for name in sorted(taken)]
     _LOGGER.info(
         "recipe of %s for size %s: %s (%s)%s",
         task.name,
         recipe["size"],
-        " ".join("--{}={:g}".format(name, taken[name]) for name in sorted(taken)),
+        " ".join(shown) or "no setting is left to it",
         recipe["source"],
         "; flags given win" if len(taken) < len(settings) else "",
     )

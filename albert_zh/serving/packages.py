@@ -1,4 +1,4 @@
-"""Optional packages of exports, with one line for whoever lacks one."""
+"""Optional packages of exports and indexes, with one line for whoever lacks one."""
 
 import importlib
 import os
@@ -14,12 +14,14 @@ _VERSIONS = os.path.abspath(
 )
 
 
-def require(name, purpose):
+def require(name, purpose, package=None, instead=""):
     """Imports an optional package.
 
     Args:
-      name: of the module, which is also what pip installs.
+      name: of the module.
       purpose: the flag or command that needs it, for the message.
+      package: what pip installs; by default of the module's name.
+      instead: flag that does without it, if there is one, for the message.
 
     Returns:
       The module.
@@ -31,7 +33,11 @@ def require(name, purpose):
         return importlib.import_module(name)
     except ImportError as error:
         raise UserError(
-            "{} needs the package {}: run `pip install -c {} {}`".format(
-                purpose, name, shlex.quote(_VERSIONS), name.split(".")[0]
+            "{} needs the package {}: run `pip install -c {} {}`{}".format(
+                purpose,
+                name,
+                shlex.quote(_VERSIONS),
+                package or name.split(".")[0],
+                ", or give {}".format(instead) if instead else "",
             )
         ) from error

@@ -7,7 +7,6 @@ mean to 0 and makes their covariance the identity.
 Shapes: N texts, H numbers of a vector, D numbers of a whitened one.
 """
 
-import importlib
 import logging
 import zipfile
 import zlib
@@ -17,6 +16,7 @@ import numpy as np
 
 from albert_zh.base import files
 from albert_zh.base.errors import UserError
+from albert_zh.serving import packages
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -204,7 +204,7 @@ class FaissIndex:
 
     def __init__(self, vectors):
         """See `ExactIndex`."""
-        faiss = _import("faiss")
+        faiss = _require("faiss")
         self._index = faiss.IndexHNSWFlat(
             vectors.shape[1], _LINKS, faiss.METRIC_INNER_PRODUCT
         )
@@ -224,7 +224,7 @@ class HnswlibIndex:
 
     def __init__(self, vectors):
         """See `ExactIndex`."""
-        hnswlib = _import("hnswlib")
+        hnswlib = _require("hnswlib")
         self._index = hnswlib.Index(space="ip", dim=vectors.shape[1])
         self._index.init_index(
             max_elements=len(vectors), M=_LINKS, ef_construction=_LOOKED_AT
@@ -255,7 +255,7 @@ _CLASSES = {"exact": ExactIndex, "faiss": FaissIndex, "hnswlib": HnswlibIndex}
 def check_index(name):
     """Raises `UserError` where the package of an index is not installed."""
     if name != "exact":
-        _import(name)
+        _require(name)
 
 
 def build_index(name, vectors):
@@ -271,9 +271,6 @@ def build_index(name, vectors):
     return _CLASSES[name](normalized(vectors))
 
 
-def _import(name):
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        text = "--index={}: not installed; run `pip install {}`, or give --index=exact"
-        raise UserError(text.format(name, _PACKAGES[name])) from error
+def _require(name):
+    flag = "--index={}".format(name)
+    return packages.require(name, flag, _PACKAGES[name], instead="--index=exact")

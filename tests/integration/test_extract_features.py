@@ -168,7 +168,7 @@ def test_an_index_that_is_not_installed_is_told_first(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "hnswlib", None)
     flags = ["--model_dir=none", "--input_file=none", "--pooling=mean", "--search", "a"]
     line = refused(extract_features, capsys, *flags, "--index=hnswlib")
-    assert "--index=hnswlib: not installed; run `pip install hnswlib`" in line
+    assert "--index=hnswlib needs the package hnswlib: run `pip install" in line
 
 
 def test_neighbours_that_an_index_misses_are_left_out(capsys, monkeypatch):

@@ -77,6 +77,9 @@ def test_the_recipe_is_taken_logged_saved_and_kept(folder, tmp_path, caplog):
         caplog.clear()
         train(folder, tmp_path / "a", "--num_train_epochs=1")
         assert "training is complete" in caplog.text
+        given = ["--train_batch_size=8", "--learning_rate=1e-3", "--max_seq_length=8"]
+        train(folder, tmp_path / "b", "--num_train_epochs=1", *given)
+        assert "for size tiny: no setting is left to it (http" in caplog.text
 
 
 def test_a_training_of_earlier_versions_is_resumed_without_a_recipe(
