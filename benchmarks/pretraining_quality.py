@@ -36,7 +36,7 @@ from albert_zh import command_line  # isort: split
 from albert_zh.base import console
 from albert_zh.base.errors import UserError
 from albert_zh.command_line import positive_int
-from albert_zh.data import corpus, input_pipeline
+from albert_zh.data import corpus
 from albert_zh.models import vocabularies
 from benchmarks import model_scores, rows, task_files
 from benchmarks.model_scores import LENGTH
@@ -85,7 +85,7 @@ class Recipe(NamedTuple):
       config: NAME of albert_config/albert_config_NAME.json.
       ln_type: "postln", "preln", or "" for what the config says.
       initializer_range: float, standard deviation of initial kernels and embeddings.
-      initial_weights, shuffle_buffer_size: as the flags.
+      initial_weights: as the flag.
       vocab_size: of a vocabulary built from the corpus; 0 for `--vocab_file`'s.
     """
 
@@ -110,7 +110,6 @@ class Recipe(NamedTuple):
     ln_type: str = ""
     initializer_range: float = 0.06
     initial_weights: str = "local_attention"
-    shuffle_buffer_size: int = input_pipeline.SHUFFLE_BUFFER_RECORDS
     vocab_size: int = 8192
 
 
@@ -137,20 +136,14 @@ ROWS = {
         "warmup_share": 0.192,
     },
     "four_layers": {"stages": (Stage(LENGTH, 1.0, 4, 0.5),)},
-    "two_layers_first": {
-        "stages": (Stage(LENGTH, 0.6, 2), Stage(LENGTH, 0.4, 4, 0.5)),
-    },
     "random_weights": {"initial_weights": "random"},
     "initializer_0.02": {"initializer_range": 0.02},
-    "initializer_0.04": {"initializer_range": 0.04},
-    "shuffle_10000": {"shuffle_buffer_size": 10000},
     "lamb_0.002": {"optimizer": "lamb", "learning_rate": 0.002},
     "lamb_0.005": {"optimizer": "lamb", "learning_rate": 0.005},
     "lamb_0.01": {"optimizer": "lamb", "learning_rate": 0.01},
     "batch_64": {"batch_size": 64},
     "batch_128": {"batch_size": 128},
     "batch_128_rate_0.002": {"batch_size": 128, "learning_rate": 2e-3},
-    "batch_256_rate_0.003": {"batch_size": 256, "learning_rate": 3e-3},
     "batch_1024_rate_0.004": {"batch_size": 1024, "learning_rate": 4e-3},
     "rate_0.0005": {"learning_rate": 5e-4},
     "rate_0.002": {"learning_rate": 2e-3},
@@ -165,9 +158,6 @@ ROWS = {
         "warmup_share": 0.5,
     },
     "tenth": {"lr_schedule": "tenth"},
-    "length_128": {"stages": tuple(s._replace(length=128) for s in _DEPTHS)},
-    "length_128_last": {"stages": (*_DEPTHS[:2], _DEPTHS[2]._replace(length=128))},
-    "length_512_last": {"stages": (*_DEPTHS[:2], _DEPTHS[2]._replace(length=512))},
     "length_64_128_512": {
         "stages": tuple(
             s._replace(length=length) for s, length in zip(_DEPTHS, (64, 128, 512))
@@ -423,7 +413,6 @@ class Run:
                 "--masked_lm_prob": recipe.masked_lm_prob,
                 "--ngram": recipe.ngram,
                 "--mask_token_share": recipe.mask_token_share,
-                "--shuffle_buffer_size": recipe.shuffle_buffer_size,
                 "--num_train_steps": steps,
                 "--num_warmup_steps": int(recipe.warmup_share * steps),
                 "--train_batch_size": recipe.batch_size,

@@ -199,10 +199,10 @@ def test_a_row_that_is_not_pretrained_has_any_budget(tmp_path):
 
 
 def test_longer_sequences_count_more(tmp_path):
-    run = quality.Run("length_128_last", arguments(tmp_path, "--sequences=64000"))
-    # Halves of 64,000 x 64 tokens, the last one at half as many sequences; 32 a step.
+    run = quality.Run("length_64_128_512", arguments(tmp_path, "--sequences=64000"))
+    # A half and two quarters of 64,000 x 64 tokens, 32 sequences a step.
     stages = [(stage.length, steps) for stage, steps in run._stages()]
-    assert stages == [(64, 1000), (64, 500), (128, 250)]
+    assert stages == [(64, 1000), (128, 250), (512, 62)]
 
 
 def test_a_corpus_too_small_for_the_vocabulary_may_grow(tmp_path, monkeypatch):
