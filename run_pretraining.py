@@ -60,6 +60,10 @@ def _add_model_arguments(parser):
     add("--init_checkpoint", help="checkpoint to start from")
     add("--vocab_file", help="WordPiece vocabulary of the records")
     add("--spm_model_file", help="SentencePiece model, in place of a vocabulary")
+    text = (
+        "of shared weights, in place of the config's number, which goes along with it"
+    )
+    add("--num_hidden_layers", type=positive_int, help=text)
     text = "initialize heads that the checkpoint lacks with random values"
     parser.add_bool("--allow_missing", False, text)
 
@@ -85,7 +89,7 @@ def _add_training_arguments(parser):
     add = parser.add_argument
     parser.add_bool("--do_train", False, "train")
     parser.add_bool("--do_eval", False, "evaluate")
-    text = "sets rate, batch, steps, warm-up, optimizer, decay, weights, unless given"
+    text = "sets rate, batch, steps, warm-up, optimizer and more, unless given"
     add("--recipe", choices=tuple(recipes.RECIPES), help=text)
     add("--train_batch_size", type=positive_int, default=4096, help="of all devices")
     text = "sequences a device computes at a time, to fit its memory; default: all"
@@ -118,7 +122,7 @@ def main(args):
     )
     files = _choose_files(args)
     config = model_settings.load_config(
-        files.config_file, args.max_seq_length, args.dropout
+        files.config_file, args.max_seq_length, args.dropout, args.num_hidden_layers
     )
     model_directory.check_vocabulary_of(files, config)
     if args.do_train:

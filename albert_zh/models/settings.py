@@ -191,16 +191,18 @@ def _about_parameters(config):
     )
 
 
-def load_config(path, max_seq_length, dropout=None):
+def load_config(path, max_seq_length, dropout=None, num_hidden_layers=None):
     """Reads an `AlbertConfig` and checks --max_seq_length against it.
 
     Args:
       path: the model's JSON.
       max_seq_length: int.
       dropout: float in place of both of the config's dropout probabilities, or None.
+      num_hidden_layers: int in place of the config's, or None.
 
     Raises:
-      UserError: the file is missing or wrong, or the length too large.
+      UserError: the file is missing or wrong, the length too large, or the number of
+        layers another one and their weights not shared, or too large.
     """
     config = read_config(path)
     if max_seq_length > config.max_position_embeddings:
@@ -212,4 +214,25 @@ def load_config(path, max_seq_length, dropout=None):
     if dropout is not None:
         config.hidden_dropout_prob = dropout
         config.attention_probs_dropout_prob = dropout
+    if num_hidden_layers is not None:
+        _set_layers(config, num_hidden_layers, path)
     return config
+
+
+def _set_layers(config, number, path):
+    """Changes how often the shared layer is applied; arguments as `load_config`."""
+    if number != config.num_hidden_layers and not shares_layers(config):
+        raise UserError(
+            "--num_hidden_layers={}: not all layers of {} share their weights; leave "
+            "the flag away".format(number, path)
+        )
+    if number > _MAX_LAYERS:
+        raise UserError(
+            "--num_hidden_layers={}; expected at most {}".format(number, _MAX_LAYERS)
+        )
+    config.num_hidden_layers = number
+
+
+def shares_layers(config):
+    """Whether a `modeling.AlbertConfig` has one layer, applied repeatedly."""
+    return config.cross_layer_sharing == "all" and config.num_hidden_groups == 1

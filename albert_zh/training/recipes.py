@@ -4,7 +4,9 @@ import logging
 from typing import NamedTuple
 
 from albert_zh.base.errors import UserError
+from albert_zh.data import masking
 from albert_zh.models import checkpoints
+from albert_zh.models import settings as model_settings
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -20,6 +22,7 @@ class Recipe(NamedTuple):
       num_warmup_steps: int; no share of the steps, so that a run that is resumed with
         more of them keeps its warm-up.
       initial_weights: one of `initial_weights.CHOICES`, of a run from random weights.
+      masked_lm_prob: float, of records that do not hold their masks.
       source: str, where the numbers come from.
     """
 
@@ -30,6 +33,7 @@ class Recipe(NamedTuple):
     num_train_steps: int
     num_warmup_steps: int
     initial_weights: str
+    masked_lm_prob: float
     source: str
 
 
@@ -43,6 +47,7 @@ RECIPES = {
         num_train_steps=125000,
         num_warmup_steps=12500,
         initial_weights="random",
+        masked_lm_prob=masking.MaskSettings().masked_lm_prob,
         source="albert_zh's published command",
     ),
     # Some hundred thousand sequences; of albert_tiny, hours on two cores.
@@ -54,6 +59,7 @@ RECIPES = {
         num_train_steps=10000,
         num_warmup_steps=600,
         initial_weights="local_attention",
+        masked_lm_prob=0.3,
         source='"Small budgets" in docs/pretraining_en.md',
     ),
 }
@@ -96,13 +102,12 @@ def warn_of_layers(args, config):
       config: `modeling.AlbertConfig` of the model. Layers with weights of their own
         cannot go on from one layer.
     """
-    is_shared = config.cross_layer_sharing == "all" and config.num_hidden_groups == 1
-    if args.recipe != "small_budget" or _goes_on(args) or not is_shared:
+    if args.recipe != "small_budget" or _goes_on(args):
         return
-    if config.num_hidden_layers > 1:
+    if config.num_hidden_layers > 1 and model_settings.shares_layers(config):
         _LOGGER.warning(
             "--recipe=small_budget: %d layers with new weights may only guess frequent "
-            "tokens for 100,000 sequences; begin with one layer, see %s",
+            "tokens for 100,000 sequences; begin with --num_hidden_layers=1, see %s",
             config.num_hidden_layers,
             RECIPES["small_budget"].source,
         )

@@ -441,6 +441,30 @@ def test_dropout_by_flag_is_the_models(record_files, config_file, tmp_path):
     assert checkpoints.latest_checkpoint(str(tmp_path)).endswith("-4")
 
 
+def test_training_goes_on_with_more_layers_of_the_same_weights(
+    record_files, config_file, tmp_path
+):
+    """One layer, then two, as small budgets want it."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    run(record_files, config_file, one, num_hidden_layers=1, num_train_steps=3)
+    assert (
+        json.loads((one / "albert_config.json").read_text())["num_hidden_layers"] == 1
+    )
+    with pytest.raises(UserError, match="num_hidden_layers is 1, not 2"):
+        run(record_files, config_file, one)
+    run(record_files, config_file, two, model_dir=one, num_hidden_layers=2)
+    assert (
+        json.loads((two / "albert_config.json").read_text())["num_hidden_layers"] == 2
+    )
+    first, second = (
+        checkpoints.read_tensors(checkpoints.latest_checkpoint(str(folder)))
+        for folder in (one, two)
+    )
+    assert {n: t.shape for n, t in first.items()} == {
+        n: t.shape for n, t in second.items()
+    }
+
+
 def test_records_of_a_larger_vocabulary_are_refused(record_files, tmp_path):
     small = tmp_path / "small.json"
     small.write_text(json.dumps(_config(vocab_size=8)))

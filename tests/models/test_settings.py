@@ -172,3 +172,22 @@ def test_a_config_is_held_against_the_length_and_takes_the_dropout(tmp_path):
     assert config.hidden_dropout_prob == config.attention_probs_dropout_prob == 0.25
     with pytest.raises(UserError, match="--max_seq_length 9 is above"):
         model_settings.load_config(path, 9)
+
+
+@pytest.mark.parametrize("has_groups", [True, False], ids=["groups", "bert"])
+def test_only_layers_of_shared_weights_can_be_more_or_fewer(tmp_path, has_groups):
+    shared = dict(CONFIG, embedding_size=4, num_hidden_groups=1, num_hidden_layers=2)
+    path = write(tmp_path / "albert_config.json", shared)
+    for number in (1, 5):
+        config = model_settings.load_config(path, 8, num_hidden_layers=number)
+        assert config.num_hidden_layers == number
+    with pytest.raises(UserError, match="--num_hidden_layers=1001; expected at most"):
+        model_settings.load_config(path, 8, num_hidden_layers=1001)
+    groups = dict(shared, num_hidden_groups=2)
+    settings = groups if has_groups else dict(CONFIG, num_hidden_layers=2)
+    path = write(tmp_path / "other.json", settings)
+    model_settings.load_config(path, 8, num_hidden_layers=2)
+    with pytest.raises(
+        UserError, match="--num_hidden_layers=7: not all layers of .*r."
+    ):
+        model_settings.load_config(path, 8, num_hidden_layers=7)

@@ -6,6 +6,7 @@ import modeling
 import optimization
 import run_pretraining
 from albert_zh.base.errors import UserError
+from albert_zh.data import masking
 from albert_zh.training import initial_weights, recipes
 from tests.small_models import CONFIG
 
@@ -28,7 +29,9 @@ def test_a_recipe_sets_what_is_not_given(name):
 
 def test_published_is_what_the_flags_say_anyway():
     published, plain = vars(apply("--recipe=published")), vars(apply())
-    for name in set(plain) - {"given", "recipe"}:
+    assert plain["masked_lm_prob"] is None  # what the records' masks are by default
+    assert published["masked_lm_prob"] == masking.MaskSettings().masked_lm_prob
+    for name in set(plain) - {"given", "recipe", "masked_lm_prob"}:
         assert published[name] == plain[name], name
 
 
@@ -100,4 +103,4 @@ def test_a_small_budget_is_told_to_begin_with_one_layer(
     settings.update(changes)
     settings.pop("ln_type", None)
     recipes.warn_of_layers(apply(*flags), modeling.AlbertConfig.from_dict(settings))
-    assert ("begin with one layer" in caplog.text) == is_told
+    assert ("begin with --num_hidden_layers=1, see" in caplog.text) == is_told
