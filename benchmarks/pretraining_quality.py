@@ -1,7 +1,7 @@
 """What pretraining gains at a fixed budget of sequences, one choice changed at a time.
 
     python benchmarks/pretraining_quality.py --corpus='corpus/*.txt' \\
-        --held_out=heldout.txt --task=lcqmc=lcqmc --work=/tmp/quality --rows=base,lamb
+        --held_out=heldout.txt --task=lcqmc=lcqmc --work=/tmp/quality --rows=base,no_sop
 
 A row is a run of the repository's commands: records, pretraining up to `--sequences`,
 held-out loss and accuracies, then fine-tuning on each `--task` from that checkpoint, a
@@ -71,8 +71,8 @@ class Stage(NamedTuple):
 class Recipe(NamedTuple):
     """How a row is pretrained; a row changes some of these settings.
 
-    The defaults follow "Small budgets" in docs/pretraining_en.md; a warm-up is a share
-    of the steps.
+    The defaults are what the other rows are compared with; a warm-up is a share of the
+    steps.
 
     Attributes:
       optimizer, learning_rate, batch_size, lr_schedule: as the flags.
