@@ -135,7 +135,6 @@ ROWS = {
         "stages": (Stage(LENGTH, 1.0, 4, 0.5),),
         "warmup_share": 0.192,
     },
-    "four_layers": {"stages": (Stage(LENGTH, 1.0, 4, 0.5),)},
     "random_weights": {"initial_weights": "random"},
     "initializer_0.02": {"initializer_range": 0.02},
     "lamb_0.002": {"optimizer": "lamb", "learning_rate": 0.002},
