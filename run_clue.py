@@ -33,7 +33,7 @@ def build_parser():
     parser = command_line.ArgumentParser(__doc__.split("\n\n")[0])
     add = parser.add_argument
     add("--model_dir", required=True, help="folder of the pretrained model")
-    add("--output_dir", required=True, help="gets a folder for each task")
+    add("--output_dir", default="clue", help="gets a folder for each task")
     names, others = (
         ", ".join(task.name for task in some)
         for some in (clue.tasks(), clue.other_tasks())

@@ -193,9 +193,11 @@ def texts_or_pairs(path, single, pair):
         row names: the second could be a text or a label.
     """
     if is_json(path):
+        keys = {task.name: _Keys(path, may_change=True) for task in (single, pair)}
         for line, record in json_lines(path):
             task = pair if "text_b" in name_columns(list(record), pair) else single
-            for _, row in _json_rows(path, [(line, record)], task, FOUND_COLUMNS):
+            rows = [(line, record)]
+            for _, row in _json_rows(path, rows, task, keys=keys[task.name]):
                 yield line, [row[column] for column in task.text_columns]
         return
     task = single
@@ -270,11 +272,20 @@ def json_lines(path):
         yield line, record
 
 
-def _json_rows(path, lines, task, columns, is_test=False, needs_ids=False):
+def _json_rows(
+    path,
+    lines,
+    task,
+    columns=FOUND_COLUMNS,
+    is_test=False,
+    needs_ids=False,
+    keys=None,
+):
     """Yields (line, dict column -> value) of the objects of `json_lines`."""
-    ids = RowIds(path)
+    ids, first_keys = RowIds(path), keys or _Keys(path)
     for line, record in lines:
         named = _json_columns(path, line, record, columns, task, is_test)
+        named = first_keys.choose(line, record, named)
         if line == 1 and not (columns.text_a or columns.text_b or task.row_form):
             keys = list(record)
             read = [keys.index(key) for key in named.values()]
@@ -289,6 +300,41 @@ def _json_rows(path, lines, task, columns, is_test=False, needs_ids=False):
         if needs_ids and task.submissions:
             ids.check(line, record)
         yield line, row
+
+
+class _Keys:
+    """The keys under which a JSON file's columns were found first.
+
+    Of an object with two keys that could name a column, that of the rows before is
+    read, so that no row is of another text than its neighbours.
+    """
+
+    def __init__(self, path, may_change=False):
+        self._path = path
+        self._may_change = may_change  # whether a later row may lack the first key
+        self._first = {}  # column -> (key, line)
+
+    def choose(self, line, record, named):
+        """Returns a dict column -> key of an object.
+
+        Args:
+          line: int, of the object.
+          record: the object.
+          named: dict column -> key, as found in this object alone.
+
+        Raises:
+          UserError: a column is called otherwise than in the rows before.
+        """
+        chosen = {}
+        for column, key in named.items():
+            first, first_line = self._first.setdefault(column, (key, line))
+            chosen[column] = first if first in record else key
+            is_other = clean_name(chosen[column]) != clean_name(first)
+            if is_other and not self._may_change:
+                problem = "{} is called {!r}, {!r} in line {}; give it one name"
+                problem = problem.format(column, key, first, first_line)
+                raise row_error(self._path, line, problem)
+        return chosen
 
 
 def _is_of_form(columns, task):

@@ -287,3 +287,8 @@ def test_what_is_missing_is_downloaded_as_long_as_that_works(
         folders[1]
     )
     assert command + "cannot be reached; no more data are downloaded" in caplog.text
+
+
+def test_a_model_is_all_that_is_needed():
+    args = run_clue.build_parser().parse_args(["--model_dir=model"])
+    assert (args.output_dir, args.data_dir) == ("clue", "CLUEdatasets")

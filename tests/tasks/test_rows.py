@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from albert_zh.base import name_lists
 from albert_zh.base.errors import UserError
-from albert_zh.tasks import get_task, readers, reading, text_lines
+from albert_zh.tasks import get_task, readers, reading, rows, text_lines
 from albert_zh.tasks.columns import Columns
 from albert_zh.tasks.reading import Example
 from albert_zh.tasks.registry import clean_label
@@ -609,3 +609,38 @@ def test_mutated_files_lose_and_shift_no_row(
         assert found == list(map(without_marks, expected))
     if mutation == "invisible_label":
         assert {e.label for e in data.examples} <= {clean_label(r[-1]) for r in records}
+
+
+@pytest.mark.parametrize(
+    "first, second", [("content", "sentence"), ("sentence", "text"), ("Text", "text")]
+)
+def test_the_first_row_decides_which_key_is_read(tmp_path, first, second):
+    both = {first: "甲", second: "乙", "label": "1"}
+    for second_row in (both, dict(reversed(list(both.items())))):
+        objects = {first: "甲", "label": "0"}, second_row
+        lines = [json.dumps(each, ensure_ascii=False) for each in objects]
+        path = write(tmp_path, "x.json", "\n".join(lines))
+        found = reading.read_examples(path, SINGLE).examples
+        assert [each.text_a for each in found] == ["甲", "甲"]
+        assert [texts for _, texts in row_texts(path)] == [["甲"], ["甲"]]
+
+
+def row_texts(path):
+    return rows.texts_or_pairs(path, SINGLE, PAIR)
+
+
+def test_a_key_that_only_later_rows_have_is_refused(tmp_path):
+    lines = ['{"content": "甲", "label": "0"}', '{"sentence": "乙", "label": "1"}']
+    path = write(tmp_path, "x.json", "\n".join(lines))
+    message = "x.json:2: text_a is called 'sentence', 'content' in line 1; give it one"
+    with pytest.raises(UserError, match=message):
+        reading.read_examples(path, SINGLE)
+    assert [texts for _, texts in row_texts(path)] == [["甲"], ["乙"]]  # not trained on
+
+
+def test_a_flag_names_a_key_exactly(tmp_path):
+    row = '{"Text": "甲", "text": "乙", "label": "0"}'
+    path = write(tmp_path, "x.json", row + "\n" + row)
+    columns = Columns(text_a="text")
+    found = reading.read_examples(path, SINGLE, columns=columns).examples
+    assert [each.text_a for each in found] == ["乙", "乙"]
