@@ -23,6 +23,8 @@ _UNNUMBERED_TAG = "#idiom#"
 _C3_ADVICE = "expected C3's [[[context, ...], [question, ...], id], ...]"
 _ANSWERS_ADVICE = 'expected ChID\'s {"#idiom000000#": index, ...}'
 _QUESTION_ADVICE = 'expected {"context": ..., "question": ..., "choices": [...]}'
+_C3_QUESTION_ADVICE = 'expected {"question": ..., "choice": [...], "answer": ...}'
+_CHID_ADVICE = 'expected {"content": [...], "candidates": [...]}'
 
 
 class Question(NamedTuple):
@@ -85,7 +87,7 @@ class ChoiceReader(NamedTuple):
     """Reads the files of a task of choices, for `splits.TaskData`.
 
     Attributes:
-      task: a `registry.Task`, a key of `_READERS`.
+      task: a `registry.Task` with a `file_form`.
     """
 
     task: Task
@@ -113,7 +115,7 @@ class ChoiceReader(NamedTuple):
         paths = files.split_inputs(path) if self.task.split_files else [path]
         found, is_labelled = [], None
         for one_path in paths:
-            read = _READERS[self.task.name]
+            read = READERS[self.task.file_form]
             for place, example in read(one_path, self.task, with_answers):
                 has_label = example.label is not None
                 if is_labelled is None:
@@ -133,7 +135,7 @@ class ChoiceReader(NamedTuple):
     def no_labels(self, path):
         """Returns the `UserError` of a file that should have answers, and has none."""
         where = "with the questions"
-        if self.task.name == "chid":
+        if self.task.file_form == "chid":
             where = "in " + ", ".join(map(path_of_answers, files.split_inputs(path)))
         return UserError("{}: no answers; expected them {}".format(path, where))
 
@@ -143,7 +145,7 @@ def read_places(path, task):
 
     Args:
       path: local or remote, UTF-8.
-      task: a `registry.Task`, a key of `_READERS`.
+      task: a `registry.Task`, with a `file_form`.
 
     Yields:
       (place, `Question` or `Cloze` without answers); the place is for messages.
@@ -151,7 +153,7 @@ def read_places(path, task):
     Raises:
       UserError: names the place of the first question that cannot be used.
     """
-    return _READERS[task.name](path, task, False)
+    return READERS[task.file_form](path, task, False)
 
 
 def from_command_line(task, texts):
@@ -253,6 +255,13 @@ def _check_tags(found):
             seen.add(blank.tag)
 
 
+def _require(place, record, names, advice):
+    """Raises `UserError` where an object lacks one of these keys."""
+    for name in names:
+        if name not in record:
+            raise _error(place, "no {}; {}", name, advice)
+
+
 def _text(place, name, value):
     """Returns a text that is not blank; `UserError` for everything else."""
     problem = text_lines.text_problem(name, value)
@@ -348,12 +357,13 @@ def _read_c3(path, task, with_answers):
 def _c3_question(place, context, record, task, with_answers):
     if not isinstance(record, dict):
         raise _error(place, "{:.100} is no question", repr(record))
+    _require(place, record, ("question", "choice"), _C3_QUESTION_ADVICE)
     # Six of the published questions have one.
-    choices = _choices(place, "choice", record.get("choice"), task, may_repeat=True)
+    choices = _choices(place, "choice", record["choice"], task, may_repeat=True)
     return Question(
         record.get("id"),
         context,
-        _text(place, "question", record.get("question")),
+        _text(place, "question", record["question"]),
         choices,
         _answer(place, record.get("answer"), choices) if with_answers else None,
     )
@@ -381,9 +391,7 @@ def question_of(place, record, task, with_answer=False):
     Raises:
       UserError: a field is missing or wrong.
     """
-    for name in ("context", "question", "choices"):
-        if name not in record:
-            raise _error(place, "no {}; {}", name, _QUESTION_ADVICE)
+    _require(place, record, ("context", "question", "choices"), _QUESTION_ADVICE)
     choices = _choices(place, "choices", record["choices"], task)
     answer = record.get("answer") if with_answer else None
     if isinstance(answer, (str, type(None))):
@@ -441,8 +449,9 @@ def cloze_of(place, record, task, seen, answers=None, answer_path=None):
     Raises:
       UserError: a field is missing or wrong, or a tag is one of those seen.
     """
-    choices = _choices(place, "candidates", record.get("candidates"), task)
-    contents = _texts(place, "content", record.get("content"))
+    _require(place, record, ("content", "candidates"), _CHID_ADVICE)
+    choices = _choices(place, "candidates", record["candidates"], task)
+    contents = _texts(place, "content", record["content"])
     blanks = []
     for content in contents:
         blanks += _blanks(place, content, choices, answers, answer_path)
@@ -481,8 +490,5 @@ def _check_blanks(place, blanks, contents, choices, seen):
         seen.add(blank.tag)
 
 
-_READERS = {
-    "c3": _read_c3,
-    "chid": _read_chid,
-    "multiple_choice": _read_questions,
-}
+# `Task.file_form` -> function (path, task, with answers) that yields (place, example).
+READERS = {"c3": _read_c3, "chid": _read_chid, "questions": _read_questions}

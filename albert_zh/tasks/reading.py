@@ -221,6 +221,11 @@ def read_examples(
                 num_ignored[label] += 1
                 continue
             name = None if labels is None else form.unknown(label, labels)
+            if (
+                task.label_range
+                and not task.label_range[0] <= label <= task.label_range[1]
+            ):
+                name = label
             if name is not None and unknown is None:
                 unknown = line, name
         examples.append(_example(row, label))
@@ -326,14 +331,19 @@ class TableReader(NamedTuple):
 
 def _unknown_label(path, line, label, labels, is_everywhere, task):
     """The `UserError` of a label that is not allowed; says what can be done."""
+    if task.label_range:
+        problem = "label is {:g}; expected a number from {:g} to {:g}"
+        advice = _WITHOUT_LABELS if is_everywhere else ""
+        problem = problem.format(label, *task.label_range)
+        return text_lines.row_error(path, line, problem, advice)
     name = shlex.quote(name_lists.join([label]))
     advice = " (--ignore_labels={} leaves such rows out)".format(name)
     if task.kind == "multi_label":
         advice = " (a training takes others with --labels, which names all)"
     if is_everywhere:
         advice = _WITHOUT_LABELS
-    problem = "unknown label {!r}; expected one of {}"
-    problem = problem.format(label, ", ".join(labels))
+    problem = "unknown label {:.100}; expected one of {}"
+    problem = problem.format(repr(label), ", ".join(labels))
     return text_lines.row_error(path, line, problem, advice)
 
 

@@ -49,6 +49,8 @@ class Task(NamedTuple):
       label_aliases: dict of another spelling of a label, in published files -> label.
       row_form: key of `row_forms.ROW_FORMS`, for files of JSON lines whose texts are
         made of several fields; None where each text is a field.
+      file_form: key of `choices.READERS`, for files of questions with choices.
+      label_range: the least and the largest label of a regression; None for any.
       fixed_columns: dict name of a column -> the only value it may have, where a file's
         header has that column.
       submissions: what judges read; the first is of the test file.
@@ -72,6 +74,8 @@ class Task(NamedTuple):
     ignored_labels: Tuple[str, ...] = ()
     label_aliases: Dict[str, str] = {}
     row_form: Optional[str] = None
+    file_form: Optional[str] = None
+    label_range: Optional[Tuple[float, float]] = None
     fixed_columns: Dict[str, str] = {}
     submissions: Tuple[Submission, ...] = ()
     archive: Optional[str] = None
@@ -248,6 +252,7 @@ _C3 = Task(
     name="c3",
     columns=(),
     kind="multiple_choice",
+    file_form="c3",
     extensions=(".json",),
     split_files={
         "train": _c3_files("train"),
@@ -265,6 +270,7 @@ _CHID = Task(
     name="chid",
     columns=(),
     kind="cloze",
+    file_form="chid",
     extensions=(".json",),
     split_files={
         "train": (("train.json",),),
@@ -305,6 +311,7 @@ TASKS = {
         name="multiple_choice",
         columns=(),
         kind="multiple_choice",
+        file_form="questions",
         extensions=(".json", ".jsonl"),
         most_choices=26,
     ),
@@ -341,6 +348,7 @@ _OTHER_LABELS = (
         columns=_PAIR,
         kind="regression",
         metric="pearson",
+        label_range=(0, 5),
         file_names={
             split: ("cnsd-sts-{}.txt".format(split),)
             for split in ("train", "dev", "test")

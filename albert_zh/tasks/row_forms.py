@@ -14,7 +14,8 @@ def marked_spans(record):
       Dict column -> text.
 
     Raises:
-      ValueError: a field is missing or of another type, or an offset points elsewhere.
+      ValueError: a field is missing or of another type, an offset points elsewhere, or
+        noun and pronoun overlap.
     """
     text, target = _field(record, "text", str), _field(record, "target", dict)
     marks = []
@@ -29,6 +30,9 @@ def marked_spans(record):
                 )
             )
         marks += [(start, 1, opening), (end, 0, closing)]
+    (first, _, _), (first_end, _, _), (second, _, _), (second_end, _, _) = marks
+    if first < second_end and second < first_end:
+        raise ValueError("span1 and span2 overlap in the text")
     # From the end on, so that offsets hold; where spans touch, one closes first.
     for place, _, mark in sorted(marks, reverse=True):
         text = text[:place] + mark + text[place:]

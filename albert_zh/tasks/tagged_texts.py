@@ -14,7 +14,7 @@ from typing import Any, List, NamedTuple, Optional, Tuple
 from albert_zh.base.errors import UserError
 from albert_zh.models.settings import is_label
 from albert_zh.tasks import reading, rows, tag_schemes, text_lines
-from albert_zh.tasks.registry import Task, clean_label
+from albert_zh.tasks.registry import Task, clean_label, get_task
 from albert_zh.tasks.tag_schemes import Span
 
 _LOGGER = logging.getLogger(__name__)
@@ -112,15 +112,15 @@ class TagReader(NamedTuple):
         return UserError("{}:1: no entities; expected {}".format(path, expected))
 
     def _unknown_type(self, path, line, kind, labels):
-        if self.task.labels and self.task.name != "ner":
+        if get_task(self.task.name).labels:
             advice = " (--task_name=ner takes any)"
         else:
             advice = (
                 " (name all of them with --labels when training; a file whose entities "
                 "do not count can be given as --predict_file)"
             )
-        problem = "unknown type of entity {!r}; expected one of {}"
-        problem = problem.format(kind, ", ".join(labels))
+        problem = "unknown type of entity {:.100}; expected one of {}"
+        problem = problem.format(repr(kind), ", ".join(labels))
         return text_lines.row_error(path, line, problem, advice)
 
 

@@ -127,12 +127,16 @@ BAD_C3 = {
     "no answer among others with one": c3_with(answer=None),
     "choice has 1; expected 2 to 4": c3_with(choice=["二"]),
     "choice has 5; expected 2 to 4": c3_with(choice=list("一二三四五")),
-    "choice is None; expected a list of texts": c3_with(choice=None),
+    'no choice; expected {"question": ..., "choice": [...], "answer": ...}': (
+        c3_with(choice=None)
+    ),
     "choice is '一二'; expected a list of texts": c3_with(choice="一二"),
     "choice: text 2 of 2 is empty": c3_with(choice=["二", " "]),
     "choice: text 2 of 2 is 3; expected text": c3_with(choice=["二", 3]),
     "question is empty": c3_with(question="\u200b"),
-    "question is None; expected text": c3_with(question=None),
+    'no question; expected {"question": ..., "choice": [...], "answer": ...}': (
+        c3_with(question=None)
+    ),
 }
 
 
@@ -291,7 +295,9 @@ BAD_LINES = {
     "candidates has 11; expected 2 to 10": changed(
         LINE, candidates=[str(number) for number in range(11)]
     ),
-    "candidates is None; expected a list of texts": changed(LINE, candidates=None),
+    'no candidates; expected {"content": [...], "candidates": [...]}': (
+        changed(LINE, candidates=None)
+    ),
     "content is '天'; expected a list of texts": changed(LINE, content="天"),
     "content: text 2 of 2 is empty": changed(LINE, content=["天", ""]),
     "content has no blank, such as #idiom000000#": changed(LINE, content=["天"]),

@@ -644,3 +644,26 @@ def test_a_flag_names_a_key_exactly(tmp_path):
     columns = Columns(text_a="text")
     found = reading.read_examples(path, SINGLE, columns=columns).examples
     assert [each.text_a for each in found] == ["乙", "乙"]
+
+
+def test_a_number_outside_the_range_of_its_task_is_refused(tmp_path):
+    stsb, any_number = get_task("stsb"), get_task("regression")
+    for label, is_wrong in (("7", True), ("-0.1", True), ("5", False), ("0", False)):
+        path = write(tmp_path, "x.tsv", "甲\t乙\t2.5\n丙\t丁\t{}\n".format(label))
+        assert len(reading.read_examples(path, any_number).examples) == 2
+        if is_wrong:
+            message = "x.tsv:2: label is {}; expected a number from 0 to 5".format(
+                label
+            )
+            for placeholders_allowed in (False, True):
+                with pytest.raises(UserError, match=message):
+                    reading.read_examples(
+                        path, stsb, placeholders_allowed=placeholders_allowed
+                    )
+        else:
+            assert len(reading.read_examples(path, stsb).examples) == 2
+    path = write(tmp_path, "x.tsv", "甲\t乙\t-1\n丙\t丁\t-1\n")  # stands for none
+    found = reading.read_examples(path, stsb, placeholders_allowed=True).examples
+    assert [each.label for each in found] == [None, None]
+    with pytest.raises(UserError, match="label is -1; expected a number from 0 to 5"):
+        reading.read_examples(path, stsb)
