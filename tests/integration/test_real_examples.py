@@ -115,8 +115,7 @@ def questions_of_cmrc(data, folder):
             run_squad,
             questions_of_cmrc,
             "f1",
-            "--task_name=cmrc2018 --max_seq_length=336 "
-            "--num_train_epochs=70",
+            "--task_name=cmrc2018 --max_seq_length=336 " "--num_train_epochs=70",
         ),
     ],
     ids="pair single number labels softmax crf c3 chid cmrc".split(),
