@@ -84,7 +84,7 @@ def random_weights(kind, seed=0):
         token = tf.zeros([1, 3], tf.int32)
         config = kind.files.config
         model = modeling.AlbertModel(config, False, token, scope="bert")
-        kind.outputs(model, False)
+        kind.outputs(model)
         if kind.files.task is encoder.TASK:
             encoder.mask_logits(config, model, token)
         shapes = {v.op.name: v.shape.as_list() for v in tf.global_variables()}

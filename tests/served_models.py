@@ -78,9 +78,7 @@ def write_model(
     )
     model_files.save(str(directory), files)
     kind = kinds.kind_of(files.task)(files)
-    write_weights(
-        directory, config, lambda model: kind.outputs(model, False), seed, deviation
-    )
+    write_weights(directory, config, kind.outputs, seed, deviation)
     return str(directory)
 
 

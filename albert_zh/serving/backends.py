@@ -43,7 +43,7 @@ class TensorFlowBackend:
             model = objective.run_encoder(
                 kind, self._inputs, is_training=False, use_tpu=False, numerics=numerics
             )
-            outputs = kind.outputs(model, is_training=False)
+            outputs = kind.outputs(model)
             predictions = kind.predictions(outputs, self._inputs)
             self._outputs = dict(outputs, **predictions)
             self._default = tuple(predictions)

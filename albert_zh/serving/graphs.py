@@ -59,7 +59,7 @@ class ExportGraph:
 
     def _head_outputs(self, kind, model, weights):
         """Dict name -> tensor of the head."""
-        outputs = dict(kind.outputs(model, is_training=False))
+        outputs = dict(kind.outputs(model))
         name = kind.files.task.kind
         if name == encoder.TASK.kind:
             return self._encoder_outputs(kind, model, outputs, weights)

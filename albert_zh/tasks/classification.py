@@ -7,7 +7,6 @@ import os
 
 import numpy as np
 
-import modeling
 from albert_zh.base import files
 from albert_zh.base.lazy import tensorflow as tf
 from albert_zh.tasks import distillation_losses, kind, metrics, reading, rows
@@ -56,11 +55,11 @@ class Classification(kind.Kind):
         """Returns the dict of the targets of a label."""
         return {"label_ids": self.files.labels.index(label)}
 
-    def outputs(self, model, is_training):
+    def outputs(self, model, drop=None):
         weights, bias = kind.create_variables(self.head(self.files))
         pooled = model.get_pooled_output()
-        if is_training:
-            pooled = modeling.dropout(pooled, kind.HEAD_DROPOUT)
+        if drop:
+            pooled = drop(pooled)
         return {"logits": tf.matmul(pooled, weights, transpose_b=True) + bias}
 
     def losses(self, outputs, features, objective):

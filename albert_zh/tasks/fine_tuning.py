@@ -453,7 +453,7 @@ class FineTuner:
         model_graph.check_init_checkpoint(
             training.init_checkpoint,
             self.files.config,
-            lambda model: self.kind.outputs(model, False),
+            self.kind.outputs,
             training.allow_missing,
         )
 
@@ -524,7 +524,9 @@ class FineTuner:
         """The `sessions.Job` of a training that begins, or resumes, after `step`."""
         epoch = sum(end <= step for _, end in plan.epochs)
         return sessions.Job(
-            self._model_fn(self._training_spec(training, plan), training.objective),
+            self._model_fn(
+                self._training_spec(training, plan), training.objective, training.seed
+            ),
             features.training_input_fn(
                 source.path,
                 len(source.order),
@@ -631,7 +633,7 @@ def _passed_on(predictions, add):
 
 
 def model_fn_builder(
-    kind, use_tpu, numerics, training_spec=None, objective=objectives.PLAIN
+    kind, use_tpu, numerics, training_spec=None, objective=objectives.PLAIN, seed=0
 ):
     """Builds the Estimator's `model_fn`.
 
@@ -642,6 +644,7 @@ def model_fn_builder(
       training_spec: function of the loss that returns the `TPUEstimatorSpec` of a
         training step; None for a model that only predicts.
       objective: `objective.Objective`, of the training.
+      seed: int, of the training's dropout in front of the head.
 
     Returns:
       `model_fn(features, labels, mode, params)` for `features` as
@@ -653,10 +656,10 @@ def model_fn_builder(
         del labels, params  # part of the interface; all is in `features`
         encoder = {"use_tpu": use_tpu, "numerics": numerics}
         if mode == tf.estimator.ModeKeys.TRAIN:
-            loss = objectives.training_loss(kind, features, objective, **encoder)
+            loss = objectives.training_loss(kind, features, objective, seed, **encoder)
             return training_spec(loss)
         model = objectives.run_encoder(kind, features, is_training=False, **encoder)
-        predictions = kind.predictions(kind.outputs(model, False), features)
+        predictions = kind.predictions(kind.outputs(model), features)
         predictions["is_real_example"] = features["is_real_example"]
         return tf.estimator.tpu.TPUEstimatorSpec(mode, predictions=predictions)
 

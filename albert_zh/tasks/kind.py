@@ -15,6 +15,8 @@ from albert_zh.base.lazy import tensorflow as tf
 # BERT's and ALBERT's scripts drop a tenth of what a head reads, whatever dropout the
 # encoder's config asks for (it asks for none in the published tiny and xxlarge).
 HEAD_DROPOUT = 0.1
+# Seeds that lie side by side draw from places far apart.
+_MIXING_PRIME = 1000003
 
 
 class Variable(NamedTuple):
@@ -120,12 +122,12 @@ class Kind(abc.ABC):
         """
 
     @abc.abstractmethod
-    def outputs(self, model, is_training):
+    def outputs(self, model, drop=None):
         """Adds the head, which creates the variables of `head`.
 
         Args:
           model: `modeling.AlbertModel` of a batch of windows.
-          is_training: bool, whether dropout applies.
+          drop: `HeadDropout` of a training; None for no dropout.
 
         Returns:
           Dict name -> float32 tensor; what `losses` and `predictions` read.
@@ -350,6 +352,29 @@ def create_variables(variables):
         )
         for name, shape, is_bias in variables
     ]
+
+
+class HeadDropout:
+    """Dropout of what a head reads in training, with `HEAD_DROPOUT`.
+
+    A mask follows from a seed, the global step and the number of the call, so that a
+    training that is resumed draws what it would have drawn without the interruption.
+    """
+
+    def __init__(self, seed):
+        """Begins with the first mask of a step; `seed` is an int."""
+        self._seed = seed
+        self._number = 0
+
+    def __call__(self, x):
+        """x, float32 of any shape, with another mask than the call before."""
+        self._number += 1
+        if not HEAD_DROPOUT:
+            return x
+        first = (self._seed * _MIXING_PRIME + self._number) % 2**31
+        step = tf.cast(tf.train.get_or_create_global_step(), tf.int32)
+        drawn = tf.random.stateless_uniform(tf.shape(x), [first, step])
+        return tf.where(drawn >= HEAD_DROPOUT, x / (1 - HEAD_DROPOUT), tf.zeros_like(x))
 
 
 def describe_head(variables):

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-import modeling
 from albert_zh.base import files, json_files
 from albert_zh.base.lazy import tensorflow as tf
 from albert_zh.tasks import choice_features, distillation_losses, kind
@@ -51,11 +50,11 @@ class MultipleChoice(kind.Kind):
             )
         ]
 
-    def outputs(self, model, is_training):
+    def outputs(self, model, drop=None):
         weights, bias = kind.create_variables(self.head(self.files))
         pooled = model.get_pooled_output()  # [B*C, H]
-        if is_training:
-            pooled = modeling.dropout(pooled, kind.HEAD_DROPOUT)
+        if drop:
+            pooled = drop(pooled)
         scores = tf.matmul(pooled, weights, transpose_b=True) + bias
         return {"scores": tf.squeeze(scores, axis=1)}
 

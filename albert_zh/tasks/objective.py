@@ -4,6 +4,7 @@ from typing import NamedTuple, Tuple
 
 import modeling
 from albert_zh.base.lazy import tensorflow as tf
+from albert_zh.tasks.kind import HeadDropout
 
 SCOPE = "bert"
 _WORD_TABLE = SCOPE + "/embeddings/word_embeddings"
@@ -37,24 +38,27 @@ class Objective(NamedTuple):
 PLAIN = Objective()
 
 
-def training_loss(kind, features, objective, **encoder):
+def training_loss(kind, features, objective, seed, **encoder):
     """The scalar loss of a batch.
 
     Args:
       kind: `kind.Kind`.
       features: dict name -> tensor, as `features.training_input_fn` yields them.
       objective: `Objective`.
+      seed: int, of the dropout in front of the head.
       **encoder: keyword arguments of `run_encoder`.
 
     Returns:
       float32 scalar tensor.
     """
 
+    drop = HeadDropout(seed)
+
     def loss(shift=None):
-        outputs = _outputs(kind, features, shift, encoder)
+        outputs = _outputs(kind, features, shift, drop, encoder)
         losses = _losses(kind, outputs, features, objective)
         if objective.r_drop:
-            second = _outputs(kind, features, shift, encoder)
+            second = _outputs(kind, features, shift, drop, encoder)
             losses = (losses + _losses(kind, second, features, objective)) / 2
             losses += objective.r_drop * kind.divergence(outputs, second, features)
         return tf.reduce_mean(losses)
@@ -79,7 +83,7 @@ def _losses(kind, outputs, features, objective):
     return alpha * soft + (1 - alpha) * losses
 
 
-def _outputs(kind, features, shift, encoder):
+def _outputs(kind, features, shift, drop, encoder):
     """The head's outputs in training, with `shift` added to the word embeddings.
 
     Further calls share the variables of the first.
@@ -93,7 +97,7 @@ def _outputs(kind, features, shift, encoder):
     scope = tf.get_variable_scope()
     with tf.variable_scope(scope, reuse=tf.AUTO_REUSE, custom_getter=shifted):
         model = run_encoder(kind, features, is_training=True, **encoder)
-        return kind.outputs(model, is_training=True)
+        return kind.outputs(model, drop)
 
 
 def run_encoder(kind, features, is_training, use_tpu, numerics):

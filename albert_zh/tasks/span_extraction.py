@@ -272,7 +272,7 @@ class SpanExtraction(kind.Kind):
             notes.append(note.format(settings.max_answer_length))
         return tuple(notes)
 
-    def outputs(self, model, is_training):
+    def outputs(self, model, drop=None):
         """See `kind.Kind`; as in BERT, without dropout in front of the head."""
         weights, bias = kind.create_variables(self.head(self.files))
         tokens = model.get_sequence_output()  # [B, T, H]

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-import modeling
 from albert_zh.base import files
 from albert_zh.base.errors import UserError
 from albert_zh.base.lazy import tensorflow as tf
@@ -96,11 +95,11 @@ class Tagging(kind.Kind):
         )
         return text.format(reason)
 
-    def outputs(self, model, is_training):
+    def outputs(self, model, drop=None):
         values = kind.create_variables(self.head(self.files))
         sequence = model.get_sequence_output()[:, 1:]
-        if is_training:
-            sequence = modeling.dropout(sequence, kind.HEAD_DROPOUT)
+        if drop:
+            sequence = drop(sequence)
         return self._decoder.outputs(sequence, values)
 
     def losses(self, outputs, features, objective):

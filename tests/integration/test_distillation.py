@@ -44,14 +44,6 @@ GOOGLE = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_dropout():
-    """A training that is resumed draws other dropout than one that is not."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kind, "HEAD_DROPOUT", 0.0)
-        yield
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder with the files of two models, and data of all kinds."""
@@ -271,8 +263,11 @@ KINDS = {
 
 @pytest.mark.once
 @pytest.mark.parametrize("task", sorted(KINDS))
-def test_a_student_that_is_its_teacher_loses_nothing(folder, tmp_path, task, caplog):
+def test_a_student_that_is_its_teacher_loses_nothing(
+    folder, tmp_path, task, caplog, monkeypatch
+):
     """The logits of each window, choice and token stand where the student has its."""
+    monkeypatch.setattr(kind, "HEAD_DROPOUT", 0.0)
     command, name, flags = KINDS[task]
     flags = flags + ["--num_train_epochs=1"]
     run(command, folder, tmp_path / "teacher", task, name, *flags)

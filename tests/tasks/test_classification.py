@@ -56,7 +56,7 @@ def test_head_is_a_linear_layer_with_the_published_names(build_kind):
     pooled = np.random.RandomState(0).normal(size=(5, 16)).astype(np.float32)
     classifier = build_kind(dict(CONFIG.to_dict(), hidden_size=16), 3)
     with tf.Graph().as_default(), tf.Session() as session:
-        logits = classifier.outputs(Encoder(pooled), False)["logits"]
+        logits = classifier.outputs(Encoder(pooled))["logits"]
         weights, bias = tf.trainable_variables()
         assert [v.op.name for v in (weights, bias)] == ["output_weights", "output_bias"]
         session.run(tf.global_variables_initializer())
@@ -73,7 +73,7 @@ def test_training_drops_a_tenth_of_the_pooled_output(build_kind):
     with tf.Graph().as_default(), tf.Session() as session:
         tf.set_random_seed(1)
         encoder = Encoder(tf.ones([200, size]))
-        logits = classifier.outputs(encoder, is_training=True)["logits"]
+        logits = classifier.outputs(encoder, kind.HeadDropout(1))["logits"]
         weights = tf.trainable_variables()[0]
         session.run(tf.global_variables_initializer())
         # With weights of 1 / 100 a logit is the share kept, scaled by 1 / 0.9.

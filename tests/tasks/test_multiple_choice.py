@@ -75,7 +75,7 @@ class Encoder:
 def test_head_scores_each_sequence_by_itself(build_kind):
     pooled = np.random.RandomState(0).normal(size=(6, 16)).astype(np.float32)
     with tf.Graph().as_default(), tf.Session() as session:
-        scores = build_kind("c3").outputs(Encoder(pooled), False)["scores"]
+        scores = build_kind("c3").outputs(Encoder(pooled))["scores"]
         weights, bias = tf.trainable_variables()
         assert [v.op.name for v in (weights, bias)] == ["output_weights", "output_bias"]
         session.run(tf.global_variables_initializer())
@@ -89,7 +89,7 @@ def test_training_drops_a_tenth_of_the_pooled_output(build_kind):
     with tf.Graph().as_default(), tf.Session() as session:
         tf.set_random_seed(1)
         encoder = Encoder(tf.ones([2000, 16]))
-        scores = build_kind("c3").outputs(encoder, is_training=True)["scores"]
+        scores = build_kind("c3").outputs(encoder, kind.HeadDropout(1))["scores"]
         session.run(tf.global_variables_initializer())
         weights = tf.trainable_variables()[0]
         session.run(weights.assign(tf.fill([1, 16], 1 / 16)))

@@ -51,7 +51,12 @@ def evaluate(classifier, objective=PLAIN, shift=0.0):
         tf.set_random_seed(1)
         features = {name: tf.constant(value) for name, value in FEATURES.items()}
         loss = training_loss(
-            classifier, features, objective, use_tpu=False, numerics=modeling.FLOAT32
+            classifier,
+            features,
+            objective,
+            seed=1,
+            use_tpu=False,
+            numerics=modeling.FLOAT32,
         )
         variables = tf.trainable_variables()
         (table,) = (v for v in variables if v.op.name == WORD_TABLE)

@@ -1,6 +1,5 @@
 """Span extraction: windows, targets, head, loss, decoding, settings."""
 
-import functools
 import itertools
 import json
 
@@ -360,7 +359,7 @@ class Encoder:
 def test_head_is_a_linear_layer_with_the_names_of_bert(build_kind):
     sequence = np.random.RandomState(0).normal(size=(2, 3, 16)).astype(np.float32)
     with tf.Graph().as_default(), tf.Session() as session:
-        outputs = build_kind(8).outputs(Encoder(sequence), False)
+        outputs = build_kind(8).outputs(Encoder(sequence))
         variables = tf.trainable_variables()
         assert {v.op.name: v.shape.as_list() for v in variables} == {
             "cls/squad/output_weights": [2, 16],
@@ -514,7 +513,7 @@ def test_a_pretrained_checkpoint_needs_no_head_of_the_task(build_kind, tmp_path)
     tensors = {v.op.name: np.zeros(v.shape.as_list(), np.float32) for v in variables}
     path = str(tmp_path / "model.ckpt")
     path = checkpoints.write_tensors(dict(tensors, global_step=np.int64(1)), path)
-    add_head = functools.partial(kind.outputs, is_training=False)
+    add_head = kind.outputs
     variables = model_graph.trainable_variables(CONFIG, add_head)
     report = checkpoints.plan_restore(path, variables)
     assert report.missing == ["cls/squad/output_bias", "cls/squad/output_weights"]

@@ -243,7 +243,7 @@ def run_head(tagger, sequence, mask, targets):
         tf.set_random_seed(1)
         features = {"input_mask": tf.constant(mask, tf.int32)}
         features.update({k: tf.constant(v, tf.int32) for k, v in targets.items()})
-        outputs = tagger.outputs(Model(sequence), False)
+        outputs = tagger.outputs(Model(sequence))
         losses = tagger.losses(outputs, features, PLAIN)
         fetched = losses, tagger.predictions(outputs, features)
         session.run(tf.global_variables_initializer())
