@@ -60,9 +60,7 @@ def _add_model_arguments(parser):
     add("--init_checkpoint", help="checkpoint to start from")
     add("--vocab_file", help="WordPiece vocabulary of the records")
     add("--spm_model_file", help="SentencePiece model, in place of a vocabulary")
-    text = (
-        "of shared weights, in place of the config's number, which goes along with it"
-    )
+    text = "how often the shared layer is applied, in place of the config's number"
     add("--num_hidden_layers", type=positive_int, help=text)
     text = "initialize heads that the checkpoint lacks with random values"
     parser.add_bool("--allow_missing", False, text)

@@ -197,7 +197,7 @@ def texts_or_pairs(path, single, pair):
         for line, record in json_lines(path):
             task = pair if "text_b" in name_columns(list(record), pair) else single
             rows = [(line, record)]
-            for _, row in _json_rows(path, rows, task, keys=keys[task.name]):
+            for _, row in _json_rows(path, rows, task, first_keys=keys[task.name]):
                 yield line, [row[column] for column in task.text_columns]
         return
     task = single
@@ -279,10 +279,10 @@ def _json_rows(
     columns=FOUND_COLUMNS,
     is_test=False,
     needs_ids=False,
-    keys=None,
+    first_keys=None,
 ):
     """Yields (line, dict column -> value) of the objects of `json_lines`."""
-    ids, first_keys = RowIds(path), keys or _Keys(path)
+    ids, first_keys = RowIds(path), first_keys or _Keys(path)
     for line, record in lines:
         named = _json_columns(path, line, record, columns, task, is_test)
         named = first_keys.choose(line, record, named)
