@@ -146,7 +146,7 @@ def test_the_tasks_own_files_are_read(predictors, repository):
         ("encoder", "a.xyz", "a\n", "unknown extension"),
         ("squad", "a.jsonl", '{"question": "a"}\n', "a.jsonl:1: no context"),
         ("squad", "a.json", "{}", "a.json"),
-        ("chid", "a.json", "{}\n", "a.json:1: candidates is None"),
+        ("chid", "a.json", "{}\n", "a.json:1: no content; expected"),
     ],
 )
 def test_a_row_that_cannot_be_used_is_named_before_any_answer(
