@@ -79,7 +79,7 @@ def trained(tmp_path_factory, model_flags):
         "--do_train",
         "--do_eval",
         "--do_predict",
-        "--num_train_epochs=20",
+        "--num_train_epochs=40",
         "--train_file={}".format(SAMPLE / "train.jsonl"),
         "--dev_file={}".format(SAMPLE / "train.jsonl"),
         "--predict_file={}".format(SAMPLE / "train.jsonl"),

@@ -34,7 +34,7 @@ def test_several_labels_in_a_cell_and_in_json(tmp_path):
 
 
 def test_numbers(tmp_path):
-    data = read(tmp_path, "a.tsv", "stsb", "甲\t乙\t3\n丙\t丁\t-0.5\n")
+    data = read(tmp_path, "a.tsv", "regression", "甲\t乙\t3\n丙\t丁\t-0.5\n")
     assert [e.label for e in data.examples] == [3.0, -0.5]
     rows = json_row(2.5) + json_row("4") + json_row(" 1e-1\u200b")
     data = read(tmp_path, "b.json", "regression", rows)
@@ -240,5 +240,5 @@ def test_other_columns_of_the_published_form_are_read(tmp_path, content, columns
 
 
 def test_separators_within_texts_of_other_files_are_text(tmp_path):
-    data = read(tmp_path, "a.tsv", "stsb", "甲||乙\t丙\t3\n")
+    data = read(tmp_path, "a.tsv", "regression", "甲||乙\t丙\t3\n")
     assert data.examples[0].text_a == "甲||乙"
