@@ -145,7 +145,7 @@ def test_it_learns_c3_from_both_files(tmp_path, model_flags):
         "--do_train",
         "--do_eval",
         "--do_predict",
-        "--num_train_epochs=10",
+        "--num_train_epochs=16",
         "--data_dir={}".format(tmp_path),
         "--output_dir={}".format(tmp_path / "out"),
     )
