@@ -102,7 +102,7 @@ def build_outputs(config, inputs, heads, num_labels=3):
             config, model, labels
         )[2]
     for head in _TASKS.keys() & set(heads):
-        found = _task_kind(head, config, num_labels).outputs(model, is_training=False)
+        found = _task_kind(head, config, num_labels).outputs(model)
         if head == "multiple_choice":
             outputs[head] = found["scores"][:, tf.newaxis]
         elif head == "span":
