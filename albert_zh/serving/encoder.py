@@ -83,17 +83,15 @@ class Encoder:
         texts, length = example[:2], self.files.max_seq_length
         return [features.pair_features(self.tokenizer, *texts, length)]
 
-    def outputs(self, model, drop=None):
+    def outputs(self, model):
         """Returns the dict of the tensors that can be fetched.
 
         Args:
           model: `modeling.AlbertModel`.
-          drop: not used.
 
         Returns:
           `layer_1` to `layer_L` float32 [B, T, H].
         """
-        del drop
         layers = model.get_all_encoder_layers()
         return {layer_name(i): layer for i, layer in enumerate(layers)}
 

@@ -220,12 +220,7 @@ def read_examples(
             if label in num_ignored:
                 num_ignored[label] += 1
                 continue
-            name = None if labels is None else form.unknown(label, labels)
-            if (
-                task.label_range
-                and not task.label_range[0] <= label <= task.label_range[1]
-            ):
-                name = label
+            name = _not_allowed(form, label, labels, task)
             if name is not None and unknown is None:
                 unknown = line, name
         examples.append(_example(row, label))
@@ -241,6 +236,14 @@ def read_examples(
         raise absent
     examples = _checked(path, task, labels, examples, unknown, placeholders_allowed)
     return ExampleFile(path, examples, has_header, num_ignored)
+
+
+def _not_allowed(form, label, labels, task):
+    """What of a parsed label is outside the model's labels or the task's range."""
+    if task.label_range:
+        least, most = task.label_range
+        return None if least <= label <= most else label
+    return None if labels is None else form.unknown(label, labels)
 
 
 def _report_unused(path, ignored_labels, num_ignored):

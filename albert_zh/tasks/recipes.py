@@ -30,7 +30,7 @@ _BERT_NER = "https://github.com/lonePatient/BERT-NER-Pytorch"
 
 # What a source is where nobody has published settings for ALBERT.
 _NOT_ALBERT = "{} (of {}; none are published for ALBERT)"
-_OF_TWO = _BERT_NER + " (of albert_zh's weights; of Google's {:.2f} on dev)"
+_OF_TWO_FAMILIES = _BERT_NER + " (of albert_zh's weights; of Google's {:.2f} on dev)"
 _OF_CLUENER = _BERT_NER + " (of CLUENER; none are published for this task)"
 _OF_BERT_WWM = _NOT_ALBERT.format(_BERT_WWM, "BERT base")
 # The highest rate of a size with another size's recipe: the highest one BERT's paper
@@ -249,9 +249,9 @@ PUBLISHED = {
     },
     # Micro F1 of albert_zh's models.
     "cluener": {
-        "base": Published(77.89, None, _OF_TWO.format(74.20)),
-        "large": Published(78.02, None, _OF_TWO.format(77.63)),
-        "xlarge": Published(79.48, None, _OF_TWO.format(80.21)),
+        "base": Published(77.89, None, _OF_TWO_FAMILIES.format(74.20)),
+        "large": Published(78.02, None, _OF_TWO_FAMILIES.format(77.63)),
+        "xlarge": Published(79.48, None, _OF_TWO_FAMILIES.format(80.21)),
     },
 }
 
