@@ -26,7 +26,6 @@ from albert_zh.tasks import (
     training_settings,
     trials,
 )
-from albert_zh.tasks.kind import Kind
 from albert_zh.tasks.kinds import COMMANDS, kind_of
 from albert_zh.tasks.objective import Objective
 from albert_zh.tasks.registry import TASKS, get_task
@@ -490,13 +489,7 @@ def _check_flags(args, command):
 
 def _check_task(args, task):
     """Raises `UserError` for flags of training that are not for the kind of a task."""
-    kind = kind_of(task)
-    if args.r_drop and kind.divergence is Kind.divergence:
-        raise UserError(
-            "--r_drop: for run_classifier.py with one label a row; not for {}; remove "
-            "it".format(task.name)
-        )
-    if "distill_temperature" in args.given and not kind.has_temperature:
+    if "distill_temperature" in args.given and not kind_of(task).has_temperature:
         raise UserError(
             "--distill_temperature: not for {}, whose outputs are no probabilities; "
             "remove it".format(task.name)
@@ -646,8 +639,26 @@ def _check_needs_no_dev(args):
             )
 
 
+def _check_r_drop(files):
+    """Raises `UserError` for models whose passes cannot differ, or be compared."""
+    kind, config = kind_of(files.task), files.config
+    kind.check_has_soft_losses(files, "--r_drop")
+    dropout = config.hidden_dropout_prob, config.attention_probs_dropout_prob
+    if not kind.has_head_dropout and not any(dropout):
+        raise UserError(
+            "--r_drop: the model has no dropout, without which two passes are the "
+            "same; add --dropout=0.1, or remove --r_drop"
+        )
+
+
 def _objective(args, command, files, train_data):
-    """The `objective.Objective` that the flags describe."""
+    """The `objective.Objective` that the flags describe.
+
+    Raises:
+      UserError: the model cannot be trained so.
+    """
+    if args.r_drop:
+        _check_r_drop(files)
     is_adversarial = args.adversarial == "fgm"
     return Objective(
         adversarial_epsilon=args.adversarial_epsilon if is_adversarial else 0.0,

@@ -73,12 +73,6 @@ class Classification(kind.Kind):
             losses *= tf.gather(weights, features["label_ids"])
         return losses
 
-    def divergence(self, outputs, others, features):
-        p, q = (tf.nn.log_softmax(each["logits"]) for each in (outputs, others))
-        # KL(p || q) + KL(q || p)
-        both = tf.reduce_sum((tf.exp(p) - tf.exp(q)) * (p - q), axis=-1)
-        return both / 2
-
     @property
     def teacher_fields(self):
         """See `kind.Kind`."""

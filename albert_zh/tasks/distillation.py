@@ -97,7 +97,7 @@ def load(directory, student, output_dir, runtime, batch_size):
     Raises:
       UserError: there is no such model, or the student cannot learn from it.
     """
-    kind_of(student.task).check_distillable(student, FLAG)
+    kind_of(student.task).check_has_soft_losses(student, FLAG)
     teacher, checkpoint = model_files.load_fine_tuned(directory, FLAG, student.task)
     check_pair("{}={}".format(FLAG, directory), teacher, student)
 
@@ -133,7 +133,7 @@ def check_pair(source, teacher, student):
             "{}: a model for {}, which cannot teach {}; expected one fine-tuned for "
             "{}".format(source, *(task.name for task in tasks + tasks[1:]))
         )
-    kind_of(teacher.task).check_distillable(teacher, source)
+    kind_of(teacher.task).check_has_soft_losses(teacher, source)
     if sorted(teacher.labels) != sorted(student.labels):
         labels = name_lists.join(teacher.labels)
         # Found in the training data, which may lack some.

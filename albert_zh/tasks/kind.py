@@ -43,6 +43,7 @@ class Kind(abc.ABC):
         beside the encoder's inputs.
       reads_sequence: class attribute, whether the head reads the outputs of all tokens;
         else it reads the first token's alone, and the last layer computes no other.
+      has_head_dropout: class attribute, whether `outputs` drops what the head reads.
       tie_breakers: class attribute, tuple of the scores that decide between epochs
         whose metric is equal.
       min_labels: class attribute, int, the fewest labels a model has.
@@ -62,6 +63,7 @@ class Kind(abc.ABC):
 
     target_fields = ()
     reads_sequence = False
+    has_head_dropout = True
     tie_breakers = ()
     min_labels = 0
     prediction_files = ()
@@ -147,24 +149,9 @@ class Kind(abc.ABC):
           float32 [B].
         """
 
-    def divergence(self, outputs, others, features):
-        """How much two outputs for the same batch differ, for `objective.r_drop`.
-
-        Args:
-          outputs, others: dicts from `outputs`.
-          features: as `losses` takes it.
-
-        Returns:
-          float32 [B]; the mean of both Kullback-Leibler divergences, in nats.
-
-        Raises:
-          NotImplementedError: the kind does not have it.
-        """
-        raise NotImplementedError
-
     @classmethod
-    def check_distillable(cls, files, flag):
-        """Checks that a model can be a teacher, and a student.
+    def check_has_soft_losses(cls, files, flag):
+        """Checks that a model can be compared with another one's outputs.
 
         Args:
           files: `model_files.TaskFiles`.
@@ -211,7 +198,7 @@ class Kind(abc.ABC):
         del window
 
     def soft_losses(self, outputs, features, temperature):
-        """How far the model is from its teacher.
+        """How far the model is from its teacher, or from another pass of its own.
 
         Args:
           outputs: dict from `outputs`.

@@ -4,7 +4,7 @@ import numpy as np
 
 from albert_zh.base import name_lists
 from albert_zh.base.lazy import tensorflow as tf
-from albert_zh.tasks import distillation_losses, kind, metrics, reading
+from albert_zh.tasks import distillation_losses, metrics, reading
 from albert_zh.tasks.classification import Classification
 from albert_zh.tasks.features import Field
 
@@ -20,7 +20,6 @@ class MultiLabel(Classification):
     """
 
     metrics = ("micro_f1", "macro_f1", "accuracy", "loss")
-    divergence = kind.Kind.divergence  # none: the classes are no one distribution
 
     find_labels = staticmethod(reading.find_all_labels)
 

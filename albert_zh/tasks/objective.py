@@ -21,7 +21,8 @@ class Objective(NamedTuple):
       adversarial_epsilon: float; adds the loss with the word embeddings moved by this
         distance along their gradient, the fast gradient method (arXiv:1605.07725).
       r_drop: float; weight of the divergence between two passes with different dropout
-        (arXiv:2106.14448). The loss is then the mean of both.
+        (arXiv:2106.14448), the mean of `kind.Kind.soft_losses` in both directions. The
+        loss is then the mean of both passes.
       distill_alpha: float in [0, 1]; the losses are alpha * `kind.Kind.soft_losses` +
         (1 - alpha) * `kind.Kind.losses`, the latter with what is above.
       distill_temperature: float; of the soft losses; 0 where they have none.
@@ -60,7 +61,7 @@ def training_loss(kind, features, objective, seed, **encoder):
         if objective.r_drop:
             second = _outputs(kind, features, shift, drop, encoder)
             losses = (losses + _losses(kind, second, features, objective)) / 2
-            losses += objective.r_drop * kind.divergence(outputs, second, features)
+            losses += objective.r_drop * divergence(kind, outputs, second, features)
         return tf.reduce_mean(losses)
 
     plain = loss()
@@ -81,6 +82,25 @@ def _losses(kind, outputs, features, objective):
         return losses
     soft = kind.soft_losses(outputs, features, objective.distill_temperature)
     return alpha * soft + (1 - alpha) * losses
+
+
+def divergence(kind, outputs, others, features):
+    """How much two passes over a batch differ: each is once in the teacher's place.
+
+    Args:
+      kind: `kind.Kind`.
+      outputs, others: dicts of what `kind.outputs` returns.
+      features: dict name -> tensor.
+
+    Returns:
+      float32 [B], the mean of both directions.
+    """
+
+    def distance(teacher, student):
+        given = dict(features, **kind.teacher_outputs(teacher, features))
+        return kind.soft_losses(student, given, temperature=1.0)
+
+    return (distance(outputs, others) + distance(others, outputs)) / 2
 
 
 def _outputs(kind, features, shift, drop, encoder):

@@ -15,7 +15,6 @@ class Regression(Classification):
     min_labels = 0
     metrics = ("pearson", "spearman", "loss")
     has_temperature = False
-    divergence = kind.Kind.divergence  # none: an output is no distribution
 
     @classmethod
     def find_labels(cls, data):

@@ -171,6 +171,7 @@ class SpanExtraction(kind.Kind):
         Field("teacher_{}_logits".format(name), True, np.float32) for name in _ENDS
     )
     reads_sequence = True
+    has_head_dropout = False
     prediction_files = _FILES
     metrics = ("exact_match", "f1")
     # In the first epochs no answer may be exact.

@@ -106,13 +106,13 @@ class Tagging(kind.Kind):
         return self._decoder.losses(outputs, features, _lengths(features))
 
     @classmethod
-    def check_distillable(cls, files, flag):
+    def check_has_soft_losses(cls, files, flag):
         """Raises `UserError` for decoders whose scores are not those of single tags."""
         decoder = files.options["decoder"]
         if decoder != "softmax":
             raise UserError(
-                "{}: the scores of --decoder={} are not those of each token's tags; "
-                "teacher and student need --decoder=softmax".format(flag, decoder)
+                "{}: the scores of --decoder={} are not those of each token's tags, "
+                "which --decoder=softmax alone has".format(flag, decoder)
             )
 
     @classmethod
@@ -136,8 +136,8 @@ class Tagging(kind.Kind):
         """See `kind.Kind`; the mean over the tokens."""
         student = outputs["logits"]  # [B, T - 1, N]
         shape = tf.shape(student)
+        teacher = tf.reshape(features["teacher_logits"], [shape[0], -1])
         # The batch may be padded to more tokens than its longest text has.
-        teacher = features["teacher_logits"]
         missing = shape[1] * shape[2] - tf.shape(teacher)[1]
         teacher = tf.reshape(tf.pad(teacher, [[0, 0], [0, missing]]), shape)
         losses = distillation_losses.softmax_loss(teacher, student, temperature)

@@ -119,7 +119,6 @@ def test_metric_decides_which_epoch_is_the_best(folder, tmp_path):
         (["--metric=accuracy"], "--metric=accuracy: expected one of pearson, spearman"),
         (["--label_smoothing=0.1"], "--label_smoothing: rows of stsb do not"),
         (["--class_weights=balanced"], "--class_weights: rows of stsb do not"),
-        (["--r_drop=1"], "one label a row; not for stsb; remove it"),
         (["--ignore_labels=3"], "--ignore_labels: rows of stsb do not have one label"),
         (["--freeze=encoder", "--layerwise_decay=0.9"], "remove one of the two"),
         (["--labels=1,2"], "--labels=1,2: stsb predicts numbers"),

@@ -180,7 +180,6 @@ def test_a_kill_leaves_no_submission_of_fewer_trials(folder, csl, monkeypatch):
         ("csl", "--max_seq_length=1", "--max_seq_length=1: expected at least"),
         ("csl", "a", "error: unrecognized arguments: a"),
         ("csl,cmrc2018", "--metric=loss", "--metric=loss: expected one of exact_match"),
-        ("csl,c3", "--r_drop=1", "one label a row; not for c3; remove it"),
         ("stsb,csl", "--label_smoothing=0.1", "--label_smoothing: rows of stsb"),
         ("csl", "--labels=a,b", "--labels=a,b: the labels of csl are 0,1"),
         ("csl,tnews", "--text_b_column=b", "--text_b_column=b: tnews has one text"),

@@ -238,6 +238,16 @@ def test_a_model_without_its_task_says_how_to_mend_it(
     run(*text, best)
 
 
+def test_r_drop_is_for_scores_of_tags(data, tmp_path, capsys):
+    flags = training_flags(data, tmp_path / "out") + ["--num_train_epochs=0.05"]
+    for decoder in ("crf", "span"):
+        line = refused(capsys, *flags, "--r_drop=1", "--decoder=" + decoder)
+        assert "--r_drop: the scores of --decoder={} are not".format(decoder) in line
+        assert not (tmp_path / "out").exists()
+    run(*flags, "--r_drop=1")
+    assert (tmp_path / "out" / "best" / "checkpoint").exists()
+
+
 @pytest.mark.parametrize(
     "flags, words",
     [

@@ -211,6 +211,16 @@ def test_bad_training_files_leave_no_trace(
     assert not output_dir.exists()
 
 
+def test_r_drop_needs_dropout(sample, model_flags, tmp_path, capsys):
+    """The head of this kind drops nothing, and the config asks for none."""
+    flags = training_flags(model_flags, sample, tmp_path / "out") + ["--r_drop=1"]
+    line = refused(capsys, *flags)
+    assert "--r_drop: the model has no dropout" in line
+    assert not (tmp_path / "out").exists()
+    assert "add --dropout=0.1" in line
+    run(*flags, "--dropout=0.1", "--num_train_epochs=0.1")
+
+
 def test_windows_are_for_the_length_of_the_recipe(sample, model_flags, tmp_path):
     document = read_json(sample)
     for entry in document["data"]:

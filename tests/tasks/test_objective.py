@@ -7,8 +7,18 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import modeling
-from albert_zh.tasks import classification, get_task, kind, model_files
-from albert_zh.tasks.objective import PLAIN, Objective, training_loss
+from albert_zh.tasks import (
+    classification,
+    get_task,
+    kind,
+    model_files,
+    multi_label,
+    multiple_choice,
+    regression,
+    span_extraction,
+    tagging,
+)
+from albert_zh.tasks.objective import PLAIN, Objective, divergence, training_loss
 from albert_zh.tasks.reading import Example
 from tests.small_models import CONFIG
 
@@ -142,10 +152,63 @@ def test_r_drop_weighs_the_divergence_of_two_passes(build_classifier):
     assert two - one == pytest.approx(one - zero, rel=1e-3)
 
 
-def test_the_divergence_is_the_mean_of_both_directions(build_classifier):
-    p, q = np.array([[0.7, 0.2, 0.1]]), np.array([[0.1, 0.6, 0.3]])
-    expected = ((p * np.log(p / q)).sum() + (q * np.log(q / p)).sum()) / 2
+P, Q = np.array([0.7, 0.2, 0.1]), np.array([0.1, 0.6, 0.3])
+BOTH_WAYS = ((P * np.log(P / Q)).sum() + (Q * np.log(Q / P)).sum()) / 2
+# Of the first class alone: that it applies, and that it does not.
+SIGMOID = (0.7 - 0.1) * (np.log(0.7 / 0.1) - np.log(0.3 / 0.9)) / 2
+
+
+@pytest.mark.parametrize(
+    "kind_class, name, shape, features, expected",
+    [
+        (classification.Classification, "logits", [1, 3], {}, BOTH_WAYS),
+        (
+            multiple_choice.MultipleChoice,
+            "scores",
+            [3],
+            {"sequence_lengths": [[4, 4, 4]]},
+            BOTH_WAYS,
+        ),
+        (  # [CLS] and [SEP] are no tokens of the text
+            tagging.Tagging,
+            "logits",
+            [1, 1, 3],
+            {"input_mask": [[1, 1, 1]]},
+            BOTH_WAYS,
+        ),
+    ],
+)
+def test_the_divergence_is_the_mean_of_both_directions(
+    kind_class, name, shape, features, expected
+):
+    def outputs(probabilities):
+        return {name: np.float32(np.log(probabilities) + 3).reshape(shape)}
+
+    found = divergence_of(kind_class, outputs(P), outputs(Q), features)
+    np.testing.assert_allclose(found, [expected], rtol=1e-5)
+
+
+def test_the_divergence_of_other_outputs():
+    logit_p, logit_q = np.log(0.7 / 0.3), np.log(0.1 / 0.9)
+    pair = [{"logits": np.float32([[x, 1]])} for x in (logit_p, logit_q)]
+    # The mean over the classes, of which the second does not differ.
+    found = divergence_of(multi_label.MultiLabel, *pair, {})
+    np.testing.assert_allclose(found, [SIGMOID / 2], rtol=1e-5)
+    pair = [{"logits": np.float32([[x]])} for x in (1.5, -0.5)]
+    assert divergence_of(regression.Regression, *pair, {}) == [4.0]
+    # Of three candidates, [CLS] and the text, first and last token differ alike.
+    rows = [np.float32(np.insert(np.log(each), 1, 9)[None]) for each in (P, Q)]
+    pair = [{"start_logits": row, "end_logits": row} for row in rows]
+    features = {"segment_ids": [[0, 0, 1, 1]]}
+    found = divergence_of(span_extraction.SpanExtraction, *pair, features)
+    np.testing.assert_allclose(found, [BOTH_WAYS], rtol=1e-5)
+
+
+def divergence_of(kind_class, outputs, others, features):
+    """float32 [B], of outputs and features that are NumPy arrays or lists."""
     with tf.Graph().as_default(), tf.Session() as session:
-        outputs = [{"logits": tf.constant(np.log(each) + 3)} for each in (p, q)]
-        actual = session.run(build_classifier().divergence(*outputs, None))
-    np.testing.assert_allclose(actual, [expected], rtol=1e-6)
+        given = [
+            {name: tf.constant(value) for name, value in each.items()}
+            for each in (outputs, others, features)
+        ]
+        return session.run(divergence(kind_class.__new__(kind_class), *given))
