@@ -37,7 +37,7 @@ LINK = re.compile(r"\]\((?!https?:)([^)#]+)#?([^)]*)\)")
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 FLAG = re.compile(r"--[a-z]\w*")
 # Programs whose flags no parser of this repository checks.
-OTHER_PROGRAMS = {"source", "git", "cd", "pip", "curl", "docker"}
+OTHER_PROGRAMS = {"source", "git", "cd", "pip", "curl", "docker", "sed"}
 # Flags of other programs that the text mentions.
 OTHER_FLAGS = {"--logdir"}
 
