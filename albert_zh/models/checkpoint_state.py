@@ -51,9 +51,7 @@ def read(directory):
             content = source.read(_MAX_BYTES)
     except UserError as error:
         raise StateError(str(error)) from error
-    # Named twice: without the list TensorFlow logs a line.
-    state = tf.train.generate_checkpoint_state_proto(directory, "none", ["none"])
-    state.Clear()
+    state = _empty_proto(directory)
     try:
         text_format.Parse(content.decode("utf-8"), state)
     except (text_format.ParseError, ValueError) as error:
@@ -67,6 +65,14 @@ def read(directory):
     if not all(named.isprintable() for named in [state.newest] + state.kept):
         raise StateError("{}: names a checkpoint with control characters".format(path))
     return state
+
+
+def _empty_proto(directory):
+    """Returns TensorFlow's `CheckpointState` of a directory, without anything in it."""
+    # Named twice: without the list TensorFlow logs a line.
+    proto = tf.train.generate_checkpoint_state_proto(directory, "none", ["none"])
+    proto.Clear()
+    return proto
 
 
 def _with_slashes(named):
@@ -106,9 +112,12 @@ def write(state, directory):
     Raises:
       UserError: it cannot be written.
     """
-    proto = tf.train.generate_checkpoint_state_proto(
-        directory, state.newest, state.kept
-    )
+    # TensorFlow's function takes names as relative to the working directory where the
+    # directory is a relative path.
+    proto = _empty_proto(directory)
+    proto.model_checkpoint_path = state.newest
+    kept = [named for named in state.kept if named != state.newest]
+    proto.all_model_checkpoint_paths.extend(kept + [state.newest])
     files.write_text(text_format.MessageToString(proto), os.path.join(directory, FILE))
 
 

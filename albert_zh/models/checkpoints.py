@@ -615,8 +615,7 @@ def name_only(checkpoint):
         others are removed.
     """
     directory, name = os.path.split(checkpoint)
-    named = named_checkpoint(directory)
-    if named is None or os.path.basename(named) != name:
+    if named_checkpoint(directory) != checkpoint:
         checkpoint_state.write(checkpoint_state.State(name, [name]), directory)
     for found in run_files(directory):
         if not found.startswith(name + "."):

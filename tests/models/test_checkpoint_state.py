@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow.compat.v1 as tf
 
 from albert_zh.base.errors import UserError
 from albert_zh.models import checkpoint_state, checkpoints
@@ -55,6 +56,37 @@ def test_state_of_a_moved_directory_finds_the_checkpoint_beside(tmp_path, conten
     text = (tmp_path / "run" / "checkpoint").read_text()
     checkpoints.resume_step(latest, directory)
     assert (tmp_path / "run" / "checkpoint").read_text() == text
+
+
+@pytest.mark.parametrize("directory", [".", "run", "run/best", "../{}/run"])
+def test_names_are_of_the_directory_where_its_path_is_relative(
+    tmp_path, monkeypatch, directory
+):
+    """TensorFlow's own function would make "../model.ckpt-4" of "model.ckpt-4"."""
+    monkeypatch.chdir(tmp_path)
+    directory = directory.format(tmp_path.name)
+    (tmp_path / directory).mkdir(parents=True, exist_ok=True)
+    tensors = {"x": np.ones(2, np.float32), "global_step": np.int64(4)}
+    prefix = directory + "/model.ckpt"
+    written = checkpoints.write_tensors(tensors, prefix, names_it=False)
+    (tmp_path / directory / "checkpoint").write_text(
+        'model_checkpoint_path: "../model.ckpt-4"\n'  # of an earlier version
+    )
+    checkpoints.name_only(written)
+    state = checkpoint_state.read(directory)
+    assert state == checkpoint_state.State("model.ckpt-4", ["model.ckpt-4"])
+    assert tf.train.latest_checkpoint(directory) == written
+    assert checkpoints.latest_checkpoint(directory) == written
+    assert model_directory.find_checkpoint(directory) == written
+
+
+def test_a_moved_run_goes_on_where_its_path_is_relative(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "run", ['"/old/run/model.ckpt-0"', '"/old/run/model.ckpt-4"'])
+    latest = checkpoints.latest_checkpoint("run")
+    for _ in range(2):  # it is written, and read again
+        assert checkpoints.resume_step(latest, "run") == 4
+    assert checkpoint_state.read("run").newest == "model.ckpt-4"
 
 
 def test_state_of_a_copied_directory_means_the_copy(tmp_path):
