@@ -279,7 +279,10 @@ def training_input_fn(path, num_examples, fields, padded_length=None, rounding=N
 
     def input_fn(batch_size, seed, skip=0):
         dataset = tf.data.TFRecordDataset(path)
+        if padded_length is None:  # memory is reserved for what is asked for
+            batch_size = tf.minimum(tf.cast(batch_size, tf.int64), num_examples)
         neighbours = _MIXED_BATCHES * tf.cast(batch_size, tf.int64)
+        neighbours = tf.minimum(neighbours, num_examples)
         dataset = dataset.shuffle(neighbours, seed=seed)
         dataset = dataset.batch(batch_size, drop_remainder=padded_length is not None)
         dataset = dataset.shuffle(num_examples, seed=seed)  # at most one a batch

@@ -583,6 +583,16 @@ def test_an_epoch_is_a_seeded_permutation_of_all_examples(tmp_path):
     assert 5 < sum(i > 25 for i in ids[:25]) < 20
 
 
+def test_a_batch_may_be_larger_than_the_data(tmp_path):
+    """Nothing is reserved for what is not there: 2**31 examples would be terabytes."""
+    path = str(tmp_path / "x.tfrecord")
+    features.write_records(path, make_features(50), FIELDS)
+    input_fn = features.training_input_fn(path, 50, FIELDS)
+    (batch,) = read_batches(lambda: input_fn(2**31 - 1, seed=1))
+    ids = batch["input_ids"][:, 0].tolist()
+    assert sorted(ids) == list(range(1, 51)) and ids != sorted(ids)
+
+
 def test_skipped_batches_are_those_already_trained_on(tmp_path):
     path = str(tmp_path / "x.tfrecord")
     features.write_records(path, make_features(50), FIELDS)
