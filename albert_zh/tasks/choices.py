@@ -294,8 +294,10 @@ def _choices(place, name, values, task, may_repeat=False):
 
 
 def _repeated(choices):
-    """Returns the first choice that occurs again later on, or None."""
-    return next((text for text in choices if choices.count(text) > 1), None)
+    """Returns the first choice that occurs again later on, or looks as one, or None."""
+    cleaned = _cleaned(choices)
+    pairs = zip(choices, cleaned)
+    return next((text for text, clean in pairs if cleaned.count(clean) > 1), None)
 
 
 def _answer(place, value, choices):

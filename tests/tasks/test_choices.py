@@ -252,6 +252,7 @@ BAD_QUESTIONS = {
     EMPTY_ANSWER: changed(LABELLED, answer=""),
     "no answer among others with one": changed(LABELLED, answer=None),
     "choices has '雨' twice": changed(LABELLED, choices=["雨", "晴", "雨"]),
+    "choices has '雨 ' twice": changed(LABELLED, choices=["雨 ", "晴", "\u200b雨"]),
     "choices has 1; expected 2 to 26": changed(LABELLED, choices=["雨"]),
     "choices is {}; expected a list of texts": changed(LABELLED, choices={}),
     "choices: text 2 of 2 is 1; expected text": changed(LABELLED, choices=["雨", 1]),
