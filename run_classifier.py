@@ -47,7 +47,7 @@ def _class_weights(text):
     """ "balanced", or a tuple of non-negative numbers."""
     if text == "balanced":
         return text
-    return tuple(map(command_line.non_negative_number, text.split(",")))
+    return tuple(map(command_line.number_between(0, 1e6), text.split(",")))
 
 
 def _objective(args, files, train_data):

@@ -101,7 +101,8 @@ def _add_training_arguments(parser):
     choices, text = initial_weights.CHOICES, "local_attention: for small budgets"
     add("--initial_weights", choices=choices, default="random", help=text)
     text = "factor of the loss of sentence order; 0: train without it"
-    add("--sop_weight", type=command_line.non_negative_number, default=1.0, help=text)
+    factor = command_line.number_between(0, 1e6)
+    add("--sop_weight", type=factor, default=1.0, help=text)
     flags.add_dropout_argument(parser)
     add("--save_checkpoints_steps", type=positive_int, default=1000, help="interval")
     add("--keep_checkpoint_max", type=positive_int, default=5, help="checkpoints kept")

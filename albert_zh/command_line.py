@@ -271,6 +271,23 @@ def non_negative_number(text):
     return _float32(text, "0", 0.0)
 
 
+def number_between(least, most):
+    """Returns an `argparse` type: a number from `least` to `most`.
+
+    For factors of losses and logits, of which greater ones overflow when multiplied.
+    """
+
+    def number(text):
+        value = float(text)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(
+                "expected {:g} to {:g}, received {}".format(least, most, text)
+            )
+        return value
+
+    return number
+
+
 def positive_int(text):
     """An `argparse` type: an integer from 1 to 2**31 - 1."""
     value = int(text)

@@ -160,27 +160,22 @@ def _decay(text):
     return value
 
 
-def _share_or_one(text):
-    """An `argparse` type: a number from 0 to 1."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError("expected 0 to 1, received " + text)
-    return value
-
-
 def _add_objective_arguments(parser):
     add = parser.add_argument
     text = "fgm: also minimize the loss with word embeddings moved along their gradient"
     add("--adversarial", choices=("none", "fgm"), default="none", help=text)
-    add("--adversarial_epsilon", type=positive_number, default=1.0, help="how far")
+    factor = command_line.number_between(1e-6, 1e6)
+    add("--adversarial_epsilon", type=factor, default=1.0, help="how far")
     text = "weight of the divergence between two passes with different dropout"
-    add("--r_drop", type=positive_number, help=text)
+    add("--r_drop", type=factor, help=text)
     text = "folder of a fine-tuned model whose outputs are learned, too"
     add("--teacher_model_dir", help=text)
     text = "share of its outputs in the loss, from 0 to 1; the rest is the labels'"
-    add("--distill_alpha", type=_share_or_one, default=0.5, help=text)
+    share = command_line.number_between(0, 1)
+    add("--distill_alpha", type=share, default=0.5, help=text)
     text = "what the logits of both are divided by"
-    add("--distill_temperature", type=positive_number, default=2.0, help=text)
+    temperature = command_line.number_between(0.01, 1000)
+    add("--distill_temperature", type=temperature, default=2.0, help=text)
 
 
 def run(args, command):
@@ -204,6 +199,8 @@ def run(args, command):
         tuner = work.tuner(args.output_dir)
         if args.do_train:
             tuner.train(work.train_data, work.dev_data, work.training)
+        elif work.scored or work.predicted:
+            output_directory.prepare(args.output_dir, work.files.config)
         if work.scored:
             for name, scores in tuner.write_scores(work.scored).items():
                 console.show(tuner.kind.report(name, scores))
@@ -318,11 +315,18 @@ def _splits_read(args):
 def _run_trials(args, work):
     """Trains and scores with one seed after the other; returns the best one's tuner."""
     metric, found, all_scores = work.files.task.metric, [], {}
-    for seed in range(args.seed, args.seed + args.num_trials):
+    trainings = {
+        seed: (work.train_data, work.dev_data, work.training._replace(seed=seed))
+        for seed in range(args.seed, args.seed + args.num_trials)
+    }
+    for seed, training in trainings.items():  # before the first one trains
+        directory = trials.directory_of(args.output_dir, seed)
+        work.tuner(directory).check_training(*training)
+    for seed, training in trainings.items():
         directory = trials.directory_of(args.output_dir, seed)
         _LOGGER.info("trial with --seed=%d in %s", seed, directory)
         tuner = work.tuner(directory)
-        tuner.train(work.train_data, work.dev_data, work.training._replace(seed=seed))
+        tuner.train(*training)
         scores = {"dev": trials.read_dev_scores(directory)}
         if work.scored:
             scores = tuner.write_scores(work.scored)
@@ -502,6 +506,11 @@ def _check_combinations(args):
         raise UserError(
             "--test_file={}: without --do_eval, --predict_file={} alone is read; "
             "remove one of the two".format(args.test_file, args.predict_file)
+        )
+    if args.num_trials and args.seed + args.num_trials > 2**31:
+        raise UserError(
+            "--num_trials={}: the seeds from --seed={} on would pass 2**31 - 1; give a "
+            "smaller --seed".format(args.num_trials, args.seed)
         )
     if args.allow_missing and not (args.init_checkpoint or args.model_dir):
         raise UserError(

@@ -235,6 +235,16 @@ def test_numbers_are_those_that_float32_holds(value):
 
 
 @hypothesis.given(st.floats())
+def test_factors_are_between_their_bounds(value):
+    factor, text = command_line.number_between(0.5, 4), repr(value)
+    if 0.5 <= value <= 4:
+        assert factor(text) == value
+    else:
+        with pytest.raises(argparse.ArgumentTypeError, match="expected 0.5 to 4, rec"):
+            factor(text)
+
+
+@hypothesis.given(st.floats())
 def test_shares_are_below_one(value):
     text = repr(value)
     if 0 <= value < 1:

@@ -93,17 +93,28 @@ def _make(output_dir):
         ) from error
 
 
-def prepare(output_dir, config):
-    """Creates the directory and saves the model's config in it.
+def check(output_dir, config):
+    """Checks that `prepare` can be called; writes nothing.
 
     Raises:
       UserError: the directory holds a model of another config.
     """
+    path = os.path.join(output_dir, model_directory.CONFIG_FILE)
+    if tf.io.gfile.exists(path):
+        check_same_config(output_dir, path, config)
+
+
+def prepare(output_dir, config):
+    """Creates the directory and saves the model's config in it.
+
+    Raises:
+      UserError: the directory holds a model of another config, or cannot be made.
+    """
+    check(output_dir, config)
     _make(output_dir)
     path = os.path.join(output_dir, model_directory.CONFIG_FILE)
     text = config.to_json_string()
     if tf.io.gfile.exists(path):
-        check_same_config(output_dir, path, config)
         if files.read_bytes(path) == text.encode("utf-8"):
             return  # the directory may be one that cannot be written to
     files.write_text(text, path)

@@ -416,11 +416,23 @@ class FineTuner:
                 notes += source.count_notes(self.files.max_seq_length)
         _report_notes(name, notes)
 
-    def _prepare_output_dir(self, training, train_data, dev_data):
-        """Prepares the directory for this training; returns the step it is at."""
+    def check_training(self, train_data, dev_data, training):
+        """Checks what `train` begins with; writes nothing.
+
+        Raises:
+          UserError: the directory holds another model or training.
+        """
         settings = training_settings.describe(
             training, train_data, dev_data, self.files
         )
+        self._check_output_dir(training, settings)
+
+    def _check_output_dir(self, training, settings):
+        """Returns the newest checkpoint of the directory and its `TaskFiles`, or None.
+
+        Raises:
+          UserError: it holds another model or training.
+        """
         latest = checkpoints.latest_checkpoint(self._output_dir)
         saved = model_files.load(self._output_dir)
         if saved is not None:
@@ -431,11 +443,20 @@ class FineTuner:
                 "checkpoint; choose another directory (and name the checkpoint with "
                 "--init_checkpoint to start from it)".format(self._output_dir, latest)
             )
-        step = 0
         if latest is not None:
             training_settings.check_same_training(
                 self._output_dir, settings, training.init_checkpoint
             )
+        return latest, saved
+
+    def _prepare_output_dir(self, training, train_data, dev_data):
+        """Prepares the directory for this training; returns the step it is at."""
+        settings = training_settings.describe(
+            training, train_data, dev_data, self.files
+        )
+        latest, saved = self._check_output_dir(training, settings)
+        step = 0
+        if latest is not None:
             step = checkpoints.resume_step(latest, self._output_dir)
         elif training.init_checkpoint:
             self._check_init_checkpoint(training)
@@ -600,6 +621,8 @@ class FineTuner:
         """Returns the list of predictions of the examples of a source, in order."""
         rows = [None] * len(source.order)
         done = 0
+        if not self._runtime.device.use_tpu:  # memory is reserved for what is asked for
+            batch_size = min(batch_size, max(len(rows), 1))
         for batch in self._predictor.predict(source.path, checkpoint, batch_size):
             is_real = batch.pop("is_real_example")
             _check_finite(batch, checkpoint)

@@ -439,7 +439,7 @@ def _check_results_of(output_dir, model_dir):
 
 
 def load_trained(output_dir, model_dir, task, chosen, given, has_results=True):
-    """Reads a fine-tuned model, and prepares the directory of its results.
+    """Reads a fine-tuned model, and checks the directory of its results.
 
     Args:
       output_dir: where the results go; may be None where there are none.
@@ -449,7 +449,7 @@ def load_trained(output_dir, model_dir, task, chosen, given, has_results=True):
       chosen: `model_directory.ModelDirectory` of the config and the vocabulary that
         the user gives again.
       given: dict field of `TaskFiles` -> value, for other settings given again.
-      has_results: whether files will be written; else nothing is written here, too.
+      has_results: whether files will be written there.
 
     Returns:
       `TaskFiles`.
@@ -487,7 +487,7 @@ def load_trained(output_dir, model_dir, task, chosen, given, has_results=True):
     _check_trained(checkpoint, trained, flag)
     kind_of(task).check_options(trained)
     if has_results:
-        output_directory.prepare(output_dir, trained.config)
+        output_directory.check(output_dir, trained.config)
     return trained
 
 

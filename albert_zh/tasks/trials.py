@@ -7,6 +7,7 @@ from typing import Any, Dict, NamedTuple
 
 from albert_zh.base import files, json_files
 from albert_zh.base.errors import UserError
+from albert_zh.models import checkpoints
 from albert_zh.models import directory as model_directory
 from albert_zh.tasks import model_files
 from albert_zh.training import results
@@ -72,6 +73,12 @@ def check_directory(output_dir):
         raise UserError(
             "--num_trials: --output_dir={} holds a training that is no trial; choose "
             "another --output_dir".format(output_dir)
+        )
+    latest = checkpoints.latest_checkpoint(output_dir)
+    if latest is not None:
+        raise UserError(
+            "--num_trials: --output_dir={} holds a model of its own, {}; choose "
+            "another --output_dir".format(output_dir, latest)
         )
 
 

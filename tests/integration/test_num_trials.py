@@ -3,11 +3,13 @@
 import json
 import logging
 
+import numpy as np
 import pytest
 import task_runs
 import tensorflow.compat.v1 as tf
 
 import run_classifier
+from albert_zh.models import checkpoints
 from tests.small_models import CONFIG
 
 pytestmark = pytest.mark.skipif(
@@ -94,6 +96,35 @@ def test_a_training_ends_where_no_epoch_is_better(folder, tmp_path):
         assert len({entry["accuracy"] for entry in epochs}) == 1
         best = read_json(tmp_path, "best", "eval_results.json")
         assert best["step"] == epochs[0]["step"]
+
+
+def test_a_trial_of_other_settings_is_found_before_the_first_trains(
+    folder, tmp_path, capsys
+):
+    flags = ["--data_dir={}".format(folder), "--num_train_epochs=0.1"]
+    run(folder, tmp_path, *flags, "--num_trials=1", "--seed=6")
+    others = training_flags(folder, tmp_path) + flags
+    others += ["--num_trials=2", "--seed=5", "--learning_rate=1e-4"]
+    line = task_runs.refused(run_classifier, capsys, *others)
+    assert "seed_6 holds a training with another --learning_rate" in line
+    assert not (tmp_path / "seed_5").exists()
+
+
+def test_trials_take_no_directory_of_a_model(folder, tmp_path, capsys):
+    prefix = tmp_path / "model.ckpt"
+    checkpoints.write_tensors({"global_step": np.int64(1)}, str(prefix))
+    before = sorted(tmp_path.iterdir())
+    flags = training_flags(folder, tmp_path) + ["--data_dir={}".format(folder)]
+    line = task_runs.refused(run_classifier, capsys, *flags, "--num_trials=2")
+    assert "holds a model of its own, {}-1".format(prefix) in line
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_seeds_end_where_the_flag_does(folder, tmp_path, capsys):
+    flags = training_flags(folder, tmp_path / "out") + ["--data_dir", folder]
+    flags += ["--seed=2147483647", "--num_trials=2"]
+    line = task_runs.refused(run_classifier, capsys, *flags)
+    assert "--num_trials=2: the seeds from --seed=2147483647 on would pass" in line
 
 
 @pytest.mark.parametrize(

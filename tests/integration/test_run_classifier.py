@@ -653,6 +653,15 @@ def test_one_process_predicts_into_a_directory(trained, data_dir, tmp_path, caps
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_refused_prediction_leaves_no_directory(trained, tmp_path, capsys):
+    path = tmp_path / "empty.tsv"
+    path.write_text("")
+    flags = ["--output_dir", tmp_path / "out", "--model_dir", trained]
+    for mode in (["--do_predict", "--predict_file"], ["--do_eval", "--test_file"]):
+        assert str(path) in refused(capsys, *flags, *mode, path)
+        assert not (tmp_path / "out").exists()
+
+
 def test_results_that_cannot_be_written_are_one_line(
     trained, data_dir, tmp_path, capsys
 ):
