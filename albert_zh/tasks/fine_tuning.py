@@ -419,20 +419,16 @@ class FineTuner:
     def check_training(self, train_data, dev_data, training):
         """Checks what `train` begins with; writes nothing.
 
+        Returns:
+          (dict of the settings to note, the directory's newest checkpoint or None).
+
         Raises:
-          UserError: the directory holds another model or training.
+          UserError: the directory holds another model or training, or the pretrained
+            checkpoint does not fit.
         """
         settings = training_settings.describe(
             training, train_data, dev_data, self.files
         )
-        self._check_output_dir(training, settings)
-
-    def _check_output_dir(self, training, settings):
-        """Returns the newest checkpoint of the directory and its `TaskFiles`, or None.
-
-        Raises:
-          UserError: it holds another model or training.
-        """
         latest = checkpoints.latest_checkpoint(self._output_dir)
         saved = model_files.load(self._output_dir)
         if saved is not None:
@@ -447,21 +443,18 @@ class FineTuner:
             training_settings.check_same_training(
                 self._output_dir, settings, training.init_checkpoint
             )
-        return latest, saved
-
-    def _prepare_output_dir(self, training, train_data, dev_data):
-        """Prepares the directory for this training; returns the step it is at."""
-        settings = training_settings.describe(
-            training, train_data, dev_data, self.files
-        )
-        latest, saved = self._check_output_dir(training, settings)
-        step = 0
-        if latest is not None:
-            step = checkpoints.resume_step(latest, self._output_dir)
         elif training.init_checkpoint:
             self._check_init_checkpoint(training)
         model_files.check_not_foreign(self._output_dir, self.files)
         model_files.check_best(self.best_dir, self.files, is_new=saved is None)
+        return settings, latest
+
+    def _prepare_output_dir(self, training, train_data, dev_data):
+        """Prepares the directory for this training; returns the step it is at."""
+        settings, latest = self.check_training(train_data, dev_data, training)
+        step = 0
+        if latest is not None:
+            step = checkpoints.resume_step(latest, self._output_dir)
         if files.is_directory(self.best_dir):
             output_directory.remove_leftovers(self.best_dir)
         output_directory.prepare(self._output_dir, self.files.config)
